@@ -1,0 +1,55 @@
+"""Alembic's environment: online only, one transaction, one migration at a time, bounded waits."""
+
+import asyncio
+import sys
+
+from alembic import context
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from shared.outbox_tables import metadata
+from shared.schema import VERSION_TABLE
+from shared.settings import SettingsError, load_settings
+
+ADVISORY_LOCK = 6_331_058_142_207_371_013  # any number that nobody else in the database uses
+
+
+def is_ours(name: str | None, kind: str, _parents: object) -> bool:
+    """Compare our own tables only: the legacy ones belong to the monolith."""
+    return kind != "table" or name in metadata.tables
+
+
+def migrate(connection: Connection) -> None:
+    """Run the migrations in one transaction, after any other process that is migrating has finished."""
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        version_table=VERSION_TABLE,
+        include_name=is_ours,
+        compare_server_default=True,
+    )
+    with context.begin_transaction():
+        connection.execute(text("SET LOCAL lock_timeout = '60s'"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+        # From here on a migration that would wait behind the monolith's queries gives up instead:
+        # everybody who came after it would wait as well.
+        connection.execute(text("SET LOCAL lock_timeout = '5s'"))
+        connection.execute(text("SET LOCAL statement_timeout = '10min'"))
+        context.run_migrations()
+
+
+async def migrate_online() -> None:
+    """Open one connection of our own and migrate over it."""
+    engine = create_async_engine(load_settings().database_url.get_secret_value(), poolclass=NullPool)
+    async with engine.begin() as connection:
+        await connection.run_sync(migrate)
+    await engine.dispose()
+
+
+if context.is_offline_mode():
+    sys.exit("Offline SQL is not offered: the first migration looks at what the database already has.")
+try:
+    asyncio.run(migrate_online())
+except SettingsError as error:
+    sys.exit(str(error))

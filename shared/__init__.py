@@ -1,0 +1,1 @@
+"""What both the API and the worker need: settings, database, tables, the outbox, the doorbell, logs."""

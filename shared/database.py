@@ -1,0 +1,45 @@
+"""The one place that makes database engines."""
+
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from shared.settings import Settings
+
+CONNECT_TIMEOUT_SECONDS = 5
+
+
+def create_engine(
+    settings: Settings,
+    *,
+    application_name: str,
+    pool_size: int,
+    statement_timeout_seconds: int,
+) -> AsyncEngine:
+    """Make an engine whose sessions can neither hang for ever nor outlive their process.
+
+    Args:
+        settings: holds the database's URL.
+        application_name: what `pg_stat_activity` shows for these connections.
+        pool_size: the most connections this process opens; a request waits its turn for one.
+        statement_timeout_seconds: bound on one statement, lock waits included.
+
+    A client that stops in the middle of a transaction (frozen, or cut off) loses it after ten
+    seconds, and a client that was killed loses it within one, even while its statement waits for
+    a lock: the rows it had claimed are free again.
+
+    """
+    return create_async_engine(
+        settings.database_url.get_secret_value(),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=CONNECT_TIMEOUT_SECONDS,
+        connect_args={
+            "timeout": CONNECT_TIMEOUT_SECONDS,
+            "server_settings": {
+                "application_name": application_name,
+                "timezone": "UTC",
+                "statement_timeout": f"{statement_timeout_seconds}s",
+                "idle_in_transaction_session_timeout": "10s",
+                "client_connection_check_interval": "1s",
+            },
+        },
+    )

@@ -1,0 +1,113 @@
+"""The doorbell: how a process that committed an event wakes a worker without waiting for Redis.
+
+Redis holds nothing but the wake-up. A ring that is lost costs at most the worker's next sweep.
+"""
+
+import asyncio
+import json
+import random
+import time
+import uuid
+from collections.abc import Awaitable
+from typing import cast
+
+import structlog
+from arq.constants import job_key_prefix
+from arq.jobs import serialize_job
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+logger = structlog.get_logger(__name__)
+
+QUEUE_NAME = "collection_sync:queue"
+DIRTY_KEY = "collection_sync:dirty"
+WAKE_CHANNEL = "collection_sync:wake"
+DRAIN_JOB = "drain_outbox"
+
+DIRTY_MS = 2_000  # while no worker lives, at most one job is queued in this time
+JOB_EXPIRES_MS = 60_000
+REDIS_TIMEOUT_SECONDS = 1
+FIRST_RETRY_SECONDS = 0.05
+LAST_RETRY_SECONDS = 1.0
+
+REDIS_ERRORS = (RedisError, OSError, TimeoutError)
+
+# One round trip: unless the bell already rings, queue a drain for arq and wake the workers that listen.
+RING = """
+if redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1]) then
+    redis.call('PSETEX', KEYS[2], ARGV[2], ARGV[3])
+    redis.call('ZADD', KEYS[3], ARGV[4], ARGV[5])
+    redis.call('PUBLISH', ARGV[6], '')
+    return 1
+end
+return 0
+"""
+
+
+def to_json(value: object) -> bytes:
+    """Serialise an arq job. Never pickle: whoever writes to Redis could run code with it."""
+    return json.dumps(value, default=repr).encode()
+
+
+def open_redis(url: str) -> Redis:
+    """Make a client with bounded waits. It connects on first use, so Redis may be away."""
+    return Redis.from_url(
+        url,
+        socket_timeout=REDIS_TIMEOUT_SECONDS,
+        socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
+        socket_keepalive=True,
+    )
+
+
+async def ring(redis: Redis) -> bool:
+    """Queue one drain job and wake the workers; return False when a ring was already pending.
+
+    Raises:
+        one of REDIS_ERRORS: within REDIS_TIMEOUT_SECONDS, when Redis is away or hangs.
+
+    """
+    job_id = uuid.uuid4().hex  # a fixed id would be refused while an earlier job still runs
+    now_ms = int(time.time() * 1000)
+    job = serialize_job(DRAIN_JOB, (), {}, None, now_ms, serializer=to_json)
+    due_ms = now_ms - 1_000  # due at once even when the worker's clock is behind ours
+    answer = redis.eval(
+        RING, 3, DIRTY_KEY, job_key_prefix + job_id, QUEUE_NAME,
+        str(DIRTY_MS), str(JOB_EXPIRES_MS), job, str(due_ms), job_id, WAKE_CHANNEL,
+    )  # fmt: skip
+    async with asyncio.timeout(REDIS_TIMEOUT_SECONDS):
+        return bool(await cast("Awaitable[int]", answer))
+
+
+class Doorbell:
+    """Rings for any number of commits with one background task, so that no request awaits Redis."""
+
+    def __init__(self, redis: Redis) -> None:
+        """Take the client to ring with; the caller closes it."""
+        self._redis = redis
+        self._pressed = asyncio.Event()
+
+    def press(self) -> None:
+        """Ask for a ring; returns at once. Call it after COMMIT, never before."""
+        self._pressed.set()
+
+    async def run(self) -> None:
+        """Ring whenever pressed, until cancelled. While Redis is away it keeps trying, with back-off."""
+        delay = FIRST_RETRY_SECONDS
+        away = False
+        while True:
+            await self._pressed.wait()
+            self._pressed.clear()
+            try:
+                await ring(self._redis)
+            except REDIS_ERRORS as error:
+                self._pressed.set()
+                if not away:
+                    logger.warning("doorbell_silent", error=type(error).__name__)
+                away = True
+                await asyncio.sleep(random.uniform(delay / 2, delay))  # noqa: S311 - jitter, not a secret
+                delay = min(delay * 2, LAST_RETRY_SECONDS)
+            else:
+                if away:
+                    logger.info("doorbell_restored")
+                away = False
+                delay = FIRST_RETRY_SECONDS

@@ -1,0 +1,53 @@
+"""Which failures of PostgreSQL pass by themselves, and which are the fault of one row."""
+
+import asyncio
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+# Classes and codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
+TRANSIENT_CLASSES = frozenset({"08", "53", "57"})  # connection, resources, operator intervention
+TRANSIENT_CODES = frozenset(
+    {
+        "40001",  # serialization_failure
+        "40P01",  # deadlock_detected
+        "55P03",  # lock_not_available
+        "25P03",  # idle_in_transaction_session_timeout
+    }
+)
+ROW_CLASSES = frozenset(
+    {
+        "21",  # cardinality violation
+        "22",  # data exception
+        "23",  # integrity constraint violation
+        "44",  # WITH CHECK OPTION violation
+        "54",  # program limit exceeded: a key too long for its index
+        "P0",  # raised by a trigger
+    }
+)
+FOREIGN_KEY_VIOLATION = "23503"
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """Return the five characters that PostgreSQL gave the error, or None when it gave none."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    code = getattr(cause, "sqlstate", None)
+    return code if isinstance(code, str) else None
+
+
+def is_transient(error: BaseException) -> bool:
+    """Say whether the same work may succeed later, unchanged: the database is away, busy or shut."""
+    if isinstance(error, (OSError, asyncio.TimeoutError, PoolTimeoutError)):
+        return True
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    code = sqlstate(error)
+    if code is None:  # the driver itself found the connection gone
+        return isinstance(error, (InterfaceError, OperationalError))
+    return code[:2] in TRANSIENT_CLASSES or code in TRANSIENT_CODES
+
+
+def is_row_fault(error: BaseException) -> bool:
+    """Say whether a row's own values caused the error, so that setting it aside frees the others."""
+    code = sqlstate(error)
+    return code is not None and code[:2] in ROW_CLASSES

@@ -1,0 +1,58 @@
+"""JSON lines: one object per line, to stdout and, where asked for, to a file.
+
+The value of `event` is a fixed name; everything that varies is a field of its own.
+"""
+
+import logging
+import sys
+from pathlib import Path
+
+import structlog
+
+SCHEMA_VERSION = 1
+QUIET_LOGGERS = ("arq", "uvicorn.access", "httpx")  # a line per job or request would drown ours
+
+
+def configure_logging(process: str, log_file: Path | None) -> None:
+    """Send everything this process logs, third parties included, to stdout and to `log_file` as JSON lines.
+
+    Args:
+        process: `api` or `worker`; each line says which wrote it.
+        log_file: appended to; its directory must exist.
+
+    """
+
+    def stamp(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        return {"schema_version": SCHEMA_VERSION, "process": process, **event}
+
+    shared_processors: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        stamp,
+    ]
+    structlog.configure(
+        processors=[*shared_processors, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*shared_processors, structlog.stdlib.add_logger_name],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
+        ],
+    )
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    if log_file is not None:
+        handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
+    for handler in handlers:
+        handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    for name in QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)

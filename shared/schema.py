@@ -1,0 +1,17 @@
+"""Which migration the running code needs, and how to see which one the database has."""
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+VERSION_TABLE = "collection_sync_version"  # the monolith may have an alembic_version of its own
+REVISION = "0001"  # the newest migration; a test holds it against migrations/versions
+
+READ_REVISION = text(f"SELECT max(version_num) FROM {VERSION_TABLE}")  # noqa: S608 - a constant
+
+
+async def read_revision(connection: AsyncConnection) -> str | None:
+    """Return the revision that the database is at, or None when it was never migrated."""
+    exists = await connection.execute(text("SELECT to_regclass(:name)"), {"name": VERSION_TABLE})
+    if exists.scalar_one() is None:
+        return None
+    return (await connection.execute(READ_REVISION)).scalar_one_or_none()

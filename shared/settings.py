@@ -1,0 +1,82 @@
+"""Settings, read from the environment once by each composition root and passed on from there."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+POSTGRESQL_SCHEMES = frozenset({"postgres", "postgresql", "postgresql+asyncpg"})
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+
+
+class SettingsError(Exception):
+    """The environment does not hold what the process needs; the message says what to set."""
+
+
+def _asyncpg_url(secret: SecretStr) -> SecretStr:
+    """Turn any form that platforms hand out into the one asyncpg's dialect takes."""
+    try:
+        url = make_url(secret.get_secret_value())
+    except ArgumentError:
+        msg = "is not a URL; expected postgresql://user:password@host:5432/database"
+        raise ValueError(msg) from None
+    if url.drivername not in POSTGRESQL_SCHEMES:
+        msg = "must begin with postgres://, postgresql:// or postgresql+asyncpg://"
+        raise ValueError(msg)
+    url = url.set(drivername="postgresql+asyncpg")
+    if "sslmode" in url.query:  # libpq's name; asyncpg's argument is called ssl and takes the same words
+        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": url.query["sslmode"]})
+    return SecretStr(url.render_as_string(hide_password=False))
+
+
+def _redis_url(secret: SecretStr) -> SecretStr:
+    if not secret.get_secret_value().startswith(REDIS_SCHEMES):
+        msg = "must begin with redis://, rediss:// or unix://"
+        raise ValueError(msg)
+    return secret
+
+
+class Settings(BaseSettings):
+    """The environment variables of the API and the worker; each name is the field's, in capitals."""
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+
+    database_url: Annotated[
+        SecretStr,
+        AfterValidator(_asyncpg_url),
+        Field(description="PostgreSQL: postgres://, postgresql:// or postgresql+asyncpg://."),
+    ]
+    redis_url: Annotated[
+        SecretStr,
+        AfterValidator(_redis_url),
+        Field(description="Redis or Valkey, the doorbell between API and worker. May be away."),
+    ]
+    read_only_mode: Annotated[bool, Field(description="Answer every write with 403.")] = False
+    gateway_token: Annotated[
+        SecretStr | None,
+        Field(description="When set, requests must carry it: User-ID alone proves nothing."),
+    ] = None
+    log_file: Annotated[Path | None, Field(description="Write this process's JSON log lines here too.")] = (
+        None
+    )
+
+
+def load_settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        SettingsError: a variable is missing or malformed; the message names it, never its value.
+
+    """
+    try:
+        return Settings()  # the required fields come from the environment
+    except ValidationError as error:
+        problems = "\n".join(
+            f"  {'.'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        )
+        msg = f"The environment is not complete:\n{problems}\nTry everything with `make run`."
+        raise SettingsError(msg) from None
