@@ -1,6 +1,7 @@
 """Alembic's environment: online only, one transaction, one migration at a time, bounded waits."""
 
 import asyncio
+import logging
 import sys
 
 from alembic import context
@@ -10,7 +11,7 @@ from sqlalchemy.pool import NullPool
 
 from shared.outbox_tables import metadata
 from shared.schema import VERSION_TABLE
-from shared.settings import SettingsError, load_settings
+from shared.settings import DatabaseSettings, SettingsError, load_settings
 
 ADVISORY_LOCK = 6_331_058_142_207_371_013  # any number that nobody else in the database uses
 
@@ -41,12 +42,16 @@ def migrate(connection: Connection) -> None:
 
 async def migrate_online() -> None:
     """Open one connection of our own and migrate over it."""
-    engine = create_async_engine(load_settings().database_url.get_secret_value(), poolclass=NullPool)
+    engine = create_async_engine(
+        load_settings(DatabaseSettings).database_url.get_secret_value(), poolclass=NullPool
+    )
     async with engine.begin() as connection:
         await connection.run_sync(migrate)
     await engine.dispose()
 
 
+logging.basicConfig(level=logging.WARNING, format="%(message)s")
+logging.getLogger("alembic.runtime.migration").setLevel(logging.INFO)
 if context.is_offline_mode():
     sys.exit("Offline SQL is not offered: the first migration looks at what the database already has.")
 try:

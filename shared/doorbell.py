@@ -9,12 +9,12 @@ import random
 import time
 import uuid
 from collections.abc import Awaitable
-from typing import cast
+from typing import Any, cast
 
 import structlog
 from arq.constants import job_key_prefix
 from arq.jobs import serialize_job
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import RedisError
 
 logger = structlog.get_logger(__name__)
@@ -49,14 +49,25 @@ def to_json(value: object) -> bytes:
     return json.dumps(value, default=repr).encode()
 
 
-def open_redis(url: str) -> Redis:
-    """Make a client with bounded waits. It connects on first use, so Redis may be away."""
-    return Redis.from_url(
+def from_json(data: bytes) -> dict[str, Any]:
+    """Read what `to_json` wrote."""
+    value: dict[str, Any] = json.loads(data)
+    return value
+
+
+def open_pool(url: str, timeout_seconds: float | None = REDIS_TIMEOUT_SECONDS) -> ConnectionPool:
+    """Make a pool that connects on first use, so Redis may be away; None waits for answers for ever."""
+    return ConnectionPool.from_url(
         url,
-        socket_timeout=REDIS_TIMEOUT_SECONDS,
+        socket_timeout=timeout_seconds,
         socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
         socket_keepalive=True,
     )
+
+
+def open_redis(url: str) -> Redis:
+    """Make a client with bounded waits."""
+    return Redis.from_pool(open_pool(url))
 
 
 async def ring(redis: Redis) -> bool:
@@ -72,7 +83,7 @@ async def ring(redis: Redis) -> bool:
     due_ms = now_ms - 1_000  # due at once even when the worker's clock is behind ours
     answer = redis.eval(
         RING, 3, DIRTY_KEY, job_key_prefix + job_id, QUEUE_NAME,
-        str(DIRTY_MS), str(JOB_EXPIRES_MS), job, str(due_ms), job_id, WAKE_CHANNEL,
+        str(DIRTY_MS), str(JOB_EXPIRES_MS), job.decode(), str(due_ms), job_id, WAKE_CHANNEL,
     )  # fmt: skip
     async with asyncio.timeout(REDIS_TIMEOUT_SECONDS):
         return bool(await cast("Awaitable[int]", answer))

@@ -1,7 +1,7 @@
 """Settings, read from the environment once by each composition root and passed on from there."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -39,8 +39,8 @@ def _redis_url(secret: SecretStr) -> SecretStr:
     return secret
 
 
-class Settings(BaseSettings):
-    """The environment variables of the API and the worker; each name is the field's, in capitals."""
+class DatabaseSettings(BaseSettings):
+    """What migrations need; each variable's name is the field's, in capitals."""
 
     model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
@@ -49,6 +49,11 @@ class Settings(BaseSettings):
         AfterValidator(_asyncpg_url),
         Field(description="PostgreSQL: postgres://, postgresql:// or postgresql+asyncpg://."),
     ]
+
+
+class Settings(DatabaseSettings):
+    """What the API and the worker need besides."""
+
     redis_url: Annotated[
         SecretStr,
         AfterValidator(_redis_url),
@@ -64,15 +69,18 @@ class Settings(BaseSettings):
     )
 
 
-def load_settings() -> Settings:
-    """Read the environment.
+SettingsType = TypeVar("SettingsType", bound=DatabaseSettings)
+
+
+def load_settings(kind: type[SettingsType]) -> SettingsType:
+    """Read the settings of this kind from the environment.
 
     Raises:
         SettingsError: a variable is missing or malformed; the message names it, never its value.
 
     """
     try:
-        return Settings()  # the required fields come from the environment
+        return kind()  # the required fields come from the environment
     except ValidationError as error:
         problems = "\n".join(
             f"  {'.'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"

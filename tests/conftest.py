@@ -1,0 +1,87 @@
+"""Real services for every test: one PostgreSQL and one Valkey a session, one fresh database a test."""
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from deploy.local.postgres import Postgres
+from deploy.local.valkey import Valkey
+from shared.database import create_engine
+from shared.settings import Settings
+from tests.databases import Databases
+
+ROOT = Path(__file__).parent.parent
+
+
+def migrate(database_url: str) -> None:
+    """Run `alembic upgrade head` as an operator does."""
+    subprocess.run(
+        [sys.executable, "-m", "alembic", "upgrade", "head"],
+        cwd=ROOT,
+        env={**os.environ, "DATABASE_URL": database_url, "REDIS_URL": "redis://127.0.0.1:1"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    directory = tmp_path_factory.mktemp("services") / "postgres"
+    with Postgres(directory, settings={"fsync": "off", "max_connections": "200"}) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    with Valkey(tmp_path_factory.mktemp("services") / "valkey") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def databases(postgres: Postgres) -> Databases:
+    """One migrated template; each test clones it."""
+    databases = Databases(postgres)
+    migrate(databases.create_empty("template_migrated"))
+    return databases
+
+
+@pytest.fixture
+def database_url(databases: Databases) -> Iterator[str]:
+    with databases.clone("template_migrated") as url:
+        yield url
+
+
+@pytest.fixture
+async def redis_url(valkey: Valkey) -> str:
+    async with Redis.from_url(valkey.url) as redis:
+        await redis.flushall()
+    return valkey.url
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str) -> Settings:
+    return Settings(database_url=SecretStr(database_url), redis_url=SecretStr(redis_url))
+
+
+@pytest.fixture
+async def engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
+    engine = create_engine(settings, application_name="test", pool_size=20, statement_timeout_seconds=30)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+async def sql(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A plain connection, to look at the database and to change it by hand."""
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()

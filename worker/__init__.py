@@ -1,0 +1,1 @@
+"""The worker: the only writer of `project_collections`. Follow `relay.run_once` first."""

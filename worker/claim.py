@@ -1,0 +1,80 @@
+"""Claiming and acknowledging: what one batch takes out of the outbox, and how it leaves it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import BigInteger, bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+# Served by outbox_events_claim_order. SKIP LOCKED makes it a queue: an event that commits late, or
+# that another worker has in hand, is neither waited for nor passed over for good.
+CLAIM = text("""
+    WITH claimed AS MATERIALIZED (
+        SELECT id, aggregate_id, event_type, source, payload, created_at
+        FROM outbox_events
+        ORDER BY lane, id
+        LIMIT :limit
+        FOR UPDATE SKIP LOCKED
+    )
+    SELECT
+        id,
+        aggregate_id AS collection_id,
+        payload ->> 'project_id' AS project_id,
+        event_type,
+        source,
+        extract(epoch FROM clock_timestamp() - created_at)::float8 * 1000 AS age_ms,
+        event_type IN ('collection.created', 'collection.updated', 'collection.deleted')
+            AND payload ?& ARRAY['project_id', 'research_context', 'created_at', 'updated_at']
+            AND jsonb_typeof(payload -> 'project_id') = 'string'
+            AND jsonb_typeof(payload -> 'research_context') IN ('string', 'null')
+            AND jsonb_typeof(payload -> 'created_at') IN ('string', 'null')
+            AND jsonb_typeof(payload -> 'updated_at') IN ('string', 'null')
+            AS well_formed
+    FROM claimed
+    ORDER BY id
+""")
+
+# Served by outbox_events_pkey. Only what was claimed, by id: an event that came in between stays.
+ACKNOWLEDGE = text("DELETE FROM outbox_events WHERE id = ANY(:ids)").bindparams(
+    bindparam("ids", type_=ARRAY(BigInteger))
+)
+
+
+class UnacknowledgedError(Exception):
+    """The outbox gave back another number of rows than were claimed; the batch must not commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedEvent:
+    """One locked row of the outbox, without its payload: that never leaves the database.
+
+    `age_ms` is the time from the event's append to its claim, by the database's clock.
+    `well_formed` is false when the type is unknown or the payload has not the shape of an event.
+    """
+
+    id: int
+    collection_id: str
+    project_id: str | None
+    event_type: str
+    source: str
+    age_ms: float
+    well_formed: bool
+
+
+async def claim(connection: AsyncConnection, limit: int) -> list[ClaimedEvent]:
+    """Lock up to `limit` pending events that nobody else has in hand, live lane first; ordered by id."""
+    rows = await connection.execute(CLAIM, {"limit": limit})
+    return [ClaimedEvent(*row) for row in rows]
+
+
+async def acknowledge(connection: AsyncConnection, events: Sequence[ClaimedEvent]) -> None:
+    """Delete the claimed events in the transaction that settled them.
+
+    Raises:
+        UnacknowledgedError: some were gone although we held their locks.
+
+    """
+    deleted = await connection.execute(ACKNOWLEDGE, {"ids": [event.id for event in events]})
+    if deleted.rowcount != len(events):
+        raise UnacknowledgedError(f"claimed {len(events)} events, but acknowledged {deleted.rowcount}")

@@ -1,0 +1,122 @@
+"""The worker's composition root: the arq jobs and their settings, and the process around them."""
+
+import contextlib
+import os
+import platform
+from typing import Any
+
+import structlog
+from arq import cron
+from arq.connections import ArqRedis, RedisSettings
+from arq.worker import func
+from redis.asyncio import Redis
+
+from shared.database import create_engine
+from shared.doorbell import (
+    DIRTY_KEY,
+    DRAIN_JOB,
+    QUEUE_NAME,
+    REDIS_ERRORS,
+    from_json,
+    open_pool,
+    to_json,
+)
+from shared.logs import configure_logging
+from shared.settings import Settings, load_settings
+from worker.drainer import Drainer
+from worker.wakeable import WakeableWorker
+
+logger = structlog.get_logger(__name__)
+
+JOB_TIMEOUT_SECONDS = 30
+COMPLETION_WAIT_SECONDS = 10
+HEALTH_SECONDS = 5
+POLL_SECONDS = 0.5
+
+
+async def drain_outbox(ctx: dict[str, Any]) -> None:
+    """Settle everything pending. A ring that comes after the flag is cleared queues another job."""
+    with contextlib.suppress(*REDIS_ERRORS):
+        await ctx["redis"].delete(DIRTY_KEY)  # before the scan: what commits later rings again
+    await ctx["drainer"].drain("doorbell")
+
+
+async def sweep(ctx: dict[str, Any]) -> None:
+    """Settle what no ring announced: the safety net, once a second over all workers."""
+    await ctx["drainer"].drain("sweep")
+
+
+async def start(ctx: dict[str, Any]) -> None:
+    """Say that the worker begins; arq calls it once."""
+    configure_logging("worker", ctx["log_file"])
+    logger.info("worker_started", pid=os.getpid(), health_key=ctx["health_key"])
+
+
+async def stop(ctx: dict[str, Any]) -> None:
+    """Close the database and say that the worker ended; arq calls it once."""
+    await ctx["engine"].dispose()
+    logger.info("worker_stopped", pid=os.getpid())
+
+
+def arq_settings(settings: Settings) -> dict[str, Any]:
+    """Return the arguments of arq's `Worker` but for the connection to Redis. Does no I/O."""
+    engine = create_engine(
+        settings, application_name="collection-sync worker", pool_size=3, statement_timeout_seconds=30
+    )
+    health_key = f"collection_sync:worker:{platform.node()}:{os.getpid()}"
+    return {
+        "functions": [func(drain_outbox, name=DRAIN_JOB, timeout=JOB_TIMEOUT_SECONDS, keep_result=0)],
+        "cron_jobs": [cron(sweep, second=set(range(60)), timeout=JOB_TIMEOUT_SECONDS, keep_result=0)],
+        "queue_name": QUEUE_NAME,
+        "on_startup": start,
+        "on_shutdown": stop,
+        "ctx": {
+            "engine": engine,
+            "drainer": Drainer(engine),
+            "log_file": settings.log_file,
+            "health_key": health_key,
+        },
+        "keep_result": 0,  # a kept result makes arq refuse the next job of the same id
+        "job_timeout": JOB_TIMEOUT_SECONDS,
+        "job_completion_wait": COMPLETION_WAIT_SECONDS,
+        "poll_delay": POLL_SECONDS,
+        "max_jobs": 4,
+        "health_check_key": health_key,  # arq's own is shared, and any worker's exit deletes it
+        "health_check_interval": HEALTH_SECONDS,
+        "job_serializer": to_json,
+        "job_deserializer": from_json,
+        "log_results": False,
+    }
+
+
+def __getattr__(name: str) -> dict[str, Any]:
+    """Offer `WorkerSettings` to `arq worker.main.WorkerSettings`, reading the environment only then.
+
+    That command runs arq's stock worker: it ends when Redis does and wakes by polling.
+    """
+    if name != "WorkerSettings":
+        raise AttributeError(name)
+    settings = load_settings(Settings)
+    redis_settings = RedisSettings.from_dsn(settings.redis_url.get_secret_value())
+    return {**arq_settings(settings), "redis_settings": redis_settings}
+
+
+async def serve(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT; the batch in hand is finished first."""
+    url = settings.redis_url.get_secret_value()
+    arguments = arq_settings(settings)
+    worker = WakeableWorker(
+        drainer=arguments["ctx"]["drainer"],
+        listener=Redis.from_pool(open_pool(url, timeout_seconds=None)),
+        redis_pool=ArqRedis(
+            open_pool(url),
+            job_serializer=to_json,
+            job_deserializer=from_json,
+            default_queue_name=QUEUE_NAME,
+        ),
+        **arguments,
+    )
+    try:
+        await worker.async_run()
+    finally:
+        await worker.close()

@@ -1,0 +1,86 @@
+"""The relay: from the outbox to `project_collections`, a batch at a time."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from worker.claim import ClaimedEvent, acknowledge, claim
+from worker.dead_letters import bury
+from worker.outcomes import Outcome, Verdict
+from worker.settle import settle
+
+logger = structlog.get_logger(__name__)
+
+BATCH_SIZE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one transaction did: the events it claimed, a verdict for each, its duration in seconds."""
+
+    events: list[ClaimedEvent] = field(default_factory=list)
+    verdicts: dict[int, Verdict] = field(default_factory=dict)
+    duration_seconds: float = 0.0
+
+
+async def run_once(engine: AsyncEngine, batch_size: int = BATCH_SIZE) -> Batch:
+    """Claim, apply and acknowledge one batch in one transaction; an empty batch means nothing to claim.
+
+    A crash at any point leaves every event either settled and gone, or pending as before.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError, OSError, TimeoutError: nothing was changed; the same call may be
+            made again.
+
+    """
+    began = time.perf_counter()
+    async with engine.begin() as connection:
+        events = await claim(connection, batch_size)
+        if not events:
+            return Batch()
+        verdicts = await settle(connection, events)
+        await bury(connection, verdicts)
+        await acknowledge(connection, events)
+    return Batch(events, verdicts, time.perf_counter() - began)
+
+
+async def drain(engine: AsyncEngine, batch_size: int = BATCH_SIZE, wake: str = "call") -> Counter[Outcome]:
+    """Run batches until there is nothing left to claim; log each and return the outcomes, counted."""
+    outcomes: Counter[Outcome] = Counter()
+    while (batch := await run_once(engine, batch_size)).events:
+        outcomes += Counter(verdict.outcome for verdict in batch.verdicts.values())
+        log_batch(batch, wake)
+    return outcomes
+
+
+def log_batch(batch: Batch, wake: str) -> None:
+    """Write one line for the batch and one for each event; an event that died is an error."""
+    counts = Counter(verdict.outcome for verdict in batch.verdicts.values())
+    lags = sorted(event.age_ms + batch.duration_seconds * 1000 for event in batch.events)
+    logger.info(
+        "batch_settled",
+        wake=wake,
+        claimed=len(batch.events),
+        **{outcome.value: counts[outcome] for outcome in Outcome},
+        lag_ms_p50=round(lags[len(lags) // 2], 3),
+        lag_ms_max=round(lags[-1], 3),
+        duration_ms=round(batch.duration_seconds * 1000, 3),
+    )
+    for event in batch.events:
+        verdict = batch.verdicts[event.id]
+        log = logger.error if verdict.outcome is Outcome.DEAD else logger.info
+        reason = {} if verdict.error is None else {"sqlstate": verdict.sqlstate, "error": verdict.error}
+        log(
+            "event_settled",
+            event_id=event.id,
+            collection_id=event.collection_id,
+            project_id=event.project_id,
+            event_type=event.event_type,
+            source=event.source,
+            outcome=verdict.outcome,
+            lag_ms=round(event.age_ms + batch.duration_seconds * 1000, 3),
+            **reason,
+        )

@@ -1,0 +1,71 @@
+"""Settling a batch: one outcome for each event, and no event that can stop the others."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared.faults import FOREIGN_KEY_VIOLATION, is_row_fault, sqlstate
+from worker.apply import apply
+from worker.claim import ClaimedEvent
+from worker.outcomes import Outcome, Verdict
+
+ERROR_CHARACTERS = 500
+
+APPLIED = Verdict(Outcome.APPLIED)
+STALE = Verdict(Outcome.STALE)
+CONFLATED = Verdict(Outcome.CONFLATED)
+MALFORMED = Verdict(Outcome.DEAD, error="unknown event type, or a payload without the fields of an event")
+
+
+async def settle(connection: AsyncConnection, events: Sequence[ClaimedEvent]) -> dict[int, Verdict]:
+    """Apply the newest event of each collection and return a verdict for every event, by id.
+
+    When the newest one turns out to be poison, the one before it is applied in its place: events
+    carry full state, so the collection is at worst as old as that one.
+
+    Args:
+        connection: in the transaction that claimed the events.
+        events: ordered by id.
+
+    """
+    verdicts = {event.id: MALFORMED for event in events if not event.well_formed}
+    waiting: defaultdict[str, list[ClaimedEvent]] = defaultdict(list)
+    for event in events:
+        if event.well_formed:
+            waiting[event.collection_id].append(event)
+    while waiting:
+        newest = [queue.pop() for queue in waiting.values()]
+        settled = await _apply_isolating(connection, newest)
+        verdicts |= settled
+        for event in newest:
+            if settled[event.id].outcome is not Outcome.DEAD:
+                verdicts |= {older.id: CONFLATED for older in waiting.pop(event.collection_id)}
+            elif not waiting[event.collection_id]:
+                del waiting[event.collection_id]
+    return verdicts
+
+
+async def _apply_isolating(connection: AsyncConnection, events: Sequence[ClaimedEvent]) -> dict[int, Verdict]:
+    """Apply events under a savepoint; when one is at fault, halve until it stands alone."""
+    try:
+        async with connection.begin_nested():
+            passed = await apply(connection, [event.id for event in events])
+    except DBAPIError as error:
+        if not is_row_fault(error):
+            raise
+        if len(events) == 1:
+            return {events[0].id: _verdict_on(error)}
+    else:
+        return {event.id: APPLIED if event.id in passed else STALE for event in events}
+    middle = len(events) // 2
+    left = await _apply_isolating(connection, events[:middle])
+    return left | await _apply_isolating(connection, events[middle:])
+
+
+def _verdict_on(error: DBAPIError) -> Verdict:
+    code = sqlstate(error)
+    outcome = Outcome.OBSOLETE if code == FOREIGN_KEY_VIOLATION else Outcome.DEAD
+    reason = str(error.orig).partition("\n")[0]
+    return Verdict(outcome, code, reason[:ERROR_CHARACTERS])
