@@ -1,0 +1,1 @@
+"""The collections endpoints. They write legacy rows and outbox events, never `project_collections`."""

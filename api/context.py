@@ -1,0 +1,75 @@
+"""What the endpoints need from the process they run in, and how to set it up and take it down."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+import structlog
+from fastapi import Depends, FastAPI, Request
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.database import create_engine
+from shared.doorbell import Doorbell, open_redis
+from shared.settings import Settings
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class CollectionSync:
+    """The resources that all requests of one app share."""
+
+    settings: Settings
+    engine: AsyncEngine
+    redis: Redis
+    doorbell: Doorbell
+
+
+def report_silence(ringing: asyncio.Task[None]) -> None:
+    """Log that the doorbell's task ended by itself: from here on only the worker's sweep finds events."""
+    if not ringing.cancelled():
+        logger.error("doorbell_stopped", error=type(ringing.exception()).__name__)
+
+
+@asynccontextmanager
+async def ringing(doorbell: Doorbell) -> AsyncIterator[None]:
+    """Keep the doorbell's one task running while the body runs."""
+    task = asyncio.create_task(doorbell.run(), name="doorbell")
+    task.add_done_callback(report_silence)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@asynccontextmanager
+async def collection_sync(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
+    """Give `app` what the router's endpoints need, for as long as the body runs.
+
+    An app that mounts `api.routes.router` enters this in its own lifespan. Neither PostgreSQL nor
+    Redis has to be up: connections are made on first use.
+    """
+    async with AsyncExitStack() as stack:
+        engine = create_engine(
+            settings, application_name="collection-sync api", pool_size=10, statement_timeout_seconds=10
+        )
+        stack.push_async_callback(engine.dispose)
+        redis = open_redis(settings.redis_url.get_secret_value())
+        stack.push_async_callback(redis.aclose)
+        doorbell = Doorbell(redis)
+        await stack.enter_async_context(ringing(doorbell))
+        app.state.collection_sync = CollectionSync(settings, engine, redis, doorbell)
+        yield
+
+
+def of_request(request: Request) -> CollectionSync:
+    """Return the resources of the app that received the request."""
+    sync: CollectionSync = request.app.state.collection_sync
+    return sync
+
+
+Sync = Annotated[CollectionSync, Depends(of_request)]

@@ -1,0 +1,99 @@
+"""Whether the process lives, and whether it can do its work."""
+
+import asyncio
+from http import HTTPStatus
+from typing import Literal
+
+import asyncpg
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+from redis.asyncio import Redis
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from api.context import Sync
+from shared.doorbell import REDIS_ERRORS
+from shared.schema import REVISION, read_revision
+
+POSTGRESQL_SECONDS = 2.0
+REDIS_SECONDS = 0.8
+# SQLAlchemy passes on as they are those of asyncpg's errors that come before there is a connection.
+POSTGRESQL_ERRORS = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Check(BaseModel):
+    """One thing the service needs, or would like to have, and what to do when it is not there."""
+
+    ok: bool
+    required: bool
+    what_to_do: str | None = None
+
+
+class Readiness(BaseModel):
+    """Ready when everything that is required is there."""
+
+    status: Literal["ready", "not ready"]
+    checks: dict[str, Check]
+
+
+def judge_revision(revision: str | None) -> Check:
+    """Compare the database's migration with the one that this code needs."""
+    if revision == REVISION:
+        return Check(ok=True, required=True)
+    found = "not migrated" if revision is None else f"at revision {revision}"
+    advice = f"The database is {found}; this version needs {REVISION}: run alembic upgrade head."
+    return Check(ok=False, required=True, what_to_do=advice)
+
+
+async def check_postgresql(engine: AsyncEngine) -> dict[str, Check]:
+    """Ask PostgreSQL for its revision; an answer shows as well that it can be reached. Bounded."""
+    try:
+        async with asyncio.timeout(POSTGRESQL_SECONDS), engine.connect() as connection:
+            revision = await read_revision(connection)
+    except POSTGRESQL_ERRORS as error:
+        advice = f"No answer from DATABASE_URL ({type(error).__name__}): start PostgreSQL or correct the URL."
+        unknown = "Not known while PostgreSQL does not answer."
+        return {
+            "postgresql": Check(ok=False, required=True, what_to_do=advice),
+            "migrations": Check(ok=False, required=True, what_to_do=unknown),
+        }
+    return {"postgresql": Check(ok=True, required=True), "migrations": judge_revision(revision)}
+
+
+async def check_redis(redis: Redis) -> dict[str, Check]:
+    """Ping Redis. Without it events wait for the worker's sweep, nothing else. Bounded."""
+    try:
+        async with asyncio.timeout(REDIS_SECONDS):
+            await redis.ping()
+    except REDIS_ERRORS as error:
+        advice = (
+            f"No answer from REDIS_URL ({type(error).__name__}): writes succeed, but reach workers later."
+        )
+        return {"redis": Check(ok=False, required=False, what_to_do=advice)}
+    return {"redis": Check(ok=True, required=False)}
+
+
+health = APIRouter(tags=["health"])
+
+
+@health.get("/healthz")
+async def healthz() -> Alive:
+    """Say that the process answers. Touches nothing else: a restart would not cure what is outside."""
+    return Alive()
+
+
+@health.get("/readyz", responses={HTTPStatus.SERVICE_UNAVAILABLE: {"model": Readiness}})
+async def readyz(sync: Sync, response: Response) -> Readiness:
+    """Say whether requests can be served, and what to do where they cannot."""
+    postgresql, redis = await asyncio.gather(check_postgresql(sync.engine), check_redis(sync.redis))
+    checks = postgresql | redis
+    if all(check.ok for check in checks.values() if check.required):
+        return Readiness(status="ready", checks=checks)
+    response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    return Readiness(status="not ready", checks=checks)

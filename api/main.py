@@ -1,0 +1,43 @@
+"""The API's composition root: `uvicorn api.main:app`."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from api.context import collection_sync
+from api.health import health
+from api.routes import router
+from shared.logs import configure_logging
+from shared.settings import Settings, SettingsError, load_settings
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Build the service for these settings; it connects to nothing before it is started."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        configure_logging("api", settings.log_file)
+        async with collection_sync(app, settings):
+            yield
+
+    app = FastAPI(
+        title="Collections",
+        version="1.0.0",
+        description="The collections of research projects, as the legacy service offers them.",
+        lifespan=lifespan,
+    )
+    app.include_router(router)
+    app.include_router(health)
+    return app
+
+
+def __getattr__(name: str) -> FastAPI:
+    """Make `app` when a server asks for it, so that to import this module needs no environment."""
+    if name != "app":
+        raise AttributeError(name)
+    try:
+        return create_app(load_settings(Settings))
+    except SettingsError as error:
+        sys.exit(str(error))

@@ -1,0 +1,67 @@
+"""The endpoints. Mount `router` in any FastAPI app that enters `api.context.collection_sync`."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from api import collections, documentation
+from api.access import DEFAULT_CALLER, Caller
+from api.context import Sync
+from api.gateway import GuardedRoute
+from api.schemas import (
+    CollectionChanges,
+    CreatedCollection,
+    DeletedCollection,
+    ListedCollection,
+    NewCollection,
+    UpdatedCollection,
+)
+
+ProjectId = Annotated[str, Path(examples=["a1111111-0000-4000-8000-000000000001"])]
+CollectionId = Annotated[str, Path(examples=["c1111111-0000-4000-8000-000000000001"])]
+
+ALL = "/projects/{project_id}/collections"
+ONE = "/projects/{project_id}/collections/{collection_id}"
+
+# Clients of the legacy service send JSON without a Content-Type.
+router = APIRouter(route_class=GuardedRoute, strict_content_type=False, tags=["collections"])
+
+
+@router.get(ALL, responses=documentation.READ)
+async def list_collections(
+    sync: Sync, project_id: ProjectId, caller: Caller = DEFAULT_CALLER
+) -> list[ListedCollection]:
+    """List the project's active collections, oldest first. Never cached."""
+    rows = await collections.list_collections(sync, caller, project_id)
+    return [ListedCollection.model_validate(row) for row in rows]
+
+
+@router.post(ALL, responses=documentation.WRITE)
+async def create_collection(
+    sync: Sync, project_id: ProjectId, new: NewCollection, caller: Caller = DEFAULT_CALLER
+) -> CreatedCollection:
+    """Create a collection. Answers 200, as it always has."""
+    row = await collections.create_collection(sync, caller, project_id, new.values())
+    return CreatedCollection.model_validate(row)
+
+
+@router.put(ONE, responses=documentation.WRITE_TO_ONE)  # before DELETE: 405 says `Allow: PUT`
+async def update_collection(
+    sync: Sync,
+    project_id: ProjectId,
+    collection_id: CollectionId,
+    changes: CollectionChanges,
+    caller: Caller = DEFAULT_CALLER,
+) -> UpdatedCollection:
+    """Change the fields that are given; a field that is null or absent keeps its value."""
+    row = await collections.update_collection(sync, caller, project_id, collection_id, changes.values())
+    return UpdatedCollection.model_validate(row)
+
+
+@router.delete(ONE, responses=documentation.WRITE_TO_ONE)
+async def delete_collection(
+    sync: Sync, project_id: ProjectId, collection_id: CollectionId, caller: Caller = DEFAULT_CALLER
+) -> DeletedCollection:
+    """Delete a collection. Its articles stay."""
+    await collections.delete_collection(sync, caller, project_id, collection_id)
+    return DeletedCollection()

@@ -1,0 +1,207 @@
+"""Requests and responses, exactly as the legacy service's clients know them.
+
+The order of fields is the order of keys. Unknown keys of a request are ignored.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
+from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
+
+from api.echo import SURROGATES, echoable
+
+DEFAULT_PURPOSE = "general"
+
+
+def storable(text: str) -> str:
+    """Accept the text when PostgreSQL can store it: no NUL, no lone surrogate."""
+    if "\0" in text or SURROGATES.search(text):
+        error, message = "string_not_storable", "String should not contain NUL or lone surrogates"
+        raise PydanticCustomError(error, message)
+    return text
+
+
+Text = Annotated[str, AfterValidator(storable)]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)]
+Description = Annotated[str, Field(max_length=1000), AfterValidator(storable)]
+Color = Annotated[str, Field(pattern="^#[0-9A-Fa-f]{6}$"), AfterValidator(storable)]
+Icon = Annotated[str, Field(max_length=50), AfterValidator(storable)]
+
+EXAMPLE_REQUEST: JsonDict = {
+    "collection_name": "GLP-1 agonists",
+    "description": "Semaglutide and related trials",
+    "color": "#10B981",
+    "icon": "beaker",
+    "linked_hypothesis_ids": ["e1111111-0000-4000-8000-000000000001"],
+    "linked_question_ids": [],
+    "collection_purpose": "hypothesis_support",
+    "auto_update": True,
+}
+
+
+class OptionalFields(BaseModel):
+    """The fields that every write may leave out; null says the same as absent."""
+
+    description: Description | None = None
+    color: Color | None = None
+    icon: Icon | None = None
+    linked_hypothesis_ids: list[Text] | None = None
+    linked_question_ids: list[Text] | None = None
+    collection_purpose: Text | None = None
+    auto_update: bool | None = None
+
+
+class NewCollection(OptionalFields):
+    """A collection to create."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_REQUEST]})
+
+    collection_name: Name
+
+    def values(self) -> dict[str, Any]:
+        """Return the columns to insert, with the defaults of a new collection."""
+        return self.model_dump() | {
+            "linked_hypothesis_ids": self.linked_hypothesis_ids or [],
+            "linked_question_ids": self.linked_question_ids or [],
+            "collection_purpose": self.collection_purpose or DEFAULT_PURPOSE,
+            "auto_update": bool(self.auto_update),
+        }
+
+
+class CollectionChanges(OptionalFields):
+    """What to change. A field that is null or absent keeps its value, so none can be set to null."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"collection_name": "GLP-1 receptor agonists", "color": "#3B82F6"}]}
+    )
+
+    collection_name: Name | None = None
+
+    def values(self) -> dict[str, Any]:
+        """Return the columns to set."""
+        return self.model_dump(exclude_none=True)
+
+
+# ISO 8601 with +00:00, never Z, no microseconds when they are zero: what the legacy service sends.
+Timestamp = Annotated[
+    datetime,
+    PlainSerializer(datetime.isoformat),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+# Other writers fill these columns too: whatever JSON is in them, the list of a project can be read.
+LinkedIds = Annotated[
+    Any,
+    BeforeValidator(lambda stored: stored or []),
+    PlainSerializer(echoable),
+    WithJsonSchema({"type": "array", "items": {"type": "string"}}),
+]
+
+EXAMPLE_CREATED: JsonDict = {
+    "collection_id": "c1111111-0000-4000-8000-000000000001",
+    "collection_name": "GLP-1 agonists",
+    "description": "Semaglutide and related trials",
+    "created_by": "11111111-1111-4111-8111-111111111111",
+    "created_at": "2025-10-02T10:11:12.345678+00:00",
+    "color": "#10B981",
+    "icon": "beaker",
+    "article_count": 0,
+}
+EXAMPLE_UPDATED: JsonDict = {
+    "collection_id": "c1111111-0000-4000-8000-000000000001",
+    "collection_name": "GLP-1 receptor agonists",
+    "description": "Semaglutide and related trials",
+    "created_by": "11111111-1111-4111-8111-111111111111",
+    "created_at": "2025-10-02T10:11:12.345678+00:00",
+    "updated_at": "2025-10-03T08:00:00+00:00",
+    "color": "#3B82F6",
+    "icon": "beaker",
+    "sort_order": 0,
+}
+EXAMPLE_LISTED: JsonDict = EXAMPLE_UPDATED | {
+    "article_count": 2,
+    "linked_hypothesis_ids": ["e1111111-0000-4000-8000-000000000001"],
+    "linked_question_ids": [],
+    "collection_purpose": "hypothesis_support",
+    "auto_update": True,
+}
+
+
+class CreatedCollection(BaseModel):
+    """A collection as the answer to its creation."""
+
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"examples": [EXAMPLE_CREATED]})
+
+    collection_id: str
+    collection_name: str
+    description: str | None
+    created_by: str
+    created_at: Timestamp | None
+    color: str | None
+    icon: str | None
+    article_count: int = 0
+
+
+class UpdatedCollection(BaseModel):
+    """A collection as the answer to a change."""
+
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"examples": [EXAMPLE_UPDATED]})
+
+    collection_id: str
+    collection_name: str
+    description: str | None
+    created_by: str
+    created_at: Timestamp | None
+    updated_at: Timestamp | None
+    color: str | None
+    icon: str | None
+    sort_order: int | None
+
+
+class ListedCollection(UpdatedCollection):
+    """A collection as the list shows it."""
+
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"examples": [EXAMPLE_LISTED]})
+
+    article_count: int
+    linked_hypothesis_ids: LinkedIds
+    linked_question_ids: LinkedIds
+    collection_purpose: Annotated[str, BeforeValidator(lambda stored: stored or DEFAULT_PURPOSE)]
+    auto_update: Annotated[bool, BeforeValidator(bool)]
+
+
+class DeletedCollection(BaseModel):
+    """The answer to a deletion."""
+
+    message: str = Field("Collection deleted successfully", examples=["Collection deleted successfully"])
+
+
+class Problem(BaseModel):
+    """Why a request was refused."""
+
+    detail: str
+
+
+class FieldProblem(BaseModel):
+    """One field that is not as it should be."""
+
+    type: str
+    loc: list[str | int]
+    msg: str
+    input: Any
+    ctx: dict[str, Any] | None = None
+
+
+class InvalidRequest(BaseModel):
+    """Every field of a request that is not as it should be."""
+
+    detail: list[FieldProblem]
