@@ -1,0 +1,155 @@
+"""Replays what was recorded from the legacy service. Whoever sent these requests gets the same answers."""
+
+import json
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import httpx
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from api.main import create_app
+from shared.settings import Settings
+from tests.api.conftest import started
+from tests.api.recording import NAMES, STEPS, Json, differences, holds, is_uuid4, resolve
+from worker.relay import drain
+
+# The recording is a sample of a longer one. These are the writes that came before the step of that
+# number, were left out, and show in its `db_after`.
+LEFT_OUT: dict[int, dict[str, Any]] = {
+    123: {"path": "{C_FULL}", "caller": "{OWNER}", "body": {"linked_hypothesis_ids": ["no-such-id"]}},
+    147: {"path": "{C_MIN}", "caller": "{OWNER}", "body": {"description": ""}},
+    160: {"path": "{C_FULL}", "caller": "{VIEWER}", "body": {"collection_name": "By viewer 2"}},
+}
+JSON_COLUMNS = {
+    "linked_hypothesis_ids",
+    "linked_question_ids",
+    "tags",
+    "linked_project_question_ids",
+    "linked_project_hypothesis_ids",
+    "activity_metadata",
+}
+
+
+def as_json(row: asyncpg.Record, keys: list[str]) -> dict[str, Any]:
+    """Show a row the way the recording does."""
+
+    def value(key: str) -> Json:
+        if isinstance(row[key], datetime):
+            return row[key].isoformat()
+        return json.loads(row[key]) if key in JSON_COLUMNS and row[key] is not None else row[key]
+
+    return {key: value(key) for key in keys}
+
+
+def request_of(step: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """Build the request to the byte: a Content-Type only where one was recorded."""
+    if "body" in step:
+        content = json.dumps(resolve(step["body"], names)).encode()
+    elif "raw_body_hex" in step:
+        content = bytes.fromhex(step["raw_body_hex"])
+    else:
+        content = step.get("raw_body", "").encode()
+    return {
+        "method": step["method"],
+        "url": resolve(step["path"], names),
+        "headers": resolve(step["headers"], names),
+        "content": content,
+    }
+
+
+def check_answer(step: dict[str, Any], answer: httpx.Response, names: dict[str, str]) -> Iterator[str]:
+    """Compare status, body, Allow and the relations between timestamps."""
+    expected = step["expect"]
+    if answer.status_code != expected["status"]:
+        yield f"status {answer.status_code} instead of {expected['status']}: {answer.text}"
+        return
+    if "allow" in expected and answer.headers.get("allow") != expected["allow"]:
+        yield f"Allow: {answer.headers.get('allow')} instead of {expected['allow']}"
+    body, wanted = answer.json(), resolve(expected["body"], names)
+    if isinstance(body, list):
+        body, wanted = (sorted(part, key=lambda item: item["collection_id"]) for part in (body, wanted))
+    yield from differences(wanted, body)
+    for relation in expected.get("time_relations", []):
+        if isinstance(relation, str):
+            collection, text = body, relation
+        else:
+            wanted_id, text = resolve(relation["collection"], names), relation["rel"]
+            (collection,) = [item for item in body if item["collection_id"] == wanted_id]
+        if not holds(text, collection):
+            yield f"not so: {text} in {collection}"
+
+
+async def check_rows(step: dict[str, Any], sql: asyncpg.Connection, names: dict[str, str]) -> list[str]:
+    """Compare the collection's row and all its rows in project_collections."""
+    expected = resolve(step["db_after"], names)
+    collection_id = expected["collections"]["collection_id"]
+    legacy = await sql.fetchrow("SELECT * FROM collections WHERE collection_id = $1", collection_id)
+    target = await sql.fetch(
+        "SELECT * FROM project_collections WHERE collection_id = $1 ORDER BY project_id", collection_id
+    )
+    keys = list(expected["project_collections"][0]) if expected["project_collections"] else []
+    wanted = sorted(expected["project_collections"], key=lambda row: row["project_id"])
+    return [
+        *differences(expected["collections"], as_json(legacy, list(expected["collections"])), "collections"),
+        *differences(wanted, [as_json(row, keys) for row in target], "project_collections"),
+    ]
+
+
+class ActivityLog:
+    """Tells the rows that a step added to the activity log."""
+
+    def __init__(self, sql: asyncpg.Connection) -> None:
+        self._sql = sql
+        self._seen: list[str] = []
+
+    async def new_rows(self) -> list[asyncpg.Record]:
+        rows = await self._sql.fetch("SELECT * FROM activity_logs WHERE activity_id <> ALL ($1)", self._seen)
+        self._seen += [row["activity_id"] for row in rows]
+        return list(rows)
+
+    async def check(self, step: dict[str, Any], names: dict[str, str]) -> list[str]:
+        """Exactly one new row, as recorded; none where none was recorded."""
+        rows = await self.new_rows()
+        expected = resolve([step["activity_log_row"]] if "activity_log_row" in step else [], names)
+        actual = [as_json(row, list(expected[0])) for row in rows] if expected else rows
+        return list(differences(expected, actual, "activity_logs"))
+
+
+async def test_every_recorded_request_gets_the_recorded_answer_and_leaves_the_recorded_rows(
+    settings: Settings, seeded: asyncpg.Connection, engine: AsyncEngine
+) -> None:
+    names = dict(NAMES)
+    activity_log = ActivityLog(seeded)
+    mismatches: list[str] = []
+    async with AsyncExitStack() as stack:
+        normal, read_only = [
+            await stack.enter_async_context(
+                started(create_app(settings.model_copy(update={"read_only_mode": mode})))
+            )
+            for mode in (False, True)
+        ]
+        for step in STEPS:
+            if (bridge := LEFT_OUT.get(step["n"])) is not None:
+                path = resolve("/projects/{P1}/collections/" + bridge["path"], names)
+                caller = resolve(bridge["caller"], names)
+                answer = await normal.put(path, headers={"User-ID": caller}, json=bridge["body"])
+                assert answer.status_code == 200
+                await activity_log.new_rows()
+            server = {"normal": normal, "read_only": read_only}[step["server"]]
+            answer = await server.request(**request_of(step, names))
+            problems: list[str] = []
+            for name, path in step.get("capture", {}).items():
+                names[name] = answer.json().get(path.removeprefix("$."))
+                if not is_uuid4(names[name]):
+                    problems.append(f"{path} is no uuid4: {answer.text}")
+            problems += check_answer(step, answer, names)
+            problems += await activity_log.check(step, names)
+            await drain(engine)
+            if "db_after" in step:
+                problems += await check_rows(step, seeded, names)
+            mismatches += [f"{step['n']} {step['name']}: {problem}" for problem in problems]
+    assert not mismatches, "\n".join(mismatches)
+    assert len(STEPS) == 67
