@@ -23,7 +23,8 @@ def configure_logging(process: str, log_file: Path | None) -> None:
     """
 
     def stamp(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-        return {"schema_version": SCHEMA_VERSION, "process": process, **event}
+        first = {name: event.pop(name) for name in ("timestamp", "level", "event")}
+        return {**first, "process": process, "schema_version": SCHEMA_VERSION, **event}
 
     shared_processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -1,0 +1,132 @@
+"""The product's own processes, started as an operator starts them, with their log lines to wait for."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from deploy.local.children import tied_to_us
+
+ROOT = Path(__file__).parent.parent
+
+
+def environment(database_url: str, redis_url: str, **more: str) -> dict[str, str]:
+    """Return what a process of the product needs, and nothing of ours but PATH and HOME."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return {**kept, "DATABASE_URL": database_url, "REDIS_URL": redis_url, "PYTHONUNBUFFERED": "1", **more}
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Running:
+    """A started process; everything it printed is kept as lines."""
+
+    def __init__(self, arguments: list[str], env: Mapping[str, str]) -> None:
+        command = tied_to_us([sys.executable, *arguments], "KILL")
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as stdout:
+            for line in stdout:
+                self.lines.append(line)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def output(self) -> str:
+        return "".join(self.lines[-60:])
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """Return the JSON lines with this event's name so far."""
+        parsed = (json.loads(line) for line in self.lines.copy() if line.startswith("{"))
+        return [line for line in parsed if line["event"] == event]
+
+    async def wait_for(self, event: str, count: int = 1, seconds: float = 20) -> dict[str, Any]:
+        """Wait for the `count`th line with this event's name and return it."""
+        deadline = time.monotonic() + seconds
+        while len(found := self.logged(event)) < count:
+            assert self.process.poll() is None, f"exited with {self.process.returncode}:\n{self.output}"
+            assert time.monotonic() < deadline, f"no {event} within {seconds} s:\n{self.output}"
+            await asyncio.sleep(0.01)
+        return found[count - 1]
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    async def exit_code(self, seconds: float = 20) -> int:
+        """Wait until the process has ended by itself and return its status."""
+        code = await asyncio.to_thread(self.process.wait, seconds)
+        self._reader.join(5)
+        return code
+
+    def kill(self) -> None:
+        """End the process with SIGKILL, if it still runs, and reap it."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        self.process.wait(10)
+        self._reader.join(5)
+
+
+@contextlib.contextmanager
+def running(arguments: list[str], env: Mapping[str, str]) -> Iterator[Running]:
+    """Start `python ARGUMENTS` and kill it at the end, however the block ends."""
+    process = Running(arguments, env)
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+@contextlib.asynccontextmanager
+async def running_worker(env: Mapping[str, str]) -> AsyncIterator[Running]:
+    """Start `python -m worker` and wait until it works."""
+    with running(["-m", "worker"], env) as worker:
+        await worker.wait_for("worker_started")
+        yield worker
+
+
+@contextlib.asynccontextmanager
+async def running_api(env: Mapping[str, str]) -> AsyncIterator[tuple[Running, str]]:
+    """Start the API on a free port and wait until it is ready; yields the process and its base URL."""
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    arguments = ["-m", "uvicorn", "api.main:app", "--port", str(port), "--no-access-log"]
+    with running(arguments, env) as api:
+        async with httpx.AsyncClient() as client:
+            deadline = time.monotonic() + 20
+            while not await _is_ready(client, url):
+                assert api.process.poll() is None, api.output
+                assert time.monotonic() < deadline, api.output
+                await asyncio.sleep(0.05)
+        yield api, url
+
+
+async def _is_ready(client: httpx.AsyncClient, url: str) -> bool:
+    try:
+        return (await client.get(f"{url}/readyz")).is_success
+    except httpx.TransportError:
+        return False

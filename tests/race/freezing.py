@@ -1,0 +1,96 @@
+"""Freeze points between all steps of writing, claiming and applying, made from the database's side.
+
+Triggers pass through advisory locks; whoever holds such a lock freezes every transaction that comes
+to that point. The product knows nothing of it.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Sequence
+
+import asyncpg
+
+SPACE = 4242  # the first half of the advisory locks' keys
+
+# Where a transaction can be stopped. "before" and "after" are those of the statement, or of each of
+# its rows; "commit" is the moment before the transaction commits. A BEFORE INSERT row trigger runs
+# when the row's id has been drawn already.
+POINTS = {
+    "legacy row: before its change": "BEFORE INSERT OR UPDATE ON collections FOR EACH ROW",
+    "legacy row: after its change": "AFTER INSERT OR UPDATE ON collections FOR EACH ROW",
+    "event: id drawn, not inserted": "BEFORE INSERT ON outbox_events FOR EACH ROW",
+    "event: inserted": "AFTER INSERT ON outbox_events FOR EACH ROW",
+    "guard: claimed, before the guard": "BEFORE INSERT ON applied_versions FOR EACH STATEMENT",
+    "guard: before one row": "BEFORE INSERT ON applied_versions FOR EACH ROW",
+    "guard: after the guard": "AFTER INSERT OR UPDATE ON applied_versions FOR EACH STATEMENT",
+    "target: before rows retire": "BEFORE DELETE ON project_collections FOR EACH STATEMENT",
+    "target: before rows are written": "BEFORE INSERT ON project_collections FOR EACH STATEMENT",
+    "target: after rows were written": "AFTER INSERT OR UPDATE ON project_collections FOR EACH STATEMENT",
+    "acknowledge: before": "BEFORE DELETE ON outbox_events FOR EACH STATEMENT",
+    "acknowledge: after": "AFTER DELETE ON outbox_events FOR EACH STATEMENT",
+}
+AT_COMMIT = {
+    "commit: of a write": "AFTER INSERT ON outbox_events",
+    "commit: of a batch": "AFTER DELETE ON outbox_events",
+}
+NUMBERS = {point: number for number, point in enumerate([*POINTS, *AT_COMMIT])}
+
+PASS_THROUGH = f"""
+    CREATE FUNCTION freeze_point() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM pg_advisory_lock_shared({SPACE}, TG_ARGV[0]::integer);
+        PERFORM pg_advisory_unlock_shared({SPACE}, TG_ARGV[0]::integer);
+        IF TG_LEVEL = 'STATEMENT' THEN RETURN NULL; END IF;
+        RETURN coalesce(NEW, OLD);
+    END $$
+"""
+
+
+async def install(connection: asyncpg.Connection) -> None:
+    """Make every point freezable in this database."""
+    await connection.execute(PASS_THROUGH)
+    for point, where in POINTS.items():
+        await connection.execute(
+            f"CREATE TRIGGER freeze_{NUMBERS[point]} {where} EXECUTE FUNCTION freeze_point({NUMBERS[point]})"
+        )
+    for point, where in AT_COMMIT.items():
+        await connection.execute(
+            f"CREATE CONSTRAINT TRIGGER freeze_{NUMBERS[point]} {where} DEFERRABLE INITIALLY DEFERRED"
+            f" FOR EACH ROW EXECUTE FUNCTION freeze_point({NUMBERS[point]})"
+        )
+
+
+@contextlib.asynccontextmanager
+async def frozen(connection: asyncpg.Connection, point: str) -> AsyncIterator[None]:
+    """Stop whoever comes to this point until the block ends."""
+    await connection.execute("SELECT pg_advisory_lock($1, $2)", SPACE, NUMBERS[point])
+    try:
+        yield
+    finally:
+        await connection.execute("SELECT pg_advisory_unlock($1, $2)", SPACE, NUMBERS[point])
+
+
+async def arrived(connection: asyncpg.Connection, point: str, count: int = 1) -> None:
+    """Wait until `count` transactions stand frozen at this point; ten seconds at most."""
+    async with asyncio.timeout(10):
+        while True:
+            waiting = await connection.fetchval(
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+                " AND classid = $1 AND objid = $2",
+                SPACE,
+                NUMBERS[point],
+            )
+            if waiting >= count:
+                return
+            await asyncio.sleep(0.002)
+
+
+async def weather(connection: asyncpg.Connection, points: Sequence[str], seed: int) -> None:
+    """Freeze one point after another for 0 to 15 ms, at random, until cancelled."""
+    dice = random.Random(seed)  # noqa: S311 - a storm that can be repeated
+    while True:
+        async with frozen(connection, dice.choice(points)):
+            await asyncio.sleep(dice.uniform(0, 0.015))
+        await asyncio.sleep(dice.uniform(0, 0.002))

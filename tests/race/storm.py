@@ -1,0 +1,172 @@
+"""Storms of writes on a few hot collections, with several relays at work, and the verdict afterwards."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import asyncpg
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from shared.events import EventType, Source
+from shared.faults import is_transient
+from shared.outbox import append_event
+from tests.race import freezing
+from worker.relay import run_once
+
+HOT_KEYS = 60
+WRITERS = 8
+WRITES = 220
+RELAYS = 3
+BATCH_SIZE = 9  # small, so that a collection's events fall into different batches
+
+Write = Callable[[AsyncConnection, str, str], Awaitable[None]]
+
+LOCK = text("SELECT is_active FROM collections WHERE collection_id = :id FOR NO KEY UPDATE")
+SHARE = text("SELECT 1 FROM collections WHERE collection_id = ANY(:ids) FOR SHARE")
+INSERT = text(
+    "INSERT INTO collections (collection_id, project_id, collection_name, description, created_by, is_active)"
+    " VALUES (:id, 'p1', 'hot', :description, 'owner', true)"
+)
+CHANGE = text(
+    "UPDATE collections SET description = :description, is_active = :is_active,"
+    " updated_at = clock_timestamp() WHERE collection_id = :id"
+)
+EVENT_TYPE = {True: EventType.UPDATED, False: EventType.DELETED}
+
+# Exact, on one snapshot: the projection of every active collection against its home row.
+DRIFT = """
+    SELECT coalesce(legacy.collection_id, target.collection_id) AS collection_id,
+        legacy.description, target.research_context
+    FROM (SELECT * FROM collections WHERE is_active) AS legacy
+    FULL JOIN project_collections AS target
+        ON target.collection_id = legacy.collection_id AND target.project_id = legacy.project_id
+    WHERE (legacy.collection_id, legacy.description, legacy.created_at, legacy.updated_at)
+        IS DISTINCT FROM
+        (target.collection_id, target.research_context, target.created_at, target.updated_at)
+"""
+
+
+@dataclass
+class Verdict:
+    """What a storm left behind; all empty when nothing went wrong."""
+
+    drift: list[str] = field(default_factory=list)
+    unsettled: int = 0
+    twice: list[int] = field(default_factory=list)
+    outcomes: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def clean(self) -> bool:
+        return not (self.drift or self.unsettled or self.twice or self.outcomes["dead"])
+
+
+async def seed(connection: asyncpg.Connection) -> None:
+    """Insert the owner and the project that the storms write in."""
+    await connection.execute("""
+        INSERT INTO users (user_id, username, email, first_name, last_name, category, role, institution,
+            subject_area, how_heard_about_us)
+        VALUES ('owner', 'owner', 'owner@lab.example', '', '', '', '', '', '', '');
+        INSERT INTO projects (project_id, project_name, owner_user_id)
+        VALUES ('p1', 'One', 'owner'), ('p2', 'Two', 'owner');
+    """)
+
+
+async def write(connection: AsyncConnection, collection_id: str, description: str) -> None:
+    """Update, delete or bring back a collection as the API does: lock, change, append."""
+    is_active = bool((await connection.execute(LOCK, {"id": collection_id})).scalar_one())
+    is_active = random.random() < 0.65 if is_active else True  # noqa: S311 - chance, not a secret
+    await connection.execute(
+        CHANGE, {"id": collection_id, "description": description, "is_active": is_active}
+    )
+    await append_event(connection, collection_id, EVENT_TYPE[is_active], Source.API)
+
+
+async def backfill(connection: AsyncConnection, ids: list[str]) -> None:
+    """Append synthetic events for a chunk, under the lock that backfill holds."""
+    await connection.execute(SHARE, {"ids": ids})
+    states = await connection.execute(
+        text("SELECT collection_id, is_active FROM collections WHERE collection_id = ANY(:ids)"), {"ids": ids}
+    )
+    for collection_id, is_active in states.all():
+        await append_event(connection, collection_id, EVENT_TYPE[is_active], Source.BACKFILL)
+
+
+async def storm(
+    engine: AsyncEngine, connections: list[asyncpg.Connection], seed: int, write: Write
+) -> Verdict:
+    """Let writers, a backfill and relays loose on fresh hot keys under freezing weather, then judge."""
+    keys = [f"{seed:05}-{number:02}" for number in range(HOT_KEYS)]
+    weathers = [
+        asyncio.create_task(freezing.weather(connection, list(freezing.NUMBERS), seed * 10 + number))
+        for number, connection in enumerate(connections[1:])
+    ]
+    written = asyncio.Event()
+    relays = [asyncio.create_task(_relay(engine, written)) for _ in range(RELAYS)]
+    try:
+        async with asyncio.timeout(60):
+            await _insert_all(engine, keys)
+            await asyncio.gather(
+                *(_writer(engine, keys, write) for _ in range(WRITERS)), _chunks(engine, keys)
+            )
+            written.set()
+            settled = [event for events in await asyncio.gather(*relays) for event in events]
+    finally:
+        for task in [*weathers, *relays]:
+            task.cancel()
+        await asyncio.gather(*weathers, *relays, return_exceptions=True)
+        for connection in connections[1:]:
+            await connection.execute("SELECT pg_advisory_unlock_all()")
+    return await _judge(connections[0], settled)
+
+
+async def _insert_all(engine: AsyncEngine, keys: list[str]) -> None:
+    async with engine.begin() as connection:
+        for key in keys:
+            await connection.execute(INSERT, {"id": key, "description": "first"})
+            await append_event(connection, key, EventType.CREATED, Source.API)
+
+
+async def _writer(engine: AsyncEngine, keys: list[str], write: Write) -> None:
+    for number in range(WRITES // WRITERS):
+        async with engine.begin() as connection:
+            await write(connection, random.choice(keys), f"text {number}")  # noqa: S311 - chance
+
+
+async def _chunks(engine: AsyncEngine, keys: list[str]) -> None:
+    for start in range(0, len(keys), 10):
+        async with engine.begin() as connection:
+            await backfill(connection, keys[start : start + 10])
+        await asyncio.sleep(0.02)
+
+
+async def _relay(engine: AsyncEngine, written: asyncio.Event) -> list[tuple[int, str]]:
+    """Run the product's own step until all is written and nothing is left to claim."""
+    settled: list[tuple[int, str]] = []
+    while True:
+        was_written = written.is_set()
+        try:
+            batch = await run_once(engine, BATCH_SIZE)
+        except DBAPIError as error:
+            if not is_transient(error):
+                raise
+            settled.append((0, "retried"))
+            continue
+        settled += [(event_id, verdict.outcome) for event_id, verdict in batch.verdicts.items()]
+        if was_written and not batch.events:
+            return settled
+        if not batch.events:
+            await asyncio.sleep(0.003)
+
+
+async def _judge(connection: asyncpg.Connection, settled: list[tuple[int, str]]) -> Verdict:
+    counts = Counter(event_id for event_id, outcome in settled if outcome != "retried")
+    return Verdict(
+        drift=[row["collection_id"] for row in await connection.fetch(DRIFT)],
+        unsettled=await connection.fetchval("SELECT count(*) FROM outbox_events"),
+        twice=[event_id for event_id, count in counts.items() if count > 1],
+        outcomes=Counter(outcome for _, outcome in settled),
+    )
