@@ -1,0 +1,56 @@
+# Everything a developer types. Needs make, git and Python 3.11 or newer; nothing else.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help venv run test test-fast lint format lock bench-latency clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+venv: $(INSTALLED) ## Install what requirements-dev.txt pins into .venv (PYTHON=python3.12 to choose one)
+
+$(INSTALLED): requirements-dev.txt
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed; $(PYTHON) is another. Try: make venv PYTHON=python3.12"; exit 1; }
+	"$(PYTHON)" -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+run: venv ## Start PostgreSQL, Valkey, API and worker; Ctrl-C stops them (ARGS=--help)
+	@$(BIN)/python -m deploy.local $(ARGS)
+
+test: lint ## Lint, then run every test on real services
+	$(BIN)/python -m pytest $(ARGS)
+
+test-fast: venv ## Run the tests that take less than ten seconds
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+lint: venv ## Check style, types and which package may import which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: venv ## Format the code and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# The second file is made with the first as its constraints: what is tested is what is shipped.
+lock: ## Make both requirements files anew from pyproject.toml (ARGS=--upgrade for newer versions)
+	@set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \
+	"$(PYTHON)" -m venv "$$tools"; \
+	"$$tools/bin/python" -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); \
+	compile() { "$$tools/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-annotate --no-header $(ARGS) pyproject.toml "$$@"; }; \
+	compile -o requirements.txt; \
+	compile --extra local --extra dev -c requirements.txt -o requirements-dev.txt
+
+bench-latency: venv ## Measure the time from a write's commit to its row in project_collections
+	$(BIN)/python -m benchmarks.latency $(ARGS)
+
+clean: ## Remove the caches and the data of `make run`; .venv stays
+	rm -rf .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -path ./.venv -prune -o -type d -name __pycache__ -exec rm -rf {} +
