@@ -15,7 +15,7 @@ from api.context import Sync
 from shared.doorbell import REDIS_ERRORS
 from shared.schema import REVISION, read_revision
 
-POSTGRESQL_SECONDS = 2.0
+POSTGRESQL_SECONDS = 1.0  # SQLAlchemy takes up to two more to give up a connection that hangs
 REDIS_SECONDS = 0.8
 # SQLAlchemy passes on as they are those of asyncpg's errors that come before there is a connection.
 POSTGRESQL_ERRORS = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)

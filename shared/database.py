@@ -34,6 +34,7 @@ def create_engine(
         pool_timeout=CONNECT_TIMEOUT_SECONDS,
         connect_args={
             "timeout": CONNECT_TIMEOUT_SECONDS,
+            "command_timeout": statement_timeout_seconds + CONNECT_TIMEOUT_SECONDS,  # a frozen server
             "server_settings": {
                 "application_name": application_name,
                 "timezone": "UTC",

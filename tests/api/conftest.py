@@ -1,7 +1,6 @@
 """The API as a client meets it: inside its lifespan, over ASGI, on a database with the recorded seed."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import asyncpg
 import httpx
@@ -10,18 +9,8 @@ from fastapi import FastAPI
 
 from api.main import create_app
 from shared.settings import Settings
+from tests.api.clients import started
 from tests.api.recording import seed
-
-
-@asynccontextmanager
-async def started(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """Start the app and hand out a client for it."""
-    transport = httpx.ASGITransport(app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://api.example") as client,
-    ):
-        yield client
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.main import create_app
 from shared.settings import Settings
-from tests.api.conftest import started
+from tests.api.clients import started
 from tests.api.recording import NAMES, STEPS, Json, differences, holds, is_uuid4, resolve
 from worker.relay import drain
 
