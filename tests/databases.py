@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import asyncpg
@@ -38,4 +39,5 @@ class Databases:
             finally:
                 await connection.close()
 
-        asyncio.run(run())
+        with ThreadPoolExecutor(max_workers=1) as thread:  # a test's own loop may be running in ours
+            thread.submit(asyncio.run, run()).result()

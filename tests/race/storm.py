@@ -64,17 +64,6 @@ class Verdict:
         return not (self.drift or self.unsettled or self.twice or self.outcomes["dead"])
 
 
-async def seed(connection: asyncpg.Connection) -> None:
-    """Insert the owner and the project that the storms write in."""
-    await connection.execute("""
-        INSERT INTO users (user_id, username, email, first_name, last_name, category, role, institution,
-            subject_area, how_heard_about_us)
-        VALUES ('owner', 'owner', 'owner@lab.example', '', '', '', '', '', '', '');
-        INSERT INTO projects (project_id, project_name, owner_user_id)
-        VALUES ('p1', 'One', 'owner'), ('p2', 'Two', 'owner');
-    """)
-
-
 async def write(connection: AsyncConnection, collection_id: str, description: str) -> None:
     """Update, delete or bring back a collection as the API does: lock, change, append."""
     is_active = bool((await connection.execute(LOCK, {"id": collection_id})).scalar_one())

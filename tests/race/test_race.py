@@ -6,8 +6,9 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tests.legacy_rows import seed
 from tests.race import freezing
-from tests.race.storm import seed, storm, write
+from tests.race.storm import storm, write
 from tests.race.twins import TWINS, put_in_place
 
 PASSES = 100

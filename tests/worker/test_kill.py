@@ -1,0 +1,84 @@
+import asyncio
+import time
+
+import asyncpg
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.settings import Settings
+from tests.legacy_rows import set_collection
+from tests.processes import environment, running_worker
+from tests.race import freezing
+from tests.race.storm import DRIFT
+from worker.relay import drain
+
+COLLECTIONS = 8
+WORKERS_POINTS = [
+    point
+    for point in freezing.NUMBERS
+    if point.startswith(("guard", "target", "acknowledge", "commit: of a batch"))
+]
+
+COUNT_TARGET_WRITES = """
+    CREATE TABLE target_writes (collection_id text);
+    CREATE FUNCTION count_write() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO target_writes VALUES (coalesce(NEW.collection_id, OLD.collection_id));
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER count_write AFTER INSERT OR UPDATE OR DELETE ON project_collections
+        FOR EACH ROW EXECUTE FUNCTION count_write();
+"""
+
+
+@pytest.fixture
+def env(settings: Settings) -> dict[str, str]:
+    return environment(settings.database_url.get_secret_value(), settings.redis_url.get_secret_value())
+
+
+async def wait_until_settled(sql: asyncpg.Connection, seconds: float) -> None:
+    async with asyncio.timeout(seconds):
+        while await sql.fetchval("SELECT count(*) FROM outbox_events"):
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("point", WORKERS_POINTS)
+async def test_a_worker_killed_at_this_point_loses_nothing_and_applies_nothing_twice(
+    point: str, engine: AsyncEngine, sql: asyncpg.Connection, env: dict[str, str]
+) -> None:
+    await set_collection(engine, "gone", "there before the worker")
+    await drain(engine)
+    await freezing.install(sql)
+    await sql.execute(COUNT_TARGET_WRITES)
+    for number in range(COLLECTIONS):
+        await set_collection(engine, f"c{number}", f"text {number}")
+    await set_collection(engine, "gone", "deleted", is_active=False)
+
+    async with freezing.frozen(sql, point), running_worker(env) as worker:
+        await freezing.arrived(sql, point)
+        worker.kill()
+        assert await sql.fetchval("SELECT count(*) FROM outbox_events") == COLLECTIONS + 1
+
+    async with running_worker(env):
+        began = time.monotonic()
+        await wait_until_settled(sql, 10)
+        caught_up_seconds = time.monotonic() - began
+
+    assert caught_up_seconds < 2
+    assert await sql.fetch(DRIFT) == []
+    writes = dict(await sql.fetch("SELECT collection_id, count(*) FROM target_writes GROUP BY 1"))
+    assert writes == {"gone": 1} | {f"c{number}": 1 for number in range(COLLECTIONS)}
+
+
+async def test_what_a_killed_worker_had_claimed_is_free_again_although_its_statement_still_waits(
+    engine: AsyncEngine, sql: asyncpg.Connection, env: dict[str, str]
+) -> None:
+    point = "guard: claimed, before the guard"
+    await freezing.install(sql)
+    await set_collection(engine, "c1", "claimed")
+    async with freezing.frozen(sql, point), running_worker(env) as worker:
+        await freezing.arrived(sql, point)
+        worker.kill()
+        async with asyncio.timeout(5):
+            while not await sql.fetch("SELECT 1 FROM outbox_events FOR UPDATE SKIP LOCKED"):
+                await asyncio.sleep(0.05)
