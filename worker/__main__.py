@@ -7,8 +7,10 @@ import sys
 
 import uvloop
 
+from shared.doorbell import REDIS_ERRORS
 from shared.logs import configure_logging
 from shared.settings import Settings, SettingsError, load_settings
+from worker.health import is_any_worker_alive
 from worker.main import serve
 
 DESCRIPTION = """\
@@ -17,26 +19,45 @@ Apply pending outbox events to project_collections until SIGTERM or Ctrl-C.
 Any number of workers may run at once. PostgreSQL holds the work and Redis only
 wakes the worker: while Redis is away, PostgreSQL is asked directly."""
 
+VARIABLES = ("database_url", "redis_url", "log_file")
 EPILOG = f"""\
 environment:
-{chr(10).join(f"  {name.upper():16} {field.description}" for name, field in Settings.model_fields.items())}
+{chr(10).join(f"  {name.upper():14} {Settings.model_fields[name].description}" for name in VARIABLES)}
 
-exit status: 0 after a signal, 1 when the worker failed, 2 on wrong usage."""
+exit status: 0 after a signal, 1 when the worker failed or --check found none alive,
+2 on wrong usage or an incomplete environment."""
+
+
+async def check(settings: Settings) -> int:
+    """Say whether a worker of this host is alive; for a container's health check."""
+    try:
+        is_alive = await is_any_worker_alive(settings)
+    except REDIS_ERRORS as error:
+        print(f"unknown: Redis does not answer ({type(error).__name__})", file=sys.stderr)
+        return 1
+    print("alive" if is_alive else "no worker of this host has polled Redis within the last seconds")
+    return 0 if is_alive else 1
 
 
 def main() -> int:
     """Run the worker and return the exit status."""
-    argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m worker",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args()
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="only say whether a worker of this host is alive"
+    )
+    arguments = parser.parse_args()
     try:
         settings = load_settings(Settings)
     except SettingsError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - the terminal is where this belongs
+        print(error, file=sys.stderr)
         return 2
+    if arguments.check:
+        return asyncio.run(check(settings))
     configure_logging("worker", settings.log_file)
     with (
         contextlib.suppress(asyncio.CancelledError),

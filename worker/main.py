@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import platform
 from typing import Any
 
 import structlog
@@ -24,13 +23,13 @@ from shared.doorbell import (
 from shared.logs import configure_logging
 from shared.settings import Settings, load_settings
 from worker.drainer import Drainer
+from worker.health import HEALTH_SECONDS, own_health_key
 from worker.wakeable import WakeableWorker
 
 logger = structlog.get_logger(__name__)
 
 JOB_TIMEOUT_SECONDS = 30
 COMPLETION_WAIT_SECONDS = 10
-HEALTH_SECONDS = 5
 POLL_SECONDS = 0.5
 
 
@@ -63,7 +62,7 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
     engine = create_engine(
         settings, application_name="collection-sync worker", pool_size=3, statement_timeout_seconds=30
     )
-    health_key = f"collection_sync:worker:{platform.node()}:{os.getpid()}"
+    health_key = own_health_key()
     return {
         "functions": [func(drain_outbox, name=DRAIN_JOB, timeout=JOB_TIMEOUT_SECONDS, keep_result=0)],
         "cron_jobs": [cron(sweep, second=set(range(60)), timeout=JOB_TIMEOUT_SECONDS, keep_result=0)],
@@ -81,7 +80,7 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
         "job_completion_wait": COMPLETION_WAIT_SECONDS,
         "poll_delay": POLL_SECONDS,
         "max_jobs": 4,
-        "health_check_key": health_key,  # arq's own is shared, and any worker's exit deletes it
+        "health_check_key": health_key,
         "health_check_interval": HEALTH_SECONDS,
         "job_serializer": to_json,
         "job_deserializer": from_json,
