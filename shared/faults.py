@@ -26,6 +26,7 @@ ROW_CLASSES = frozenset(
     }
 )
 FOREIGN_KEY_VIOLATION = "23503"
+UNDEFINED_TABLE = "42P01"
 
 
 def sqlstate(error: BaseException) -> str | None:

@@ -39,6 +39,13 @@ def _redis_url(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _in_a_directory(path: Path) -> Path:
+    if not path.parent.is_dir():
+        msg = "lies in a directory that does not exist"
+        raise ValueError(msg)
+    return path
+
+
 class DatabaseSettings(BaseSettings):
     """What migrations need; each variable's name is the field's, in capitals."""
 
@@ -64,9 +71,10 @@ class Settings(DatabaseSettings):
         SecretStr | None,
         Field(description="When set, requests must carry it: User-ID alone proves nothing."),
     ] = None
-    log_file: Annotated[Path | None, Field(description="Write this process's JSON log lines here too.")] = (
-        None
-    )
+    log_file: Annotated[
+        Annotated[Path, AfterValidator(_in_a_directory)] | None,
+        Field(description="Write this process's JSON log lines here too."),
+    ] = None
 
 
 SettingsType = TypeVar("SettingsType", bound=DatabaseSettings)

@@ -6,7 +6,7 @@ import random
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.faults import is_transient, sqlstate
+from shared.faults import UNDEFINED_TABLE, is_transient, sqlstate
 from worker.relay import log_batch, run_once
 
 logger = structlog.get_logger(__name__)
@@ -67,13 +67,15 @@ class Drainer:
 
     async def _back_off(self, error: Exception) -> None:
         self._failures += 1
+        code = sqlstate(error)
         log = logger.warning if is_transient(error) else logger.error
         log(
             "batch_failed",
             transient=is_transient(error),
-            error=type(getattr(error, "orig", error)).__name__,
-            sqlstate=sqlstate(error),
+            error=type(error).__name__,
+            sqlstate=code,
             failures=self._failures,
+            **({"hint": "run `alembic upgrade head`"} if code == UNDEFINED_TABLE else {}),
         )
         ceiling = min(FIRST_RETRY_SECONDS * 2 ** min(self._failures, 10), LAST_RETRY_SECONDS)
         await asyncio.sleep(random.uniform(0, ceiling))  # noqa: S311 - jitter, not a secret

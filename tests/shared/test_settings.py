@@ -45,3 +45,11 @@ def test_secrets_do_not_show_in_the_settings_text() -> None:
         gateway_token=SecretStr("canary"),
     )
     assert "canary" not in repr(settings)
+
+
+def test_a_log_file_in_no_directory_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://h/d")
+    monkeypatch.setenv("REDIS_URL", "redis://h")
+    monkeypatch.setenv("LOG_FILE", "/nowhere/at/all.log")
+    with pytest.raises(SettingsError, match=r"LOG_FILE: .*directory that does not exist"):
+        load_settings(Settings)
