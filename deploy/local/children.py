@@ -4,6 +4,7 @@ import contextlib
 import functools
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,9 +50,15 @@ def tied_to_us(command: Sequence[str], death_signal: str, guise: Guise = OURSELV
         death_signal: the name, without SIG, of the signal that the child gets when we die.
         guise: who the child is to be.
 
+    Raises:
+        LocalError: the system lacks a program for it; the message says what to install.
+
     """
     if not ON_LINUX:
         return list(command)
+    for program in ("setpriv", *guise.namespace[:1]):
+        if shutil.which(program) is None:
+            raise LocalError(f"The command {program} is missing. Install util-linux, which contains it.")
     bond = ("setpriv", *guise.identity, "--pdeathsig", death_signal, "--")
     return [*guise.namespace, *bond, "/bin/sh", "-c", UNLESS_ORPHANED, str(os.getpid()), *command]
 
@@ -106,11 +113,7 @@ def unprivileged(program: Path, directory: Path) -> Guise:
     for guise in guises():
         hand_over(directory, guise.owner)
         attempt = tied_to_us(["/bin/sh", "-c", CAN_WORK, "sh", str(program), str(directory)], "KILL", guise)
-        try:
-            tried = subprocess.run(attempt, capture_output=True, text=True, check=False)
-        except FileNotFoundError as error:
-            msg = f"The command {error.filename} is missing. Install util-linux, which contains it."
-            raise LocalError(msg) from None
+        tried = subprocess.run(attempt, capture_output=True, text=True, check=False)
         if tried.returncode == 0:
             return guise
         complaints.append(f"  as {guise.description}: {tried.stderr.strip() or 'permission denied'}")

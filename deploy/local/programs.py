@@ -21,7 +21,7 @@ STOP_PATIENCE_SECONDS = 10
 LONGEST_LINE_BYTES = 2**20
 
 
-async def launch(death_signal: str, *module: str) -> Process:
+async def launch(death_signal: str, *module: str, pass_fds: Sequence[int] = ()) -> Process:
     """Start `python -m` with these words in the checkout; its stderr goes where its stdout goes."""
     return await asyncio.create_subprocess_exec(
         *tied_to_us([sys.executable, "-m", *module], death_signal),
@@ -32,6 +32,7 @@ async def launch(death_signal: str, *module: str) -> Process:
         stderr=STDOUT,
         start_new_session=True,  # Ctrl-C is for us
         limit=LONGEST_LINE_BYTES,
+        pass_fds=pass_fds,
     )
 
 
@@ -54,13 +55,14 @@ async def watch(name: str, process: Process) -> None:
 
 @asynccontextmanager
 async def running(
-    programs: Mapping[str, Sequence[str]], directory: Path
+    programs: Mapping[str, Sequence[str]], directory: Path, pass_fds: Sequence[int] = ()
 ) -> AsyncIterator[list[asyncio.Task[None]]]:
     """Run programs for as long as the block; all have ended after it.
 
     Args:
         programs: for each name, the module and its arguments.
         directory: where their ids are kept, for the next start to find what outlived us.
+        pass_fds: open files that they share with us.
 
     Yields the tasks that watch them. One that ends means that its program has.
 
@@ -71,7 +73,7 @@ async def running(
         for name, module in programs.items():
             pid_file = directory / f"{name}.pid"
             end_leftover(pid_file, " ".join(module), signal.SIGTERM)
-            processes.append(await launch("KILL", *module))
+            processes.append(await launch("KILL", *module, pass_fds=pass_fds))
             pid_file.write_text(str(processes[-1].pid))
             watches.append(asyncio.create_task(watch(name, processes[-1])))
         yield watches

@@ -1,7 +1,6 @@
 """`make run`: the whole system in one terminal, from the databases to the worker's live lines."""
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
@@ -60,15 +59,20 @@ async def insert_sample(settings: Settings) -> None:
         await engine.dispose()
 
 
-def next_free_port(first: int) -> int:
-    """Return the first port, from this one on, that nobody listens on."""
-    for port in range(first, LAST_PORT + 1):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind((LOOPBACK, port))
-                return port
-    raise LocalError(f"There is no free port from {first} on. Choose a lower one with --port.")
+def listen(first_port: int) -> socket.socket:
+    """Listen on the first port, from this one on, that nobody listens on; it stays ours from now on."""
+    for port in range(first_port, LAST_PORT + 1):
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            listener.bind((LOOPBACK, port))
+            listener.listen()
+        except OSError:
+            listener.close()
+        else:
+            return listener
+    raise LocalError(f"There is no free port from {first_port} on. Choose a lower one with --port.")
 
 
 def is_ready(port: int) -> bool:
@@ -132,15 +136,19 @@ async def run(data: Path, first_port: int) -> None:
         settings = load_settings(Settings)
         await migrate()
         await insert_sample(settings)
-        await serve(services, data, next_free_port(first_port), interrupted)
+        listener = stack.enter_context(listen(first_port))
+        await serve(services, data, listener, interrupted)
     print("Stopped.")
 
 
-async def serve(services: Sequence[Service], data: Path, port: int, interrupted: asyncio.Event) -> None:
+async def serve(
+    services: Sequence[Service], data: Path, listener: socket.socket, interrupted: asyncio.Event
+) -> None:
     """Run the API and the worker, greet when they are ready, and show events until interrupted."""
-    uvicorn = ("uvicorn", "api.main:app", "--host", LOOPBACK, "--port", str(port), "--no-access-log")
+    port: int = listener.getsockname()[1]
+    uvicorn = ("uvicorn", "api.main:app", "--fd", str(listener.fileno()), "--no-access-log")
     programs = {"api": (*uvicorn, "--timeout-graceful-shutdown", "3"), "worker": ("worker",)}
-    async with running(programs, data) as watches:
+    async with running(programs, data, pass_fds=(listener.fileno(),)) as watches:
         end = asyncio.create_task(interrupted.wait())
         trouble = asyncio.create_task(end_of_a_service(services))
         await first_of(readiness(port), end, trouble, *watches)

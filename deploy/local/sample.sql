@@ -1,5 +1,6 @@
 -- What `make run` shows: one user, one project, and collections as the legacy service left them.
--- Two of them have no row in project_collections, as before phase 1. Runs any number of times.
+-- Two of them have no row in project_collections, as before phase 1. Runs any number of times, and
+-- brings back what was deleted.
 
 INSERT INTO users (
     user_id, username, email, first_name, last_name, category, role,
@@ -24,7 +25,7 @@ INSERT INTO collections (
      'sample-owner', '2025-10-01T09:02:00Z', '2025-10-01T09:02:00Z', true),
     ('sample-unwanted', 'sample-project', 'Unwanted', 'To be deleted, and its row with it.',
      'sample-owner', '2025-10-01T09:03:00Z', '2025-10-01T09:03:00Z', true)
-ON CONFLICT DO NOTHING;
+ON CONFLICT (collection_id) DO UPDATE SET is_active = true;
 
 INSERT INTO project_collections (project_id, collection_id, research_context, created_at, updated_at)
 SELECT project_id, collection_id, description, created_at, updated_at

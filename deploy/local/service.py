@@ -23,6 +23,9 @@ LOOPBACK = "127.0.0.1"
 # server could be given the server's own port, and be connected to itself.
 PORTS = range(20_000, 32_000)
 START_ATTEMPTS = 20
+# In the log of a server that may well start a moment later: on another port, or after the last
+# sessions of one that was killed have gone.
+PASSING_TROUBLE = ("Address already in use", "shared memory block")
 START_PATIENCE_SECONDS = 60
 STOP_PATIENCE_SECONDS = 20
 SHOWN_LOG_LINES = 15
@@ -128,10 +131,9 @@ class Service(ABC):
 
     @property
     def pid(self) -> int:
-        """The process id of the server started last."""
+        """The process id of the running server."""
         if self._process is None:
-            msg = f"{self.name} was not started."
-            raise LocalError(msg)
+            raise LocalError(f"{self.name} does not run.")
         return self._process.pid
 
     @property
@@ -159,12 +161,15 @@ class Service(ABC):
         self._held.close()
 
     def start(self) -> None:
-        """Return when a client was served: on a free port, and after `stop` on the same one again.
+        """Return when a client was served: on a free port, and every time after on the same one.
+
+        A server that still runs is stopped before.
 
         Raises:
             LocalError: the server does not come up; the message shows the end of its log.
 
         """
+        self.stop()
         self.prepare()
         for _ in range(START_ATTEMPTS):
             port = self.port or free_port()
@@ -172,7 +177,7 @@ class Service(ABC):
                 self.port = port
                 return
             self.stop()
-            if "Address already in use" not in self.log.read_text(errors="replace"):
+            if not any(trouble in self.log.read_text(errors="replace") for trouble in PASSING_TROUBLE):
                 break
             time.sleep(0.1)
         raise self.failure(f"{self.name} did not start.")
@@ -207,6 +212,7 @@ class Service(ABC):
             except subprocess.TimeoutExpired:
                 continue
             break
+        self._process = None
         self._pid_file.unlink(missing_ok=True)
 
     def _serves(self, port: int) -> bool:
