@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from shared.events import EventType, Source
 from shared.faults import is_transient
 from shared.outbox import append_event
+from tests.drift import drift
 from tests.race import freezing
 from worker.relay import run_once
 
@@ -36,18 +37,6 @@ CHANGE = text(
     " updated_at = clock_timestamp() WHERE collection_id = :id"
 )
 EVENT_TYPE = {True: EventType.UPDATED, False: EventType.DELETED}
-
-# Exact, on one snapshot: the projection of every active collection against its home row.
-DRIFT = """
-    SELECT coalesce(legacy.collection_id, target.collection_id) AS collection_id,
-        legacy.description, target.research_context
-    FROM (SELECT * FROM collections WHERE is_active) AS legacy
-    FULL JOIN project_collections AS target
-        ON target.collection_id = legacy.collection_id AND target.project_id = legacy.project_id
-    WHERE (legacy.collection_id, legacy.description, legacy.created_at, legacy.updated_at)
-        IS DISTINCT FROM
-        (target.collection_id, target.research_context, target.created_at, target.updated_at)
-"""
 
 
 @dataclass
@@ -154,7 +143,7 @@ async def _relay(engine: AsyncEngine, written: asyncio.Event) -> list[tuple[int,
 async def _judge(connection: asyncpg.Connection, settled: list[tuple[int, str]]) -> Verdict:
     counts = Counter(event_id for event_id, outcome in settled if outcome != "retried")
     return Verdict(
-        drift=[row["collection_id"] for row in await connection.fetch(DRIFT)],
+        drift=await drift(connection),
         unsettled=await connection.fetchval("SELECT count(*) FROM outbox_events"),
         twice=[event_id for event_id, count in counts.items() if count > 1],
         outcomes=Counter(outcome for _, outcome in settled),
