@@ -21,8 +21,16 @@ STALE_PATIENCE_SECONDS = 20
 # The kernel signals a child whose parent dies later, not one whose parent is dead already.
 UNLESS_ORPHANED = '[ "$PPID" = "$0" ] && exec "$@"'
 
-# Exits 0 where the program can be executed and the directory be written to.
-CAN_WORK = 'cd "$2" && test -w . && exec "$1" --version >/dev/null'
+# Exits 0 where initdb, which looks at everything it needs, would work and the directory can be written.
+CAN_WORK = 'cd "$2" && test -w . && exec "$1" --show --pgdata "$2/data" >/dev/null'
+
+# Containers forbid namespaces. This one capability lets nobody into a clone that only root may enter;
+# the bit makes access(2), with which PostgreSQL looks for its own files, regard the capability.
+INTO_PRIVATE_PLACES = (
+    "--inh-caps=-all,+dac_override",
+    "--ambient-caps=-all,+dac_override",
+    "--securebits=+no_setuid_fixup",
+)
 
 
 @dataclass(frozen=True)
@@ -72,55 +80,48 @@ def hand_over(directory: Path, owner: tuple[int, int] | None) -> None:
             os.chown(path, *owner, follow_symlinks=False)
 
 
-def has_name(uid: int) -> bool:
-    """Say whether the system knows this user by a name; PostgreSQL's initdb wants one."""
-    try:
-        pwd.getpwuid(uid)
-    except KeyError:
-        return False
-    return True
-
-
 def guises() -> list[Guise]:
     """List who we can try to be, the least intrusive first."""
-    uid, gid = os.geteuid(), os.getegid()
-    if uid != 0 and (has_name(uid) or not ON_LINUX):
-        return [OURSELVES]
     try:
         nobody = pwd.getpwnam("nobody")
     except KeyError:
-        return []
-    # Not root any more, nor anybody else: the kernel shows our own files as nobody's.
+        nobody = None
+    if nobody is None or not ON_LINUX:
+        return [OURSELVES]
+    # No longer root, nor anybody without a name; yet to all others, and on disk, the same as before.
     renamed = ("unshare", "-U", f"--map-user={nobody.pw_uid}", f"--map-group={nobody.pw_gid}", "--")
-    in_namespace = Guise("nobody, in a user namespace", namespace=renamed, owner=(uid, gid))
-    if uid != 0:
-        return [in_namespace]
-    # Containers forbid namespaces. This one capability lets nobody into a clone that only root may enter.
-    capabilities = [f"--{kind}-caps=-all,+dac_override" for kind in ("inh", "ambient")]
-    changed = (f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", *capabilities)
-    return [in_namespace, Guise("nobody", identity=changed, owner=(nobody.pw_uid, nobody.pw_gid))]
+    in_namespace = Guise("nobody, in a user namespace", namespace=renamed, owner=(os.geteuid(), os.getegid()))
+    if os.geteuid() != 0:
+        return [OURSELVES, in_namespace]
+    changed = (f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", *INTO_PRIVATE_PLACES)
+    return [OURSELVES, in_namespace, Guise("nobody", identity=changed, owner=(nobody.pw_uid, nobody.pw_gid))]
 
 
 @functools.cache
-def unprivileged(program: Path, directory: Path) -> Guise:
-    """Return a guise that is not root, can run the program, and owns the directory: it was tried.
+def unprivileged(initdb: Path, directory: Path) -> Guise:
+    """Return a guise in which PostgreSQL runs and can write to the directory: it was tried.
+
+    PostgreSQL wants neither root nor a user whose name the system does not know.
 
     Raises:
-        LocalError: there is none; the message says what to install or to do instead.
+        LocalError: there is none; the message says why and what to do instead.
 
     """
     complaints = []
     for guise in guises():
         hand_over(directory, guise.owner)
-        attempt = tied_to_us(["/bin/sh", "-c", CAN_WORK, "sh", str(program), str(directory)], "KILL", guise)
+        attempt = tied_to_us(["/bin/sh", "-c", CAN_WORK, "sh", str(initdb), str(directory)], "KILL", guise)
         tried = subprocess.run(attempt, capture_output=True, text=True, check=False)
         if tried.returncode == 0:
             return guise
-        complaints.append(f"  as {guise.description}: {tried.stderr.strip() or 'permission denied'}")
-    tries = "\n".join(complaints) or "  this user has no name, and there is no user called nobody"
-    msg = (
-        f"PostgreSQL refuses to run as root, and no other way works here:\n{tries}\n"
-        "Run this as an ordinary user, or set DATABASE_URL to a server of yours."
+        reason = tried.stderr.strip().partition("\n")[0] or "may not write to the directory"
+        complaints.append(f"  as {guise.description}: {reason}")
+    msg = "\n".join(
+        (
+            "PostgreSQL does not run here:",
+            *complaints,
+            "Run this as an ordinary user, or set DATABASE_URL to a server of yours.",
+        )
     )
     raise LocalError(msg)
 

@@ -18,7 +18,7 @@ from deploy.local.errors import LocalError
 from deploy.local.service import LOOPBACK, Service
 
 USER = "postgres"
-CONNECT_TIMEOUT_SECONDS = 3
+CONNECT_TIMEOUT_SECONDS = 1
 FIRST_MAJOR_WITH_BUILTIN_LOCALE = 17
 SETTINGS = {"max_connections": "100", "timezone": "UTC", "log_timezone": "UTC"}
 
@@ -83,7 +83,7 @@ class Postgres(Service):
 
     def prepare(self) -> None:
         """Create the cluster unless there is one; a creation that was cut short does not count."""
-        self.guise = unprivileged(self.binary("postgres"), self.directory)
+        self.guise = unprivileged(self.binary("initdb"), self.directory)
         hand_over(self.directory, self.guise.owner)
         if self._data.exists():
             return

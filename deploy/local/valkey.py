@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from deploy.local.errors import LocalError
 from deploy.local.service import LOOPBACK, Service, write_secret
 
-CONNECT_TIMEOUT_SECONDS = 3
+CONNECT_TIMEOUT_SECONDS = 1
 CONFIGURATION = """
 bind {host}
 port {port}
