@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import asyncpg
 import httpx
 
+from tests.legacy_rows import seed
+
 WRITES_PER_SECOND = 50
 COLLECTIONS = 49  # not a multiple of five: every one of them gets its turn
 PATIENCE_SECONDS = 10
@@ -71,10 +73,15 @@ class Load:
         return Answer(name, seconds, response.status_code, response.headers.get("Retry-After"))
 
 
-@contextlib.asynccontextmanager
-async def steady_load(sql: asyncpg.Connection, url: str) -> AsyncIterator[Load]:
-    """Insert the collections to be changed and keep the load up for as long as the block."""
+async def prepare(sql: asyncpg.Connection) -> None:
+    """Insert what the load writes to."""
+    await seed(sql)
     await sql.execute(INSERT_COLLECTIONS, COLLECTIONS)
+
+
+@contextlib.asynccontextmanager
+async def steady_load(url: str) -> AsyncIterator[Load]:
+    """Keep the load up for as long as the block, then wait for the last answer."""
     async with httpx.AsyncClient(
         base_url=url, headers={"User-ID": "owner"}, timeout=PATIENCE_SECONDS
     ) as client:

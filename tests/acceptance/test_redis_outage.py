@@ -13,7 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 from deploy.local.valkey import Valkey
-from tests.acceptance.load import Answer, Load, assert_all_present, percentiles_ms, steady_load
+from tests.acceptance.load import Answer, Load, assert_all_present, percentiles_ms, prepare, steady_load
 from tests.drift import drained, drift
 from tests.legacy_rows import seed
 from tests.processes import Running, environment, running_api, running_worker
@@ -84,10 +84,10 @@ def assert_as_fast(outage: list[Answer], usual: list[Answer]) -> None:
 async def test_no_fault_of_redis_fails_or_slows_a_write_or_ends_the_worker(
     database_url: str, own_valkey: Valkey, sql: asyncpg.Connection
 ) -> None:
-    await seed(sql)
+    await prepare(sql)
     env = environment(database_url, own_valkey.url)
     async with running_worker(env) as worker, running_api(env) as (_, url):
-        async with steady_load(sql, url) as load:
+        async with steady_load(url) as load:
             log = WorkerLog(worker, sql)
             usual = await with_doorbell(load, log, 4)
 
