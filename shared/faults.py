@@ -2,6 +2,7 @@
 
 import asyncio
 
+import asyncpg
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -44,7 +45,8 @@ def is_transient(error: BaseException) -> bool:
         return True
     code = sqlstate(error)
     if code is None:  # the driver itself found the connection gone
-        return isinstance(error, (InterfaceError, OperationalError))
+        is_misuse = isinstance(error, ValueError)  # asyncpg's DataError: an argument of the wrong type
+        return isinstance(error, (InterfaceError, OperationalError, asyncpg.InterfaceError)) and not is_misuse
     return code[:2] in TRANSIENT_CLASSES or code in TRANSIENT_CODES
 
 

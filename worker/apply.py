@@ -2,24 +2,16 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import BigInteger, TextClause, bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-
-def over_ids(statement: str) -> TextClause:
-    """Make a statement whose parameter `ids` is an array of event ids."""
-    return text(statement).bindparams(bindparam("ids", type_=ARRAY(BigInteger)))
-
+import asyncpg
 
 # Served by outbox_events_pkey and applied_versions_pkey. It lets through only versions higher than
 # the one applied last, and holds the collection's lock until commit; in key order, so that two
 # workers cannot wait for each other. A deletion stays as a tombstone.
-GUARD = over_ids("""
+GUARD = """
     INSERT INTO applied_versions AS guard (collection_id, version, project_id, is_deleted)
     SELECT aggregate_id, id, payload ->> 'project_id', event_type = 'collection.deleted'
     FROM outbox_events
-    WHERE id = ANY(:ids)
+    WHERE id = ANY($1)
     ORDER BY aggregate_id
     ON CONFLICT (collection_id) DO UPDATE SET
         version = excluded.version,
@@ -28,25 +20,25 @@ GUARD = over_ids("""
         is_deleted = excluded.is_deleted
     WHERE guard.version < excluded.version
     RETURNING version, is_deleted, is_deleted OR previous_project_id IS NOT NULL
-""")
+"""
 
 # Served by the primary keys of outbox_events and applied_versions and by the unique key of the
 # target. Takes away the home row of what was deleted, and the former home row of what moved.
-RETIRE_ROWS = over_ids("""
+RETIRE_ROWS = """
     DELETE FROM project_collections AS target
     USING outbox_events AS event
     JOIN applied_versions AS guard ON guard.collection_id = event.aggregate_id
     CROSS JOIN LATERAL (
         VALUES (CASE WHEN guard.is_deleted THEN guard.project_id END), (guard.previous_project_id)
     ) AS former (project_id)
-    WHERE event.id = ANY(:ids)
+    WHERE event.id = ANY($1)
         AND target.project_id = former.project_id
         AND target.collection_id = guard.collection_id
-""")
+"""
 
 # Served by outbox_events_pkey and the unique key of the target. Writes the projected columns of the
 # home row and nothing else: tags, mappings and links to other projects belong to later phases.
-UPSERT_ROWS = over_ids("""
+UPSERT_ROWS = """
     INSERT INTO project_collections (project_id, collection_id, research_context, created_at, updated_at)
     SELECT
         payload ->> 'project_id',
@@ -55,20 +47,20 @@ UPSERT_ROWS = over_ids("""
         (payload ->> 'created_at')::timestamptz,
         (payload ->> 'updated_at')::timestamptz
     FROM outbox_events
-    WHERE id = ANY(:ids)
+    WHERE id = ANY($1)
     ORDER BY aggregate_id
     ON CONFLICT (project_id, collection_id) DO UPDATE SET
         research_context = excluded.research_context,
         created_at = excluded.created_at,
         updated_at = excluded.updated_at
-""")
+"""
 
 
 class UnappliedError(Exception):
     """The target took another number of rows than the guard let through; the batch must not commit."""
 
 
-async def apply(connection: AsyncConnection, ids: Sequence[int]) -> set[int]:
+async def apply(connection: asyncpg.Connection, ids: Sequence[int]) -> set[int]:
     """Bring the target to the state of these events and return the ids that the guard let through.
 
     The events must be claimed in this transaction, at most one of each collection. The rest of the
@@ -78,17 +70,17 @@ async def apply(connection: AsyncConnection, ids: Sequence[int]) -> set[int]:
     guard waited for that worker's lock. In one statement with the guard they would not.
 
     Raises:
-        sqlalchemy.exc.DBAPIError: PostgreSQL refused a row; nothing of this call may be kept.
+        asyncpg.PostgresError: PostgreSQL refused a row; nothing of this call may be kept.
         UnappliedError: the target silently dropped a row.
 
     """
-    passed = list(await connection.execute(GUARD, {"ids": ids}))
+    passed = await connection.fetch(GUARD, ids)
     retiring = [version for version, _, retires in passed if retires]
     if retiring:
-        await connection.execute(RETIRE_ROWS, {"ids": retiring})
+        await connection.execute(RETIRE_ROWS, retiring)
     living = [version for version, is_deleted, _ in passed if not is_deleted]
     if living:
-        written = await connection.execute(UPSERT_ROWS, {"ids": living})
-        if written.rowcount != len(living):
-            raise UnappliedError(f"{len(living)} rows to write, but the target took {written.rowcount}")
+        status = await connection.execute(UPSERT_ROWS, living)
+        if status != f"INSERT 0 {len(living)}":
+            raise UnappliedError(f"{len(living)} rows to write, but the target's answer was: {status}")
     return {version for version, _, _ in passed}

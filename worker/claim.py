@@ -3,18 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.ext.asyncio import AsyncConnection
+import asyncpg
 
 # Served by outbox_events_claim_order. SKIP LOCKED makes it a queue: an event that commits late, or
 # that another worker has in hand, is neither waited for nor passed over for good.
-CLAIM = text("""
+CLAIM = """
     WITH claimed AS MATERIALIZED (
         SELECT id, aggregate_id, event_type, source, payload, created_at
         FROM outbox_events
         ORDER BY lane, id
-        LIMIT :limit
+        LIMIT $1
         FOR UPDATE SKIP LOCKED
     )
     SELECT
@@ -33,12 +31,10 @@ CLAIM = text("""
             AS well_formed
     FROM claimed
     ORDER BY id
-""")
+"""
 
 # Served by outbox_events_pkey. Only what was claimed, by id: an event that came in between stays.
-ACKNOWLEDGE = text("DELETE FROM outbox_events WHERE id = ANY(:ids)").bindparams(
-    bindparam("ids", type_=ARRAY(BigInteger))
-)
+ACKNOWLEDGE = "DELETE FROM outbox_events WHERE id = ANY($1)"
 
 
 class UnacknowledgedError(Exception):
@@ -62,19 +58,18 @@ class ClaimedEvent:
     well_formed: bool
 
 
-async def claim(connection: AsyncConnection, limit: int) -> list[ClaimedEvent]:
+async def claim(connection: asyncpg.Connection, limit: int) -> list[ClaimedEvent]:
     """Lock up to `limit` pending events that nobody else has in hand, live lane first; ordered by id."""
-    rows = await connection.execute(CLAIM, {"limit": limit})
-    return [ClaimedEvent(*row) for row in rows]
+    return [ClaimedEvent(*row) for row in await connection.fetch(CLAIM, limit)]
 
 
-async def acknowledge(connection: AsyncConnection, events: Sequence[ClaimedEvent]) -> None:
+async def acknowledge(connection: asyncpg.Connection, events: Sequence[ClaimedEvent]) -> None:
     """Delete the claimed events in the transaction that settled them.
 
     Raises:
         UnacknowledgedError: some were gone although we held their locks.
 
     """
-    deleted = await connection.execute(ACKNOWLEDGE, {"ids": [event.id for event in events]})
-    if deleted.rowcount != len(events):
-        raise UnacknowledgedError(f"claimed {len(events)} events, but acknowledged {deleted.rowcount}")
+    status = await connection.execute(ACKNOWLEDGE, [event.id for event in events])
+    if status != f"DELETE {len(events)}":
+        raise UnacknowledgedError(f"claimed {len(events)} events, but the acknowledgement was: {status}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.database import driver_connection
 from worker.claim import ClaimedEvent, acknowledge, claim
 from worker.dead_letters import bury
 from worker.outcomes import Outcome, Verdict
@@ -32,12 +33,12 @@ async def run_once(engine: AsyncEngine, batch_size: int = BATCH_SIZE) -> Batch:
     A crash at any point leaves every event either settled and gone, or pending as before.
 
     Raises:
-        sqlalchemy.exc.DBAPIError, OSError, TimeoutError: nothing was changed; the same call may be
-            made again.
+        asyncpg.PostgresError, OSError, TimeoutError: nothing was changed; the same call may be made
+            again.
 
     """
     began = time.perf_counter()
-    async with engine.begin() as connection:
+    async with driver_connection(engine) as connection, connection.transaction():
         events = await claim(connection, batch_size)
         if not events:
             return Batch()

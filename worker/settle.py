@@ -3,8 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
+import asyncpg
 
 from shared.faults import FOREIGN_KEY_VIOLATION, is_row_fault, sqlstate
 from worker.apply import apply
@@ -19,7 +18,7 @@ CONFLATED = Verdict(Outcome.CONFLATED)
 MALFORMED = Verdict(Outcome.DEAD, error="unknown event type, or a payload without the fields of an event")
 
 
-async def settle(connection: AsyncConnection, events: Sequence[ClaimedEvent]) -> dict[int, Verdict]:
+async def settle(connection: asyncpg.Connection, events: Sequence[ClaimedEvent]) -> dict[int, Verdict]:
     """Apply the newest event of each collection and return a verdict for every event, by id.
 
     When the newest one turns out to be poison, the one before it is applied in its place: events
@@ -47,12 +46,14 @@ async def settle(connection: AsyncConnection, events: Sequence[ClaimedEvent]) ->
     return verdicts
 
 
-async def _apply_isolating(connection: AsyncConnection, events: Sequence[ClaimedEvent]) -> dict[int, Verdict]:
+async def _apply_isolating(
+    connection: asyncpg.Connection, events: Sequence[ClaimedEvent]
+) -> dict[int, Verdict]:
     """Apply events under a savepoint; when one is at fault, halve until it stands alone."""
     try:
-        async with connection.begin_nested():
+        async with connection.transaction():
             passed = await apply(connection, [event.id for event in events])
-    except DBAPIError as error:
+    except asyncpg.PostgresError as error:
         if not is_row_fault(error):
             raise
         if len(events) == 1:
@@ -64,8 +65,7 @@ async def _apply_isolating(connection: AsyncConnection, events: Sequence[Claimed
     return left | await _apply_isolating(connection, events[middle:])
 
 
-def _verdict_on(error: DBAPIError) -> Verdict:
+def _verdict_on(error: asyncpg.PostgresError) -> Verdict:
     code = sqlstate(error)
     outcome = Outcome.OBSOLETE if code == FOREIGN_KEY_VIOLATION else Outcome.DEAD
-    reason = str(error.orig).partition("\n")[0]
-    return Verdict(outcome, code, reason[:ERROR_CHARACTERS])
+    return Verdict(outcome, code, str(error).partition("\n")[0][:ERROR_CHARACTERS])

@@ -1,4 +1,7 @@
-"""An arq worker that wakes on a message, outlives Redis, and drains without it.
+"""An arq worker that drains as soon as the bell rings, outlives Redis, and drains without it.
+
+The bell queues an arq job and publishes a message. The message starts a drain at once; the job is
+its durable twin: it comes a few milliseconds later, clears the bell's flag, and looks once more.
 
 Of arq 0.28.0, which is frozen upstream, this overrides three methods; a test holds the source of
 those against what they were written for.
@@ -25,7 +28,7 @@ LISTEN_SECONDS = 5.0
 
 
 class WakeableWorker(Worker):
-    """Polls when a wake-up message comes, not only when the poll delay is over.
+    """Drains and polls when a message comes, not only when the poll delay is over.
 
     A Redis that refuses, hangs or forgets never ends it: meanwhile it drains PostgreSQL directly.
     """
@@ -39,17 +42,20 @@ class WakeableWorker(Worker):
         self._drainer = drainer
         self._listener = listener
         self._wake = asyncio.Event()
+        self._rung = asyncio.Event()
         self._poll_began: float | None = None
         self._redis_away = False
 
     async def main(self) -> None:
-        """Run until cancelled; the death of any of the three tasks ends the process."""
+        """Run until cancelled; the death of any of these tasks ends the process."""
         self.ctx["redis"] = self.pool
         if self.on_startup:
             await self.on_startup(self.ctx)
+        self._rung.set()  # what is pending already does not wait for a ring
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._poll())
             tasks.create_task(self._listen())
+            tasks.create_task(self._drain_when_rung())
             tasks.create_task(self._drain_without_redis())
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
@@ -108,9 +114,16 @@ class WakeableWorker(Worker):
                     await channel.subscribe(WAKE_CHANNEL)
                     while True:
                         if await channel.get_message(ignore_subscribe_messages=True, timeout=LISTEN_SECONDS):
-                            self._wake.set()
+                            self._rung.set()
             except REDIS_ERRORS:  # the poll loop reports it
                 await asyncio.sleep(RESUBSCRIBE_SECONDS)
+
+    async def _drain_when_rung(self) -> None:
+        while True:
+            await self._rung.wait()
+            self._rung.clear()
+            await self._drainer.drain("doorbell")
+            self._wake.set()  # the twin's turn; polling meanwhile would only slow the batch down
 
     async def _drain_without_redis(self) -> None:
         while True:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import asyncpg
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shared.events import EventType, Source
@@ -128,7 +127,7 @@ async def _relay(engine: AsyncEngine, written: asyncio.Event) -> list[tuple[int,
         was_written = written.is_set()
         try:
             batch = await run_once(engine, BATCH_SIZE)
-        except DBAPIError as error:
+        except asyncpg.PostgresError as error:
             if not is_transient(error):
                 raise
             settled.append((0, "retried"))

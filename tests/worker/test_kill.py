@@ -6,10 +6,10 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.settings import Settings
+from tests.drift import drift
 from tests.legacy_rows import set_collection
 from tests.processes import environment, running_worker
 from tests.race import freezing
-from tests.race.storm import DRIFT
 from worker.relay import drain
 
 COLLECTIONS = 8
@@ -65,7 +65,7 @@ async def test_a_worker_killed_at_this_point_loses_nothing_and_applies_nothing_t
         caught_up_seconds = time.monotonic() - began
 
     assert caught_up_seconds < 2
-    assert await sql.fetch(DRIFT) == []
+    assert await drift(sql) == []
     writes = dict(await sql.fetch("SELECT collection_id, count(*) FROM target_writes GROUP BY 1"))
     assert writes == {"gone": 1} | {f"c{number}": 1 for number in range(COLLECTIONS)}
 
