@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deploy.local.errors import LocalError
 from deploy.local.programs import ROOT
-from deploy.local.run import run
+from deploy.local.run import LAST_PORT, run
 from shared.settings import SettingsError
 
 DESCRIPTION = """\
@@ -42,6 +42,8 @@ def main() -> int:
         "--data", type=Path, default=ROOT / ".local", help="where the data lies (default: .local)"
     )
     arguments = parser.parse_args()
+    if not 1 <= arguments.port <= LAST_PORT:
+        parser.error(f"--port must be between 1 and {LAST_PORT}")
     try:
         asyncio.run(run(arguments.data.absolute(), arguments.port))
     except (LocalError, SettingsError) as error:

@@ -13,8 +13,9 @@ from types import MappingProxyType
 
 import asyncpg
 
-from deploy.local.children import hand_over, tied_to_us, unprivileged
+from deploy.local.children import tied_to_us
 from deploy.local.errors import LocalError
+from deploy.local.guises import hand_over, unprivileged
 from deploy.local.service import LOOPBACK, Service
 
 USER = "postgres"

@@ -15,7 +15,7 @@ import asyncpg
 
 from deploy.local.errors import LocalError
 from deploy.local.postgres import Postgres
-from deploy.local.programs import launch, running
+from deploy.local.programs import SHOWN_LINES, launch, running
 from deploy.local.service import LOOPBACK, Service, hold
 from deploy.local.valkey import Valkey
 from deploy.local.welcome import welcome
@@ -44,7 +44,8 @@ async def migrate() -> None:
     alembic = await launch("INT", "alembic", "upgrade", "head")
     output, _ = await alembic.communicate()
     if alembic.returncode != 0:
-        raise LocalError(f"alembic upgrade head failed:\n{output.decode(errors='replace')}")
+        end = output.decode(errors="replace").splitlines()[-SHOWN_LINES:]
+        raise LocalError("\n  ".join(("alembic upgrade head failed. Its last lines:", *end)))
 
 
 async def insert_sample(settings: Settings) -> None:

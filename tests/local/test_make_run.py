@@ -1,0 +1,225 @@
+"""`make run` from the outside: the process is started, read and interrupted as a person would."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deploy.local.children import tied_to_us
+from deploy.local.service import hold
+from deploy.local.valkey import Valkey
+from tests.databases import Databases
+from tests.local.starts import ROOT, eventually, gone
+
+READY = "Each event that the worker settles"
+PID_FILES = ("api.pid", "worker.pid", "postgresql/pid", "valkey/pid")
+CURL = re.compile(r"curl -sS -X (\w+) (\S+) -H 'User-ID: (\S+)'(?: -H '(\S+): (\S+)' -d '(.+)')?; echo")
+
+
+class Run:
+    """A run of `python -m deploy.local`, and what it has said so far."""
+
+    def __init__(self, data: Path, given: dict[str, str], *arguments: str) -> None:
+        self.data = data
+        self._said = data.with_name(f"{data.name}.said")
+        kept = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
+        with self._said.open("wb") as said:
+            self.process = subprocess.Popen(
+                tied_to_us([sys.executable, "-m", "deploy.local", "--data", str(data), *arguments], "KILL"),
+                cwd=ROOT,
+                env={**kept, **given},
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+            )
+
+    @property
+    def said(self) -> str:
+        return self._said.read_text()
+
+    @property
+    def api(self) -> str:
+        return self.line("API").split()[-1]
+
+    def line(self, start: str) -> str:
+        return next(line for line in self.said.splitlines() if line.startswith(start))
+
+    def until_ready(self) -> None:
+        over = eventually(lambda: READY in self.said or self.process.poll() is not None, 60)
+        assert over, self.said
+        assert self.process.poll() is None, self.said
+
+    def until_applied(self, count: int) -> None:
+        assert eventually(lambda: self.said.count("  applied  ") == count), self.said
+
+    def pids(self) -> list[int]:
+        """Return the ids of its processes, of those that it started itself."""
+        files = [self.data / name for name in PID_FILES]
+        return [int(file.read_text()) for file in files if file.exists()]
+
+    def end_with(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(20)
+
+
+@contextlib.contextmanager
+def make_run(data: Path, given: dict[str, str], *arguments: str) -> Iterator[Run]:
+    run = Run(data, given, *arguments)
+    try:
+        yield run
+    finally:
+        run.process.kill()
+        run.process.wait(10)
+
+
+def send(line: str) -> str:
+    """Run a printed curl line, as it is where there is a curl, and return the answer."""
+    if shutil.which("curl") is not None:
+        done = subprocess.run(["/bin/bash", "-c", line], capture_output=True, text=True, check=True)
+        assert done.stderr == ""
+        return done.stdout.strip()
+    match = CURL.fullmatch(line)
+    assert match is not None, line
+    method, url, caller, _, content_type, body = match.groups()
+    headers = {"User-ID": caller} | ({"Content-Type": content_type} if content_type else {})
+    return httpx.request(method, url, headers=headers, content=body).text
+
+
+@pytest.fixture
+def given(databases: Databases, valkey: Valkey) -> Iterator[dict[str, str]]:
+    """The addresses of servers that are there already; the database is not migrated yet."""
+    with databases.clone("template1") as url:
+        yield {"DATABASE_URL": url, "REDIS_URL": valkey.url}
+
+
+def test_what_it_prints_works_and_an_interrupt_ends_it(tmp_path: Path) -> None:
+    with make_run(tmp_path / "a place", {}) as run:
+        run.until_ready()
+        pids = run.pids()
+        assert len(pids) == 4
+        listing, creation, update, deletion = [
+            line for line in run.said.splitlines() if line.startswith("curl")
+        ]
+        assert "sample-unlinked" in send(listing)
+        assert '"Made with curl"' in send(creation)
+        assert '"Updated with curl"' in send(update)
+        assert "deleted" in send(deletion)
+        run.until_applied(3)
+        shown = subprocess.run(
+            ["/bin/bash", "-c", run.line("PGPASSWORD")], capture_output=True, text=True, check=True
+        )
+        assert "Updated with curl" in shown.stdout
+        assert "sample-untouched" not in shown.stdout
+        assert "sample-unwanted" not in shown.stdout
+        assert run.end_with(signal.SIGINT) == 0
+        assert run.said.endswith("Stopping.\nStopped.\n")
+        assert "Traceback" not in run.said
+        assert gone(pids)
+
+
+@pytest.mark.slow
+def test_the_printed_lines_work_again_at_the_next_start(given: dict[str, str], tmp_path: Path) -> None:
+    for _ in range(2):
+        with make_run(tmp_path / "data", given) as run:
+            run.until_ready()
+            lines = [line for line in run.said.splitlines() if line.startswith("curl")]
+            assert "Unwanted" in send(lines[0])
+            for line in lines[1:]:
+                assert "detail" not in send(line)
+            run.until_applied(3)
+            assert run.end_with(signal.SIGTERM) == 0
+
+
+def test_given_addresses_are_used_and_not_shown(given: dict[str, str], tmp_path: Path) -> None:
+    with make_run(tmp_path / "data", given) as run:
+        run.until_ready()
+        assert not (run.data / "postgresql").exists()
+        assert not (run.data / "valkey").exists()
+        assert given["DATABASE_URL"] not in run.said
+        assert given["REDIS_URL"] not in run.said
+        look = run.line(sys.executable)
+        shown = subprocess.run(
+            ["/bin/bash", "-c", look], env=os.environ | given, capture_output=True, text=True, check=True
+        )
+        assert "sample-linked" in shown.stdout
+        assert run.end_with(signal.SIGTERM) == 0
+        assert run.said.endswith("Stopping.\nStopped.\n")
+
+
+def test_a_second_run_on_the_same_data_is_refused(tmp_path: Path) -> None:
+    with hold(tmp_path / "data"), make_run(tmp_path / "data", {}) as run:
+        assert run.process.wait(20) == 1
+        assert f"in use by process {os.getpid()}" in run.said
+        assert "Traceback" not in run.said
+
+
+def test_a_kill_leaves_no_process_behind(tmp_path: Path) -> None:
+    with make_run(tmp_path / "data", {}) as run:
+        run.until_ready()
+        pids = run.pids()
+        assert len(pids) == 4
+        run.process.kill()
+        assert eventually(lambda: gone(pids))
+
+
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_a_program_that_dies_is_named_and_ends_the_run(
+    name: str, given: dict[str, str], tmp_path: Path
+) -> None:
+    with make_run(tmp_path / "data", given) as run:
+        run.until_ready()
+        pids = run.pids()
+        os.kill(int((run.data / f"{name}.pid").read_text()), signal.SIGKILL)
+        assert run.process.wait(20) == 1
+        assert f"{name} ended with status -9. Its last lines:\n" in run.said
+        assert "Traceback" not in run.said
+        assert gone(pids)
+
+
+def test_a_service_that_dies_is_named_and_ends_the_run(tmp_path: Path) -> None:
+    with make_run(tmp_path / "data", {}) as run:
+        run.until_ready()
+        pids = run.pids()
+        os.kill(int((run.data / "valkey/pid").read_text()), signal.SIGKILL)
+        assert run.process.wait(20) == 1
+        assert "Valkey ended unexpectedly" in run.said
+        assert gone(pids)
+
+
+@pytest.mark.slow
+def test_two_runs_started_at_once_take_two_ports(
+    given: dict[str, str], databases: Databases, tmp_path: Path
+) -> None:
+    with databases.clone("template1") as url, contextlib.ExitStack() as stack:
+        environments = [given, {**given, "DATABASE_URL": url}]
+        runs = [
+            stack.enter_context(make_run(tmp_path / str(number), environment, "--port", "18000"))
+            for number, environment in enumerate(environments)
+        ]
+        for run in runs:
+            run.until_ready()
+        assert len({run.api for run in runs}) == 2
+        for run in runs:
+            assert run.end_with(signal.SIGINT) == 0
+
+
+def test_an_address_that_is_none_is_explained(tmp_path: Path) -> None:
+    with make_run(tmp_path / "data", {"DATABASE_URL": "nonsense", "REDIS_URL": "redis://x"}) as run:
+        assert run.process.wait(20) == 1
+        assert "DATABASE_URL" in run.said
+        assert "Traceback" not in run.said
+
+
+def test_warnings_and_errors_of_the_programs_are_shown(given: dict[str, str], tmp_path: Path) -> None:
+    with make_run(tmp_path / "data", given | {"REDIS_URL": "redis://127.0.0.1:1/0"}) as run:
+        run.until_ready()
+        assert eventually(lambda: " warning in " in run.said), run.said
+        assert run.end_with(signal.SIGINT) == 0
