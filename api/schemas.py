@@ -4,7 +4,7 @@ The order of fields is the order of keys. Unknown keys of a request are ignored.
 """
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -182,7 +182,11 @@ class ListedCollection(UpdatedCollection):
 class DeletedCollection(BaseModel):
     """The answer to a deletion."""
 
-    message: str = Field("Collection deleted successfully", examples=["Collection deleted successfully"])
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"message": "Collection deleted successfully"}]}
+    )
+
+    message: Literal["Collection deleted successfully"] = "Collection deleted successfully"
 
 
 class Problem(BaseModel):

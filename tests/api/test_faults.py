@@ -1,0 +1,210 @@
+"""What a client sees while PostgreSQL or Redis is away, busy or broken: never their own words."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+from pydantic import SecretStr
+from structlog.testing import capture_logs
+
+from api.context import ringing
+from api.main import create_app
+from deploy.local.postgres import Postgres
+from shared.doorbell import Doorbell, open_redis
+from shared.settings import Settings
+from tests.api.clients import ALL, OWNER, SEEDED, create, started
+from tests.api.recording import NAMES, seed
+from tests.api.test_writes import WAITING, frozen, until
+from tests.conftest import migrate
+
+UNAVAILABLE = {"detail": "The database is not available at the moment. Try again."}
+
+
+def assert_unavailable(answer: httpx.Response) -> None:
+    assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
+    assert answer.headers["Retry-After"] == "1"
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Postgres]:
+    """A PostgreSQL that a test may stop."""
+    with Postgres(tmp_path / "postgres", settings={"fsync": "off"}) as server:
+        migrate(server.url)
+        yield server
+
+
+@pytest.fixture
+async def own_client(own_server: Postgres, redis_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    sql = await asyncpg.connect(own_server.url)
+    await seed(sql)
+    await sql.close()
+    settings = Settings(database_url=SecretStr(own_server.url), redis_url=SecretStr(redis_url))
+    async with started(create_app(settings)) as client:
+        yield client
+
+
+async def test_while_postgresql_is_away_every_endpoint_answers_503_and_recovers_by_itself(
+    own_server: Postgres, own_client: httpx.AsyncClient
+) -> None:
+    await create(own_client)
+    own_server.stop()
+    with capture_logs() as lines:
+        for _ in range(2):  # first over a connection that broke, then without one
+            assert_unavailable(await own_client.get(ALL, headers=OWNER))
+            assert_unavailable(await own_client.post(ALL, headers=OWNER, json={"collection_name": "x"}))
+            assert_unavailable(await own_client.put(SEEDED, headers=OWNER, json={}))
+            assert_unavailable(await own_client.delete(SEEDED, headers=OWNER))
+    assert {(line["event"], line["log_level"]) for line in lines} == {("database_unavailable", "warning")}
+    assert {line["method"] for line in lines} == {"GET", "POST", "PUT", "DELETE"}
+    invalid = await own_client.post(ALL, headers=OWNER, json={})
+    assert invalid.status_code == 422
+    own_server.start()
+    assert (await own_client.get(ALL, headers=OWNER)).status_code == 200
+
+
+@contextmanager
+def stopped_in_its_tracks(server: Postgres) -> Iterator[None]:
+    """Freeze the server and all its sessions: connections stay open and nothing answers."""
+    children = subprocess.run(
+        ["pgrep", "-P", str(server.pid)],  # noqa: S607
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    processes = [server.pid, *map(int, children.stdout.split())]
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in reversed(processes):
+            os.kill(process, signal.SIGCONT)
+
+
+@pytest.mark.slow
+async def test_a_postgresql_that_hangs_is_given_up_in_bounded_time(
+    own_server: Postgres, own_client: httpx.AsyncClient
+) -> None:
+    await create(own_client)
+    with stopped_in_its_tracks(own_server):
+        async with asyncio.timeout(30):
+            assert_unavailable(await own_client.put(SEEDED, headers=OWNER, json={}))
+    assert (await own_client.put(SEEDED, headers=OWNER, json={})).status_code == 200
+
+
+async def test_a_row_that_stays_locked_is_answered_with_503(
+    seeded: asyncpg.Connection, settings: Settings, database_url: str
+) -> None:
+    await seeded.execute(f"ALTER DATABASE {database_url.rpartition('/')[2]} SET lock_timeout = '50ms'")
+    async with started(create_app(settings)) as client, seeded.transaction():
+        await seeded.execute("SELECT FROM collections FOR UPDATE")
+        with capture_logs() as lines:
+            assert_unavailable(await client.delete(SEEDED, headers=OWNER))
+    assert [line["sqlstate"] for line in lines] == ["55P03"]
+
+
+async def test_requests_beyond_the_pool_wait_a_bounded_time(
+    client: httpx.AsyncClient, seeded: asyncpg.Connection
+) -> None:
+    async with seeded.transaction():
+        await seeded.execute("SELECT FROM collections FOR UPDATE")
+        stuck = asyncio.gather(*(client.put(SEEDED, headers=OWNER, json={}) for _ in range(10)))
+        await asyncio.sleep(0.5)
+        assert_unavailable(await client.get(ALL, headers=OWNER))
+    assert {answer.status_code for answer in await stuck} == {200}
+
+
+async def test_a_session_that_is_ended_in_mid_write_leaves_nothing_behind(
+    client: httpx.AsyncClient, seeded: asyncpg.Connection
+) -> None:
+    async with frozen(seeded):
+        put = asyncio.create_task(client.put(SEEDED, headers=OWNER, json={"collection_name": "x"}))
+        await until(seeded, WAITING, 1)
+        await seeded.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        assert_unavailable(await put)
+    row = await seeded.fetchrow("SELECT * FROM collections WHERE collection_id = $1", NAMES["C_SEED"])
+    assert row["collection_name"] == "Seeded"
+    assert (await client.put(SEEDED, headers=OWNER, json={})).status_code == 200
+
+
+async def test_an_unexpected_failure_tells_neither_the_client_nor_the_log_what_users_wrote(
+    client: httpx.AsyncClient, seeded: asyncpg.Connection
+) -> None:
+    await seeded.execute("ALTER TABLE collections ADD CONSTRAINT odd CHECK (description <> 'Confidential')")
+    with capture_logs() as lines:
+        answer = await client.put(SEEDED, headers=OWNER, json={"description": "Confidential"})
+    assert (answer.status_code, answer.json()) == (500, {"detail": "Internal Server Error"})
+    (line,) = lines
+    assert (line["event"], line["log_level"], line["sqlstate"]) == ("request_failed", "error", "23514")
+    assert "change_row" in line["frames"]
+    assert "Confidential" not in str(line)
+
+
+@asynccontextmanager
+async def silent_server() -> AsyncIterator[str]:
+    """Accept connections and never answer: Redis as it is when it hangs."""
+    release = asyncio.Event()
+
+    async def say_nothing(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await release.wait()
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        release.set()
+
+
+async def test_no_request_waits_for_redis_whether_it_is_away_or_hangs(
+    settings: Settings, seeded: asyncpg.Connection
+) -> None:
+    async with silent_server() as hanging:
+        for url in ("redis://127.0.0.1:1", hanging):
+            app = create_app(settings.model_copy(update={"redis_url": SecretStr(url)}))
+            async with started(app) as client:
+                began = time.monotonic()
+                for _ in range(20):
+                    await create(client)
+                assert time.monotonic() - began < 5  # 20 waits for a Redis that hangs take 20 s
+    assert await seeded.fetchval("SELECT count(*) FROM outbox_events") == 40
+
+
+class BrokenDoorbell(Doorbell):
+    """Ends at once."""
+
+    async def run(self) -> None:
+        msg = "broken"
+        raise RuntimeError(msg)
+
+
+async def test_the_end_of_the_doorbells_task_is_noticed(redis_url: str) -> None:
+    with capture_logs() as lines:
+        async with open_redis(redis_url) as redis, ringing(BrokenDoorbell(redis)):
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+    assert lines == [{"event": "doorbell_stopped", "log_level": "error", "error": "RuntimeError"}]
+
+
+class StubbornDoorbell(Doorbell):
+    """Swallows the first request to stop, as redis-py does on Python 3.11 when it comes while it sends."""
+
+    async def run(self) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        await asyncio.sleep(60)
+
+
+async def test_the_app_stops_even_when_the_doorbell_swallows_a_cancellation(redis_url: str) -> None:
+    async with asyncio.timeout(10), open_redis(redis_url) as redis, ringing(StubbornDoorbell(redis)):
+        await asyncio.sleep(0)

@@ -1,0 +1,107 @@
+"""Liveness says that the process answers; readiness what is missing, and what to do about it."""
+
+import asyncio
+import time
+from typing import Any
+
+import asyncpg
+import httpx
+from pydantic import SecretStr
+from sqlalchemy.engine import make_url
+
+from api.main import create_app
+from shared.settings import Settings
+from tests.api.clients import started
+from tests.api.test_faults import silent_server
+from tests.databases import Databases
+
+NOWHERE = "postgresql+asyncpg://nobody@127.0.0.1:1/nothing"
+
+
+async def readiness(settings: Settings) -> tuple[int, dict[str, Any]]:
+    async with started(create_app(settings)) as client:
+        answer = await client.get("/readyz")
+    return answer.status_code, answer.json()
+
+
+async def test_ready_when_postgresql_its_migrations_and_redis_are_there(settings: Settings) -> None:
+    fine = {"ok": True, "what_to_do": None}
+    assert await readiness(settings) == (
+        200,
+        {
+            "status": "ready",
+            "checks": {
+                "postgresql": {"required": True, **fine},
+                "migrations": {"required": True, **fine},
+                "redis": {"required": False, **fine},
+            },
+        },
+    )
+
+
+async def test_still_ready_while_redis_is_away_or_hangs_and_within_a_second(settings: Settings) -> None:
+    async with silent_server() as hanging:
+        for url in ("redis://127.0.0.1:1", hanging):
+            began = time.monotonic()
+            status, body = await readiness(settings.model_copy(update={"redis_url": SecretStr(url)}))
+            assert time.monotonic() - began < 2
+            assert (status, body["status"]) == (200, "ready")
+            assert body["checks"]["redis"]["ok"] is False
+            assert "REDIS_URL" in body["checks"]["redis"]["what_to_do"]
+
+
+async def test_not_ready_on_a_database_that_was_never_migrated(
+    settings: Settings, databases: Databases
+) -> None:
+    with databases.clone("template1") as url:
+        bare = Settings(database_url=SecretStr(url), redis_url=settings.redis_url)
+        status, body = await readiness(bare)
+    assert (status, body["status"]) == (503, "not ready")
+    assert body["checks"]["postgresql"]["ok"] is True
+    assert "alembic upgrade head" in body["checks"]["migrations"]["what_to_do"]
+
+
+async def test_not_ready_on_a_database_at_another_migration(
+    settings: Settings, sql: asyncpg.Connection
+) -> None:
+    await sql.execute("UPDATE collection_sync_version SET version_num = '0000'")
+    status, body = await readiness(settings)
+    assert status == 503
+    assert "0000" in body["checks"]["migrations"]["what_to_do"]
+
+
+async def test_not_ready_without_postgresql_and_the_answer_holds_no_address(settings: Settings) -> None:
+    status, body = await readiness(settings.model_copy(update={"database_url": SecretStr(NOWHERE)}))
+    assert status == 503
+    assert body["checks"]["postgresql"]["ok"] is False
+    assert body["checks"]["migrations"]["ok"] is False
+    assert "DATABASE_URL" in body["checks"]["postgresql"]["what_to_do"]
+    assert "127.0.0.1" not in str(body)
+
+
+async def test_not_ready_in_bounded_time_when_postgresql_accepts_and_says_nothing(
+    settings: Settings,
+) -> None:
+    async with silent_server() as hanging:
+        url = hanging.replace("redis://", "postgresql+asyncpg://nobody@") + "/nothing"
+        async with asyncio.timeout(5):
+            status, _ = await readiness(settings.model_copy(update={"database_url": SecretStr(url)}))
+    assert status == 503
+
+
+async def test_not_ready_when_postgresql_refuses_us(settings: Settings, database_url: str) -> None:
+    right = make_url(database_url)
+    for wrong in (right.set(database="no_such_database"), right.set(password="no such password")):
+        url = SecretStr(wrong.render_as_string(hide_password=False))
+        status, body = await readiness(Settings(database_url=url, redis_url=settings.redis_url))
+        assert status == 503
+        assert "no such" not in str(body)
+
+
+async def test_alive_whatever_is_away(settings: Settings) -> None:
+    alone = settings.model_copy(
+        update={"database_url": SecretStr(NOWHERE), "redis_url": SecretStr("redis://127.0.0.1:1")}
+    )
+    async with started(create_app(alone)) as client:
+        answer: httpx.Response = await client.get("/healthz")
+    assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
