@@ -1,0 +1,227 @@
+"""The worker as an operator meets it: a process with signals, exit codes, log lines and keys in Redis."""
+
+import asyncio
+import hashlib
+import inspect
+import json
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+from arq.constants import job_key_prefix
+from arq.worker import Worker
+from redis.asyncio import Redis
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.doorbell import QUEUE_NAME, ring
+from tests.drift import drained
+from tests.legacy_rows import seed, set_collection
+from tests.processes import ROOT, Running, environment, running, running_api, running_worker
+from tests.race import freezing
+
+HEALTH_KEYS = "collection_sync:worker:*"
+CANARY = "canary-9f3a7c"
+
+
+@pytest.fixture(autouse=True)
+async def _seeded(sql: asyncpg.Connection) -> None:
+    await seed(sql)
+
+
+@pytest.fixture
+def env(database_url: str, redis_url: str) -> dict[str, str]:
+    return environment(database_url, redis_url)
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    async with Redis.from_url(redis_url) as client:
+        yield client
+
+
+async def assert_ends(worker: Running, seconds: float) -> None:
+    worker.signal(signal.SIGTERM)
+    began = time.monotonic()
+    assert await worker.exit_code() == 0, worker.output
+    assert time.monotonic() - began < seconds
+    assert worker.logged("worker_stopped"), worker.output
+
+
+async def test_sigterm_finishes_the_batch_in_hand_and_claims_nothing_more(
+    env: dict[str, str], engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await freezing.install(sql)
+    async with running_worker(env) as worker:
+        async with freezing.frozen(sql, "target: before rows are written"):
+            await set_collection(engine, "in hand")
+            await freezing.arrived(sql, "target: before rows are written")
+            worker.signal(signal.SIGTERM)
+            await asyncio.sleep(0.2)
+            await set_collection(engine, "too late")
+            await asyncio.sleep(1.2)  # longer than between two sweeps
+            assert worker.process.poll() is None
+        assert await worker.exit_code() == 0, worker.output
+    assert worker.logged("worker_stopped")
+    target = await sql.fetch("SELECT collection_id FROM project_collections")
+    pending = await sql.fetch("SELECT aggregate_id FROM outbox_events")
+    assert [row[0] for row in target] == ["in hand"]
+    assert [row[0] for row in pending] == ["too late"]
+
+
+async def test_sigterm_ends_an_idle_worker_at_once(env: dict[str, str]) -> None:
+    async with running_worker(env) as worker:
+        await asyncio.sleep(1)
+        await assert_ends(worker, seconds=2)
+
+
+async def test_arqs_own_command_runs_the_same_jobs(
+    env: dict[str, str], engine: AsyncEngine, sql: asyncpg.Connection, redis: Redis
+) -> None:
+    with running(["-m", "arq", "worker.main.WorkerSettings"], env) as worker:
+        await worker.wait_for("worker_started")
+        await set_collection(engine, "one")
+        await ring(redis)
+        assert (await worker.wait_for("event_settled"))["outcome"] == "applied"
+        await drained(sql)
+        await assert_ends(worker, seconds=5)
+
+
+async def test_the_end_of_one_worker_leaves_the_others_health_key(env: dict[str, str], redis: Redis) -> None:
+    async with running_worker(env) as leaving, running_worker(env) as staying:
+        ours = {worker.logged("worker_started")[0]["health_key"].encode() for worker in (leaving, staying)}
+        async with asyncio.timeout(5):
+            while set(await redis.keys(HEALTH_KEYS)) != ours:
+                await asyncio.sleep(0.02)
+        await assert_ends(leaving, seconds=5)
+        assert await redis.keys(HEALTH_KEYS) == [staying.logged("worker_started")[0]["health_key"].encode()]
+
+
+async def test_a_job_in_redis_is_json(redis: Redis) -> None:
+    await ring(redis)
+    [key] = await redis.keys(f"{job_key_prefix}*")
+    assert json.loads(await redis.get(key))["f"] == "drain_outbox"
+
+
+class Exploit:
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.trace,)
+
+
+async def test_a_pickled_job_is_not_unpickled(
+    env: dict[str, str], engine: AsyncEngine, redis: Redis, tmp_path: Path
+) -> None:
+    trace = tmp_path / "was here"
+    await redis.set(f"{job_key_prefix}evil", pickle.dumps(Exploit(trace)))
+    await redis.zadd(QUEUE_NAME, {"evil": 1})
+    async with running_worker(env) as worker:
+        await set_collection(engine, "one")
+        await worker.wait_for("event_settled")
+        async with asyncio.timeout(5):
+            while await redis.zscore(QUEUE_NAME, "evil"):
+                await asyncio.sleep(0.02)
+    assert not trace.exists()
+
+
+def run_worker(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "worker", *arguments],
+        cwd=ROOT,
+        env=env,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+
+
+def test_help_needs_no_environment() -> None:
+    shown = run_worker("--help")
+    assert shown.returncode == 0
+    assert "DATABASE_URL" in shown.stdout
+
+
+def test_wrong_usage_is_refused() -> None:
+    assert run_worker("--no-such-option").returncode == 2
+
+
+def test_a_missing_database_url_is_named_without_a_traceback(redis_url: str) -> None:
+    refused = run_worker(REDIS_URL=redis_url)
+    assert refused.returncode == 2
+    assert "DATABASE_URL" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+async def test_the_log_file_receives_the_lines_of_stdout(
+    env: dict[str, str], engine: AsyncEngine, tmp_path: Path
+) -> None:
+    log_file = tmp_path / "worker.log"
+    async with running_worker({**env, "LOG_FILE": str(log_file)}) as worker:
+        await set_collection(engine, "one")
+        await worker.wait_for("event_settled")
+        await assert_ends(worker, seconds=5)
+    assert log_file.read_text(encoding="utf-8") == "".join(worker.lines)
+    assert all(json.loads(line)["schema_version"] == 1 for line in worker.lines)
+
+
+async def test_a_password_never_shows(env: dict[str, str], sql: asyncpg.Connection) -> None:
+    """The worker and the API run with a password that is right at first, and then wrong."""
+    await sql.execute(f"CREATE ROLE canary LOGIN SUPERUSER PASSWORD '{CANARY}'")
+    url = make_url(env["DATABASE_URL"]).set(username="canary", password=CANARY)
+    env["DATABASE_URL"] = url.render_as_string(hide_password=False)
+    try:
+        async with (
+            running_worker(env) as worker,
+            running_api(env) as (api, api_url),
+            httpx.AsyncClient(base_url=api_url, headers={"User-ID": "owner"}) as client,
+        ):
+            new = {"collection_name": "one"}
+            assert (await client.post("/projects/p1/collections", json=new)).status_code == 200
+            await worker.wait_for("event_settled")
+            await sql.execute("ALTER ROLE canary PASSWORD 'another'")
+            await sql.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'canary'"
+            )
+            answers = [await client.post("/projects/p1/collections", json=new) for _ in range(3)]
+            answers.append(await client.get("/readyz"))
+            await worker.wait_for("batch_failed", count=3)
+            await assert_ends(worker, seconds=5)
+    finally:
+        await sql.execute("DROP ROLE canary")
+    assert not any(answer.is_success for answer in answers)
+    assert CANARY not in "".join([*worker.lines, *api.lines, *(answer.text for answer in answers)])
+
+
+@pytest.mark.parametrize("variable", ["DATABASE_URL", "REDIS_URL"])
+def test_a_password_in_a_url_of_another_kind_never_shows(variable: str, env: dict[str, str]) -> None:
+    refused = run_worker(**{**env, variable: f"nonsense://user:{CANARY}@host/x"})
+    assert refused.returncode == 2
+    assert variable in refused.stderr
+    assert CANARY not in refused.stdout + refused.stderr
+
+
+# arq is pinned, and worker/wakeable.py was written against these methods: it overrides them or relies
+# on how they do it. Where one has changed, read it and worker/wakeable.py side by side first.
+METHODS_OF_ARQ = {
+    "main": "45ca1591c9717466eec76e17fa958f84acf6085103d692a84ee25d9904e7f8fc",
+    "_poll_iteration": "f8d39d823a0a59f27a45f1c0e80bee44e16219d5072235fbc81866402298322f",
+    "start_jobs": "b45797cfa40bed7fe6e9b8b8100c5f5b4144fe85112155c4e355df6ed8521f5f",
+    "close": "5bcc9cb35668082910200a680f052cc5d36a8ce3b3c04a95ef32c14ebd7daaa1",
+    "handle_sig_wait_for_completion": "8f161d86834cc74ee2293cf004c5456c4c01614d651e6daa03f5d7d81863435f",
+}
+
+
+@pytest.mark.parametrize("method", METHODS_OF_ARQ)
+def test_arq_is_the_one_that_the_worker_was_written_for(method: str) -> None:
+    source = inspect.getsource(getattr(Worker, method))
+    assert hashlib.sha256(source.encode()).hexdigest() == METHODS_OF_ARQ[method]
