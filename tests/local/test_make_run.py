@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -145,7 +146,7 @@ def test_given_addresses_are_used_and_not_shown(given: dict[str, str], tmp_path:
         assert not (run.data / "valkey").exists()
         assert given["DATABASE_URL"] not in run.said
         assert given["REDIS_URL"] not in run.said
-        look = run.line(sys.executable)
+        look = run.line(shlex.quote(sys.executable))
         shown = subprocess.run(
             ["/bin/bash", "-c", look], env=os.environ | given, capture_output=True, text=True, check=True
         )
