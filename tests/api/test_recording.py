@@ -1,19 +1,24 @@
 """Replays what was recorded from the legacy service. Whoever sent these requests gets the same answers."""
 
 import json
-from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from typing import Any
 
 import asyncpg
 import httpx
+import pytest
+from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from api.context import collection_sync
 from api.main import create_app
+from api.routes import router
 from shared.settings import Settings
 from tests.api.clients import started
 from tests.api.recording import NAMES, STEPS, Json, differences, holds, is_uuid4, resolve
+from tests.processes import environment, running_api
 from worker.relay import drain
 
 # The recording is a sample of a longer one. These are the writes that came before the step of that
@@ -42,6 +47,24 @@ def as_json(row: asyncpg.Record, keys: list[str]) -> dict[str, Any]:
         return json.loads(row[key]) if key in JSON_COLUMNS and row[key] is not None else row[key]
 
     return {key: value(key) for key in keys}
+
+
+async def make_up(write: dict[str, Any] | None, client: httpx.AsyncClient, names: dict[str, str]) -> None:
+    """Send a write that the recording left out."""
+    if write is not None:
+        path = resolve("/projects/{P1}/collections/" + write["path"], names)
+        headers = {"User-ID": resolve(write["caller"], names)}
+        answer = await client.put(path, headers=headers, json=write["body"])
+        assert answer.status_code == 200, answer.text
+
+
+def captured(step: dict[str, Any], answer: httpx.Response) -> dict[str, str]:
+    """Return the names that the step gives to parts of its answer; each is a new id."""
+    found = {
+        name: answer.json().get(path.removeprefix("$.")) for name, path in step.get("capture", {}).items()
+    }
+    assert all(is_uuid4(value) for value in found.values()), answer.text
+    return found
 
 
 def request_of(step: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
@@ -84,6 +107,8 @@ def check_answer(step: dict[str, Any], answer: httpx.Response, names: dict[str, 
 
 async def check_rows(step: dict[str, Any], sql: asyncpg.Connection, names: dict[str, str]) -> list[str]:
     """Compare the collection's row and all its rows in project_collections."""
+    if "db_after" not in step:
+        return []
     expected = resolve(step["db_after"], names)
     collection_id = expected["collections"]["collection_id"]
     legacy = await sql.fetchrow("SELECT * FROM collections WHERE collection_id = $1", collection_id)
@@ -118,38 +143,60 @@ class ActivityLog:
         return list(differences(expected, actual, "activity_logs"))
 
 
+@asynccontextmanager
+async def in_our_app(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    async with started(create_app(settings)) as client:
+        yield client
+
+
+@asynccontextmanager
+async def in_another_app(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with collection_sync(app, settings):
+            yield
+
+    app = FastAPI(lifespan=lifespan)
+    app.include_router(router)
+    async with started(app) as client:
+        yield client
+
+
+@asynccontextmanager
+async def in_a_process(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    env = environment(
+        settings.database_url.get_secret_value(),
+        settings.redis_url.get_secret_value(),
+        READ_ONLY_MODE=str(settings.read_only_mode),
+    )
+    async with running_api(env) as (_, url), httpx.AsyncClient(base_url=url) as client:
+        yield client
+
+
+Serve = Callable[[Settings], AbstractAsyncContextManager[httpx.AsyncClient]]
+
+
+@pytest.mark.parametrize("serve", [in_our_app, in_another_app, in_a_process])
 async def test_every_recorded_request_gets_the_recorded_answer_and_leaves_the_recorded_rows(
-    settings: Settings, seeded: asyncpg.Connection, engine: AsyncEngine
+    settings: Settings, seeded: asyncpg.Connection, engine: AsyncEngine, serve: Serve
 ) -> None:
     names = dict(NAMES)
     activity_log = ActivityLog(seeded)
     mismatches: list[str] = []
-    async with AsyncExitStack() as stack:
-        normal, read_only = [
-            await stack.enter_async_context(
-                started(create_app(settings.model_copy(update={"read_only_mode": mode})))
-            )
-            for mode in (False, True)
-        ]
+    read_only = settings.model_copy(update={"read_only_mode": True})
+    async with serve(settings) as normal_client, serve(read_only) as read_only_client:
+        clients = {"normal": normal_client, "read_only": read_only_client}
         for step in STEPS:
-            if (bridge := LEFT_OUT.get(step["n"])) is not None:
-                path = resolve("/projects/{P1}/collections/" + bridge["path"], names)
-                caller = resolve(bridge["caller"], names)
-                answer = await normal.put(path, headers={"User-ID": caller}, json=bridge["body"])
-                assert answer.status_code == 200
-                await activity_log.new_rows()
-            server = {"normal": normal, "read_only": read_only}[step["server"]]
-            answer = await server.request(**request_of(step, names))
-            problems: list[str] = []
-            for name, path in step.get("capture", {}).items():
-                names[name] = answer.json().get(path.removeprefix("$."))
-                if not is_uuid4(names[name]):
-                    problems.append(f"{path} is no uuid4: {answer.text}")
-            problems += check_answer(step, answer, names)
-            problems += await activity_log.check(step, names)
+            await make_up(LEFT_OUT.get(step["n"]), normal_client, names)
+            await activity_log.new_rows()
+            answer = await clients[step["server"]].request(**request_of(step, names))
+            names |= captured(step, answer)
             await drain(engine)
-            if "db_after" in step:
-                problems += await check_rows(step, seeded, names)
+            problems = [
+                *check_answer(step, answer, names),
+                *await activity_log.check(step, names),
+                *await check_rows(step, seeded, names),
+            ]
             mismatches += [f"{step['n']} {step['name']}: {problem}" for problem in problems]
     assert not mismatches, "\n".join(mismatches)
     assert len(STEPS) == 67

@@ -1,0 +1,46 @@
+"""No request reads a whole table: on tables of some size every statement goes by an index."""
+
+import asyncpg
+import httpx
+from fastapi import FastAPI
+from sqlalchemy import event
+
+from tests.api.clients import ALL, OWNER, create
+from tests.api.recording import NAMES, Json
+
+FILL = """
+    INSERT INTO users (user_id, username, email, first_name, last_name, category, role, institution,
+        subject_area, how_heard_about_us)
+    SELECT 'u' || n, 'u' || n, 'u' || n || '@lab.example', '', '', '', '', '', '', ''
+    FROM generate_series(1, 5000) n;
+    INSERT INTO projects (project_id, project_name, owner_user_id)
+    SELECT 'p' || n, 'name', 'u' || n FROM generate_series(1, 5000) n;
+    INSERT INTO project_collaborators (project_id, user_id, role, is_active)
+    SELECT 'p' || n, 'u' || 1 + (n + 7) % 5000, 'editor', true FROM generate_series(1, 5000) n;
+    INSERT INTO collections (collection_id, project_id, collection_name, created_by, is_active)
+    SELECT 'c' || n, 'p' || 1 + n % 5000, 'name', 'u1', true FROM generate_series(1, 20000) n;
+    INSERT INTO article_collections (collection_id, article_pmid, article_title, source_type, added_by)
+    SELECT 'c' || 1 + n % 20000, n::text, 'title', 'manual', 'u1' FROM generate_series(1, 40000) n;
+    ANALYZE;
+"""
+
+
+async def test_no_statement_of_any_request_scans_a_table(
+    client: httpx.AsyncClient, app: FastAPI, seeded: asyncpg.Connection
+) -> None:
+    await seeded.execute(FILL)
+    sent: list[tuple[str, Json]] = []
+
+    def remember(_connection: object, _cursor: object, statement: str, parameters: Json, *_: object) -> None:
+        sent.append((statement, parameters))
+
+    event.listen(app.state.collection_sync.engine.sync_engine, "before_cursor_execute", remember)
+    await client.get(ALL, headers={"User-ID": NAMES["EDITOR_EMAIL"]})
+    path = await create(client)
+    await client.put(path, headers=OWNER, json={"color": "#000000"})
+    await client.delete(path, headers=OWNER)
+
+    assert len(sent) == 3 + 4 + 5 + 5
+    for statement, parameters in sent:
+        plan = "\n".join(row[0] for row in await seeded.fetch(f"EXPLAIN {statement}", *parameters))
+        assert "Seq Scan" not in plan, f"{statement}\n{plan}"
