@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local.guises import INTO_PRIVATE_PLACES
+from deploy.local.postgres import find_binaries
 from tests.local.starts import ROOT, eventually, gone, start
 
 WITHOUT_NAMESPACES = (sys.executable, str(Path(__file__).with_name("without_namespaces.py")))
@@ -29,10 +31,13 @@ class User:
     directory: Path
 
 
+def succeeds(*command: str) -> bool:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
+
+
 def can_start(prefix: Sequence[str]) -> bool:
     """Say whether this user can run our interpreter and read the checkout."""
-    command = [*prefix, sys.executable, "-c", "import tests.local.starter"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
+    return succeeds(*prefix, sys.executable, "-c", "import tests.local.starter")
 
 
 def becoming(uid: int) -> list[str]:
@@ -42,7 +47,7 @@ def becoming(uid: int) -> list[str]:
     let in by a capability.
     """
     plain = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
-    return plain if can_start(plain) else [*plain, "--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+    return plain if can_start(plain) else [*plain, *INTO_PRIVATE_PLACES]
 
 
 @pytest.fixture
@@ -57,13 +62,15 @@ def user(kind: str, directory: Path) -> User:
         pytest.skip("only root can become another user")
     if kind == "root without namespaces" and not can_start(WITHOUT_NAMESPACES):
         pytest.skip("the kernel allows no user namespace in which to forbid them")
-    if kind == "a user without a name" and not can_start(("unshare", "-U")):
-        pytest.skip("a user without a name needs a user namespace")
     if kind in {"as we are", "root without namespaces"}:
         return User(() if kind == "as we are" else WITHOUT_NAMESPACES, directory)
     uid = NOBODY if kind == "an ordinary user" else NAMELESS
+    prefix = becoming(uid)
+    initdb = find_binaries() / "initdb"
+    if uid == NAMELESS and not succeeds(*prefix, "unshare", "-U", str(initdb), "--version"):
+        pytest.skip("a user without a name needs a user namespace, and to reach PostgreSQL from there")
     os.chown(directory, uid, uid)
-    return User(becoming(uid), directory)
+    return User(prefix, directory)
 
 
 @pytest.mark.parametrize("kind", KINDS)
