@@ -17,6 +17,8 @@ from arq.jobs import serialize_job
 from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import RedisError
 
+from shared.cancellation import heed_cancellation
+
 logger = structlog.get_logger(__name__)
 
 QUEUE_NAME = "collection_sync:queue"
@@ -106,6 +108,7 @@ class Doorbell:
         delay = FIRST_RETRY_SECONDS
         away = False
         while True:
+            heed_cancellation()
             await self._pressed.wait()
             self._pressed.clear()
             try:

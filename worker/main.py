@@ -100,11 +100,10 @@ def __getattr__(name: str) -> dict[str, Any]:
     return {**arq_settings(settings), "redis_settings": redis_settings}
 
 
-async def serve(settings: Settings) -> None:
-    """Work until SIGTERM or SIGINT; the batch in hand is finished first."""
+def build_worker(settings: Settings, arguments: dict[str, Any]) -> WakeableWorker:
+    """Make the worker of `python -m worker` from the arguments of `arq_settings`. Does no I/O."""
     url = settings.redis_url.get_secret_value()
-    arguments = arq_settings(settings)
-    worker = WakeableWorker(
+    return WakeableWorker(
         drainer=arguments["ctx"]["drainer"],
         listener=Redis.from_pool(open_pool(url, timeout_seconds=None)),
         redis_pool=ArqRedis(
@@ -115,6 +114,11 @@ async def serve(settings: Settings) -> None:
         ),
         **arguments,
     )
+
+
+async def serve(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT; the batch in hand is finished first."""
+    worker = build_worker(settings, arq_settings(settings))
     try:
         await worker.async_run()
     finally:

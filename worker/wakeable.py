@@ -16,6 +16,7 @@ import structlog
 from arq.worker import Worker
 from redis.asyncio import Redis
 
+from shared.cancellation import heed_cancellation
 from shared.doorbell import REDIS_ERRORS, WAKE_CHANNEL
 from worker.drainer import Drainer
 
@@ -93,6 +94,7 @@ class WakeableWorker(Worker):
 
     async def _poll(self) -> None:
         while True:
+            heed_cancellation()
             self._wake.clear()  # before polling: a message that comes meanwhile must not be forgotten
             self._poll_began = self.loop.time()
             try:
@@ -109,10 +111,12 @@ class WakeableWorker(Worker):
 
     async def _listen(self) -> None:
         while True:
+            heed_cancellation()
             try:
                 async with self._listener.pubsub() as channel:
                     await channel.subscribe(WAKE_CHANNEL)
                     while True:
+                        heed_cancellation()
                         if await channel.get_message(ignore_subscribe_messages=True, timeout=LISTEN_SECONDS):
                             self._rung.set()
             except REDIS_ERRORS:  # the poll loop reports it

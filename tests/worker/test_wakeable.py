@@ -1,0 +1,45 @@
+import asyncio
+import contextlib
+from typing import Any
+
+import pytest
+
+from shared import doorbell
+from shared.doorbell import Doorbell, open_redis
+from shared.settings import Settings
+from worker.main import arq_settings, build_worker
+
+
+async def swallow(*_arguments: Any) -> None:  # noqa: ANN401 - stands for any call of redis-py
+    """Do as `asyncio.wait_for` of Python 3.11 may: return normally when cancelled."""
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(3600)
+
+
+async def test_a_worker_ends_although_redis_swallows_the_cancellation(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arq.worker.Worker._poll_iteration", swallow)
+    worker = build_worker(settings, {**arq_settings(settings), "handle_signals": False})
+    running = asyncio.create_task(worker.main())
+    await asyncio.sleep(0.2)
+    running.cancel()
+    async with asyncio.timeout(5):
+        await asyncio.wait([running])
+        await worker.close()
+    assert running.cancelled()
+
+
+async def test_a_doorbell_ends_although_redis_swallows_the_cancellation(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doorbell, "ring", swallow)
+    async with open_redis(redis_url) as redis:
+        bell = Doorbell(redis)
+        ringing = asyncio.create_task(bell.run())
+        bell.press()
+        await asyncio.sleep(0.05)
+        ringing.cancel()
+        async with asyncio.timeout(5):
+            await asyncio.wait([ringing])
+    assert ringing.cancelled()
