@@ -138,3 +138,14 @@ async def test_worker_and_api_start_and_work_while_redis_is_away(
         settled = await worker.wait_for("event_settled")
         assert settled["lag_ms"] < LAG_BOUND_MS
         assert await drift(sql) == []
+
+
+async def test_sigterm_ends_a_worker_whose_redis_hangs(database_url: str, own_valkey: Valkey) -> None:
+    async with running_worker(environment(database_url, own_valkey.url)) as worker:
+        await asyncio.sleep(1)
+        os.kill(own_valkey.pid, signal.SIGSTOP)
+        await asyncio.sleep(0.7)  # a poll of Redis is waiting for its answer
+        worker.signal(signal.SIGTERM)
+        assert await worker.exit_code(seconds=8) == 0
+        os.kill(own_valkey.pid, signal.SIGCONT)
+    assert worker.logged("worker_stopped")

@@ -1,0 +1,143 @@
+"""The doorbell against a real Valkey: it rings, coalesces, outlasts outages, and never holds a writer up."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from arq.constants import job_key_prefix
+from redis.asyncio import Redis
+
+from deploy.local.valkey import Valkey
+from shared.doorbell import (
+    DIRTY_KEY,
+    DIRTY_MS,
+    QUEUE_NAME,
+    REDIS_ERRORS,
+    REDIS_TIMEOUT_SECONDS,
+    WAKE_CHANNEL,
+    Doorbell,
+    open_redis,
+    ring,
+)
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    async with open_redis(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
+    with Valkey(tmp_path / "valkey") as server:
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def hung(server: Valkey) -> AsyncIterator[None]:
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+
+@contextlib.asynccontextmanager
+async def running_doorbell(redis: Redis) -> AsyncIterator[Doorbell]:
+    doorbell = Doorbell(redis)
+    task = asyncio.create_task(doorbell.run())
+    yield doorbell
+    assert not task.done()
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def queued_jobs(redis: Redis, at_least: int) -> int:
+    """Wait for this many jobs, and a moment longer for any that should not come."""
+    async with asyncio.timeout(5):
+        while await redis.zcard(QUEUE_NAME) < at_least:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    jobs: int = await redis.zcard(QUEUE_NAME)
+    return jobs
+
+
+async def test_a_ring_queues_one_due_job_and_wakes_who_listens(redis: Redis) -> None:
+    async with redis.pubsub(ignore_subscribe_messages=True) as channel:
+        await channel.subscribe(WAKE_CHANNEL)
+        await channel.get_message(timeout=1)
+        assert await ring(redis)
+        assert await channel.get_message(timeout=1) is not None
+    [(job_id, due_ms)] = await redis.zrange(QUEUE_NAME, 0, -1, withscores=True)
+    assert due_ms < time.time() * 1000
+    assert await redis.exists(job_key_prefix + job_id.decode())
+
+
+async def test_a_ring_does_nothing_until_a_drain_has_heard_the_one_before(redis: Redis) -> None:
+    async with redis.pubsub(ignore_subscribe_messages=True) as channel:
+        await channel.subscribe(WAKE_CHANNEL)
+        await channel.get_message(timeout=1)
+        assert await ring(redis)
+        assert await channel.get_message(timeout=1) is not None
+        assert not await ring(redis)
+        assert await channel.get_message(timeout=0.1) is None
+    assert await redis.zcard(QUEUE_NAME) == 1
+    await redis.delete(DIRTY_KEY)
+    assert await ring(redis)
+    assert await redis.zcard(QUEUE_NAME) == 2
+
+
+async def test_a_ring_that_nobody_hears_silences_the_bell_for_two_seconds_at_most(redis: Redis) -> None:
+    await ring(redis)
+    assert 0 < await redis.pttl(DIRTY_KEY) <= DIRTY_MS
+
+
+async def test_a_burst_of_presses_queues_one_job(redis: Redis) -> None:
+    async with running_doorbell(redis) as doorbell:
+        for _ in range(20):
+            for _ in range(50):
+                doorbell.press()
+            await asyncio.sleep(0.005)
+        assert await queued_jobs(redis, at_least=1) == 1
+
+
+async def test_what_was_pressed_while_redis_was_away_rings_when_it_is_back(own_valkey: Valkey) -> None:
+    async with open_redis(own_valkey.url) as redis, running_doorbell(redis) as doorbell:
+        await redis.ping()
+        own_valkey.stop()
+        doorbell.press()
+        await asyncio.sleep(1)
+        own_valkey.start()
+        assert await queued_jobs(redis, at_least=1) == 1
+
+
+async def test_a_press_returns_at_once_while_redis_hangs_and_rings_afterwards(own_valkey: Valkey) -> None:
+    async with open_redis(own_valkey.url) as redis, running_doorbell(redis) as doorbell:
+        await redis.ping()
+        longest = 0.0
+        async with hung(own_valkey):
+            for _ in range(150):  # longer than one attempt to ring
+                began = time.perf_counter()
+                doorbell.press()
+                await asyncio.sleep(0)  # what else runs in this loop must not block it either
+                longest = max(longest, time.perf_counter() - began)
+                await asyncio.sleep(0.01)
+        assert longest < REDIS_TIMEOUT_SECONDS / 2
+        assert await queued_jobs(redis, at_least=1) == 1
+
+
+@pytest.mark.parametrize("connected", [True, False])
+async def test_a_hung_redis_is_given_up_within_the_bound(own_valkey: Valkey, *, connected: bool) -> None:
+    async with open_redis(own_valkey.url) as redis:
+        if connected:
+            await redis.ping()
+        async with hung(own_valkey):
+            began = time.monotonic()
+            with pytest.raises(REDIS_ERRORS):
+                await ring(redis)
+            assert time.monotonic() - began < REDIS_TIMEOUT_SECONDS + 0.5
