@@ -28,10 +28,10 @@ class CollectionSync:
     doorbell: Doorbell
 
 
-def report_silence(ringing: asyncio.Task[None]) -> None:
+def report_silence(task: asyncio.Task[None]) -> None:
     """Log that the doorbell's task ended by itself: from here on only the worker's sweep finds events."""
-    if not ringing.cancelled():
-        logger.error("doorbell_stopped", error=type(ringing.exception()).__name__)
+    if not task.cancelled():
+        logger.error("doorbell_stopped", error=type(task.exception()).__name__)
 
 
 @asynccontextmanager

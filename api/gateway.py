@@ -16,7 +16,7 @@ BEARER = "bearer"
 def presented_tokens(request: Request) -> list[bytes]:
     """Collect what the request offers as the gateway's token, as the bytes that were sent."""
     scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-    offered = [credentials.strip()] if scheme.lower() == BEARER else []
+    offered = [credentials.strip(" ")] if scheme.lower() == BEARER else []
     offered += request.headers.getlist("x-gateway-token")
     return [token.encode("latin-1") for token in offered]  # the encoding of headers
 
