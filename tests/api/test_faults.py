@@ -208,3 +208,4 @@ class StubbornDoorbell(Doorbell):
 async def test_the_app_stops_even_when_the_doorbell_swallows_a_cancellation(redis_url: str) -> None:
     async with asyncio.timeout(10), open_redis(redis_url) as redis, ringing(StubbornDoorbell(redis)):
         await asyncio.sleep(0)
+    assert "doorbell" not in {task.get_name() for task in asyncio.all_tasks()}
