@@ -42,9 +42,8 @@ async def ringing(doorbell: Doorbell) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        while not task.done():  # Python 3.11's wait_for, with which redis-py sends, can swallow a cancel
-            task.cancel()
-            await asyncio.wait([task], timeout=0.1)
+        task.cancel()
+        await asyncio.wait([task])
 
 
 @asynccontextmanager
