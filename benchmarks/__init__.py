@@ -1,0 +1,1 @@
+"""What it costs, measured on real processes."""
