@@ -8,7 +8,7 @@ import json
 import random
 import time
 import uuid
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from typing import Any, cast
 
 import structlog
@@ -34,15 +34,17 @@ LAST_RETRY_SECONDS = 1.0
 
 REDIS_ERRORS = (RedisError, OSError, TimeoutError)
 
-# One round trip: unless the bell already rings, queue a drain for arq and wake the workers that listen.
+# One round trip. Every ring is published; it also queues an arq job, for workers that do not listen at
+# that moment, unless one is queued already. What no worker took in its time is forgotten.
 RING = """
-if redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1]) then
+local queues = redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1])
+if queues then
     redis.call('PSETEX', KEYS[2], ARGV[2], ARGV[3])
+    redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', ARGV[4] - ARGV[2])
     redis.call('ZADD', KEYS[3], ARGV[4], ARGV[5])
-    redis.call('PUBLISH', ARGV[6], '')
-    return 1
 end
-return 0
+redis.call('PUBLISH', ARGV[6], queues and ARGV[5] or '')
+return queues and 1 or 0
 """
 
 
@@ -73,7 +75,7 @@ def open_redis(url: str) -> Redis:
 
 
 async def ring(redis: Redis) -> bool:
-    """Queue one drain job and wake the workers; return False when a ring was already pending.
+    """Wake the workers that listen, and queue one drain job; return False when one was queued already.
 
     Raises:
         one of REDIS_ERRORS: within REDIS_TIMEOUT_SECONDS, when Redis is away or hangs.
@@ -89,6 +91,19 @@ async def ring(redis: Redis) -> bool:
     )  # fmt: skip
     async with asyncio.timeout(REDIS_TIMEOUT_SECONDS):
         return bool(await cast("Awaitable[int]", answer))
+
+
+async def dismiss(redis: Redis, job_ids: Collection[str]) -> None:
+    """Take back the jobs of rings that were heard and answered, so that the next ring queues one again.
+
+    Raises:
+        one of REDIS_ERRORS: the jobs stay, and do no harm.
+
+    """
+    async with redis.pipeline(transaction=True) as pipe:
+        pipe.zrem(QUEUE_NAME, *job_ids)
+        pipe.delete(DIRTY_KEY, *(job_key_prefix + job_id for job_id in job_ids))
+        await pipe.execute()
 
 
 class Doorbell:

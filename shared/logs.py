@@ -10,7 +10,8 @@ from pathlib import Path
 import structlog
 
 SCHEMA_VERSION = 1
-QUIET_LOGGERS = ("arq", "uvicorn.access", "httpx")  # a line per job or request would drown ours
+# Less than this would drown our lines: one for each job, request, or job that was taken back.
+LEAST_LEVELS = {"arq": logging.ERROR, "uvicorn.access": logging.WARNING, "httpx": logging.WARNING}
 
 
 def configure_logging(process: str, log_file: Path | None) -> None:
@@ -55,5 +56,5 @@ def configure_logging(process: str, log_file: Path | None) -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
-    for name in QUIET_LOGGERS:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name, level in LEAST_LEVELS.items():
+        logging.getLogger(name).setLevel(level)

@@ -16,7 +16,7 @@ LAST_RETRY_SECONDS = 2.0
 
 
 class Drainer:
-    """Runs batches until the outbox is empty, however many callers ask at the same time."""
+    """Runs batches until one is not full, however many callers ask at the same time."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         """Take the engine to work on; the caller disposes of it."""
@@ -63,7 +63,7 @@ class Drainer:
         self._failures = 0
         if batch.events:
             log_batch(batch, wake)
-        return bool(batch.events) and not self._stopping
+        return batch.is_full and not self._stopping
 
     async def _back_off(self, error: Exception) -> None:
         self._failures += 1

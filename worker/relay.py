@@ -4,10 +4,12 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+import asyncpg
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.database import driver_connection
+from shared.faults import is_row_fault
 from worker.claim import ClaimedEvent, acknowledge, claim
 from worker.dead_letters import bury
 from worker.outcomes import Outcome, Verdict
@@ -20,32 +22,46 @@ BATCH_SIZE = 500
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one transaction did: the events it claimed, a verdict for each, its duration in seconds."""
+    """What one transaction did: the events it claimed, a verdict for each, its duration in seconds.
+
+    `is_full` says that it held as many events as it may: there may be more.
+    """
 
     events: list[ClaimedEvent] = field(default_factory=list)
     verdicts: dict[int, Verdict] = field(default_factory=dict)
     duration_seconds: float = 0.0
+    is_full: bool = False
 
 
 async def run_once(engine: AsyncEngine, batch_size: int = BATCH_SIZE) -> Batch:
     """Claim, apply and acknowledge one batch in one transaction; an empty batch means nothing to claim.
 
-    A crash at any point leaves every event either settled and gone, or pending as before.
+    A crash at any point leaves every event either settled and gone, or pending as before. Only after
+    a batch failed by a row's fault, a second one pays for savepoints, to find the row.
 
     Raises:
         asyncpg.PostgresError, OSError, TimeoutError: nothing was changed; the same call may be made
             again.
 
     """
+    try:
+        return await _run(engine, batch_size, isolating=False)
+    except asyncpg.PostgresError as error:
+        if not is_row_fault(error):
+            raise
+    return await _run(engine, batch_size, isolating=True)
+
+
+async def _run(engine: AsyncEngine, batch_size: int, *, isolating: bool) -> Batch:
     began = time.perf_counter()
     async with driver_connection(engine) as connection, connection.transaction():
         events = await claim(connection, batch_size)
         if not events:
             return Batch()
-        verdicts = await settle(connection, events)
+        verdicts = await settle(connection, events, isolating=isolating)
         await bury(connection, verdicts)
         await acknowledge(connection, events)
-    return Batch(events, verdicts, time.perf_counter() - began)
+    return Batch(events, verdicts, time.perf_counter() - began, is_full=len(events) == batch_size)
 
 
 async def drain(engine: AsyncEngine, batch_size: int = BATCH_SIZE, wake: str = "call") -> Counter[Outcome]:

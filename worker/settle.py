@@ -18,7 +18,9 @@ CONFLATED = Verdict(Outcome.CONFLATED)
 MALFORMED = Verdict(Outcome.DEAD, error="unknown event type, or a payload without the fields of an event")
 
 
-async def settle(connection: asyncpg.Connection, events: Sequence[ClaimedEvent]) -> dict[int, Verdict]:
+async def settle(
+    connection: asyncpg.Connection, events: Sequence[ClaimedEvent], *, isolating: bool
+) -> dict[int, Verdict]:
     """Apply the newest event of each collection and return a verdict for every event, by id.
 
     When the newest one turns out to be poison, the one before it is applied in its place: events
@@ -27,8 +29,14 @@ async def settle(connection: asyncpg.Connection, events: Sequence[ClaimedEvent])
     Args:
         connection: in the transaction that claimed the events.
         events: ordered by id.
+        isolating: find the events at fault, under savepoints, and set them aside. Otherwise the first
+            fault is raised, and the transaction is lost.
+
+    Raises:
+        asyncpg.PostgresError: a fault that is no row's, or, when not isolating, any fault.
 
     """
+    apply_events = _apply_isolating if isolating else _apply_together
     verdicts = {event.id: MALFORMED for event in events if not event.well_formed}
     waiting: defaultdict[str, list[ClaimedEvent]] = defaultdict(list)
     for event in events:
@@ -36,7 +44,7 @@ async def settle(connection: asyncpg.Connection, events: Sequence[ClaimedEvent])
             waiting[event.collection_id].append(event)
     while waiting:
         newest = [queue.pop() for queue in waiting.values()]
-        settled = await _apply_isolating(connection, newest)
+        settled = await apply_events(connection, newest)
         verdicts |= settled
         for event in newest:
             if settled[event.id].outcome is not Outcome.DEAD:
@@ -46,20 +54,25 @@ async def settle(connection: asyncpg.Connection, events: Sequence[ClaimedEvent])
     return verdicts
 
 
+async def _apply_together(
+    connection: asyncpg.Connection, events: Sequence[ClaimedEvent]
+) -> dict[int, Verdict]:
+    passed = await apply(connection, [event.id for event in events])
+    return {event.id: APPLIED if event.id in passed else STALE for event in events}
+
+
 async def _apply_isolating(
     connection: asyncpg.Connection, events: Sequence[ClaimedEvent]
 ) -> dict[int, Verdict]:
     """Apply events under a savepoint; when one is at fault, halve until it stands alone."""
     try:
         async with connection.transaction():
-            passed = await apply(connection, [event.id for event in events])
+            return await _apply_together(connection, events)
     except asyncpg.PostgresError as error:
         if not is_row_fault(error):
             raise
         if len(events) == 1:
             return {events[0].id: _verdict_on(error)}
-    else:
-        return {event.id: APPLIED if event.id in passed else STALE for event in events}
     middle = len(events) // 2
     left = await _apply_isolating(connection, events[:middle])
     return left | await _apply_isolating(connection, events[middle:])

@@ -1,7 +1,7 @@
 """An arq worker that drains as soon as the bell rings, outlives Redis, and drains without it.
 
-The bell queues an arq job and publishes a message. The message starts a drain at once; the job is
-its durable twin: it comes a few milliseconds later, clears the bell's flag, and looks once more.
+The bell publishes a message and queues an arq job, its durable twin. The message starts a drain at
+once and takes the job back afterwards; where no message arrives, polling finds the job.
 
 Of arq 0.28.0, which is frozen upstream, this overrides three methods; a test holds the source of
 those against what they were written for.
@@ -17,7 +17,7 @@ from arq.worker import Worker
 from redis.asyncio import Redis
 
 from shared.cancellation import heed_cancellation
-from shared.doorbell import REDIS_ERRORS, WAKE_CHANNEL
+from shared.doorbell import REDIS_ERRORS, WAKE_CHANNEL, dismiss
 from worker.drainer import Drainer
 
 logger = structlog.get_logger(__name__)
@@ -29,7 +29,7 @@ LISTEN_SECONDS = 5.0
 
 
 class WakeableWorker(Worker):
-    """Drains and polls when a message comes, not only when the poll delay is over.
+    """Drains when a message comes, not only when polling finds a job.
 
     A Redis that refuses, hangs or forgets never ends it: meanwhile it drains PostgreSQL directly.
     """
@@ -42,8 +42,8 @@ class WakeableWorker(Worker):
         super().__init__(**arq_settings)
         self._drainer = drainer
         self._listener = listener
-        self._wake = asyncio.Event()
         self._rung = asyncio.Event()
+        self._heard: set[str] = set()  # the jobs of the rings that we heard
         self._poll_began: float | None = None
         self._redis_away = False
 
@@ -90,12 +90,10 @@ class WakeableWorker(Worker):
             async with asyncio.timeout(self._job_completion_wait):
                 await self._drainer.stop()
         super().handle_sig_wait_for_completion(signum)
-        self._wake.set()  # the next poll sees that the jobs are done
 
     async def _poll(self) -> None:
         while True:
             heed_cancellation()
-            self._wake.clear()  # before polling: a message that comes meanwhile must not be forgotten
             self._poll_began = self.loop.time()
             try:
                 await self._poll_iteration()
@@ -105,9 +103,7 @@ class WakeableWorker(Worker):
             else:
                 self._note_redis(away=False)
             self._poll_began = None
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.poll_delay_s):
-                    await self._wake.wait()
+            await asyncio.sleep(self.poll_delay_s)
 
     async def _listen(self) -> None:
         while True:
@@ -117,17 +113,29 @@ class WakeableWorker(Worker):
                     await channel.subscribe(WAKE_CHANNEL)
                     while True:
                         heed_cancellation()
-                        if await channel.get_message(ignore_subscribe_messages=True, timeout=LISTEN_SECONDS):
-                            self._rung.set()
+                        self._hear(
+                            await channel.get_message(ignore_subscribe_messages=True, timeout=LISTEN_SECONDS)
+                        )
             except REDIS_ERRORS:  # the poll loop reports it
                 await asyncio.sleep(RESUBSCRIBE_SECONDS)
 
+    def _hear(self, message: dict[str, Any] | None) -> None:
+        """Note a ring; only subscribed messages come here, and None when there was none for a while."""
+        if message is not None:
+            self._rung.set()
+            if message["data"]:
+                self._heard.add(message["data"].decode())
+
     async def _drain_when_rung(self) -> None:
         while True:
+            heed_cancellation()
             await self._rung.wait()
             self._rung.clear()
+            answered, self._heard = self._heard, set()
             await self._drainer.drain("doorbell")
-            self._wake.set()  # the twin's turn; polling meanwhile would only slow the batch down
+            if answered:
+                with contextlib.suppress(*REDIS_ERRORS):
+                    await dismiss(self.pool, answered)
 
     async def _drain_without_redis(self) -> None:
         while True:

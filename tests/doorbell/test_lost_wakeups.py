@@ -17,6 +17,7 @@ from tests.drift import drained, drift
 from tests.legacy_rows import seed, set_collection
 from tests.race import freezing
 from worker.main import arq_settings, build_worker
+from worker.wakeable import WakeableWorker
 
 BURSTS = 60
 WRITES = 15
@@ -47,6 +48,11 @@ async def worker_without_sweep(settings: Settings, **changed: Any) -> AsyncItera
     await worker.close()
 
 
+async def deaf(_worker: WakeableWorker) -> None:
+    """Hear no message, so that arq's jobs are all that wakes the worker."""
+    await asyncio.Event().wait()
+
+
 async def drain_then_clear(ctx: dict[str, Any]) -> None:
     """Do it the wrong way round: a commit between the last scan and the clearing does not ring."""
     await ctx["drainer"].drain("doorbell")
@@ -62,10 +68,19 @@ async def burst(engine: AsyncEngine, doorbell: Doorbell) -> None:
         await asyncio.sleep(random.uniform(0, 0.003))  # noqa: S311
 
 
+@pytest.mark.parametrize("listens", [True, False])
 async def test_every_commit_of_every_burst_is_applied_without_a_sweep(
-    settings: Settings, engine: AsyncEngine, sql: asyncpg.Connection, doorbell: Doorbell
+    settings: Settings,
+    engine: AsyncEngine,
+    sql: asyncpg.Connection,
+    doorbell: Doorbell,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    listens: bool,
 ) -> None:
-    async with worker_without_sweep(settings):
+    if not listens:
+        monkeypatch.setattr(WakeableWorker, "_listen", deaf)
+    async with worker_without_sweep(settings, poll_delay=0.02):
         for _ in range(BURSTS):
             await burst(engine, doorbell)
             await drained(sql, seconds=PATIENCE_SECONDS)
@@ -73,10 +88,15 @@ async def test_every_commit_of_every_burst_is_applied_without_a_sweep(
 
 
 async def test_the_bursts_convict_a_drain_that_clears_the_flag_after_its_scan(
-    settings: Settings, engine: AsyncEngine, sql: asyncpg.Connection, doorbell: Doorbell
+    settings: Settings,
+    engine: AsyncEngine,
+    sql: asyncpg.Connection,
+    doorbell: Doorbell,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(WakeableWorker, "_listen", deaf)
     twin = func(drain_then_clear, name=DRAIN_JOB, keep_result=0)
-    async with worker_without_sweep(settings, functions=[twin]):
+    async with worker_without_sweep(settings, functions=[twin], poll_delay=0.02):
         for _ in range(BURSTS_TO_CONVICT):
             await burst(engine, doorbell)
             try:

@@ -97,8 +97,9 @@ async def apply_all_events_of_a_key(connection: asyncpg.Connection, ids: Sequenc
 
 
 async def settle_without_conflation(
-    connection: asyncpg.Connection, events: Sequence[ClaimedEvent]
+    connection: asyncpg.Connection, events: Sequence[ClaimedEvent], *, isolating: bool
 ) -> dict[int, Verdict]:
+    del isolating
     passed = await apply_all_events_of_a_key(connection, [event.id for event in events])
     return {e.id: Verdict(Outcome.APPLIED if e.id in passed else Outcome.STALE) for e in events}
 
