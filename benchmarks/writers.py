@@ -36,7 +36,7 @@ class Writers:
     """Write legacy rows and their events in one transaction each, then press the bell, as the API does."""
 
     def __init__(self, engine: AsyncEngine, doorbell: Doorbell, observer: Observer, project_id: str) -> None:
-        """Take what to write with, who tells when a write is visible, and where to write."""
+        """Take what to write with, who tells when an event was applied, and where to write."""
         self._engine = engine
         self._doorbell = doorbell
         self._observer = observer
@@ -45,7 +45,7 @@ class Writers:
         self._at_rest: list[str] = []  # collections that nobody is writing to
 
     async def write_steadily(self, rate: int, seconds: float) -> list[float]:
-        """Begin `rate` writes a second; return for each the seconds from its commit until it was visible."""
+        """Begin `rate` writes a second; return for each the seconds from its commit until it was applied."""
         clock = asyncio.get_running_loop().time
         began = clock()
         writes = []
@@ -61,24 +61,22 @@ class Writers:
             event_type, collection_id = EventType.CREATED, f"{self._project_id}-{number}"
         else:
             collection_id = self._at_rest.pop(random.randrange(len(self._at_rest)))  # noqa: S311
-        description = f"text {number}"
         async with self._engine.begin() as connection:
-            await self._change(connection, event_type, collection_id, description)
-        committed_at = time.perf_counter()
+            event_id = await self._change(connection, event_type, collection_id, f"text {number}")
+        committed_at = time.time()
         self._doorbell.press()
-        is_deleted = event_type is EventType.DELETED
-        seen_at = await self._observer.visible(collection_id, None if is_deleted else description)
-        if not is_deleted:
+        applied_at = await self._observer.applied(event_id)
+        if event_type is not EventType.DELETED:
             self._at_rest.append(collection_id)
-        return seen_at - committed_at
+        return applied_at - committed_at
 
     async def _change(
         self, connection: AsyncConnection, event_type: EventType, collection_id: str, description: str
-    ) -> None:
+    ) -> int:
         values = {
             "collection_id": collection_id,
             "project_id": self._project_id,
             "description": description,
         }
         await connection.execute(CHANGES[event_type], values)
-        await append_event(connection, collection_id, event_type, Source.API)
+        return await append_event(connection, collection_id, event_type, Source.API)
