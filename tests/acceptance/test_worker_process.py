@@ -26,9 +26,26 @@ from tests.drift import drained
 from tests.legacy_rows import seed, set_collection
 from tests.processes import ROOT, Running, environment, running, running_api, running_worker
 from tests.race import freezing
+from worker.relay import BATCH_SIZE
 
 HEALTH_KEYS = "collection_sync:worker:*"
 CANARY = "canary-9f3a7c"
+
+WRITE_MANY = """
+    WITH written AS (
+        INSERT INTO collections (collection_id, project_id, collection_name, created_by, is_active)
+        SELECT 'c' || number, 'p1', 'name', 'owner', true FROM generate_series(1, $1::integer) AS number
+        RETURNING *
+    )
+    INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
+    SELECT collection_id, 'collection.created', 'api', jsonb_build_object(
+        'project_id', project_id,
+        'research_context', description,
+        'created_at', created_at,
+        'updated_at', updated_at
+    )
+    FROM written
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -56,24 +73,22 @@ async def assert_ends(worker: Running, seconds: float) -> None:
 
 
 async def test_sigterm_finishes_the_batch_in_hand_and_claims_nothing_more(
-    env: dict[str, str], engine: AsyncEngine, sql: asyncpg.Connection
+    env: dict[str, str], sql: asyncpg.Connection, redis: Redis
 ) -> None:
     await freezing.install(sql)
     async with running_worker(env) as worker:
+        await asyncio.sleep(0.5)  # now it listens to the bell
         async with freezing.frozen(sql, "target: before rows are written"):
-            await set_collection(engine, "in hand")
+            await sql.execute(WRITE_MANY, BATCH_SIZE + 1)
+            await ring(redis)
             await freezing.arrived(sql, "target: before rows are written")
             worker.signal(signal.SIGTERM)
-            await asyncio.sleep(0.2)
-            await set_collection(engine, "too late")
             await asyncio.sleep(1.2)  # longer than between two sweeps
             assert worker.process.poll() is None
         assert await worker.exit_code() == 0, worker.output
     assert worker.logged("worker_stopped")
-    target = await sql.fetch("SELECT collection_id FROM project_collections")
-    pending = await sql.fetch("SELECT aggregate_id FROM outbox_events")
-    assert [row[0] for row in target] == ["in hand"]
-    assert [row[0] for row in pending] == ["too late"]
+    assert await sql.fetchval("SELECT count(*) FROM project_collections") == BATCH_SIZE
+    assert await sql.fetchval("SELECT count(*) FROM outbox_events") == 1
 
 
 async def test_sigterm_ends_an_idle_worker_at_once(env: dict[str, str]) -> None:
