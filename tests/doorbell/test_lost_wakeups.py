@@ -11,7 +11,7 @@ import pytest
 from arq.worker import func
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.doorbell import DIRTY_KEY, DRAIN_JOB, Doorbell, open_redis
+from shared.doorbell import DIRTY_KEY, DRAIN_JOB, Doorbell, open_redis, ring
 from shared.settings import Settings
 from tests.drift import drained, drift
 from tests.legacy_rows import seed, set_collection
@@ -22,6 +22,7 @@ from worker.wakeable import WakeableWorker
 BURSTS = 60
 WRITES = 15
 BURSTS_TO_CONVICT = 60
+BREAKS = 150
 PATIENCE_SECONDS = 1.0  # without a ring nothing would be applied in any time
 
 
@@ -123,3 +124,25 @@ async def test_a_commit_during_the_last_batch_is_applied_after_it(
             await asyncio.sleep(0.1)
         await drained(sql, seconds=PATIENCE_SECONDS)
     assert await drift(sql) == []
+
+
+async def test_connections_that_break_while_jobs_start_cost_the_worker_none_of_its_slots(
+    settings: Settings,
+    engine: AsyncEngine,
+    sql: asyncpg.Connection,
+    doorbell: Doorbell,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(WakeableWorker, "_listen", deaf)
+    async with (
+        open_redis(settings.redis_url.get_secret_value()) as redis,
+        worker_without_sweep(settings, poll_delay=0.01),
+    ):
+        for _ in range(BREAKS):
+            await redis.delete(DIRTY_KEY)
+            await ring(redis)
+            await asyncio.sleep(random.uniform(0, 0.015))  # noqa: S311 - chance, not a secret
+            await redis.client_kill_filter(_type="normal", skipme=True)
+        await set_collection(engine, "c")
+        doorbell.press()
+        await drained(sql, seconds=5)
