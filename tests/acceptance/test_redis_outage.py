@@ -15,6 +15,7 @@ import pytest
 from redis.asyncio import Redis
 
 from deploy.local.valkey import Valkey
+from shared.doorbell import REDIS_TIMEOUT_SECONDS
 from tests.acceptance.load import (
     Answer,
     Load,
@@ -31,7 +32,7 @@ from tests.processes import Running, environment, running_api, running_worker
 OUTAGE_SECONDS = 10
 RETURN_SECONDS = 2  # after this the doorbell must be heard again
 LAG_BOUND_MS = 1000
-NOISE_MS = 250  # of a shared machine; a write that waits for a hung Redis waits 1,000
+NOISE_MS = 250  # of a shared machine, at its worst
 
 
 @pytest.fixture
@@ -112,12 +113,13 @@ async def assert_applied_soon(log: WorkerLog, outage: Stretch) -> None:
 def assert_as_fast(outage: Stretch, usual: Stretch) -> None:
     """The writers did not notice: neither the typical write nor the slow ones took longer.
 
-    What slowed the reads down as well was the machine.
+    Where the reads became slower too, others took the machine. Then the bound is what a write would
+    wait for a hung Redis.
     """
     (p50, p99), (usual_p50, usual_p99) = percentiles_ms(outage.writes), percentiles_ms(usual.writes)
-    machine = max(1, percentiles_ms(outage.control)[0] / percentiles_ms(usual.control)[0])
-    assert p50 < 2 * machine * usual_p50
-    assert p99 < machine * max(3 * usual_p99, usual_p99 + NOISE_MS)
+    is_disturbed = percentiles_ms(outage.control)[0] > 1.3 * percentiles_ms(usual.control)[0]
+    assert p50 < (NOISE_MS if is_disturbed else 2 * usual_p50)
+    assert p99 < (1000 * REDIS_TIMEOUT_SECONDS if is_disturbed else max(3 * usual_p99, usual_p99 + NOISE_MS))
 
 
 @pytest.mark.slow
