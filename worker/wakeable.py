@@ -3,7 +3,7 @@
 The bell publishes a message and queues an arq job, its durable twin. The message starts a drain at
 once and takes the job back afterwards; where no message arrives, polling finds the job.
 
-Of arq 0.28.0, which is frozen upstream, this overrides three methods; a test holds the source of
+Of arq 0.28.0, which is frozen upstream, this overrides four methods; a test holds the source of
 those against what they were written for.
 """
 
