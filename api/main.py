@@ -18,7 +18,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        configure_logging("api", settings.log_file)
+        configure_logging("api", settings.log_file, sys.stdout)
         async with collection_sync(app, settings):
             yield
 

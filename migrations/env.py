@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from shared import run_tables  # noqa: F401 - its tables belong to the same metadata
 from shared.outbox_tables import metadata
 from shared.schema import VERSION_TABLE
 from shared.settings import DatabaseSettings, SettingsError, load_settings

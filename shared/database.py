@@ -7,13 +7,13 @@ from typing import cast
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from shared.settings import Settings
+from shared.settings import DatabaseSettings
 
 CONNECT_TIMEOUT_SECONDS = 5
 
 
 def create_engine(
-    settings: Settings,
+    settings: DatabaseSettings,
     *,
     application_name: str,
     pool_size: int,

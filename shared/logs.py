@@ -4,8 +4,8 @@ The value of `event` is a fixed name; everything that varies is a field of its o
 """
 
 import logging
-import sys
 from pathlib import Path
+from typing import TextIO
 
 import structlog
 
@@ -14,12 +14,13 @@ SCHEMA_VERSION = 1
 LEAST_LEVELS = {"arq": logging.ERROR, "uvicorn.access": logging.WARNING, "httpx": logging.WARNING}
 
 
-def configure_logging(process: str, log_file: Path | None) -> None:
-    """Send everything this process logs, third parties included, to stdout and to `log_file` as JSON lines.
+def configure_logging(process: str, log_file: Path | None, stream: TextIO | None) -> None:
+    """Send everything this process logs, third parties included, to `stream` and `log_file` as JSON lines.
 
     Args:
-        process: `api` or `worker`; each line says which wrote it.
+        process: `api`, `worker` or the command's name; each line says which wrote it.
         log_file: appended to; its directory must exist.
+        stream: None when a person is at the terminal, who sees something better.
 
     """
 
@@ -47,7 +48,9 @@ def configure_logging(process: str, log_file: Path | None) -> None:
             structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
         ],
     )
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    handlers: list[logging.Handler] = [
+        logging.NullHandler() if stream is None else logging.StreamHandler(stream)
+    ]
     if log_file is not None:
         handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
     for handler in handlers:

@@ -1,24 +1,52 @@
 """Appending to the outbox: the one way by which anything reaches `project_collections`."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.events import EventType, Source
 
-# Served by collections_pkey. The projection is read back from the row itself, inside the
-# transaction that wrote it, so the event holds exactly what the database holds.
-APPEND_EVENT = text("""
-    INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
-    SELECT collection_id, :event_type, :source, jsonb_build_object(
+# The projection, read from the row itself inside the transaction that wrote or locked it, so the
+# event holds exactly what the database holds.
+PAYLOAD = """jsonb_build_object(
         'project_id', project_id,
         'research_context', description,
         'created_at', created_at,
         'updated_at', updated_at
-    )
+    )"""
+
+# Served by collections_pkey.
+APPEND_EVENT = text(f"""
+    INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
+    SELECT collection_id, :event_type, :source, {PAYLOAD}
     FROM collections
     WHERE collection_id = :collection_id
     RETURNING id
-""")
+""")  # noqa: S608 - a constant
+
+# Served by collections_pkey. A row that somebody is writing is waited for and then read as it was
+# left. Each id is drawn after its row was locked, so the event is newer than any event whose state
+# it could overwrite. What the row is at that moment decides, not what it was when it was chosen.
+APPEND_STATES = text(f"""
+    WITH locked AS MATERIALIZED (
+        SELECT collection_id, project_id, description, created_at, updated_at, is_active
+        FROM collections
+        WHERE collection_id = ANY(CAST(:collection_ids AS varchar[]))
+        ORDER BY collection_id
+        FOR SHARE
+    ), appended AS (
+        INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
+        SELECT
+            collection_id,
+            CASE WHEN is_active THEN CAST(:event_type AS varchar) ELSE '{EventType.DELETED}' END,
+            :source,
+            {PAYLOAD}
+        FROM locked
+        RETURNING aggregate_id, id
+    )
+    SELECT aggregate_id, id FROM appended
+""")  # noqa: S608 - constants
 
 
 async def append_event(
@@ -38,3 +66,28 @@ async def append_event(
     )
     event_id: int = appended.scalar_one()
     return event_id
+
+
+async def append_states(
+    connection: AsyncConnection, collection_ids: Sequence[str], event_type: EventType, source: Source
+) -> dict[str, int]:
+    """Lock these collections and append the present state of each; for backfill and repair.
+
+    The rows stay locked against writers, not against readers, until the transaction ends: keep it
+    short. A collection that is not active gets a deletion.
+
+    Args:
+        connection: in a transaction of the caller's.
+        collection_ids: those that do not exist any more are passed over.
+        event_type: for those that are active: created or updated.
+        source: backfill or repair.
+
+    Returns:
+        the id of the event of each collection.
+
+    """
+    appended = await connection.execute(
+        APPEND_STATES,
+        {"collection_ids": list(collection_ids), "event_type": event_type, "source": source},
+    )
+    return {collection_id: event_id for collection_id, event_id in appended.all()}  # noqa: C416 - rows, not tuples

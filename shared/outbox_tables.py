@@ -13,6 +13,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
     func,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -40,6 +41,7 @@ outbox_events = Table(
     comment="Changes of collections that project_collections does not show yet. Applied events are deleted.",
 )
 Index("outbox_events_claim_order", outbox_events.c.lane, outbox_events.c.id)
+Index("outbox_events_of_aggregate", outbox_events.c.aggregate_id, outbox_events.c.id)
 
 applied_versions = Table(
     "applied_versions",
@@ -49,6 +51,13 @@ applied_versions = Table(
     Column("project_id", String, nullable=False, comment="The home project that version named."),
     Column("previous_project_id", String, comment="The home it moved away from; NULL when it did not move."),
     Column("is_deleted", Boolean, nullable=False, comment="A tombstone: nothing older brings it back."),
+    Column(
+        "found_row",
+        Boolean,
+        nullable=False,
+        server_default=false(),
+        comment="The home row was there before our first event for it: a rollback keeps it.",
+    ),
     comment="The version guard: an event applies only when its version is higher.",
 )
 
@@ -66,3 +75,4 @@ outbox_dead_letters = Table(
     Column("error", Text, nullable=False, comment="Why it could not be applied; bounded."),
     comment="Events that can never be applied, set aside so that the others go on.",
 )
+Index("outbox_dead_letters_of_aggregate", outbox_dead_letters.c.aggregate_id, outbox_dead_letters.c.id)

@@ -58,8 +58,26 @@ class DatabaseSettings(BaseSettings):
     ]
 
 
-class Settings(DatabaseSettings):
-    """What the API and the worker need besides."""
+class ProcessSettings(DatabaseSettings):
+    """What anything needs that runs for a while and logs."""
+
+    log_file: Annotated[
+        Annotated[Path, AfterValidator(_in_a_directory)] | None,
+        Field(description="Write this process's JSON log lines here too."),
+    ] = None
+
+
+class CommandSettings(ProcessSettings):
+    """What the commands need: without Redis, the worker's sweep finds their events within a second."""
+
+    redis_url: Annotated[
+        Annotated[SecretStr, AfterValidator(_redis_url)] | None,
+        Field(description="Redis or Valkey, to wake the workers at once. Not required."),
+    ] = None
+
+
+class Settings(ProcessSettings):
+    """What the API and the worker need."""
 
     redis_url: Annotated[
         SecretStr,
@@ -71,9 +89,9 @@ class Settings(DatabaseSettings):
         SecretStr | None,
         Field(description="When set, requests must carry it: User-ID alone proves nothing."),
     ] = None
-    log_file: Annotated[
-        Annotated[Path, AfterValidator(_in_a_directory)] | None,
-        Field(description="Write this process's JSON log lines here too."),
+    admin_token: Annotated[
+        SecretStr | None,
+        Field(description="Opens the admin routes to requests that carry it; they are closed without."),
     ] = None
 
 

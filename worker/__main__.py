@@ -58,7 +58,7 @@ def main() -> int:
         return 2
     if arguments.check:
         return asyncio.run(check(settings))
-    configure_logging("worker", settings.log_file)
+    configure_logging("worker", settings.log_file, sys.stdout)
     with (
         contextlib.suppress(asyncio.CancelledError),
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,

@@ -4,20 +4,37 @@ from collections.abc import Sequence
 
 import asyncpg
 
-# Served by outbox_events_pkey and applied_versions_pkey. It lets through only versions higher than
-# the one applied last, and holds the collection's lock until commit; in key order, so that two
-# workers cannot wait for each other. A deletion stays as a tombstone.
+# Served by outbox_events_pkey, applied_versions_pkey and the unique key of the target. It lets
+# through only versions higher than the one applied last, and holds the collection's lock until
+# commit; in key order, so that two workers cannot wait for each other. A deletion stays as a
+# tombstone. `found_row` remembers, for a rollback, that the home row is not our making: it was there
+# before our first event for it, and we have not removed it since.
 GUARD = """
-    INSERT INTO applied_versions AS guard (collection_id, version, project_id, is_deleted)
-    SELECT aggregate_id, id, payload ->> 'project_id', event_type = 'collection.deleted'
+    INSERT INTO applied_versions AS guard (collection_id, version, project_id, is_deleted, found_row)
+    SELECT
+        aggregate_id,
+        id,
+        payload ->> 'project_id',
+        event_type = 'collection.deleted',
+        coalesce(target.is_there, false)
     FROM outbox_events
-    WHERE id = ANY($1)
+    LEFT JOIN LATERAL (
+        SELECT true AS is_there
+        FROM project_collections
+        WHERE project_id = payload ->> 'project_id' AND collection_id = aggregate_id
+        LIMIT 1
+    ) AS target ON true
+    WHERE outbox_events.id = ANY($1)
     ORDER BY aggregate_id
     ON CONFLICT (collection_id) DO UPDATE SET
         version = excluded.version,
         project_id = excluded.project_id,
         previous_project_id = nullif(guard.project_id, excluded.project_id),
-        is_deleted = excluded.is_deleted
+        is_deleted = excluded.is_deleted,
+        found_row = CASE
+            WHEN guard.project_id = excluded.project_id THEN guard.found_row AND NOT guard.is_deleted
+            ELSE excluded.found_row
+        END
     WHERE guard.version < excluded.version
     RETURNING version, is_deleted, is_deleted OR previous_project_id IS NOT NULL
 """

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from typing import Any
 
 import structlog
@@ -47,7 +48,7 @@ async def sweep(ctx: dict[str, Any]) -> None:
 
 async def start(ctx: dict[str, Any]) -> None:
     """Say that the worker begins; arq calls it once."""
-    configure_logging("worker", ctx["log_file"])
+    configure_logging("worker", ctx["log_file"], sys.stdout)
     logger.info("worker_started", pid=os.getpid(), health_key=ctx["health_key"])
 
 

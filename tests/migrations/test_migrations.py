@@ -15,7 +15,15 @@ from tests.conftest import ROOT
 from tests.databases import Databases
 
 PRODUCTION_SCHEMA = ROOT / "migrations" / "legacy_schema.sql"
-OUR_TABLES = {"outbox_events", "outbox_dead_letters", "applied_versions", "collection_sync_version"}
+OUR_TABLES = {
+    "outbox_events",
+    "outbox_dead_letters",
+    "applied_versions",
+    "backfill_runs",
+    "audit_runs",
+    "audit_findings",
+    "collection_sync_version",
+}
 
 
 def alembic(database_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
