@@ -2,8 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import asyncpg
+
+
+class Lanes(NamedTuple):
+    """A range of `outbox_events.lane`: 0 live, 1 repair, 2 backfill; both ends are meant."""
+
+    first: int
+    last: int
+
+
+LIVE_LANE = Lanes(0, 0)
+BULK_LANES = Lanes(1, 2)
+ALL_LANES = Lanes(0, 2)
 
 # Served by outbox_events_claim_order. SKIP LOCKED makes it a queue: an event that commits late, or
 # that another worker has in hand, is neither waited for nor passed over for good.
@@ -11,6 +24,7 @@ CLAIM = """
     WITH claimed AS MATERIALIZED (
         SELECT id, aggregate_id, event_type, source, payload, created_at
         FROM outbox_events
+        WHERE lane BETWEEN $2 AND $3
         ORDER BY lane, id
         LIMIT $1
         FOR UPDATE SKIP LOCKED
@@ -58,9 +72,9 @@ class ClaimedEvent:
     well_formed: bool
 
 
-async def claim(connection: asyncpg.Connection, limit: int) -> list[ClaimedEvent]:
-    """Lock up to `limit` pending events that nobody else has in hand, live lane first; ordered by id."""
-    return [ClaimedEvent(*row) for row in await connection.fetch(CLAIM, limit)]
+async def claim(connection: asyncpg.Connection, limit: int, lanes: Lanes = ALL_LANES) -> list[ClaimedEvent]:
+    """Lock up to `limit` pending events that nobody else has in hand, lower lanes first; ordered by id."""
+    return [ClaimedEvent(*row) for row in await connection.fetch(CLAIM, limit, *lanes)]
 
 
 async def acknowledge(connection: asyncpg.Connection, events: Sequence[ClaimedEvent]) -> None:

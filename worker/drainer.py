@@ -1,68 +1,107 @@
-"""Draining as a duty of the process: one drain at a time, patient with faults, willing to stop."""
+"""Draining as a duty of the process: live writes beside bulk, patient with faults, willing to stop."""
 
 import asyncio
+import contextlib
 import random
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.faults import UNDEFINED_TABLE, is_transient, sqlstate
+from worker.claim import BULK_LANES, LIVE_LANE, Lanes
 from worker.relay import log_batch, run_once
 
 logger = structlog.get_logger(__name__)
 
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 2.0
+PATIENCE_SECONDS = 10.0  # for the batch in hand, when the process is to end
 
 
 class Drainer:
-    """Runs batches until one is not full, however many callers ask at the same time."""
+    """Drains the live lane and the bulk lanes side by side: no user's write waits for a bulk batch.
+
+    It works in tasks of its own, so that whoever wakes it may end, or be cancelled, at any time.
+    """
 
     def __init__(self, engine: AsyncEngine) -> None:
-        """Take the engine to work on; the caller disposes of it."""
+        """Take the engine to work on, two connections at most; the caller disposes of it."""
+        self._live = LaneDrainer(engine, LIVE_LANE)
+        self._bulk = LaneDrainer(engine, BULK_LANES)
+
+    def wake(self, reason: str) -> None:
+        """See to it that everything pending now is settled; returns at once.
+
+        Args:
+            reason: what woke us, for the log: `doorbell`, `sweep` or `poll`.
+
+        """
+        self._live.wake(reason)
+        self._bulk.wake(reason)
+
+    async def live_settled(self) -> None:
+        """Return when the drain of the live lane that is under way, if any, has ended."""
+        await self._live.idle()
+
+    async def drain(self, reason: str) -> None:
+        """Wake, and wait until there is nothing left to do."""
+        self.wake(reason)
+        await asyncio.gather(self._live.idle(), self._bulk.idle())
+
+    async def stop(self) -> None:
+        """Let the batches in hand finish and begin no others; what takes too long is rolled back."""
+        await asyncio.gather(self._live.stop(), self._bulk.stop())
+
+
+class LaneDrainer:
+    """Runs batches of some lanes until one is not full, however often it is woken meanwhile."""
+
+    def __init__(self, engine: AsyncEngine, lanes: Lanes) -> None:
+        """Take the engine to work on and the lanes to claim from."""
         self._engine = engine
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._lanes = lanes
+        self._task: asyncio.Task[None] | None = None
         self._wanted = False
         self._stopping = False
         self._failures = 0
 
-    async def drain(self, wake: str) -> None:
-        """Settle everything that was pending when this was called, unless another call is at it.
-
-        A call that finds a drain under way makes that one look once more, and returns at once.
-
-        Args:
-            wake: what woke us, for the log: `doorbell`, `sweep` or `poll`.
-
-        """
+    def wake(self, reason: str) -> None:
+        """Start a drain, or make the one that is under way look once more before it ends."""
         self._wanted = True
-        if not self._idle.is_set():
-            return
-        self._idle.clear()
-        try:
-            while self._wanted and not self._stopping:
-                self._wanted = False
-                while await self._settle_one_batch(wake):
-                    pass
-        finally:
-            self._idle.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._drain(reason), name=f"drain {self._lanes}")
+
+    async def idle(self) -> None:
+        """Return when the drain under way, if any, has ended."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
 
     async def stop(self) -> None:
-        """Let the batch in hand finish, begin no other, and return when it is done."""
+        """Begin no other batch; cancel the one in hand when it does not end in PATIENCE_SECONDS."""
         self._stopping = True
-        await self._idle.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self.idle()
+        if self._task is not None:
+            self._task.cancel()
+            await self.idle()
 
-    async def _settle_one_batch(self, wake: str) -> bool:
+    async def _drain(self, reason: str) -> None:
+        while self._wanted and not self._stopping:
+            self._wanted = False
+            while await self._settle_one_batch(reason):
+                pass
+
+    async def _settle_one_batch(self, reason: str) -> bool:
         """Say whether there may be more. A batch that failed changed nothing; a later wake-up tries again."""
         try:
-            batch = await run_once(self._engine)
+            batch = await run_once(self._engine, lanes=self._lanes)
         except Exception as error:  # noqa: BLE001 - the one catch-all: no fault of a batch may end the worker
             await self._back_off(error)
             return False
         self._failures = 0
         if batch.events:
-            log_batch(batch, wake)
+            log_batch(batch, reason)
         return batch.is_full and not self._stopping
 
     async def _back_off(self, error: Exception) -> None:

@@ -35,15 +35,18 @@ POLL_SECONDS = 0.5
 
 
 async def drain_outbox(ctx: dict[str, Any]) -> None:
-    """Settle everything pending. A ring that comes after the flag is cleared queues another job."""
+    """Start a drain of everything pending; it is not the job's, so no timeout of arq cuts it off.
+
+    A ring that comes after the flag is cleared queues another job.
+    """
     with contextlib.suppress(*REDIS_ERRORS):
         await ctx["redis"].delete(DIRTY_KEY)  # before the scan: what commits later rings again
-    await ctx["drainer"].drain("doorbell")
+    ctx["drainer"].wake("doorbell")
 
 
 async def sweep(ctx: dict[str, Any]) -> None:
-    """Settle what no ring announced: the safety net, once a second over all workers."""
-    await ctx["drainer"].drain("sweep")
+    """Start a drain of what no ring announced: the safety net, once a second over all workers."""
+    ctx["drainer"].wake("sweep")
 
 
 async def start(ctx: dict[str, Any]) -> None:
@@ -53,7 +56,8 @@ async def start(ctx: dict[str, Any]) -> None:
 
 
 async def stop(ctx: dict[str, Any]) -> None:
-    """Close the database and say that the worker ended; arq calls it once."""
+    """Finish the batches in hand, close the database and say that the worker ended; arq calls it once."""
+    await ctx["drainer"].stop()
     await ctx["engine"].dispose()
     logger.info("worker_stopped", pid=os.getpid())
 

@@ -9,8 +9,9 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.database import driver_connection
+from shared.events import Source
 from shared.faults import is_row_fault
-from worker.claim import ClaimedEvent, acknowledge, claim
+from worker.claim import ALL_LANES, ClaimedEvent, Lanes, acknowledge, claim
 from worker.dead_letters import bury
 from worker.outcomes import Outcome, Verdict
 from worker.settle import settle
@@ -33,7 +34,7 @@ class Batch:
     is_full: bool = False
 
 
-async def run_once(engine: AsyncEngine, batch_size: int = BATCH_SIZE) -> Batch:
+async def run_once(engine: AsyncEngine, batch_size: int = BATCH_SIZE, lanes: Lanes = ALL_LANES) -> Batch:
     """Claim, apply and acknowledge one batch in one transaction; an empty batch means nothing to claim.
 
     A crash at any point leaves every event either settled and gone, or pending as before. Only after
@@ -45,17 +46,17 @@ async def run_once(engine: AsyncEngine, batch_size: int = BATCH_SIZE) -> Batch:
 
     """
     try:
-        return await _run(engine, batch_size, isolating=False)
+        return await _run(engine, batch_size, lanes, isolating=False)
     except asyncpg.PostgresError as error:
         if not is_row_fault(error):
             raise
-    return await _run(engine, batch_size, isolating=True)
+    return await _run(engine, batch_size, lanes, isolating=True)
 
 
-async def _run(engine: AsyncEngine, batch_size: int, *, isolating: bool) -> Batch:
+async def _run(engine: AsyncEngine, batch_size: int, lanes: Lanes, *, isolating: bool) -> Batch:
     began = time.perf_counter()
     async with driver_connection(engine) as connection, connection.transaction():
-        events = await claim(connection, batch_size)
+        events = await claim(connection, batch_size, lanes)
         if not events:
             return Batch()
         verdicts = await settle(connection, events, isolating=isolating)
@@ -74,7 +75,7 @@ async def drain(engine: AsyncEngine, batch_size: int = BATCH_SIZE, wake: str = "
 
 
 def log_batch(batch: Batch, wake: str) -> None:
-    """Write one line for the batch and one for each event; an event that died is an error."""
+    """Write one line for the batch and one for each event, but none for what a backfill applied."""
     counts = Counter(verdict.outcome for verdict in batch.verdicts.values())
     lags = sorted(event.age_ms + batch.duration_seconds * 1000 for event in batch.events)
     logger.info(
@@ -88,16 +89,22 @@ def log_batch(batch: Batch, wake: str) -> None:
     )
     for event in batch.events:
         verdict = batch.verdicts[event.id]
-        log = logger.error if verdict.outcome is Outcome.DEAD else logger.info
-        reason = {} if verdict.error is None else {"sqlstate": verdict.sqlstate, "error": verdict.error}
-        log(
-            "event_settled",
-            event_id=event.id,
-            collection_id=event.collection_id,
-            project_id=event.project_id,
-            event_type=event.event_type,
-            source=event.source,
-            outcome=verdict.outcome,
-            lag_ms=round(event.age_ms + batch.duration_seconds * 1000, 3),
-            **reason,
-        )
+        if event.source != Source.BACKFILL or verdict.outcome is not Outcome.APPLIED:
+            log_event(event, verdict, batch.duration_seconds)
+
+
+def log_event(event: ClaimedEvent, verdict: Verdict, batch_seconds: float) -> None:
+    """Write the line of one event; one that died is an error."""
+    log = logger.error if verdict.outcome is Outcome.DEAD else logger.info
+    reason = {} if verdict.error is None else {"sqlstate": verdict.sqlstate, "error": verdict.error}
+    log(
+        "event_settled",
+        event_id=event.id,
+        collection_id=event.collection_id,
+        project_id=event.project_id,
+        event_type=event.event_type,
+        source=event.source,
+        outcome=verdict.outcome,
+        lag_ms=round(event.age_ms + batch_seconds * 1000, 3),
+        **reason,
+    )

@@ -52,11 +52,11 @@ class WakeableWorker(Worker):
         self.ctx["redis"] = self.pool
         if self.on_startup:
             await self.on_startup(self.ctx)
-        self._rung.set()  # what is pending already does not wait for a ring
+        self._drainer.wake("doorbell")  # what is pending already does not wait for a ring
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._poll())
             tasks.create_task(self._listen())
-            tasks.create_task(self._drain_when_rung())
+            tasks.create_task(self._answer_rings())
             tasks.create_task(self._drain_without_redis())
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
@@ -86,9 +86,7 @@ class WakeableWorker(Worker):
         self._shutdown = self.loop.create_task(self._finish(signum))
 
     async def _finish(self, signum: Signals) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._job_completion_wait):
-                await self._drainer.stop()
+        await self._drainer.stop()
         super().handle_sig_wait_for_completion(signum)
 
     async def _poll(self) -> None:
@@ -120,29 +118,31 @@ class WakeableWorker(Worker):
                 await asyncio.sleep(RESUBSCRIBE_SECONDS)
 
     def _hear(self, message: dict[str, Any] | None) -> None:
-        """Note a ring; only subscribed messages come here, and None when there was none for a while."""
-        if message is not None:
+        """Take a ring; only subscribed messages come here, and None when there was none for a while."""
+        if message is None:
+            return
+        self._drainer.wake("doorbell")
+        if message["data"]:
+            self._heard.add(message["data"].decode())
             self._rung.set()
-            if message["data"]:
-                self._heard.add(message["data"].decode())
 
-    async def _drain_when_rung(self) -> None:
+    async def _answer_rings(self) -> None:
+        """Take back the jobs whose rings we heard, once their events are settled."""
         while True:
             heed_cancellation()
             await self._rung.wait()
             self._rung.clear()
             answered, self._heard = self._heard, set()
-            await self._drainer.drain("doorbell")
-            if answered:
-                with contextlib.suppress(*REDIS_ERRORS):
-                    await dismiss(self.pool, answered)
+            await self._drainer.live_settled()
+            with contextlib.suppress(*REDIS_ERRORS):
+                await dismiss(self.pool, answered)
 
     async def _drain_without_redis(self) -> None:
         while True:
             await asyncio.sleep(DIRECT_DRAIN_SECONDS)
             hangs = self._poll_began is not None and self.loop.time() - self._poll_began > SILENCE_SECONDS
             if self._redis_away or hangs:
-                await self._drainer.drain("poll")
+                self._drainer.wake("poll")
 
     def _note_redis(self, *, away: bool, error: str | None = None) -> None:
         if away and not self._redis_away:

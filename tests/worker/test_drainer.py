@@ -7,10 +7,14 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from structlog.testing import capture_logs
 
+from shared.doorbell import open_redis
+from shared.events import Source
+from shared.settings import Settings
 from tests.databases import Databases
-from tests.legacy_rows import set_collection
+from tests.legacy_rows import set_collection, target_rows
 from tests.race import freezing
 from worker.drainer import Drainer
+from worker.main import drain_outbox, sweep
 from worker.relay import run_once
 
 AFTER_CLAIM = "guard: claimed, before the guard"
@@ -23,12 +27,12 @@ async def test_a_call_during_a_drain_makes_it_look_once_more(
     await freezing.install(sql)
     await set_collection(engine, "c1")
     async with freezing.frozen(sql, AFTER_CLAIM):
-        first = asyncio.create_task(drainer.drain("doorbell"))
+        draining = asyncio.create_task(drainer.drain("doorbell"))
         await freezing.arrived(sql, AFTER_CLAIM)
-        await drainer.drain("sweep")  # returns at once, although the first is frozen
-        assert not first.done()
+        drainer.wake("sweep")
         await set_collection(engine, "c2")
-    await first
+        assert not draining.done()
+    await draining
     assert await sql.fetchval("SELECT count(*) FROM outbox_events") == 0
 
 
@@ -48,6 +52,72 @@ async def test_stop_lets_the_batch_in_hand_finish_and_begins_no_other(
         assert not stopping.done()
     await asyncio.gather(draining, stopping)
     assert await sql.fetchval("SELECT count(*) FROM outbox_events") == 2
+
+
+async def test_a_drain_goes_on_when_the_job_that_woke_it_ends(
+    settings: Settings, engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    """An arq job has a timeout; a drain of a large backlog has none."""
+    drainer = Drainer(engine)
+    await freezing.install(sql)
+    await set_collection(engine, "c1")
+    async with (
+        open_redis(settings.redis_url.get_secret_value()) as redis,
+        freezing.frozen(sql, AFTER_CLAIM),
+    ):
+        for job in (sweep, drain_outbox):
+            await asyncio.wait_for(job({"drainer": drainer, "redis": redis}), timeout=1)
+        await freezing.arrived(sql, AFTER_CLAIM)
+    await drainer.stop()
+    assert await sql.fetchval("SELECT count(*) FROM outbox_events") == 0
+
+
+async def test_a_live_write_does_not_wait_for_a_bulk_batch_in_hand(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await set_collection(engine, "bulk", "before")
+    drainer = Drainer(engine)
+    await drainer.drain("sweep")
+    await set_collection(engine, "bulk", "after", source=Source.BACKFILL)
+    async with sql.transaction():
+        await sql.execute("SELECT 1 FROM applied_versions FOR UPDATE")  # the bulk batch stops here
+        drainer.wake("sweep")
+        await asyncio.sleep(0.1)
+        await set_collection(engine, "live", "now")
+        drainer.wake("doorbell")
+        await asyncio.wait_for(drainer.live_settled(), timeout=5)
+        assert [row["research_context"] for row in await target_rows(sql, "live")] == ["now"]
+        assert [row["research_context"] for row in await target_rows(sql, "bulk")] == ["before"]
+    await drainer.drain("sweep")
+    assert [row["research_context"] for row in await target_rows(sql, "bulk")] == ["after"]
+
+
+async def test_a_batch_that_does_not_end_is_rolled_back_when_the_process_must_stop(
+    engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.drainer.PATIENCE_SECONDS", 0.2)
+    drainer = Drainer(engine)
+    await freezing.install(sql)
+    await set_collection(engine, "c1")
+    async with freezing.frozen(sql, AFTER_CLAIM):
+        drainer.wake("sweep")
+        await freezing.arrived(sql, AFTER_CLAIM)
+        await asyncio.wait_for(drainer.stop(), timeout=5)
+    assert await sql.fetchval("SELECT count(*) FROM outbox_events") == 1
+
+
+async def test_what_a_backfill_applied_gets_no_line_of_its_own_but_what_it_did_not_apply_does(
+    engine: AsyncEngine,
+) -> None:
+    await set_collection(engine, "live")
+    await set_collection(engine, "bulk", source=Source.BACKFILL)
+    await set_collection(engine, "twice", "older", source=Source.BACKFILL)
+    await set_collection(engine, "twice", "newer", source=Source.BACKFILL)
+    with capture_logs() as lines:
+        await Drainer(engine).drain("sweep")
+    settled = {(line["collection_id"], line["outcome"]) for line in lines if line["event"] == "event_settled"}
+    assert settled == {("live", "applied"), ("twice", "conflated")}
+    assert sum(line["applied"] for line in lines if line["event"] == "batch_settled") == 3
 
 
 async def test_a_batch_that_fails_is_reported_and_tried_again_by_the_next_wake_up(
@@ -77,4 +147,4 @@ async def test_on_a_database_without_our_tables_the_log_says_what_to_run(
     with capture_logs() as lines:
         await Drainer(engine).drain("sweep")
     await engine.dispose()
-    assert [line["hint"] for line in lines] == ["run `alembic upgrade head`"]
+    assert {line["hint"] for line in lines} == {"run `alembic upgrade head`"}
