@@ -15,6 +15,8 @@ logger = structlog.get_logger(__name__)
 
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 2.0
+LIVE_BATCH = 500
+BULK_BATCH = 1_000  # fewer commits: 35,000 against 28,000 events a second beside a backfill on two cores
 PATIENCE_SECONDS = 10.0  # for the batch in hand, when the process is to end
 
 
@@ -26,8 +28,8 @@ class Drainer:
 
     def __init__(self, engine: AsyncEngine) -> None:
         """Take the engine to work on, two connections at most; the caller disposes of it."""
-        self._live = LaneDrainer(engine, LIVE_LANE)
-        self._bulk = LaneDrainer(engine, BULK_LANES)
+        self._live = LaneDrainer(engine, LIVE_LANE, LIVE_BATCH)
+        self._bulk = LaneDrainer(engine, BULK_LANES, BULK_BATCH)
 
     def wake(self, reason: str) -> None:
         """See to it that everything pending now is settled; returns at once.
@@ -56,10 +58,11 @@ class Drainer:
 class LaneDrainer:
     """Runs batches of some lanes until one is not full, however often it is woken meanwhile."""
 
-    def __init__(self, engine: AsyncEngine, lanes: Lanes) -> None:
-        """Take the engine to work on and the lanes to claim from."""
+    def __init__(self, engine: AsyncEngine, lanes: Lanes, batch_size: int) -> None:
+        """Take the engine to work on, the lanes to claim from and how many events at a time."""
         self._engine = engine
         self._lanes = lanes
+        self._batch_size = batch_size
         self._task: asyncio.Task[None] | None = None
         self._wanted = False
         self._stopping = False
@@ -95,7 +98,7 @@ class LaneDrainer:
     async def _settle_one_batch(self, reason: str) -> bool:
         """Say whether there may be more. A batch that failed changed nothing; a later wake-up tries again."""
         try:
-            batch = await run_once(self._engine, lanes=self._lanes)
+            batch = await run_once(self._engine, self._batch_size, self._lanes)
         except Exception as error:  # noqa: BLE001 - the one catch-all: no fault of a batch may end the worker
             await self._back_off(error)
             return False

@@ -1,6 +1,5 @@
 import asyncio
 from collections import Counter
-from functools import partial
 
 import asyncpg
 import pytest
@@ -15,7 +14,6 @@ from tests.legacy_rows import set_collection, target_rows
 from tests.race import freezing
 from worker.drainer import Drainer
 from worker.main import drain_outbox, sweep
-from worker.relay import run_once
 
 AFTER_CLAIM = "guard: claimed, before the guard"
 
@@ -39,7 +37,7 @@ async def test_a_call_during_a_drain_makes_it_look_once_more(
 async def test_stop_lets_the_batch_in_hand_finish_and_begins_no_other(
     engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.drainer.run_once", partial(run_once, batch_size=1))
+    monkeypatch.setattr("worker.drainer.LIVE_BATCH", 1)
     drainer = Drainer(engine)
     await freezing.install(sql)
     for number in range(3):
