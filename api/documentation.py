@@ -57,6 +57,11 @@ READ: Responses = {
     )
     | {"headers": {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}},
 }
+READ_ONE: Responses = READ | {
+    HTTPStatus.NOT_FOUND: problem(
+        "The project has no collection of that id, deleted ones included.", CollectionNotFoundError.detail
+    ),
+}
 WRITE: Responses = READ | {
     HTTPStatus.FORBIDDEN: problem(
         "The caller has no access to the project, or writes are switched off.",

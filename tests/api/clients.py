@@ -14,6 +14,7 @@ P1, P2, P3 = NAMES["P1"], NAMES["P2"], NAMES["P3"]
 ALL = f"/projects/{P1}/collections"
 SEEDED = f"{ALL}/{NAMES['C_SEED']}"
 UNKNOWN = f"{ALL}/{NAMES['MISSING']}"
+NOT_LINKED = f"{ALL}/{NAMES['C_NOLINK']}"  # has no row in project_collections
 
 
 @asynccontextmanager

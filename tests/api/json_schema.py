@@ -9,6 +9,7 @@ from tests.api.recording import Json
 TYPES = {
     "string": str,
     "integer": int,
+    "number": float,
     "boolean": bool,
     "null": type(None),
     "array": list,

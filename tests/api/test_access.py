@@ -94,7 +94,13 @@ async def test_a_request_without_the_gateways_token_is_refused_before_its_body_i
     settings: Settings, offered: dict[bytes, bytes]
 ) -> None:
     async with started(create_app(guarded(settings))) as client:
-        for method, path in [("GET", ALL), ("POST", ALL), ("PUT", SEEDED), ("DELETE", SEEDED)]:
+        for method, path in [
+            ("GET", ALL),
+            ("POST", ALL),
+            ("PUT", SEEDED),
+            ("DELETE", SEEDED),
+            ("GET", f"{SEEDED}/sync"),
+        ]:
             answer = await client.request(method, path, headers=with_token(OWNER, offered), content=b"\xff")
             assert answer.status_code == 401
             assert answer.headers["WWW-Authenticate"] == "Bearer"

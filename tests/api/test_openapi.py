@@ -55,6 +55,7 @@ def test_each_operation_documents_its_errors(document: Json) -> None:
         (LISTED, "post"): {"200"} | ERRORS,
         (ONE, "put"): {"200", "404"} | ERRORS,
         (ONE, "delete"): {"200", "404"} | ERRORS,
+        (f"{ONE}/sync", "get"): {"200", "404"} | ERRORS,
         ("/healthz", "get"): {"200"},
         ("/readyz", "get"): {"200", "503"},
     }
@@ -90,7 +91,9 @@ async def test_real_answers_follow_the_document(client: httpx.AsyncClient, docum
         ("post", LISTED, ALL, OWNER, {"color": 1}, 422),
         ("put", ONE, SEEDED, OWNER, {"icon": "star"}, 200),
         ("put", ONE, UNKNOWN, OWNER, {}, 404),
+        ("get", f"{ONE}/sync", f"{SEEDED}/sync", OWNER, None, 200),
         ("delete", ONE, SEEDED, OWNER, None, 200),
+        ("get", f"{ONE}/sync", f"{UNKNOWN}/sync", OWNER, None, 404),
         ("get", "/readyz", "/readyz", {}, None, 200),
         ("get", "/healthz", "/healthz", {}, None, 200),
     ]

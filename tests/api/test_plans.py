@@ -21,6 +21,14 @@ FILL = """
     SELECT 'c' || n, 'p' || 1 + n % 5000, 'name', 'u1', true FROM generate_series(1, 20000) n;
     INSERT INTO article_collections (collection_id, article_pmid, article_title, source_type, added_by)
     SELECT 'c' || 1 + n % 20000, n::text, 'title', 'manual', 'u1' FROM generate_series(1, 40000) n;
+    INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
+    SELECT 'c' || n, 'collection.updated', 'api', '{}' FROM generate_series(1, 20000) n;
+    INSERT INTO outbox_dead_letters (id, aggregate_id, event_type, source, payload, created_at, error)
+    SELECT -id, aggregate_id, event_type, source, payload, created_at, 'error' FROM outbox_events;
+    INSERT INTO applied_versions (collection_id, version, project_id, is_deleted)
+    SELECT 'c' || n, n, 'p' || 1 + n % 5000, false FROM generate_series(1, 20000) n;
+    INSERT INTO backfill_runs (status, in_worker, max_pending, chunk_size, planned, finished_at)
+    SELECT 'finished', true, 1, 1, 0, now() FROM generate_series(1, 1000) n;
     ANALYZE;
 """
 
@@ -38,9 +46,10 @@ async def test_no_statement_of_any_request_scans_a_table(
     await client.get(ALL, headers={"User-ID": NAMES["EDITOR_EMAIL"]})
     path = await create(client)
     await client.put(path, headers=OWNER, json={"color": "#000000"})
+    await client.get(f"{path}/sync", headers={"User-ID": NAMES["EDITOR_EMAIL"]})
     await client.delete(path, headers=OWNER)
 
-    assert len(sent) == 3 + 4 + 5 + 5
+    assert len(sent) == 3 + 4 + 5 + 3 + 5
     for statement, parameters in sent:
         plan = "\n".join(row[0] for row in await seeded.fetch(f"EXPLAIN {statement}", *parameters))
         assert "Seq Scan" not in plan, f"{statement}\n{plan}"

@@ -1,0 +1,29 @@
+"""Whether a request carries a token that this process was given: the gateway's or the administrators'."""
+
+import hmac
+
+from fastapi import Request
+from pydantic import SecretStr
+
+BEARER = "bearer"
+
+
+def presented_tokens(request: Request, header: str) -> list[bytes]:
+    """Collect what the request offers, as bearer or in the header, as the bytes that were sent."""
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    offered = [credentials.strip(" ")] if scheme.lower() == BEARER else []
+    offered += request.headers.getlist(header)
+    return [token.encode("latin-1") for token in offered]  # the encoding of headers
+
+
+def carries_token(request: Request, token: SecretStr, header: str) -> bool:
+    """Say whether the request offers this token; how long that takes tells nothing about the token.
+
+    Args:
+        request: read are its headers only.
+        token: the right one; it may hold any characters.
+        header: where the token may stand beside `Authorization: Bearer`.
+
+    """
+    expected = token.get_secret_value().encode()
+    return any(hmac.compare_digest(offered, expected) for offered in presented_tokens(request, header))
