@@ -1,7 +1,8 @@
 """The one place that makes database engines, and lends the driver's own connections."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import cast
 
 import asyncpg
@@ -18,6 +19,7 @@ def create_engine(
     application_name: str,
     pool_size: int,
     statement_timeout_seconds: int,
+    session: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncEngine:
     """Make an engine whose sessions can neither hang for ever nor outlive their process.
 
@@ -26,6 +28,7 @@ def create_engine(
         application_name: what `pg_stat_activity` shows for these connections.
         pool_size: the most connections this process opens; a request waits its turn for one.
         statement_timeout_seconds: bound on one statement, lock waits included.
+        session: further PostgreSQL settings of these sessions.
 
     A client that stops in the middle of a transaction (frozen, or cut off) loses it after ten
     seconds, and a client that was killed loses it within one, even while its statement waits for
@@ -46,6 +49,7 @@ def create_engine(
                 "statement_timeout": f"{statement_timeout_seconds}s",
                 "idle_in_transaction_session_timeout": "10s",
                 "client_connection_check_interval": "1s",
+                **session,
             },
         },
     )

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import math
 import random
+import time
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -17,6 +19,10 @@ FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 2.0
 LIVE_BATCH = 500
 BULK_BATCH = 1_000  # fewer commits: 35,000 against 28,000 events a second beside a backfill on two cores
+# While users write, bulk leaves them room: short batches, and a rest after each as long as the batch.
+LIVE_LATELY_SECONDS = 1.0
+POLITE_BATCH = 100
+REST_PER_BATCH = 1.0
 PATIENCE_SECONDS = 10.0  # for the batch in hand, when the process is to end
 
 
@@ -29,7 +35,7 @@ class Drainer:
     def __init__(self, engine: AsyncEngine) -> None:
         """Take the engine to work on, two connections at most; the caller disposes of it."""
         self._live = LaneDrainer(engine, LIVE_LANE, LIVE_BATCH)
-        self._bulk = LaneDrainer(engine, BULK_LANES, BULK_BATCH)
+        self._bulk = LaneDrainer(engine, BULK_LANES, BULK_BATCH, gives_way_to=self._live)
 
     def wake(self, reason: str) -> None:
         """See to it that everything pending now is settled; returns at once.
@@ -58,11 +64,23 @@ class Drainer:
 class LaneDrainer:
     """Runs batches of some lanes until one is not full, however often it is woken meanwhile."""
 
-    def __init__(self, engine: AsyncEngine, lanes: Lanes, batch_size: int) -> None:
-        """Take the engine to work on, the lanes to claim from and how many events at a time."""
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        lanes: Lanes,
+        batch_size: int,
+        *,
+        gives_way_to: "LaneDrainer | None" = None,
+    ) -> None:
+        """Take the engine to work on, the lanes to claim from and how many events at a time.
+
+        While the drainer that this one gives way to has events, it claims few at a time and rests in between.
+        """
         self._engine = engine
         self._lanes = lanes
         self._batch_size = batch_size
+        self._gives_way_to = gives_way_to
+        self._settled_at = -math.inf  # monotonic
         self._task: asyncio.Task[None] | None = None
         self._wanted = False
         self._stopping = False
@@ -73,6 +91,11 @@ class LaneDrainer:
         self._wanted = True
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._drain(reason), name=f"drain {self._lanes}")
+
+    @property
+    def settled_lately(self) -> bool:
+        """Say whether there was an event to settle within the last second."""
+        return time.monotonic() - self._settled_at < LIVE_LATELY_SECONDS
 
     async def idle(self) -> None:
         """Return when the drain under way, if any, has ended."""
@@ -97,14 +120,18 @@ class LaneDrainer:
 
     async def _settle_one_batch(self, reason: str) -> bool:
         """Say whether there may be more. A batch that failed changed nothing; a later wake-up tries again."""
+        is_polite = self._gives_way_to is not None and self._gives_way_to.settled_lately
         try:
-            batch = await run_once(self._engine, self._batch_size, self._lanes)
+            batch = await run_once(self._engine, POLITE_BATCH if is_polite else self._batch_size, self._lanes)
         except Exception as error:  # noqa: BLE001 - the one catch-all: no fault of a batch may end the worker
             await self._back_off(error)
             return False
         self._failures = 0
         if batch.events:
+            self._settled_at = time.monotonic()
             log_batch(batch, reason)
+        if is_polite:
+            await asyncio.sleep(batch.duration_seconds * REST_PER_BATCH)
         return batch.is_full and not self._stopping
 
     async def _back_off(self, error: Exception) -> None:

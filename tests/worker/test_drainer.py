@@ -13,7 +13,8 @@ from tests.databases import Databases
 from tests.legacy_rows import set_collection, target_rows
 from tests.race import freezing
 from worker.drainer import Drainer
-from worker.main import drain_outbox, sweep
+from worker.main import arq_settings, drain_outbox, sweep
+from worker.relay import run_once
 
 AFTER_CLAIM = "guard: claimed, before the guard"
 
@@ -90,6 +91,21 @@ async def test_a_live_write_does_not_wait_for_a_bulk_batch_in_hand(
     assert [row["research_context"] for row in await target_rows(sql, "bulk")] == ["after"]
 
 
+@pytest.mark.parametrize(("users_write", "batches"), [(False, [250]), (True, [100, 100, 50])])
+async def test_bulk_takes_short_batches_while_users_write(
+    *, users_write: bool, batches: list[int], engine: AsyncEngine
+) -> None:
+    drainer = Drainer(engine)
+    if users_write:
+        await set_collection(engine, "live")
+        await drainer.drain("doorbell")
+    for number in range(250):
+        await set_collection(engine, f"c{number}", source=Source.BACKFILL)
+    with capture_logs() as lines:
+        await drainer.drain("sweep")
+    assert [line["claimed"] for line in lines if line["event"] == "batch_settled"] == batches
+
+
 async def test_a_batch_that_does_not_end_is_rolled_back_when_the_process_must_stop(
     engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,3 +162,39 @@ async def test_on_a_database_without_our_tables_the_log_says_what_to_run(
         await Drainer(engine).drain("sweep")
     await engine.dispose()
     assert {line["hint"] for line in lines} == {"run `alembic upgrade head`"}
+
+
+SEQUENTIAL_SCANS = """
+    SELECT sum(seq_tup_read) FROM pg_stat_user_tables
+    WHERE relname IN ('outbox_events', 'applied_versions', 'project_collections')
+"""
+MANY_COLLECTIONS = """
+    WITH made AS (
+        INSERT INTO collections (collection_id, project_id, collection_name, created_by, is_active)
+        SELECT 'many-' || number, 'p1', '', 'owner', true FROM generate_series(1, 3000) AS number
+        RETURNING collection_id
+    )
+    INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
+    SELECT collection_id, 'collection.created', 'backfill', jsonb_build_object(
+        'project_id', 'p1', 'research_context', NULL, 'created_at', NULL, 'updated_at', NULL)
+    FROM made
+"""
+
+
+async def test_plans_kept_from_the_time_when_tables_were_empty_read_no_table_from_end_to_end(
+    settings: Settings, engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await sql.execute("VACUUM ANALYZE")  # now the planner believes that a scan costs nothing
+    workers_engine = arq_settings(settings)["ctx"]["engine"]
+    for number in range(12):  # more often than PostgreSQL makes a plan anew
+        await set_collection(engine, f"c{number % 3}", f"text {number}", is_active=number % 2 == 0)
+        await run_once(workers_engine)
+    await sql.execute(MANY_COLLECTIONS)
+    while (await run_once(workers_engine)).events:
+        pass
+    await workers_engine.dispose()  # a session reports its statistics when it ends
+    async with asyncio.timeout(10):
+        while await sql.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name ~ 'worker'"):
+            await asyncio.sleep(0.01)
+    await sql.execute("SELECT pg_stat_clear_snapshot()")
+    assert await sql.fetchval(SEQUENTIAL_SCANS) == 0
