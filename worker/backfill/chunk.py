@@ -16,14 +16,14 @@ from shared.run_tables import backfill_runs
 from worker.backfill.pace import next_chunk_size
 
 # A chunk holds the rows that it enqueues, and their writers wait: it must not wait long itself.
-LOCK_TIMEOUT_MS = 500
+LOCK_TIMEOUT = "500ms"
 
 runs = backfill_runs.c
 
 # Plans are made for the values at hand: a generic one would read from the first key in each chunk.
 PREPARE = text("""
     SELECT set_config('plan_cache_mode', 'force_custom_plan', true),
-        set_config('lock_timeout', CAST(:lock_timeout_ms AS text), true)
+        set_config('lock_timeout', :lock_timeout, true)
 """)
 LOCK_RUN = select(*COLUMNS, runs.driver_token).where(runs.id == bindparam("run_id")).with_for_update()
 
@@ -77,6 +77,14 @@ OF_PROJECT = "AND project_id = CAST(:project_id AS varchar)"
 
 
 @dataclass(frozen=True, slots=True)
+class Scope:
+    """Which rows a run looks at: those of one home project or of all, up to a key; None: no rows."""
+
+    project_id: str | None
+    end_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """What a chunk's rows need: how many were read, the last key, and the keys of each kind."""
 
@@ -123,10 +131,10 @@ async def run_chunk(
     """
     began = time.perf_counter()
     async with engine.begin() as connection:
-        await connection.execute(PREPARE, {"lock_timeout_ms": LOCK_TIMEOUT_MS})
+        await prepare(connection)
         run = await _lock_run(connection, run_id, token)
         row_limit = run.chunk_size if most_rows is None else min(run.chunk_size, most_rows)
-        found = await find(connection, run, run.cursor_key, row_limit)
+        found = await find(connection, Scope(run.project_id, run.end_key), run.cursor_key, row_limit)
         event_ids = await _append(connection, found)
         progress = _progress(run, found, event_ids, row_limit, time.perf_counter() - began)
         advanced = await connection.execute(
@@ -136,10 +144,13 @@ async def run_chunk(
     return Chunk(found.rows, len(event_ids), time.perf_counter() - began, run)
 
 
-async def find(
-    connection: AsyncConnection, scope: BackfillRun, cursor_key: str | None, row_limit: int
-) -> Found:
-    """Read the next rows of the run's scope after the cursor and say which need an event; writes nothing."""
+async def prepare(connection: AsyncConnection) -> None:
+    """Set, for this transaction, how statements are planned and how long they wait for a lock."""
+    await connection.execute(PREPARE, {"lock_timeout": LOCK_TIMEOUT})
+
+
+async def find(connection: AsyncConnection, scope: Scope, cursor_key: str | None, row_limit: int) -> Found:
+    """Read the next rows of the scope after the cursor and say which need an event; writes nothing."""
     values: dict[str, object] = {"end_key": scope.end_key, "row_limit": row_limit}
     more = ""
     if cursor_key is not None:

@@ -1,14 +1,15 @@
 """Driving a run: chunk after chunk, throttled, with a heartbeat, until its end or until stopped."""
 
 import asyncio
-import contextlib
 import os
 import random
 import socket
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import structlog
 from sqlalchemy import or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -17,20 +18,24 @@ from shared.doorbell import Doorbell
 from shared.faults import is_transient, sqlstate
 from shared.run_tables import backfill_runs
 from worker.backfill.chunk import RunLostError, run_chunk
-from worker.backfill.pace import Pace
+from worker.backfill.pace import Pace, rest
 from worker.backfill.progress import ProgressLog
 from worker.backfill.throttle import Throttle, look
+
+logger = structlog.get_logger(__name__)
 
 RECHECK_SECONDS = 0.2
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 0.8  # a heartbeat each second
 LOCK_NOT_AVAILABLE = "55P03"
+STALL_SECONDS = 5
+STALL_HINT = "is a worker running? start one with `python -m worker`"
 
 Watch = Callable[[BackfillRun], None]
 
 # Served by outbox_events_claim_order.
-IS_PENDING = text("""
-    SELECT EXISTS (SELECT FROM outbox_events WHERE lane = 2 AND id <= CAST(:last_event_id AS bigint))
+COUNT_PENDING = text("""
+    SELECT count(*) FROM outbox_events WHERE lane = 2 AND id <= CAST(:last_event_id AS bigint)
 """)
 
 
@@ -98,22 +103,44 @@ async def read(engine: AsyncEngine, run_id: int) -> BackfillRun:
         return as_run((await connection.execute(select(*COLUMNS).where(runs.id == run_id))).one())
 
 
-async def wait_until_applied(engine: AsyncEngine, run: BackfillRun, *, interrupted: asyncio.Event) -> bool:
-    """Wait until none of the run's events is pending; False when interrupted before."""
+async def wait_until_applied(
+    engine: AsyncEngine,
+    run: BackfillRun,
+    *,
+    interrupted: asyncio.Event,
+    on_stall: Callable[[int], None] | None = None,
+) -> bool:
+    """Wait until none of the run's events is pending; False when interrupted before.
+
+    Args:
+        engine: lends one connection, several times a second.
+        run: its events are those of backfills with an id up to its `last_event_id`.
+        interrupted: set it to stop.
+        on_stall: called with the number of pending events, each time five seconds passed in which none
+            was settled.
+
+    """
+    fewest, fewer_at = None, time.monotonic()
     while not interrupted.is_set():
-        async with engine.connect() as connection:
-            pending = await connection.execute(IS_PENDING, {"last_event_id": run.last_event_id})
-            if not pending.scalar_one():
-                return True
+        pending = await _count_pending(engine, run)
+        if not pending:
+            return True
+        if fewest is None or pending < fewest:
+            fewest, fewer_at = pending, time.monotonic()
+        elif time.monotonic() - fewer_at > STALL_SECONDS:
+            fewer_at = time.monotonic()
+            logger.warning("backfill_not_applied", run_id=run.id, pending=pending, hint=STALL_HINT)
+            if on_stall is not None:
+                on_stall(pending)
         await rest(interrupted, RECHECK_SECONDS)
     return False
 
 
-async def rest(interrupted: asyncio.Event, seconds: float) -> None:
-    """Sleep, but wake up when interrupted."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await interrupted.wait()
+async def _count_pending(engine: AsyncEngine, run: BackfillRun) -> int:
+    async with engine.connect() as connection:
+        counted = await connection.execute(COUNT_PENDING, {"last_event_id": run.last_event_id})
+        pending: int = counted.scalar_one()
+        return pending
 
 
 async def _take(engine: AsyncEngine, run_id: int, token: uuid.UUID) -> BackfillRun | None:

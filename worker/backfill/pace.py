@@ -1,5 +1,7 @@
 """How much at once and how fast: a chunk's size follows its time, and a rate keeps rows apart."""
 
+import asyncio
+import contextlib
 import time
 
 LEAST_CHUNK_ROWS = 100
@@ -40,3 +42,10 @@ class Pace:
         """Count rows that were read. Time that was lost to throttling is not made up for."""
         if self._rate is not None:
             self._due_at = max(self._due_at, time.monotonic()) + rows / self._rate
+
+
+async def rest(interrupted: asyncio.Event, seconds: float) -> None:
+    """Sleep, but wake up when interrupted."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await interrupted.wait()

@@ -16,11 +16,11 @@ SAMPLE_SECONDS = 0.1
 LOG_SECONDS = 1
 
 
-def eta_seconds(run: BackfillRun, rows_a_second: float | None) -> float | None:
+def eta_seconds(planned: int, processed: int, rows_a_second: float | None) -> float | None:
     """Return the seconds left at this speed; None while nothing moves."""
     if not rows_a_second:
         return None
-    return max(0, run.planned - run.processed) / rows_a_second
+    return max(0, planned - processed) / rows_a_second
 
 
 class Speed:
@@ -80,7 +80,7 @@ class ProgressLog:
         if not self._chunks:
             return
         rate = self._speed.sample(run.processed)
-        eta = eta_seconds(run, rate)
+        eta = eta_seconds(run.planned, run.processed, rate)
         logger.info(
             "backfill_chunk",
             run_id=run.id,

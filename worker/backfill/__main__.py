@@ -1,0 +1,191 @@
+"""The command `python -m worker.backfill`."""
+
+import argparse
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+
+from sqlalchemy import exists, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from shared import backfill_runs
+from shared.backfill_runs import BackfillRun, NoUnfinishedRunError, RunDrivenError, RunUnfinishedError
+from shared.database import create_engine
+from shared.doorbell import Doorbell, open_redis
+from shared.legacy_tables import projects
+from shared.settings import CommandSettings
+from worker.backfill import report
+from worker.backfill.bar import Bar
+from worker.backfill.drive import drive, read
+from worker.backfill.dry_run import dry_run
+from worker.backfill.options import backfill_options, parse
+from worker.backfill.pace import rest
+from worker.backfill.progress import Speed
+from worker.command_line import FAILURE, SUCCESS, CommandError, print_json, run_command, stderr, stdout
+
+STATEMENT_TIMEOUT_SECONDS = 60  # counting ten million rows on a slow disk
+LOOK_SECONDS = 0.25
+SPEED_LOOKS = 4
+
+
+async def execute(
+    arguments: argparse.Namespace, settings: CommandSettings, interrupted: asyncio.Event
+) -> int:
+    """Do what was asked and return the exit status."""
+    engine = create_engine(
+        settings,
+        application_name="collection-sync backfill",
+        pool_size=2,
+        statement_timeout_seconds=STATEMENT_TIMEOUT_SECONDS,
+    )
+    try:
+        match arguments.action:
+            case "status":
+                return await show_status(engine, arguments, interrupted)
+            case "dry_run":
+                return await show_dry_run(engine, arguments, interrupted)
+            case "pause":
+                return await change(engine, arguments, backfill_runs.pause)
+            case "cancel":
+                return await change(engine, arguments, backfill_runs.cancel)
+        run = await obtain(engine, arguments, interrupted)
+        if arguments.in_worker:
+            return tell(arguments, run, f"Backfill {run.id} is left to the workers. Look with --status.")
+        async with doorbell_of(settings) as doorbell:
+            return await run_to_the_end(engine, arguments, run, interrupted, doorbell)
+    except NoUnfinishedRunError as error:
+        raise CommandError(str(error)) from error
+    finally:
+        await engine.dispose()
+
+
+async def obtain(
+    engine: AsyncEngine, arguments: argparse.Namespace, interrupted: asyncio.Event
+) -> BackfillRun:
+    """Create a run or take the unfinished one, so that it waits for us or for the workers."""
+    if arguments.action == "resume":
+        return await resume_when_left(engine, in_worker=arguments.in_worker, interrupted=interrupted)
+    options = backfill_options(arguments)
+    async with engine.begin() as connection:
+        await require_project(connection, options.project_id)
+        try:
+            return await backfill_runs.start(connection, options)
+        except RunUnfinishedError as error:
+            raise CommandError(report.what_now(error.run)) from error
+
+
+async def require_project(connection: AsyncConnection, project_id: str | None) -> None:
+    """Complain of a project that does not exist: a mistyped one would pass for one without collections."""
+    if project_id is None:
+        return
+    found = await connection.execute(select(exists().where(projects.c.project_id == project_id)))
+    if not found.scalar_one():
+        raise CommandError(f"There is no project {project_id!r}.")
+
+
+async def resume_when_left(
+    engine: AsyncEngine, *, in_worker: bool, interrupted: asyncio.Event
+) -> BackfillRun:
+    """Take the unfinished run. Watch its driver, if it has one, until it shows to be alive or is overdue."""
+    last_beat = None
+    while True:
+        try:
+            async with engine.begin() as connection:
+                return await backfill_runs.resume(connection, in_worker)
+        except RunDrivenError as error:
+            if interrupted.is_set() or last_beat not in {None, error.run.heartbeat_at}:
+                raise CommandError(report.what_now(error.run)) from error
+            last_beat = error.run.heartbeat_at
+        await rest(interrupted, LOOK_SECONDS)
+
+
+async def run_to_the_end(
+    engine: AsyncEngine,
+    arguments: argparse.Namespace,
+    run: BackfillRun,
+    interrupted: asyncio.Event,
+    doorbell: Doorbell | None,
+) -> int:
+    """Drive the run, say what it did, and what to do when it is not finished."""
+    with Bar(stderr) as bar:
+        run = await drive(engine, run.id, interrupted=interrupted, doorbell=doorbell, watch=bar)
+    status = tell(arguments, run, report.summary(run))
+    if run.status == "finished":
+        return status
+    raise CommandError(report.what_now(run))
+
+
+async def show_status(engine: AsyncEngine, arguments: argparse.Namespace, interrupted: asyncio.Event) -> int:
+    """Show the latest run; one that is being driven is watched for a second, to tell its speed."""
+    async with engine.connect() as connection:
+        run = await backfill_runs.latest(connection)
+    if run is None:
+        return tell(arguments, None, "No backfill has run yet.")
+    speed, rows_a_second = Speed(), None
+    for _ in range(SPEED_LOOKS * run.is_driven):
+        rows_a_second = speed.sample(run.processed)
+        await rest(interrupted, LOOK_SECONDS)
+        run = await read(engine, run.id)
+        rows_a_second = speed.sample(run.processed)
+    if arguments.json:
+        print_json({**report.as_json(run), "rows_a_second": rows_a_second})
+    else:
+        stdout.print(report.status_table(run, rows_a_second))
+    return SUCCESS
+
+
+async def show_dry_run(engine: AsyncEngine, arguments: argparse.Namespace, interrupted: asyncio.Event) -> int:
+    """Say what a run would do."""
+    options = backfill_options(arguments)
+    async with engine.connect() as connection:
+        await require_project(connection, options.project_id)
+    with Bar(stderr) as bar:
+        result = await dry_run(engine, options, interrupted=interrupted, watch=bar)
+    if arguments.json:
+        print_json(report.dry_run_as_json(result))
+    else:
+        stdout.print(report.dry_run_summary(result), markup=False, soft_wrap=True)
+    return SUCCESS if result.finished else FAILURE
+
+
+async def change(
+    engine: AsyncEngine,
+    arguments: argparse.Namespace,
+    how: Callable[[AsyncConnection], Awaitable[BackfillRun]],
+) -> int:
+    """Pause or cancel the unfinished run; a driver stops after its present chunk, which is done by then."""
+    async with engine.begin() as connection:
+        run = await how(connection)
+    return tell(arguments, run, report.what_now(run))
+
+
+def tell(arguments: argparse.Namespace, run: BackfillRun | None, sentence: str) -> int:
+    """Print the result: the sentence, or for a machine the run."""
+    if arguments.json:
+        print_json({"status": None} if run is None else report.as_json(run))
+    else:
+        stdout.print(sentence, markup=False, soft_wrap=True)
+    return SUCCESS
+
+
+@contextlib.asynccontextmanager
+async def doorbell_of(settings: CommandSettings) -> AsyncIterator[Doorbell | None]:
+    """Yield a doorbell that rings while the block lasts; None without Redis: workers look by themselves."""
+    if settings.redis_url is None:
+        yield None
+        return
+    redis = open_redis(settings.redis_url.get_secret_value())
+    doorbell = Doorbell(redis)
+    ringing = asyncio.create_task(doorbell.run())
+    try:
+        yield doorbell
+    finally:
+        ringing.cancel()
+        await asyncio.gather(ringing, return_exceptions=True)
+        await redis.aclose()
+
+
+if __name__ == "__main__":
+    sys.exit(run_command("backfill", partial(execute, parse(sys.argv[1:]))))

@@ -1,0 +1,132 @@
+"""What the command prints: results for people and for machines, and what to do next."""
+
+from collections.abc import Mapping
+
+from rich.table import Table
+
+from shared.backfill_runs import BackfillRun
+from worker.backfill.bar import as_time
+from worker.backfill.dry_run import DryRun
+from worker.backfill.progress import eta_seconds
+
+RESUME = "Go on with `python -m worker.backfill --resume`."
+RESUME_OR_CANCEL = "Go on with `python -m worker.backfill --resume`, or give it up with --cancel."
+
+
+def as_json(run: BackfillRun) -> dict[str, object]:
+    """Return what a machine wants to know of the run; its keys are documented."""
+    return {
+        "run_id": run.id,
+        "status": run.status,
+        "processed": run.processed,
+        "planned": run.planned,
+        "enqueued": run.enqueued,
+        "skipped": run.skipped,
+        "missing": run.missing,
+        "mismatched": run.mismatched,
+        "orphaned": run.orphaned,
+        "project_id": run.project_id,
+        "rate": run.rate,
+        "max_pending": run.max_pending,
+        "in_worker": run.in_worker,
+        "driver": run.driver,
+        "is_driven": run.is_driven,
+        "throttled_by": run.throttled_by,
+        "duration_seconds": round(run.duration_seconds, 3),
+    }
+
+
+def dry_run_as_json(result: DryRun) -> dict[str, object]:
+    """Return the same counts as of a run, of what would have been enqueued."""
+    return {
+        "dry_run": True,
+        "status": "finished" if result.finished else "interrupted",
+        "processed": result.processed,
+        "planned": result.planned,
+        "enqueued": result.enqueued,
+        "skipped": result.skipped,
+        "missing": result.missing,
+        "mismatched": result.mismatched,
+        "orphaned": result.orphaned,
+    }
+
+
+def kinds(counted: BackfillRun | DryRun) -> str:
+    """Say how many rows of each kind there were."""
+    return f"{counted.missing:,} missing, {counted.mismatched:,} mismatched, {counted.orphaned:,} orphaned"
+
+
+def summary(run: BackfillRun) -> str:
+    """Say in one sentence what the run has done."""
+    return (
+        f"Backfill {run.id}: {run.processed:,} of {run.planned:,} rows looked at, {run.enqueued:,} enqueued"
+        f" ({kinds(run)}), {run.skipped:,} needed nothing; {as_time(run.duration_seconds)}."
+    )
+
+
+def dry_run_summary(result: DryRun) -> str:
+    """Say what a run would do."""
+    return (
+        f"Dry run: of {result.processed:,} rows {result.enqueued:,} would be enqueued ({kinds(result)}),"
+        f" {result.skipped:,} need nothing. Nothing was written."
+    )
+
+
+def what_now(run: BackfillRun) -> str:
+    """Say in which state an unfinished or cancelled run was left, and what to do."""
+    if run.status == "paused":
+        return f"Backfill {run.id} is paused. {RESUME_OR_CANCEL}"
+    if run.status == "cancelled":
+        return f"Backfill {run.id} was cancelled. A new one begins anew; what is in sync costs it nothing."
+    if run.is_driven:
+        return f"Backfill {run.id} is being driven by {run.driver}. Stop it there, or with --pause."
+    if not run.has_driver and run.in_worker:
+        return f"Backfill {run.id} waits for a worker. Start one, or go on here with --resume."
+    if not run.has_driver:
+        return f"Backfill {run.id} is not finished. {RESUME_OR_CANCEL}"
+    return (
+        f"Backfill {run.id} is not finished, and its driver {run.driver} has been silent for"
+        f" {run.heartbeat_age_seconds:.0f} s. {RESUME_OR_CANCEL}"
+    )
+
+
+def status_table(run: BackfillRun, rows_a_second: float | None) -> Table:
+    """Return the run as a table of two columns.
+
+    Args:
+        run: as it is now.
+        rows_a_second: how fast it goes at the moment; None when that is not known.
+
+    """
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in _status(run, rows_a_second).items():
+        table.add_row(name, value)
+    return table
+
+
+def _status(run: BackfillRun, rows_a_second: float | None) -> Mapping[str, str]:
+    share = min(1.0, run.processed / run.planned) if run.planned else 1.0
+    at_most = f"at most {run.rate:,} rows/s" if run.rate else "no limit of its speed"
+    scope = "all projects" if run.project_id is None else f"project {run.project_id}"
+    return {
+        "backfill": str(run.id),
+        "state": _state(run),
+        "progress": f"{share:.1%}: {run.processed:,} of {run.planned:,} rows",
+        "enqueued": f"{run.enqueued:,}: {kinds(run)}",
+        "skipped": f"{run.skipped:,}: in sync, or on their way",
+        "speed": "-" if rows_a_second is None else f"{rows_a_second:,.0f} rows/s",
+        "time left": as_time(eta_seconds(run.planned, run.processed, rows_a_second)),
+        "throttled by": run.throttled_by or "-",
+        "driver": run.driver or "none yet",
+        "options": f"{scope}, {at_most}, at most {run.max_pending:,} pending"
+        + (", in the workers" if run.in_worker else ""),
+        "started": f"{run.started_at:%Y-%m-%d %H:%M:%S} UTC, {as_time(run.duration_seconds)} in all",
+    }
+
+
+def _state(run: BackfillRun) -> str:
+    if run.status != "running" or run.is_driven:
+        return run.status
+    if not run.has_driver:
+        return "waits for a worker" if run.in_worker else "left unfinished: go on with --resume"
+    return f"its driver has been silent for {run.heartbeat_age_seconds:.0f} s: go on with --resume"
