@@ -1,0 +1,128 @@
+"""The canary: differences of every kind, planted where only the comparison can see them.
+
+Temporary tables shadow the real ones for one transaction, so the very statements of the audit run on
+known rows. A comparison that is blind to something proves nothing about the real tables.
+"""
+
+from dataclasses import replace
+
+import asyncpg
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.database import driver_connection
+from worker.audit.comparison import Scope, Tally, compare, differences, prepare
+
+# Statements prepared in this session before would still mean the real tables: DISCARD PLANS.
+SHADOW = """
+    CREATE TEMPORARY TABLE collections (LIKE collections) ON COMMIT DROP;
+    CREATE TEMPORARY TABLE project_collections (LIKE project_collections) ON COMMIT DROP;
+    CREATE TEMPORARY TABLE outbox_events (LIKE outbox_events) ON COMMIT DROP;
+    DISCARD PLANS
+"""
+
+PLANT_LEGACY = """
+    INSERT INTO pg_temp.collections (collection_id, project_id, collection_name, created_by, is_active,
+        description, created_at, updated_at)
+    SELECT 'canary ' || name, $1::varchar || home, 'canary', 'canary', is_active,
+        description, '2001-02-03 04:05:06.789Z', '2001-02-03 04:05:06.789Z'
+    FROM (VALUES
+        ('in sync', '', true, 'text'),
+        ('in sync, empty', '', true, NULL),
+        ('inactive', '', false, 'text'),
+        ('linked from another project', '', true, 'text'),
+        ('linked from here', ' other', true, 'text'),
+        ('missing', '', true, 'text'),
+        ('research_context', '', true, 'text'),
+        ('research_context, empty', '', true, NULL),
+        ('created_at', '', true, 'text'),
+        ('updated_at', '', true, 'text'),
+        ('orphaned', '', false, 'text'),
+        ('orphaned, NULL', '', NULL, 'text'),
+        ('missing, pending', '', true, 'text'),
+        ('mismatched, pending', '', true, 'text'),
+        ('orphaned, pending', '', false, 'text')
+    ) AS planted (name, home, is_active, description)
+"""
+PLANT_TARGET = """
+    INSERT INTO pg_temp.project_collections (id, collection_id, project_id,
+        research_context, created_at, updated_at)
+    SELECT row_number() OVER (), 'canary ' || name, $1::varchar || project, research_context,
+        '2001-02-03 04:05:06.789Z'::timestamptz + created_later * interval '1 microsecond',
+        '2001-02-03 04:05:06.789Z'::timestamptz + updated_later * interval '1 microsecond'
+    FROM (VALUES
+        ('in sync', '', 'text', 0, 0),
+        ('in sync, empty', '', NULL, 0, 0),
+        ('linked from another project', '', 'text', 0, 0),
+        ('linked from another project', ' other', 'remark', 7, 7),
+        ('linked from here', ' other', 'text', 0, 0),
+        ('linked from here', '', 'remark', 7, 7),
+        ('research_context', '', 'Text', 0, 0),
+        ('research_context, empty', '', '', 0, 0),
+        ('created_at', '', 'text', 1, 0),
+        ('updated_at', '', 'text', 0, -1),
+        ('orphaned', '', 'text', 0, 0),
+        ('orphaned, NULL', '', 'text', 0, 0),
+        ('orphaned, no collection', '', 'text', 0, 0),
+        ('mismatched, pending', '', 'remark', 0, 0),
+        ('orphaned, pending', '', 'text', 0, 0)
+    ) AS planted (name, project, research_context, created_later, updated_later)
+"""
+PLANT_EVENTS = """
+    INSERT INTO pg_temp.outbox_events (id, aggregate_id, event_type, source, payload, created_at, lane)
+    SELECT row_number() OVER (), 'canary ' || name, 'collection.updated', 'api', '{}', now(), 0
+    FROM (VALUES ('in sync'), ('missing, pending'), ('mismatched, pending'), ('orphaned, pending'))
+        AS planted (name)
+"""
+
+PLANTED = {
+    "canary missing": "missing",
+    "canary research_context": "mismatched",
+    "canary research_context, empty": "mismatched",
+    "canary created_at": "mismatched",
+    "canary updated_at": "mismatched",
+    "canary orphaned": "orphaned",
+    "canary orphaned, NULL": "orphaned",
+    "canary orphaned, no collection": "orphaned",
+}
+EXPECTED = Tally(
+    planned=14, compared=14, active_collections=10, home_rows=11,
+    missing=1, mismatched=4, orphaned=3, pending=3,
+)  # fmt: skip
+EXPECTED_OF_ALL = replace(EXPECTED, planned=15, compared=15, active_collections=11, home_rows=12)
+
+
+async def blindness(engine: AsyncEngine, slices: int, project_id: str | None) -> str | None:
+    """Run the comparison of such an audit on planted rows; return what it got wrong, or None.
+
+    It touches no real table: all is gone when its transaction ends.
+    """
+    async with driver_connection(engine) as connection, connection.transaction():
+        try:
+            await connection.execute(SHADOW)
+        except asyncpg.InsufficientPrivilegeError:
+            return "The canary needs temporary tables: GRANT TEMPORARY ON DATABASE to this user."
+        await _plant(connection, "canary" if project_id is None else project_id)
+        return await _judge(connection, slices, project_id)
+
+
+async def _plant(connection: asyncpg.Connection, project_id: str) -> None:
+    await connection.execute(PLANT_LEGACY, project_id)
+    await connection.execute(PLANT_TARGET, project_id)
+    await connection.execute(PLANT_EVENTS)
+
+
+async def _judge(connection: asyncpg.Connection, slices: int, project_id: str | None) -> str | None:
+    await prepare(connection)
+    tally = Tally()
+    found: dict[str, str] = {}
+    for number in range(slices):
+        scope = Scope(slices, number, project_id)
+        tally += await compare(connection, scope)
+        found |= {row["collection_id"]: row["kind"] for row in await differences(connection, scope)}
+    expected = EXPECTED_OF_ALL if project_id is None else EXPECTED
+    if found != PLANTED:
+        wrong = sorted(found.items() ^ PLANTED.items())
+        return f"The canary's differences were not found as planted: {dict(wrong)}."
+    if tally != expected:
+        return f"The canary's pairs were not counted as planted: {tally}, not {expected}."
+    return None

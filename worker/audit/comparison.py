@@ -1,0 +1,180 @@
+"""The comparison: one statement, one snapshot over legacy, target and outbox, so it needs no retries.
+
+A writer commits its row and its event together, and the worker the target's row and the event's
+removal. On one snapshot, therefore, a pair that differs while no event for it waits is drift, whatever
+goes on meanwhile. The key space is cut into slices by a hash of the collection's id: every key falls
+into exactly one, whatever the database's collation, and no key is ever ordered.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+import asyncpg
+
+STATEMENT_TIMEOUT_SECONDS = 600
+CLIENT_TIMEOUT_SECONDS = STATEMENT_TIMEOUT_SECONDS + 5
+
+# Slices are scanned, not looked up: the target has no index that begins with the collection, and
+# probing it row by row took 15 times as long at a million rows. A slice costs a scan of both tables.
+BYTES_PER_SLICE = 1_500_000_000
+MOST_SLICES = 16
+
+# $1 slices (a power of two), $2 slice (from 0), $3 home project or NULL. With one slice, or without a
+# project, the planner drops the test.
+IN_SLICE = """
+    ($1::integer = 1 OR hashtextextended(collection_id, 0) & ($1::integer - 1) = $2::integer)
+    AND ($3::varchar IS NULL OR project_id = $3)"""
+
+# The pairs: each collection with its home row. A target row without a partner links its collection to
+# another project, which is nobody's concern, or its collection does not exist at all.
+# COLLATE "C": no collation may call two texts equal whose bytes differ.
+PAIRS = """(
+        SELECT
+            legacy.collection_id AS legacy_id,
+            target.collection_id AS target_id,
+            coalesce(legacy.collection_id, target.collection_id) AS collection_id,
+            coalesce(legacy.project_id, target.project_id) AS project_id,
+            legacy.is_active,
+            legacy.description, legacy.created_at, legacy.updated_at,
+            target.research_context, target.created_at AS target_created_at,
+            target.updated_at AS target_updated_at,
+            (legacy.is_active AND target.collection_id IS NULL) IS TRUE AS is_missing,
+            (legacy.is_active AND target.collection_id IS NOT NULL AND (
+                legacy.description COLLATE "C" IS DISTINCT FROM target.research_context COLLATE "C"
+                OR legacy.created_at IS DISTINCT FROM target.created_at
+                OR legacy.updated_at IS DISTINCT FROM target.updated_at
+            )) IS TRUE AS is_mismatched,
+            target.collection_id IS NOT NULL AND legacy.is_active IS NOT TRUE AND (
+                legacy.collection_id IS NOT NULL
+                OR NOT EXISTS (SELECT FROM collections WHERE collection_id = target.collection_id)
+            ) AS is_orphaned
+        FROM (
+            SELECT collection_id, project_id, description, created_at, updated_at,
+                is_active IS TRUE AS is_active
+            FROM collections WHERE {scope}
+        ) AS legacy
+        FULL JOIN (
+            SELECT collection_id, project_id, research_context, created_at, updated_at
+            FROM project_collections WHERE {scope}
+        ) AS target
+        ON target.collection_id = legacy.collection_id AND target.project_id = legacy.project_id
+    ) AS pair"""
+
+# Served by outbox_events_of_aggregate; asked only for pairs that differ.
+WAITS = "EXISTS (SELECT FROM outbox_events WHERE aggregate_id = pair.collection_id)"
+DIFFERS = "(is_missing OR is_mismatched OR is_orphaned)"
+
+# `planned` is counted apart from the join, on the same snapshot. Grouped by booleans, of which the
+# planner knows that they are few: it aggregates without sorting a million rows.
+TALLY = f"""
+    SELECT
+        (SELECT count(*) FROM collections WHERE {IN_SLICE}) AS planned,
+        coalesce(sum(compared), 0)::bigint AS compared,
+        coalesce(sum(active_collections), 0)::bigint AS active_collections,
+        coalesce(sum(home_rows), 0)::bigint AS home_rows,
+        coalesce(sum(pairs) FILTER (WHERE is_missing AND NOT waits), 0)::bigint AS missing,
+        coalesce(sum(pairs) FILTER (WHERE is_mismatched AND NOT waits), 0)::bigint AS mismatched,
+        coalesce(sum(pairs) FILTER (WHERE is_orphaned AND NOT waits), 0)::bigint AS orphaned,
+        coalesce(sum(pairs) FILTER (WHERE {DIFFERS} AND waits), 0)::bigint AS pending
+    FROM (
+        SELECT is_missing, is_mismatched, is_orphaned, {DIFFERS} AND {WAITS} AS waits,
+            count(*) AS pairs,
+            count(legacy_id) AS compared,
+            count(*) FILTER (WHERE is_active) AS active_collections,
+            count(*) FILTER (WHERE legacy_id IS NOT NULL AND target_id IS NOT NULL) AS home_rows
+        FROM {PAIRS.format(scope=IN_SLICE)}
+        GROUP BY 1, 2, 3, 4
+    ) AS groups
+"""  # noqa: S608 - made of constants
+
+# The pairs that the tally counted as missing, mismatched or orphaned, with the full values of both.
+DIFFERENCES = f"""
+    SELECT collection_id, project_id,
+        CASE WHEN is_missing THEN 'missing' WHEN is_mismatched THEN 'mismatched' ELSE 'orphaned' END AS kind,
+        CASE WHEN is_active THEN jsonb_build_object(
+            'research_context', description, 'created_at', created_at, 'updated_at', updated_at
+        ) END AS legacy,
+        CASE WHEN target_id IS NOT NULL THEN jsonb_build_object(
+            'research_context', research_context,
+            'created_at', target_created_at,
+            'updated_at', target_updated_at
+        ) END AS target
+    FROM {PAIRS.format(scope=IN_SLICE)}
+    WHERE {DIFFERS} AND NOT {WAITS}
+"""  # noqa: S608 - made of constants
+
+# A custom plan folds what a scope leaves out. The join may take longer than a request may.
+SETTINGS = f"""
+    SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('jit', 'off', true),
+        set_config('work_mem', '32MB', true),
+        set_config('statement_timeout', '{STATEMENT_TIMEOUT_SECONDS}s', true)
+"""
+
+SIZE = "SELECT pg_relation_size('collections') + pg_relation_size('project_collections')"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One slice of the key space: its number, from 0, and how many there are; of one home project or all."""
+
+    slices: int
+    slice: int
+    project_id: str | None
+
+    @property
+    def arguments(self) -> tuple[int, int, str | None]:
+        """The first three arguments of every statement here."""
+        return self.slices, self.slice, self.project_id
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a comparison counted: pairs planned and compared, rows of both sides, differences by kind."""
+
+    planned: int = 0
+    compared: int = 0
+    active_collections: int = 0
+    home_rows: int = 0
+    missing: int = 0
+    mismatched: int = 0
+    orphaned: int = 0
+    pending: int = 0
+
+    def __add__(self, other: Self) -> "Tally":
+        names = [field.name for field in fields(self)]
+        return Tally(*(getattr(self, name) + getattr(other, name) for name in names))
+
+    @property
+    def found(self) -> int:
+        """The pairs that differ although no event for them waits."""
+        return self.missing + self.mismatched + self.orphaned
+
+
+async def slices_for(connection: asyncpg.Connection, project_id: str | None) -> int:
+    """Return how many slices keep a snapshot to a few seconds: a power of two, 16 at most."""
+    if project_id is not None:  # indexes lead to a project's rows
+        return 1
+    size = await connection.fetchval(SIZE)
+    slices = 1
+    while slices < MOST_SLICES and size > slices * BYTES_PER_SLICE:
+        slices *= 2
+    return slices
+
+
+async def prepare(connection: asyncpg.Connection) -> None:
+    """Give this transaction the settings that the comparison needs."""
+    await connection.execute(SETTINGS)
+
+
+async def compare(connection: asyncpg.Connection, scope: Scope) -> Tally:
+    """Compare all pairs of the slice on one snapshot."""
+    row = await connection.fetchrow(TALLY, *scope.arguments, timeout=CLIENT_TIMEOUT_SECONDS)
+    return Tally(**row)
+
+
+async def differences(connection: asyncpg.Connection, scope: Scope) -> list[asyncpg.Record]:
+    """Return the slice's differences: collection_id, project_id, kind, and both sides as JSON texts."""
+    rows: list[asyncpg.Record] = await connection.fetch(
+        DIFFERENCES, *scope.arguments, timeout=CLIENT_TIMEOUT_SECONDS
+    )
+    return rows

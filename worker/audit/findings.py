@@ -1,0 +1,104 @@
+"""Findings as rows: recorded by the database itself, read a page at a time, so memory stays flat."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.database import driver_connection
+from worker.audit.comparison import CLIENT_TIMEOUT_SECONDS, DIFFERENCES, IN_SLICE, Scope
+
+MOST_LISTED = 1_000  # of an audit that does not repair
+PAGE = 500
+COLUMNS = ("research_context", "created_at", "updated_at")
+
+# $4 run, $5 the most rows or NULL. A run that was begun anew may find a key again that it repaired.
+RECORD = f"""
+    INSERT INTO audit_findings (audit_run_id, collection_id, project_id, kind, legacy, target)
+    SELECT DISTINCT ON (collection_id) $4::bigint, collection_id, project_id, kind, legacy, target
+    FROM ({DIFFERENCES}) AS difference
+    LIMIT $5::bigint
+    ON CONFLICT (audit_run_id, collection_id) DO UPDATE SET kind = excluded.kind, legacy = excluded.legacy,
+        target = excluded.target, found_at = excluded.found_at, repair_event_id = NULL, outcome = NULL
+"""  # noqa: S608 - made of constants
+
+# Served by audit_findings_pkey, which orders the pages. $4 run, $5 the last key of the page before.
+READ_PAGE = f"""
+    SELECT collection_id, project_id, kind, legacy, target
+    FROM audit_findings
+    WHERE audit_run_id = $4::bigint AND repair_event_id IS NULL AND outcome IS NULL
+        AND ($5::varchar IS NULL OR collection_id > $5) AND {IN_SLICE}
+    ORDER BY collection_id
+    LIMIT {PAGE}
+"""  # noqa: S608 - made of constants
+
+COUNT_REPAIRED = """
+    SELECT kind, count(*) FROM audit_findings
+    WHERE audit_run_id = $1 AND repair_event_id IS NOT NULL GROUP BY kind
+"""
+READ_FIRST = """
+    SELECT collection_id, project_id, kind, legacy, target, outcome
+    FROM audit_findings WHERE audit_run_id = $1 ORDER BY collection_id LIMIT $2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One pair that differs: research_context, created_at and updated_at of both sides, as JSON has them.
+
+    legacy: None when there should be no home row. target: None when there is none.
+    """
+
+    collection_id: str
+    project_id: str
+    kind: str
+    legacy: dict[str, Any] | None
+    target: dict[str, Any] | None
+    outcome: str | None = None
+
+    @property
+    def differs(self) -> list[str]:
+        """The columns that differ; all of them where one side has no row."""
+        if self.legacy is None or self.target is None:
+            return list(COLUMNS)
+        return [name for name in COLUMNS if self.legacy[name] != self.target[name]]
+
+
+async def record(connection: asyncpg.Connection, run_id: int, scope: Scope, most: int | None) -> int:
+    """Write the slice's differences into `audit_findings` and return how many; `most`, if it is a number.
+
+    The connection must be in the transaction, and on the snapshot, of the comparison that counted them.
+    """
+    status: str = await connection.execute(
+        RECORD, *scope.arguments, run_id, most, timeout=CLIENT_TIMEOUT_SECONDS
+    )
+    return int(status.rsplit(maxsplit=1)[-1])
+
+
+async def pages(engine: AsyncEngine, run_id: int, scope: Scope) -> AsyncIterator[list[Finding]]:
+    """Read the slice's findings that nothing was done about yet, a page at a time."""
+    last: str | None = None
+    while True:
+        async with driver_connection(engine) as connection:
+            rows = await connection.fetch(READ_PAGE, *scope.arguments, run_id, last)
+        if not rows:
+            return
+        yield [_finding(row) for row in rows]
+        last = rows[-1]["collection_id"]
+
+
+async def repaired_before(connection: asyncpg.Connection, run_id: int) -> dict[str, int]:
+    """Count by kind what this run repaired in a process that died; nothing for a run that is new."""
+    return {kind: count for kind, count in await connection.fetch(COUNT_REPAIRED, run_id)}  # noqa: C416
+
+
+async def first_findings(engine: AsyncEngine, run_id: int, most: int) -> list[Finding]:
+    """Return the first findings of a run, with the outcome of their repair."""
+    async with driver_connection(engine) as connection:
+        return [_finding(row) for row in await connection.fetch(READ_FIRST, run_id, most)]
+
+
+def _finding(row: asyncpg.Record) -> Finding:
+    return Finding(**row)  # SQLAlchemy gave the connection its codec for JSON

@@ -1,0 +1,150 @@
+"""Repair: an event for each finding, and the proof afterwards. The target itself is never written."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from shared.database import driver_connection
+from shared.events import EventType, Source
+from shared.outbox import append_states
+from worker.audit.comparison import CLIENT_TIMEOUT_SECONDS, DIFFERS, IN_SLICE, PAIRS, WAITS, Scope, prepare
+from worker.audit.findings import Finding
+
+PATIENCE_SECONDS = 60
+POLL_SECONDS = 0.1
+LAST_POLL_SECONDS = 2.0
+
+# An orphan is "updated": `append_states` makes that a deletion, unless the collection is active again.
+EVENT_TYPES = {
+    "missing": EventType.CREATED,
+    "mismatched": EventType.UPDATED,
+    "orphaned": EventType.UPDATED,
+}
+
+# Served by audit_findings_pkey. A collection that does not exist has no state to append.
+REMEMBER = text("""
+    UPDATE audit_findings AS finding
+    SET repair_event_id = event.id,
+        outcome = CASE WHEN event.id IS NULL THEN 'still_differs' END
+    FROM unnest(CAST(:collection_ids AS varchar[]), CAST(:event_ids AS bigint[])) AS event (collection_id, id)
+    WHERE finding.audit_run_id = :run_id AND finding.collection_id = event.collection_id
+""")
+
+# Served by audit_findings_pkey and outbox_events_pkey.
+UNSETTLED = text("""
+    SELECT count(*) FROM audit_findings AS finding
+    JOIN outbox_events AS event ON event.id = finding.repair_event_id
+    WHERE finding.audit_run_id = :run_id
+""")
+
+REPAIRED_IN_SLICE = f"""{IN_SLICE} AND collection_id IN (
+        SELECT collection_id FROM audit_findings
+        WHERE audit_run_id = $4::bigint AND repair_event_id IS NOT NULL
+    )"""  # noqa: S608 - made of constants
+
+# The audit's comparison once more, of the repaired keys only. $4 run.
+VERIFY = f"""
+    UPDATE audit_findings AS finding
+    SET outcome = CASE
+        WHEN verified.differs THEN 'still_differs' WHEN verified.waits THEN 'pending' ELSE 'repaired' END
+    FROM (
+        SELECT repaired.collection_id,
+            coalesce(bool_or({DIFFERS} AND NOT {WAITS}), false) AS differs,
+            coalesce(bool_or({DIFFERS} AND {WAITS}), false) AS waits
+        FROM (
+            SELECT collection_id FROM audit_findings
+            WHERE audit_run_id = $4::bigint AND repair_event_id IS NOT NULL AND {IN_SLICE}
+        ) AS repaired
+        LEFT JOIN {PAIRS.format(scope=REPAIRED_IN_SLICE)} USING (collection_id)
+        GROUP BY repaired.collection_id
+    ) AS verified
+    WHERE finding.audit_run_id = $4::bigint AND finding.collection_id = verified.collection_id
+"""  # noqa: S608 - made of constants
+
+OUTCOMES = text("""
+    SELECT coalesce(outcome, 'none') AS outcome, count(*) AS findings
+    FROM audit_findings WHERE audit_run_id = :run_id GROUP BY 1
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """How many findings of a run are repaired, still differ, or wait for their event."""
+
+    repaired: int = 0
+    still_differs: int = 0
+    pending: int = 0
+
+
+async def append_repairs(engine: AsyncEngine, run_id: int, page: list[Finding]) -> int:
+    """Append the present state of these collections in one short transaction; return how many there were.
+
+    Each is locked and read again: what was deleted or brought back since it was found stays so.
+    """
+    event_ids: dict[str, int] = {}
+    async with engine.begin() as connection:
+        for kind, event_type in EVENT_TYPES.items():
+            ids = [finding.collection_id for finding in page if finding.kind == kind]
+            if ids:
+                event_ids |= await append_states(connection, ids, event_type, Source.REPAIR)
+        await _remember(connection, run_id, page, event_ids)
+    return len(event_ids)
+
+
+async def _remember(
+    connection: AsyncConnection, run_id: int, page: list[Finding], event_ids: dict[str, int]
+) -> None:
+    ids = [finding.collection_id for finding in page]
+    events = {"collection_ids": ids, "event_ids": [event_ids.get(collection_id) for collection_id in ids]}
+    await connection.execute(REMEMBER, {"run_id": run_id, **events})
+
+
+async def until_settled(
+    engine: AsyncEngine,
+    run_id: int,
+    *,
+    interrupted: asyncio.Event,
+    patience_seconds: float,
+    tell: Callable[[int, float], None],
+) -> None:
+    """Wait until the workers have settled every repair event, or none for `patience_seconds`.
+
+    Args:
+        engine: its connections are borrowed for a moment only.
+        run_id: whose events.
+        interrupted: ends the waiting.
+        patience_seconds: the longest time without progress.
+        tell: is called with the number of events left, and the seconds since one was settled.
+
+    """
+    least, moved_at, delay = -1, time.monotonic(), POLL_SECONDS
+    while not interrupted.is_set():
+        async with engine.connect() as connection:
+            left: int = (await connection.execute(UNSETTLED, {"run_id": run_id})).scalar_one()
+        if left != least:
+            least, moved_at = left, time.monotonic()
+        still_seconds = time.monotonic() - moved_at
+        tell(left, still_seconds)
+        if left == 0 or still_seconds >= patience_seconds:
+            return
+        await asyncio.sleep(min(delay, patience_seconds))
+        delay = min(delay * 1.5, LAST_POLL_SECONDS)
+
+
+async def verify(engine: AsyncEngine, run_id: int, scope: Scope) -> None:
+    """Compare every repaired pair of the slice again and write its outcome beside its finding."""
+    async with driver_connection(engine) as connection, connection.transaction():
+        await prepare(connection)
+        await connection.execute(VERIFY, *scope.arguments, run_id, timeout=CLIENT_TIMEOUT_SECONDS)
+
+
+async def outcomes(engine: AsyncEngine, run_id: int) -> Outcomes:
+    """Count the run's findings by what became of them."""
+    async with engine.connect() as connection:
+        counts = {row.outcome: row.findings for row in await connection.execute(OUTCOMES, {"run_id": run_id})}
+    counts.pop("none", None)
+    return Outcomes(**counts)

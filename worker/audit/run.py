@@ -1,0 +1,230 @@
+"""An audit from its beginning to its verdict.
+
+The canary first: is the comparison able to see? Then slice after slice, each on a snapshot of its own
+that ends with it. A verdict other than incomplete needs every slice done and every pair compared.
+"""
+
+import asyncio
+import contextlib
+from dataclasses import asdict
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.audit_runs import AuditOptions, AuditRun
+from shared.database import driver_connection
+from shared.doorbell import Doorbell
+from worker.audit.canary import blindness
+from worker.audit.comparison import Scope, Tally, compare, prepare, slices_for
+from worker.audit.custody import Custody, RunLostError, begin, is_due, take_up
+from worker.audit.findings import MOST_LISTED, pages, record, repaired_before
+from worker.audit.repair import PATIENCE_SECONDS, Outcomes, append_repairs, outcomes, until_settled, verify
+from worker.audit.report import Progress, Reporter, Watch
+
+__all__ = ["RunLostError", "audit", "carry_out", "is_due", "take_up"]
+
+LONGEST_ERROR = 500
+
+
+class InterruptedRunError(Exception):
+    """The process is to end; what was compared so far proves nothing."""
+
+
+async def audit(  # noqa: PLR0913 - each is a choice of the caller's
+    engine: AsyncEngine,
+    options: AuditOptions,
+    *,
+    requested_by: str,
+    interrupted: asyncio.Event,
+    doorbell: Doorbell | None = None,
+    watch: Watch | None = None,
+    slices: int | None = None,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> AuditRun:
+    """Record an audit of the caller's own, carry it out and return it; see `carry_out`."""
+    async with engine.begin() as connection:
+        run_id = await begin(connection, options, requested_by)
+    return await carry_out(
+        engine,
+        run_id,
+        interrupted=interrupted,
+        doorbell=doorbell,
+        watch=watch,
+        slices=slices,
+        patience_seconds=patience_seconds,
+    )
+
+
+async def carry_out(  # noqa: PLR0913 - each is a choice of the caller's
+    engine: AsyncEngine,
+    run_id: int,
+    *,
+    interrupted: asyncio.Event,
+    doorbell: Doorbell | None = None,
+    watch: Watch | None = None,
+    slices: int | None = None,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> AuditRun:
+    """Carry out a run that was begun or taken up, and return it with its verdict.
+
+    Args:
+        engine: lends two connections at most.
+        run_id: a run with status running.
+        interrupted: ends the run as failed, between two slices.
+        doorbell: pressed after repair events were committed.
+        watch: called with each Progress.
+        slices: a power of two; None: as many as the tables' size asks for.
+        patience_seconds: how long to wait for repair events while none is settled.
+
+    Raises:
+        RunLostError: another process took the run up.
+        sqlalchemy.exc.SQLAlchemyError, asyncpg.PostgresError, OSError: the run is recorded as failed,
+            if that was possible.
+
+    """
+    custody = await Custody.of(engine, run_id)
+    async with custody.kept():
+        inspection = Inspection(engine, custody, Reporter(custody.run, watch), interrupted)
+        try:
+            verdict, error = await inspection.inspect(slices, doorbell, patience_seconds)
+            end = {"status": "finished", "verdict": verdict, "error": error}
+        except InterruptedRunError:
+            end = {"status": "failed", "verdict": "incomplete", "error": "interrupted"}
+        except RunLostError:
+            raise
+        except Exception as error:
+            await inspection.fail(error)
+            raise
+        return await inspection.end(end)
+
+
+class Inspection:
+    """One run under way: what it has counted and found so far."""
+
+    def __init__(
+        self, engine: AsyncEngine, custody: Custody, reporter: Reporter, interrupted: asyncio.Event
+    ) -> None:
+        """Inspect for the run that `custody` holds."""
+        self._engine = engine
+        self._custody = custody
+        self._run = custody.run
+        self._reporter = reporter
+        self._interrupted = interrupted
+        self._scopes: list[Scope] = []
+        self._tally = Tally()
+        self._outcomes = Outcomes()
+        self._listed = 0
+        self._done = 0
+        self._canary_found: bool | None = None
+
+    async def inspect(
+        self, slices: int | None, doorbell: Doorbell | None, patience_seconds: float
+    ) -> tuple[str, str | None]:
+        """Run the canary, compare every slice, repair what is to be repaired; return verdict and reason."""
+        await self._plan(slices)
+        blind = await blindness(self._engine, len(self._scopes), self._run.project_id)
+        self._canary_found = blind is None
+        if blind is not None:
+            return "incomplete", blind
+        for scope in self._scopes:
+            await self._inspect_slice(scope, doorbell)
+        if self._run.repair and self._tally.found:
+            await self._verify(patience_seconds)
+        return self._verdict()
+
+    async def _plan(self, slices: int | None) -> None:
+        project_id = self._run.project_id
+        async with driver_connection(self._engine) as connection:
+            count = await slices_for(connection, project_id) if slices is None else slices
+            kept = await repaired_before(connection, self._run.id)
+        self._scopes = [Scope(count, number, project_id) for number in range(count)]
+        self._tally = Tally(**kept)
+        self._listed = self._tally.found
+        self._reporter.started(count)
+        await self._write()
+
+    async def _inspect_slice(self, scope: Scope, doorbell: Doorbell | None) -> None:
+        if self._interrupted.is_set():
+            raise InterruptedRunError
+        tally, recorded = await self._compare(scope)
+        self._tally += tally
+        self._listed += recorded
+        self._done += 1
+        if recorded:
+            await self._report(scope, doorbell)
+        await self._write()
+        self._reporter.progress(self._progress())
+
+    async def _compare(self, scope: Scope) -> tuple[Tally, int]:
+        """Count, and where something was found record it: one transaction, one snapshot for both."""
+        most = None if self._run.repair else MOST_LISTED - self._listed
+        async with (
+            driver_connection(self._engine) as connection,
+            connection.transaction(isolation="repeatable_read"),
+        ):
+            await prepare(connection)
+            tally = await compare(connection, scope)
+            if not tally.found or most == 0:
+                return tally, 0
+            return tally, await record(connection, self._run.id, scope, most)
+
+    async def _report(self, scope: Scope, doorbell: Doorbell | None) -> None:
+        async for page in pages(self._engine, self._run.id, scope):
+            self._reporter.found(page)
+            if self._run.repair:
+                appended = await append_repairs(self._engine, self._run.id, page)
+                self._reporter.repair_appended(appended, len(page) - appended)
+                if doorbell is not None:
+                    doorbell.press()
+
+    async def _verify(self, patience_seconds: float) -> None:
+        await until_settled(
+            self._engine,
+            self._run.id,
+            interrupted=self._interrupted,
+            patience_seconds=patience_seconds,
+            tell=lambda left, still: self._reporter.progress(self._progress(left, still)),
+        )
+        if self._interrupted.is_set():
+            raise InterruptedRunError
+        for scope in self._scopes:
+            await verify(self._engine, self._run.id, scope)
+        self._outcomes = await outcomes(self._engine, self._run.id)
+        self._reporter.repair_verified(self._outcomes)
+
+    def _verdict(self) -> tuple[str, str | None]:
+        tally = self._tally
+        if self._done != len(self._scopes) or tally.compared != tally.planned:
+            return "incomplete", f"{tally.compared} pairs were compared, {tally.planned} were to be."
+        if tally.found and self._outcomes.repaired == tally.found:
+            return "repaired", None
+        if tally.found:
+            return "drift", None
+        return ("pending" if tally.pending else "in_sync"), None
+
+    def _progress(self, unsettled: int = 0, still_seconds: float = 0.0) -> Progress:
+        return Progress(self._run.id, self._done, len(self._scopes), self._tally, unsettled, still_seconds)
+
+    def _values(self) -> dict[str, object]:
+        return {
+            "chunks_planned": len(self._scopes),
+            "chunks_done": self._done,
+            "repaired": self._outcomes.repaired,
+            "canary_found": self._canary_found,
+            **asdict(self._tally),
+        }
+
+    async def _write(self) -> None:
+        await self._custody.write(self._values())
+
+    async def end(self, end: dict[str, str | None]) -> AuditRun:
+        """Write the run's end, with everything that was counted, and return the run."""
+        run = await self._custody.finish({**self._values(), **end})
+        self._reporter.finished(run, self._listed)
+        return run
+
+    async def fail(self, error: Exception) -> None:
+        """Record that the run came to no end, unless that fails as well: then its heart just stops."""
+        reason = f"{type(error).__name__}: {error}"[:LONGEST_ERROR]
+        with contextlib.suppress(RunLostError, SQLAlchemyError, OSError, TimeoutError):
+            await self.end({"status": "failed", "verdict": "incomplete", "error": reason})
