@@ -7,9 +7,23 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Row, Update, and_, extract, func, null, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Float,
+    Row,
+    ScalarSelect,
+    Update,
+    and_,
+    extract,
+    func,
+    null,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.dml import ReturningInsert
 
 from shared.legacy_tables import collections
 from shared.run_tables import backfill_runs
@@ -156,10 +170,8 @@ async def start(connection: AsyncConnection, options: BackfillOptions) -> Backfi
             return as_run(created)
 
 
-def _creation_of(options: BackfillOptions) -> Any:  # noqa: ANN401 - its type has no name
-    in_scope = select(collections.c.collection_id)
-    if options.project_id is not None:
-        in_scope = in_scope.where(collections.c.project_id == options.project_id)
+def _creation_of(options: BackfillOptions) -> ReturningInsert[Any]:
+    planned, end_key = _extent(options.project_id)
     values = {
         "status": "running",
         "in_worker": options.in_worker,
@@ -167,10 +179,25 @@ def _creation_of(options: BackfillOptions) -> Any:  # noqa: ANN401 - its type ha
         "rate": options.rate,
         "max_pending": options.max_pending,
         "chunk_size": FIRST_CHUNK_ROWS,
-        "planned": select(func.count()).select_from(in_scope.subquery()).scalar_subquery(),
-        "end_key": in_scope.order_by(collections.c.collection_id.desc()).limit(1).scalar_subquery(),
+        "planned": planned,
+        "end_key": end_key,
     }
     return insert(backfill_runs).values(values).on_conflict_do_nothing().returning(*COLUMNS)
+
+
+def _extent(project_id: str | None) -> tuple[ScalarSelect[int], ScalarSelect[str]]:
+    # Served by collections_pkey and, for a project, by idx_collection_project_id.
+    in_scope = select(collections.c.collection_id)
+    if project_id is not None:
+        in_scope = in_scope.where(collections.c.project_id == project_id)
+    planned = select(func.count()).select_from(in_scope.subquery()).scalar_subquery()
+    return planned, in_scope.order_by(collections.c.collection_id.desc()).limit(1).scalar_subquery()
+
+
+async def plan(connection: AsyncConnection, project_id: str | None) -> tuple[int, str | None]:
+    """Return what a run would plan now: the number of collections, and the highest key if there is one."""
+    planned, end_key = (await connection.execute(select(*_extent(project_id)))).one()
+    return planned, end_key
 
 
 async def latest(connection: AsyncConnection) -> BackfillRun | None:

@@ -7,7 +7,7 @@ to that point. The product knows nothing of it.
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import asyncpg
 
@@ -34,7 +34,17 @@ AT_COMMIT = {
     "commit: of a write": "AFTER INSERT ON outbox_events",
     "commit: of a batch": "AFTER DELETE ON outbox_events",
 }
+# Of backfills only: storms leave these alone.
+OF_BACKFILL = "WHEN (current_setting('application_name') = 'collection-sync backfill')"
+BACKFILL_POINTS = {
+    "backfill: read, before its events": f"BEFORE INSERT ON outbox_events FOR EACH STATEMENT {OF_BACKFILL}",
+    "backfill: events inserted": f"AFTER INSERT ON outbox_events FOR EACH STATEMENT {OF_BACKFILL}",
+    "backfill: before the cursor moves": "BEFORE UPDATE OF cursor_key ON backfill_runs FOR EACH ROW",
+    "backfill: cursor moved": "AFTER UPDATE OF cursor_key ON backfill_runs FOR EACH ROW",
+}
+BACKFILL_AT_COMMIT = {"commit: of a chunk": "AFTER UPDATE OF cursor_key ON backfill_runs"}
 NUMBERS = {point: number for number, point in enumerate([*POINTS, *AT_COMMIT])}
+BACKFILL_NUMBERS = {point: 100 + n for n, point in enumerate([*BACKFILL_POINTS, *BACKFILL_AT_COMMIT])}
 
 PASS_THROUGH = f"""
     CREATE FUNCTION freeze_point() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -48,27 +58,45 @@ PASS_THROUGH = f"""
 
 
 async def install(connection: asyncpg.Connection) -> None:
-    """Make every point freezable in this database."""
+    """Make every point freezable in this database, but for those of backfills."""
     await connection.execute(PASS_THROUGH)
-    for point, where in POINTS.items():
+    await _create_triggers(connection, POINTS, AT_COMMIT)
+
+
+async def install_for_backfill(connection: asyncpg.Connection) -> None:
+    """Make the points of backfills freezable in this database, and no others."""
+    await connection.execute(PASS_THROUGH)
+    await _create_triggers(connection, BACKFILL_POINTS, BACKFILL_AT_COMMIT)
+
+
+async def _create_triggers(
+    connection: asyncpg.Connection, points: Mapping[str, str], at_commit: Mapping[str, str]
+) -> None:
+    for point, where in points.items():
+        number = _number(point)
         await connection.execute(
-            f"CREATE TRIGGER freeze_{NUMBERS[point]} {where} EXECUTE FUNCTION freeze_point({NUMBERS[point]})"
+            f"CREATE TRIGGER freeze_{number} {where} EXECUTE FUNCTION freeze_point({number})"
         )
-    for point, where in AT_COMMIT.items():
+    for point, where in at_commit.items():
+        number = _number(point)
         await connection.execute(
-            f"CREATE CONSTRAINT TRIGGER freeze_{NUMBERS[point]} {where} DEFERRABLE INITIALLY DEFERRED"
-            f" FOR EACH ROW EXECUTE FUNCTION freeze_point({NUMBERS[point]})"
+            f"CREATE CONSTRAINT TRIGGER freeze_{number} {where} DEFERRABLE INITIALLY DEFERRED"
+            f" FOR EACH ROW EXECUTE FUNCTION freeze_point({number})"
         )
+
+
+def _number(point: str) -> int:
+    return (NUMBERS | BACKFILL_NUMBERS)[point]
 
 
 @contextlib.asynccontextmanager
 async def frozen(connection: asyncpg.Connection, point: str) -> AsyncIterator[None]:
     """Stop whoever comes to this point until the block ends."""
-    await connection.execute("SELECT pg_advisory_lock($1, $2)", SPACE, NUMBERS[point])
+    await connection.execute("SELECT pg_advisory_lock($1, $2)", SPACE, _number(point))
     try:
         yield
     finally:
-        await connection.execute("SELECT pg_advisory_unlock($1, $2)", SPACE, NUMBERS[point])
+        await connection.execute("SELECT pg_advisory_unlock($1, $2)", SPACE, _number(point))
 
 
 async def arrived(connection: asyncpg.Connection, point: str, count: int = 1) -> None:
@@ -80,7 +108,7 @@ async def arrived(connection: asyncpg.Connection, point: str, count: int = 1) ->
                 " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
                 " AND classid = $1 AND objid = $2",
                 SPACE,
-                NUMBERS[point],
+                _number(point),
             )
             if waiting >= count:
                 return
