@@ -18,11 +18,12 @@ from shared.legacy_tables import projects
 from shared.settings import CommandSettings
 from worker.backfill import report
 from worker.backfill.bar import Bar
-from worker.backfill.drive import drive, read
+from worker.backfill.drive import STALL_HINT, drive, read
 from worker.backfill.dry_run import dry_run
 from worker.backfill.options import backfill_options, parse
 from worker.backfill.pace import rest
 from worker.backfill.progress import Speed
+from worker.backfill.whole import verify
 from worker.command_line import FAILURE, SUCCESS, CommandError, print_json, run_command, stderr, stdout
 
 STATEMENT_TIMEOUT_SECONDS = 60  # counting ten million rows on a slow disk
@@ -37,7 +38,7 @@ async def execute(
     engine = create_engine(
         settings,
         application_name="collection-sync backfill",
-        pool_size=2,
+        pool_size=3,
         statement_timeout_seconds=STATEMENT_TIMEOUT_SECONDS,
     )
     try:
@@ -108,13 +109,32 @@ async def run_to_the_end(
     interrupted: asyncio.Event,
     doorbell: Doorbell | None,
 ) -> int:
-    """Drive the run, say what it did, and what to do when it is not finished."""
+    """Drive the run, verify it where that was asked for, and say what came of it."""
     with Bar(stderr) as bar:
         run = await drive(engine, run.id, interrupted=interrupted, doorbell=doorbell, watch=bar)
-    status = tell(arguments, run, report.summary(run))
-    if run.status == "finished":
-        return status
-    raise CommandError(report.what_now(run))
+    if run.status != "finished":
+        tell(arguments, run, report.summary(run))
+        raise CommandError(report.what_now(run))
+    if not arguments.wait:
+        return tell(arguments, run, report.summary(run))
+    if not arguments.json:
+        stdout.print(report.summary(run), markup=False, soft_wrap=True)
+    audited = await verify(engine, run, interrupted=interrupted, on_stall=say_stalled)
+    if arguments.json:
+        print_json(
+            {**report.as_json(run), "audit": None if audited is None else report.audit_as_json(audited)}
+        )
+    if audited is None:
+        raise CommandError("All is enqueued. Workers go on applying it; check with `python -m worker.audit`.")
+    if not arguments.json:
+        stdout.print(report.audit_summary(audited), markup=False, soft_wrap=True)
+    return SUCCESS if audited.verdict in report.GOOD_VERDICTS else FAILURE
+
+
+def say_stalled(pending: int) -> None:
+    """Tell the person at the terminal why nothing goes on; others find it in the log."""
+    if stderr.is_terminal:
+        stderr.print(f"{pending:,} events are pending and none is settled: {STALL_HINT}", markup=False)
 
 
 async def show_status(engine: AsyncEngine, arguments: argparse.Namespace, interrupted: asyncio.Event) -> int:

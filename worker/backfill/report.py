@@ -4,12 +4,13 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
+from shared.audit_runs import AuditRun
 from shared.backfill_runs import BackfillRun
 from worker.backfill.bar import as_time
 from worker.backfill.dry_run import DryRun
 from worker.backfill.progress import eta_seconds
 
-RESUME = "Go on with `python -m worker.backfill --resume`."
+GOOD_VERDICTS = ("in_sync", "pending")  # pending: live writes on their way
 RESUME_OR_CANCEL = "Go on with `python -m worker.backfill --resume`, or give it up with --cancel."
 
 
@@ -36,6 +37,27 @@ def as_json(run: BackfillRun) -> dict[str, object]:
     }
 
 
+def audit_as_json(audited: AuditRun) -> dict[str, object]:
+    """Return what a machine wants to know of the audit that followed."""
+    return {
+        "run_id": audited.id,
+        "verdict": audited.verdict,
+        "compared": audited.compared,
+        "missing": audited.missing,
+        "mismatched": audited.mismatched,
+        "orphaned": audited.orphaned,
+        "pending": audited.pending,
+        "error": audited.error,
+    }
+
+
+def audit_summary(audited: AuditRun) -> str:
+    """Say what the audit that followed found."""
+    counts = f"{kinds(audited)}, {audited.pending:,} pending"
+    why = "" if audited.error is None else f" ({audited.error})"
+    return f"Audit {audited.id}: {audited.verdict}{why}; {audited.compared:,} pairs compared: {counts}."
+
+
 def dry_run_as_json(result: DryRun) -> dict[str, object]:
     """Return the same counts as of a run, of what would have been enqueued."""
     return {
@@ -51,7 +73,7 @@ def dry_run_as_json(result: DryRun) -> dict[str, object]:
     }
 
 
-def kinds(counted: BackfillRun | DryRun) -> str:
+def kinds(counted: BackfillRun | DryRun | AuditRun) -> str:
     """Say how many rows of each kind there were."""
     return f"{counted.missing:,} missing, {counted.mismatched:,} mismatched, {counted.orphaned:,} orphaned"
 
