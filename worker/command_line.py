@@ -2,14 +2,16 @@
 
 import argparse
 import asyncio
+import contextlib
 import json
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import uvloop
 from rich.console import Console
 
+from shared.doorbell import Doorbell, open_redis
 from shared.faults import UNDEFINED_TABLE, is_transient, sqlstate
 from shared.logs import configure_logging
 from shared.settings import CommandSettings, SettingsError, load_settings
@@ -53,6 +55,23 @@ def argument_parser(module: str, description: str) -> argparse.ArgumentParser:
 def print_json(result: Mapping[str, object]) -> None:
     """Print the one line that a machine reads."""
     stdout.out(json.dumps(result, ensure_ascii=False, default=str))
+
+
+@contextlib.asynccontextmanager
+async def doorbell_of(settings: CommandSettings) -> AsyncIterator[Doorbell | None]:
+    """Yield a doorbell that rings while the block lasts; None without Redis: workers look by themselves."""
+    if settings.redis_url is None:
+        yield None
+        return
+    redis = open_redis(settings.redis_url.get_secret_value())
+    doorbell = Doorbell(redis)
+    ringing = asyncio.create_task(doorbell.run())
+    try:
+        yield doorbell
+    finally:
+        ringing.cancel()
+        await asyncio.gather(ringing, return_exceptions=True)
+        await redis.aclose()
 
 
 def run_command(name: str, command: Command) -> int:

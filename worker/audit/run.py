@@ -115,6 +115,7 @@ class Inspection:
         self._outcomes = Outcomes()
         self._listed = 0
         self._done = 0
+        self._without_collection = 0
         self._canary_found: bool | None = None
 
     async def inspect(
@@ -173,6 +174,7 @@ class Inspection:
             self._reporter.found(page)
             if self._run.repair:
                 appended = await append_repairs(self._engine, self._run.id, page)
+                self._without_collection += len(page) - appended
                 self._reporter.repair_appended(appended, len(page) - appended)
                 if doorbell is not None:
                     doorbell.press()
@@ -199,8 +201,21 @@ class Inspection:
         if tally.found and self._outcomes.repaired == tally.found:
             return "repaired", None
         if tally.found:
-            return "drift", None
+            return "drift", self._why_not_repaired()
         return ("pending" if tally.pending else "in_sync"), None
+
+    def _why_not_repaired(self) -> str | None:
+        reasons = []
+        if self._outcomes.pending:
+            reasons.append(f"{self._outcomes.pending} wait for their event: is a worker running?")
+        if (differ := self._outcomes.still_differs - self._without_collection) > 0:
+            reasons.append(f"{differ} still differ: look for them among the dead letters.")
+        if self._without_collection:
+            reasons.append(
+                f"{self._without_collection} belong to no collection, so no event can describe them:"
+                " the foreign key of project_collections was bypassed; delete them by hand."
+            )
+        return " ".join(reasons) or None
 
     def _progress(self, unsettled: int = 0, still_seconds: float = 0.0) -> Progress:
         return Progress(self._run.id, self._done, len(self._scopes), self._tally, unsettled, still_seconds)

@@ -1,0 +1,157 @@
+"""The command `python -m worker.audit`."""
+
+import argparse
+import asyncio
+import contextlib
+import math
+import sys
+from functools import partial
+
+from sqlalchemy import exists, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.audit_runs import AuditOptions, AuditRun
+from shared.database import create_engine
+from shared.doorbell import Doorbell
+from shared.legacy_tables import projects
+from shared.settings import CommandSettings
+from worker.audit import terminal
+from worker.audit.findings import first_findings
+from worker.audit.run import RunLostError, audit
+from worker.command_line import (
+    FAILURE,
+    SUCCESS,
+    CommandError,
+    argument_parser,
+    doorbell_of,
+    print_json,
+    run_command,
+    stderr,
+    stdout,
+)
+
+DESCRIPTION = """\
+Prove, pair by pair and while writes go on, that project_collections shows exactly what collections holds:
+research_context, created_at and updated_at of every home row. Nothing is locked. A pair that differs
+while an event for it waits is counted as pending; it is no drift."""
+STATEMENT_TIMEOUT_SECONDS = 30  # of all but the comparison, which has its own
+PROVED = {"in_sync", "pending", "repaired"}
+JSON_COUNTS = (
+    "compared", "planned", "missing", "mismatched", "orphaned", "pending", "repaired",
+    "active_collections", "home_rows", "canary_found",
+)  # fmt: skip
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line; end the process with status 2 when it is wrong."""
+    parser = argument_parser("-m worker.audit", DESCRIPTION)
+    parser.add_argument("--project", metavar="ID", help="only collections whose home is this project")
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="append an event for each difference, wait for a worker to apply it, compare it again",
+    )
+    parser.add_argument("--watch", action="store_true", help="again and again, one line each, until Ctrl-C")
+    parser.add_argument(
+        "--interval",
+        metavar="SECONDS",
+        type=seconds,
+        help="pause between the passes of --watch (default 60)",
+    )
+    options = parser.parse_args(arguments)
+    if options.interval is not None and not options.watch:
+        parser.error("--interval needs --watch")
+    return options
+
+
+def seconds(word: str) -> float:
+    """Read a pause; argparse says "invalid seconds value" where this raises ValueError."""
+    value = float(word)
+    if not math.isfinite(value) or value < 0:
+        raise ValueError
+    return value
+
+
+async def execute(
+    arguments: argparse.Namespace, settings: CommandSettings, interrupted: asyncio.Event
+) -> int:
+    """Audit once, or with --watch until interrupted, and return the exit status of the last pass."""
+    engine = create_engine(
+        settings,
+        application_name="collection-sync audit",
+        pool_size=2,
+        statement_timeout_seconds=STATEMENT_TIMEOUT_SECONDS,
+    )
+    try:
+        await require_project(engine, arguments.project)
+        async with doorbell_of(settings) as doorbell:
+            run = await one_pass(engine, arguments, interrupted, doorbell)
+            while arguments.watch and not interrupted.is_set():
+                await pause(interrupted, 60 if arguments.interval is None else arguments.interval)
+                if not interrupted.is_set():
+                    run = await one_pass(engine, arguments, interrupted, doorbell, before=run)
+    except RunLostError as error:
+        raise CommandError(str(error)) from error
+    finally:
+        await engine.dispose()
+    return SUCCESS if run.status == "finished" and run.verdict in PROVED else FAILURE
+
+
+async def require_project(engine: AsyncEngine, project_id: str | None) -> None:
+    """Complain of a project that does not exist: a mistyped one would pass as in sync."""
+    if project_id is None:
+        return
+    async with engine.connect() as connection:
+        found = await connection.execute(select(exists().where(projects.c.project_id == project_id)))
+    if not found.scalar_one():
+        raise CommandError(f"There is no project {project_id!r}.")
+
+
+async def one_pass(
+    engine: AsyncEngine,
+    arguments: argparse.Namespace,
+    interrupted: asyncio.Event,
+    doorbell: Doorbell | None,
+    before: AuditRun | None = None,
+) -> AuditRun:
+    """Audit, print the result and return it; `before` when an interrupt cut a later pass short."""
+    options = AuditOptions(project_id=arguments.project, repair=arguments.repair)
+    with terminal.Bar(stderr) as bar:
+        run = await audit(
+            engine, options, requested_by="command", interrupted=interrupted, doorbell=doorbell, watch=bar
+        )
+    if before is not None and run.status != "finished":
+        return before
+    await show(engine, arguments, run)
+    return run
+
+
+async def pause(interrupted: asyncio.Event, seconds: float) -> None:
+    """Wait, but not longer than until the interrupt."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(interrupted.wait(), seconds)
+
+
+async def show(engine: AsyncEngine, arguments: argparse.Namespace, run: AuditRun) -> None:
+    """Print the result: one line for a machine or a watcher, otherwise sentence, counts and findings."""
+    if arguments.json:
+        print_json(as_json(run))
+        return
+    stdout.print(terminal.sentence(run), markup=False, soft_wrap=True)
+    if arguments.watch:
+        return
+    stdout.print(terminal.counts_table(run))
+    if run.found and stdout.is_terminal:
+        findings = await first_findings(engine, run.id, terminal.MOST_SHOWN)
+        stdout.print(terminal.findings_table(findings, run))
+
+
+def as_json(run: AuditRun) -> dict[str, object]:
+    """Return the line that a machine reads. Counts are as found, also where they were repaired."""
+    counts = {name: getattr(run, name) for name in JSON_COUNTS}
+    reason = {"status": run.status, "error": run.error, "duration_seconds": run.duration_seconds}
+    return {"run_id": run.id, "verdict": run.verdict, **counts, **reason}
+
+
+if __name__ == "__main__":
+    sys.exit(run_command("audit", partial(execute, parse(sys.argv[1:]))))

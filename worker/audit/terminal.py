@@ -1,0 +1,133 @@
+"""What a person at a terminal sees: a bar while it goes on, then a sentence, the counts and the findings."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+from rich.text import Text
+
+from shared.audit_runs import AuditRun
+from worker.audit.findings import Finding
+from worker.audit.report import LONGEST_TEXT, Progress
+
+MOST_SHOWN = 20
+SECONDS_BEFORE_DOUBT = 3
+
+
+class Bar:
+    """Shows how far an audit is, while the block lasts; call it with each Progress."""
+
+    def __init__(self, console: Console) -> None:
+        """Take the console to draw on; where that is no terminal nothing is drawn."""
+        self._progress = RichProgress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[detail]}", markup=False),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("Audit", total=None, detail="canary")
+
+    def __enter__(self) -> Self:
+        """Begin to draw."""
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave the terminal as it was."""
+        self._progress.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        """Show how far it is, and whether repair events are settled at all."""
+        if progress.unsettled:
+            doubt = ""
+            if progress.still_seconds > SECONDS_BEFORE_DOUBT:
+                doubt = f"; none settled for {progress.still_seconds:.0f} s: is a worker running?"
+            detail = f"{progress.unsettled:,} repair events wait{doubt}"
+        else:
+            detail = f"{progress.tally.compared:,} pairs  {progress.tally.found:,} differ"
+        self._progress.update(
+            self._task,
+            total=progress.chunks_planned,
+            completed=progress.chunks_done or None,
+            detail=detail,
+        )
+
+
+def sentence(run: AuditRun) -> str:
+    """Say in one sentence what the audit proved, and what to do next."""
+    kinds = f"{run.missing:,} missing, {run.mismatched:,} mismatched, {run.orphaned:,} orphaned"
+    match run.verdict:
+        case "in_sync":
+            return f"In sync: all {run.compared:,} pairs agree."
+        case "pending":
+            return f"No drift: {run.pending:,} of {run.compared:,} pairs differ, and for each an event waits."
+        case "repaired":
+            return f"Repaired: {kinds}; all were mended and compared again. Only the next pass can be clean."
+        case "drift" if run.repair:
+            return f"Drift is left: {kinds}; {run.repaired:,} repaired. {run.error}"
+        case "drift":
+            return f"Drift: {kinds}. Mend it with --repair."
+    return f"Incomplete, so it proves nothing: {run.error}"
+
+
+def counts_table(run: AuditRun) -> Table:
+    """Show the counts of a run; those of differences are as found, also where they were repaired."""
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    table.add_column(justify="right")
+    table.add_column()
+    counts = [
+        (run.compared, f"pairs compared, of {run.planned:,} planned"),
+        (run.active_collections, "active collections"),
+        (run.home_rows, "home rows"),
+        (run.missing, "missing: active, without home row"),
+        (run.mismatched, "mismatched: a column differs"),
+        (run.orphaned, "orphaned: home row of no active collection"),
+        (run.pending, "pending: differ, and an event waits"),
+    ]
+    if run.repair:
+        counts.append((run.repaired, "repaired, and compared again"))
+    for count, name in counts:
+        table.add_row(f"{count:,}", name)
+    table.add_row(f"{run.duration_seconds or 0:.1f}", f"seconds; audit run {run.id}")
+    return table
+
+
+def findings_table(findings: list[Finding], run: AuditRun) -> Table:
+    """Show findings with what the target holds and what it should hold, column by column."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False)
+    for heading in ("collection", "finding", "target holds", "legacy holds"):
+        table.add_column(heading, overflow="fold")
+    for finding in findings:
+        outcome = f", {finding.outcome}" if finding.outcome else ""
+        cells = [f"{finding.collection_id}\nin {finding.project_id}", f"{finding.kind}{outcome}"]
+        table.add_row(
+            *(Text(cell.replace("_", " ") if number else cell) for number, cell in enumerate(cells)),
+            _shown(finding.target, finding.differs),
+            _shown(finding.legacy, finding.differs),
+        )
+    if run.found > len(findings):
+        table.caption = f"The first {len(findings)} of {run.found:,}; more in the table audit_findings."
+    return table
+
+
+def _shown(side: dict[str, object] | None, differs: list[str]) -> Text:
+    if side is None:
+        return Text("no row", style="dim")
+    values = {name: side[name] for name in differs}
+    return Text("\n".join(f"{name}: {_literal(value)}" for name, value in values.items()))
+
+
+def _literal(value: object) -> str:
+    return "NULL" if value is None else repr(str(value)[:LONGEST_TEXT])
