@@ -23,7 +23,8 @@ logger = structlog.get_logger(__name__)
 
 QUEUE_NAME = "collection_sync:queue"
 DIRTY_KEY = "collection_sync:dirty"
-WAKE_CHANNEL = "collection_sync:wake"
+WAKE_CHANNEL = "collection_sync:wake"  # a user's write waits
+BULK_CHANNEL = "collection_sync:wake_bulk"  # a backfill's or a repair's events wait
 DRAIN_JOB = "drain_outbox"
 
 DIRTY_MS = 2_000  # while no worker lives, at most one job is queued in this time
@@ -74,8 +75,12 @@ def open_redis(url: str) -> Redis:
     return Redis.from_pool(open_pool(url))
 
 
-async def ring(redis: Redis) -> bool:
+async def ring(redis: Redis, channel: str = WAKE_CHANNEL) -> bool:
     """Wake the workers that listen, and queue one drain job; return False when one was queued already.
+
+    Args:
+        redis: with bounded waits.
+        channel: WAKE_CHANNEL for the live lane, BULK_CHANNEL for the others.
 
     Raises:
         one of REDIS_ERRORS: within REDIS_TIMEOUT_SECONDS, when Redis is away or hangs.
@@ -87,7 +92,7 @@ async def ring(redis: Redis) -> bool:
     due_ms = now_ms - 1_000  # due at once even when the worker's clock is behind ours
     answer = redis.eval(
         RING, 3, DIRTY_KEY, job_key_prefix + job_id, QUEUE_NAME,
-        str(DIRTY_MS), str(JOB_EXPIRES_MS), job.decode(), str(due_ms), job_id, WAKE_CHANNEL,
+        str(DIRTY_MS), str(JOB_EXPIRES_MS), job.decode(), str(due_ms), job_id, channel,
     )  # fmt: skip
     async with asyncio.timeout(REDIS_TIMEOUT_SECONDS):
         return bool(await cast("Awaitable[int]", answer))
@@ -109,9 +114,10 @@ async def dismiss(redis: Redis, job_ids: Collection[str]) -> None:
 class Doorbell:
     """Rings for any number of commits with one background task, so that no request awaits Redis."""
 
-    def __init__(self, redis: Redis) -> None:
-        """Take the client to ring with; the caller closes it."""
+    def __init__(self, redis: Redis, channel: str = WAKE_CHANNEL) -> None:
+        """Take the client to ring with, which the caller closes, and the channel of the lane to drain."""
         self._redis = redis
+        self._channel = channel
         self._pressed = asyncio.Event()
 
     def press(self) -> None:
@@ -127,7 +133,7 @@ class Doorbell:
             await self._pressed.wait()
             self._pressed.clear()
             try:
-                await ring(self._redis)
+                await ring(self._redis, self._channel)
             except REDIS_ERRORS as error:
                 self._pressed.set()
                 if not away:

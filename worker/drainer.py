@@ -44,7 +44,15 @@ class Drainer:
             reason: what woke us, for the log: `doorbell`, `sweep` or `poll`.
 
         """
+        self.wake_live(reason)
+        self.wake_bulk(reason)
+
+    def wake_live(self, reason: str) -> None:
+        """See to it that what users wrote is settled: a ring for them need not look for bulk."""
         self._live.wake(reason)
+
+    def wake_bulk(self, reason: str) -> None:
+        """See to it that what backfills and repairs appended is settled."""
         self._bulk.wake(reason)
 
     async def live_settled(self) -> None:

@@ -1,5 +1,6 @@
 """The worker's composition root: the arq jobs and their settings, and the process around them."""
 
+import asyncio
 import contextlib
 import os
 import sys
@@ -19,11 +20,13 @@ from shared.doorbell import (
     REDIS_ERRORS,
     from_json,
     open_pool,
+    open_redis,
     to_json,
 )
 from shared.logs import configure_logging
 from shared.settings import Settings, load_settings
 from worker.drainer import Drainer
+from worker.duties import Duties
 from worker.health import HEALTH_SECONDS, own_health_key
 from worker.wakeable import WakeableWorker
 
@@ -49,8 +52,9 @@ async def drain_outbox(ctx: dict[str, Any]) -> None:
 
 
 async def sweep(ctx: dict[str, Any]) -> None:
-    """Start a drain of what no ring announced: the safety net, once a second over all workers."""
+    """Start what no ring announced, once a second over all workers: a drain, a backfill, an audit."""
     ctx["drainer"].wake("sweep")
+    ctx["duties"].look()
 
 
 async def start(ctx: dict[str, Any]) -> None:
@@ -60,9 +64,11 @@ async def start(ctx: dict[str, Any]) -> None:
 
 
 async def stop(ctx: dict[str, Any]) -> None:
-    """Finish the batches in hand, close the database and say that the worker ended; arq calls it once."""
-    await ctx["drainer"].stop()
-    await ctx["engine"].dispose()
+    """Finish what is in hand, close the database and say that the worker ended; arq calls it once."""
+    await asyncio.gather(ctx["drainer"].stop(), ctx["duties"].stop())
+    for engine in ctx["engines"]:
+        await engine.dispose()
+    await ctx["bell"].aclose()
     logger.info("worker_stopped", pid=os.getpid())
 
 
@@ -75,6 +81,10 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
         statement_timeout_seconds=30,
         session=BY_INDEX_ONLY,
     )
+    duties_engine = create_engine(
+        settings, application_name="collection-sync duties", pool_size=3, statement_timeout_seconds=30
+    )
+    bell = open_redis(settings.redis_url.get_secret_value())
     health_key = own_health_key()
     return {
         "functions": [func(drain_outbox, name=DRAIN_JOB, timeout=JOB_TIMEOUT_SECONDS, keep_result=0)],
@@ -83,8 +93,10 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
         "on_startup": start,
         "on_shutdown": stop,
         "ctx": {
-            "engine": engine,
+            "engines": (engine, duties_engine),
+            "bell": bell,
             "drainer": Drainer(engine),
+            "duties": Duties(duties_engine, bell),
             "log_file": settings.log_file,
             "health_key": health_key,
         },

@@ -17,7 +17,7 @@ from arq.worker import Worker
 from redis.asyncio import Redis
 
 from shared.cancellation import heed_cancellation
-from shared.doorbell import REDIS_ERRORS, WAKE_CHANNEL, dismiss
+from shared.doorbell import BULK_CHANNEL, REDIS_ERRORS, WAKE_CHANNEL, dismiss
 from worker.drainer import Drainer
 
 logger = structlog.get_logger(__name__)
@@ -108,7 +108,7 @@ class WakeableWorker(Worker):
             heed_cancellation()
             try:
                 async with self._listener.pubsub() as channel:
-                    await channel.subscribe(WAKE_CHANNEL)
+                    await channel.subscribe(WAKE_CHANNEL, BULK_CHANNEL)
                     while True:
                         heed_cancellation()
                         self._hear(
@@ -121,7 +121,10 @@ class WakeableWorker(Worker):
         """Take a ring; only subscribed messages come here, and None when there was none for a while."""
         if message is None:
             return
-        self._drainer.wake("doorbell")
+        if message["channel"].decode() == WAKE_CHANNEL:
+            self._drainer.wake_live("doorbell")
+        else:
+            self._drainer.wake_bulk("doorbell")
         if message["data"]:
             self._heard.add(message["data"].decode())
             self._rung.set()

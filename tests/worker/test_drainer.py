@@ -13,7 +13,7 @@ from tests.databases import Databases
 from tests.legacy_rows import set_collection, target_rows
 from tests.race import freezing
 from worker.drainer import Drainer
-from worker.main import arq_settings, drain_outbox, sweep
+from worker.main import arq_settings, drain_outbox, stop, sweep
 from worker.relay import run_once
 
 AFTER_CLAIM = "guard: claimed, before the guard"
@@ -57,7 +57,7 @@ async def test_a_drain_goes_on_when_the_job_that_woke_it_ends(
     settings: Settings, engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:
     """An arq job has a timeout; a drain of a large backlog has none."""
-    drainer = Drainer(engine)
+    ctx = arq_settings(settings)["ctx"]
     await freezing.install(sql)
     await set_collection(engine, "c1")
     async with (
@@ -65,9 +65,9 @@ async def test_a_drain_goes_on_when_the_job_that_woke_it_ends(
         freezing.frozen(sql, AFTER_CLAIM),
     ):
         for job in (sweep, drain_outbox):
-            await asyncio.wait_for(job({"drainer": drainer, "redis": redis}), timeout=1)
+            await asyncio.wait_for(job({**ctx, "redis": redis}), timeout=1)
         await freezing.arrived(sql, AFTER_CLAIM)
-    await drainer.stop()
+    await stop(ctx)
     assert await sql.fetchval("SELECT count(*) FROM outbox_events") == 0
 
 
@@ -185,7 +185,7 @@ async def test_plans_kept_from_the_time_when_tables_were_empty_read_no_table_fro
     settings: Settings, engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:
     await sql.execute("VACUUM ANALYZE")  # now the planner believes that a scan costs nothing
-    workers_engine = arq_settings(settings)["ctx"]["engine"]
+    workers_engine, _ = arq_settings(settings)["ctx"]["engines"]
     for number in range(12):  # more often than PostgreSQL makes a plan anew
         await set_collection(engine, f"c{number % 3}", f"text {number}", is_active=number % 2 == 0)
         await run_once(workers_engine)

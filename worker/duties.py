@@ -1,0 +1,101 @@
+"""What a worker does besides draining: driving backfills and audits that were left to workers."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import structlog
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.audit_runs import AuditOptions
+from shared.doorbell import BULK_CHANNEL, Doorbell
+from shared.faults import is_transient, sqlstate
+from worker.audit.run import audit, carry_out, is_due
+from worker.audit.run import take_up as take_up_audit
+from worker.backfill.drive import drive
+from worker.backfill.drive import take_up as take_up_backfill
+
+logger = structlog.get_logger(__name__)
+
+PATIENCE_SECONDS = 10.0  # for a chunk in hand, when the process is to end
+
+
+class Duties:
+    """Looks for work of each kind when told to; one piece of a kind at a time in this process.
+
+    Of all workers one gets a piece: it is taken in the database. What this one leaves unfinished,
+    another takes up seconds later.
+    """
+
+    def __init__(self, engine: AsyncEngine, redis: Redis) -> None:
+        """Take an engine that is not the drainer's, three connections at most, and a client to ring with.
+
+        The caller closes both, after `stop`.
+        """
+        self._engine = engine
+        self._doorbell = Doorbell(redis, BULK_CHANNEL)
+        self._ringing: asyncio.Task[None] | None = None
+        self._interrupted = asyncio.Event()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._failing: set[str] = set()
+
+    def look(self) -> None:
+        """Take up what waits for a worker; returns at once."""
+        if self._ringing is None:
+            self._ringing = asyncio.create_task(self._doorbell.run(), name="doorbell")
+        self._begin("backfill", self._tend_backfill)
+        self._begin("audit", self._tend_audit)
+
+    async def stop(self) -> None:
+        """Let the chunks in hand finish; what takes too long is rolled back."""
+        self._interrupted.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self._ended()
+        for task in self._all():
+            task.cancel()
+        if self._all():
+            await asyncio.wait(self._all())
+
+    def _all(self) -> list[asyncio.Task[None]]:
+        return [*self._tasks.values(), *([self._ringing] if self._ringing else [])]
+
+    async def _ended(self) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks.values())
+
+    def _begin(self, kind: str, tend: Callable[[], Awaitable[None]]) -> None:
+        earlier = self._tasks.get(kind)
+        if not self._interrupted.is_set() and (earlier is None or earlier.done()):
+            self._tasks[kind] = asyncio.create_task(self._report_faults(kind, tend), name=kind)
+
+    async def _report_faults(self, kind: str, tend: Callable[[], Awaitable[None]]) -> None:
+        """Log the first of a row of failures: it is tried again each second."""
+        try:
+            await tend()
+        except Exception as error:  # noqa: BLE001 - no fault of a duty may end the worker
+            if kind not in self._failing:
+                log = logger.warning if is_transient(error) else logger.error
+                log("duty_failed", duty=kind, error=type(error).__name__, sqlstate=sqlstate(error))
+            self._failing.add(kind)
+        else:
+            self._failing.discard(kind)
+
+    async def _tend_backfill(self) -> None:
+        run_id = await take_up_backfill(self._engine)
+        if run_id is not None:
+            await drive(self._engine, run_id, interrupted=self._interrupted, doorbell=self._doorbell)
+
+    async def _tend_audit(self) -> None:
+        run_id = await take_up_audit(self._engine)
+        if run_id is not None:
+            await carry_out(self._engine, run_id, interrupted=self._interrupted, doorbell=self._doorbell)
+        elif await is_due(self._engine):
+            await audit(
+                self._engine,
+                AuditOptions(),
+                requested_by="schedule",
+                interrupted=self._interrupted,
+                doorbell=self._doorbell,
+            )
