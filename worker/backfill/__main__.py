@@ -115,17 +115,23 @@ async def run_to_the_end(
     if run.status != "finished":
         tell(arguments, run, report.summary(run))
         raise CommandError(report.what_now(run))
-    if not arguments.wait:
-        return tell(arguments, run, report.summary(run))
+    if arguments.wait:
+        return await show_proof(engine, arguments, run, interrupted)
+    return tell(arguments, run, report.summary(run))
+
+
+async def show_proof(
+    engine: AsyncEngine, arguments: argparse.Namespace, run: BackfillRun, interrupted: asyncio.Event
+) -> int:
+    """Wait until the run's events are applied, audit, and say what came of it."""
     if not arguments.json:
-        stdout.print(report.summary(run), markup=False, soft_wrap=True)
+        tell(arguments, run, report.summary(run))
     audited = await verify(engine, run, interrupted=interrupted, on_stall=say_stalled)
     if arguments.json:
-        print_json(
-            {**report.as_json(run), "audit": None if audited is None else report.audit_as_json(audited)}
-        )
+        print_json({**report.as_json(run), "audit": report.audit_as_json(audited)})
     if audited is None:
-        raise CommandError("All is enqueued. Workers go on applying it; check with `python -m worker.audit`.")
+        msg = "All is enqueued. Workers go on applying it; check with `python -m worker.audit`."
+        raise CommandError(msg)
     if not arguments.json:
         stdout.print(report.audit_summary(audited), markup=False, soft_wrap=True)
     return SUCCESS if audited.verdict in report.GOOD_VERDICTS else FAILURE

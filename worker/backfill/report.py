@@ -37,8 +37,10 @@ def as_json(run: BackfillRun) -> dict[str, object]:
     }
 
 
-def audit_as_json(audited: AuditRun) -> dict[str, object]:
-    """Return what a machine wants to know of the audit that followed."""
+def audit_as_json(audited: AuditRun | None) -> dict[str, object] | None:
+    """Return what a machine wants to know of the audit that followed; None when it did not come to that."""
+    if audited is None:
+        return None
     return {
         "run_id": audited.id,
         "verdict": audited.verdict,

@@ -1,0 +1,18 @@
+import asyncpg
+import pytest
+
+from tests.legacy_rows import seed
+from tests.processes import environment
+
+
+@pytest.fixture(autouse=True)
+async def _seeded(sql: asyncpg.Connection) -> None:
+    await seed(sql)
+
+
+@pytest.fixture
+def env(database_url: str) -> dict[str, str]:
+    """Without Redis: the command does not need it."""
+    env = environment(database_url, "")
+    del env["REDIS_URL"]
+    return env
