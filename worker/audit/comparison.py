@@ -103,9 +103,11 @@ DIFFERENCES = f"""
     WHERE {DIFFERS} AND NOT {WAITS}
 """  # noqa: S608 - made of constants
 
-# A custom plan folds what a scope leaves out. The join may take longer than a request may.
+# A custom plan folds what a scope leaves out. Compiling takes longer than it saves. The join may take
+# longer than a request may. Whoever lends the connection may have forbidden scans for its own statements.
 SETTINGS = f"""
     SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('jit', 'off', true),
+        set_config('enable_seqscan', 'on', true), set_config('enable_hashjoin', 'on', true),
         set_config('work_mem', '32MB', true),
         set_config('statement_timeout', '{STATEMENT_TIMEOUT_SECONDS}s', true)
 """

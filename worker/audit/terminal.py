@@ -11,10 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from shared.audit_runs import AuditRun
-from worker.audit.findings import Finding
-from worker.audit.report import LONGEST_TEXT, Progress
+from worker.audit.findings import COLUMNS, Finding
+from worker.audit.report import Progress
 
 MOST_SHOWN = 20
+LONGEST_SHOWN = 80
 SECONDS_BEFORE_DOUBT = 3
 
 
@@ -125,9 +126,13 @@ def findings_table(findings: list[Finding], run: AuditRun) -> Table:
 def _shown(side: dict[str, object] | None, differs: list[str]) -> Text:
     if side is None:
         return Text("no row", style="dim")
-    values = {name: side[name] for name in differs}
-    return Text("\n".join(f"{name}: {_literal(value)}" for name, value in values.items()))
+    # Where the whole row is missing or too much, its text says enough.
+    names = differs if len(differs) < len(COLUMNS) else ["research_context"]
+    return Text("\n".join(f"{name}: {_literal(side[name])}" for name in names))
 
 
 def _literal(value: object) -> str:
-    return "NULL" if value is None else repr(str(value)[:LONGEST_TEXT])
+    if value is None:
+        return "NULL"
+    literal = repr(str(value))
+    return literal if len(literal) <= LONGEST_SHOWN else f"{literal[:LONGEST_SHOWN]}…"
