@@ -18,11 +18,13 @@ logger = structlog.get_logger(__name__)
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 2.0
 LIVE_BATCH = 500
-BULK_BATCH = 1_000  # fewer commits: 35,000 against 28,000 events a second beside a backfill on two cores
-# While users write, bulk leaves them room: short batches, and a rest after each as long as the batch.
+BULK_BATCH = 1_000
+BULK_DRAINS = 2  # while one waits for PostgreSQL the other works
+CONNECTIONS = 1 + BULK_DRAINS
+# While users write, bulk leaves them room: short batches, and a rest after each, in times of its duration.
 LIVE_LATELY_SECONDS = 1.0
 POLITE_BATCH = 100
-REST_PER_BATCH = 1.0
+REST_PER_BATCH = 3.0
 PATIENCE_SECONDS = 10.0  # for the batch in hand, when the process is to end
 
 
@@ -33,9 +35,11 @@ class Drainer:
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
-        """Take the engine to work on, two connections at most; the caller disposes of it."""
+        """Take the engine to work on, with CONNECTIONS at most; the caller disposes of it."""
         self._live = LaneDrainer(engine, LIVE_LANE, LIVE_BATCH)
-        self._bulk = LaneDrainer(engine, BULK_LANES, BULK_BATCH, gives_way_to=self._live)
+        self._bulk = [
+            LaneDrainer(engine, BULK_LANES, BULK_BATCH, gives_way_to=self._live) for _ in range(BULK_DRAINS)
+        ]
 
     def wake(self, reason: str) -> None:
         """See to it that everything pending now is settled; returns at once.
@@ -53,7 +57,8 @@ class Drainer:
 
     def wake_bulk(self, reason: str) -> None:
         """See to it that what backfills and repairs appended is settled."""
-        self._bulk.wake(reason)
+        for drainer in self._bulk:
+            drainer.wake(reason)
 
     async def live_settled(self) -> None:
         """Return when the drain of the live lane that is under way, if any, has ended."""
@@ -62,11 +67,11 @@ class Drainer:
     async def drain(self, reason: str) -> None:
         """Wake, and wait until there is nothing left to do."""
         self.wake(reason)
-        await asyncio.gather(self._live.idle(), self._bulk.idle())
+        await asyncio.gather(*(drainer.idle() for drainer in (self._live, *self._bulk)))
 
     async def stop(self) -> None:
         """Let the batches in hand finish and begin no others; what takes too long is rolled back."""
-        await asyncio.gather(self._live.stop(), self._bulk.stop())
+        await asyncio.gather(*(drainer.stop() for drainer in (self._live, *self._bulk)))
 
 
 class LaneDrainer:

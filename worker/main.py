@@ -25,7 +25,7 @@ from shared.doorbell import (
 )
 from shared.logs import configure_logging
 from shared.settings import Settings, load_settings
-from worker.drainer import Drainer
+from worker.drainer import CONNECTIONS, Drainer
 from worker.duties import Duties
 from worker.health import HEALTH_SECONDS, own_health_key
 from worker.wakeable import WakeableWorker
@@ -77,7 +77,7 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
     engine = create_engine(
         settings,
         application_name="collection-sync worker",
-        pool_size=2,
+        pool_size=CONNECTIONS,
         statement_timeout_seconds=30,
         session=BY_INDEX_ONLY,
     )
