@@ -204,7 +204,7 @@ class _Drive:
             await rest(self.interrupted, RECHECK_SECONDS)
             return
         chunk = await run_chunk(self.engine, self.run.id, self.token, self._most_rows(allowed))
-        self.failures = 0
+        self.failures = max(0, self.failures - 1)  # gently: what held up this chunk may be near
         self.run = chunk.run
         self.pace.spend(chunk.rows)
         if self.doorbell is not None and chunk.enqueued:
@@ -216,7 +216,7 @@ class _Drive:
     def _most_rows(self, allowed: int) -> int:
         """Say how many rows to try; after a failure fewer, to hold less for less time."""
         at_pace = allowed if self.pace.rows is None else min(allowed, self.pace.rows)
-        return max(1, min(at_pace, self.run.chunk_size >> self.failures))
+        return max(1, min(at_pace, self.run.chunk_size >> 2 * self.failures))
 
     async def _back_off(self, error: Exception) -> None:
         self.failures += 1

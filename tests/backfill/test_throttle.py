@@ -1,0 +1,157 @@
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import asyncpg
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
+
+from shared.backfill_runs import BackfillOptions
+from tests.backfill.driving import being_driven, current, until_row
+from tests.backfill.rows import enqueued, fix_chunk_size, insert_collection, insert_many
+from tests.legacy_rows import set_collection
+from worker.backfill.throttle import Throttle, look
+from worker.relay import drain
+
+Deed = Callable[[], Awaitable[object]]
+
+
+@contextlib.asynccontextmanager
+async def another_connection(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(
+        engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    )
+    yield connection
+    await connection.close()
+
+
+async def throttles_and_clears(
+    engine: AsyncEngine,
+    sql: asyncpg.Connection,
+    reason: str,
+    clear: Deed,
+    options: BackfillOptions | None = None,
+) -> list[str]:
+    """Run under this cause: it must say why it waits, show signs of life, and go on within a second."""
+    with capture_logs() as lines:
+        async with being_driven(engine, options):
+            await until_row(sql, f"throttled_by LIKE '{reason}'")
+            processed = (await current(engine)).processed
+            for _ in range(3):
+                await asyncio.sleep(0.4)
+                waiting = await current(engine)
+                assert waiting.heartbeat_age_seconds < 1
+                assert waiting.processed == processed
+                assert waiting.throttled_by is not None
+            await clear()
+            cleared_at = time.monotonic()
+            await until_row(sql, f"processed > {processed}")
+            assert time.monotonic() - cleared_at < 1
+            await until_row(sql, "throttled_by IS NULL")
+    throttled = [line for line in lines if line["event"] == "backfill_throttled"]
+    assert any(line["event"] == "backfill_unthrottled" for line in lines)
+    return [line["cause"] for line in throttled]
+
+
+async def test_a_run_waits_while_too_many_of_its_events_are_pending(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await insert_many(sql, "c", 40)
+    await fix_chunk_size(sql, 4)
+    causes = await throttles_and_clears(
+        engine,
+        sql,
+        "10 backfill events are pending, the most allowed",
+        lambda: drain(engine),
+        BackfillOptions(max_pending=10),
+    )
+    assert causes[0] == "max_pending"
+
+
+async def test_no_more_events_are_ever_pending_than_allowed(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await insert_many(sql, "c", 100)
+    async with being_driven(engine, BackfillOptions(max_pending=30)):
+        for expected in (30, 60, 90):
+            await until_row(sql, f"processed = {expected} AND throttled_by IS NOT NULL")
+            assert len(await enqueued(sql)) == 30
+            await drain(engine)
+        await until_row(sql, "status = 'finished'")
+
+
+async def test_a_run_waits_while_live_writes_are_late(engine: AsyncEngine, sql: asyncpg.Connection) -> None:
+    await insert_many(sql, "c", 4)
+    await set_collection(engine, "live", "waits for a worker")
+    await asyncio.sleep(0.5)
+    causes = await throttles_and_clears(
+        engine, sql, "live lane is late: its oldest event has waited %", lambda: drain(engine)
+    )
+    assert causes == ["live_lag"]
+
+
+async def test_a_run_waits_while_its_signals_cannot_be_read(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await insert_many(sql, "c", 4)
+    locking = sql.transaction()
+    await locking.start()
+    await sql.execute("LOCK TABLE outbox_events IN ACCESS EXCLUSIVE MODE")
+    async with another_connection(engine) as observer:
+        causes = await throttles_and_clears(
+            engine, observer, "live lane''s age unknown: TimeoutError", locking.rollback
+        )
+    assert causes == ["signal_unknown"]
+
+
+async def test_a_run_waits_with_a_reason_for_rows_that_somebody_keeps_locked(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await insert_many(sql, "c", 20)
+    await fix_chunk_size(sql, 16)
+    async with another_connection(engine) as observer:
+        holding = sql.transaction()
+        await holding.start()
+        await sql.execute("SELECT FROM collections WHERE collection_id = 'c-0000003' FOR UPDATE")
+        async with being_driven(engine):
+            await until_row(observer, "throttled_by = 'rows are locked by another transaction: 55P03'")
+            await until_row(observer, "processed = 2")  # up to that row it gets on, with smaller chunks
+            assert (await current(engine)).heartbeat_age_seconds < 1
+            await holding.rollback()
+            await until_row(observer, "status = 'finished'")
+    assert len(await enqueued(sql)) == 20
+    assert set((await enqueued(sql)).values()) == {1}
+
+
+async def test_a_pause_is_heeded_while_throttled(engine: AsyncEngine, sql: asyncpg.Connection) -> None:
+    await insert_many(sql, "c", 40)
+    with capture_logs() as lines:
+        async with being_driven(engine, BackfillOptions(max_pending=10)):
+            await until_row(sql, "throttled_by IS NOT NULL")
+            await sql.execute("UPDATE backfill_runs SET status = 'paused'")
+            await asyncio.sleep(0.5)
+            assert [line["event"] for line in lines][-1] == "backfill_paused"
+
+
+async def test_a_signal_that_is_refused_throttles(engine: AsyncEngine, sql: asyncpg.Connection) -> None:
+    await sql.execute("ALTER TABLE outbox_events RENAME COLUMN lane TO elsewhere")
+    assert await look(engine, 10) == Throttle("signal_unknown", "live lane's age unknown: 42703")
+
+
+@pytest.mark.parametrize("pending", [0, 3, 12])
+async def test_what_may_still_be_appended_is_what_is_left_of_the_bound(
+    pending: int, engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await insert_collection(sql, "c")
+    await sql.execute(
+        "INSERT INTO outbox_events (aggregate_id, event_type, source, payload)"
+        " SELECT 'c', 'collection.updated', 'backfill', '{}' FROM generate_series(1, $1::integer)",
+        pending,
+    )
+    allowed = await look(engine, 10)
+    if pending < 10:
+        assert allowed == 10 - pending
+    else:
+        assert allowed == Throttle("max_pending", "10 backfill events are pending, the most allowed")
