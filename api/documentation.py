@@ -3,15 +3,21 @@
 from http import HTTPStatus
 from typing import Any
 
+from api.backfills import BackfillConflict
 from api.errors import (
     FAILED_DETAIL,
     UNAVAILABLE_DETAIL,
     AccessDeniedError,
+    AuditNotFoundError,
+    BackfillNotFoundError,
     CollectionNotFoundError,
+    ProjectNotFoundError,
     ReadOnlyModeError,
+    UnknownAdminError,
     UnknownGatewayError,
 )
 from api.schemas import InvalidRequest, Problem
+from api.verification import EXAMPLE_NO_WORKER, VerificationUnderWay
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -38,25 +44,34 @@ def problem(description: str, *details: str) -> dict[str, Any]:
     }
 
 
-READ: Responses = {
-    HTTPStatus.UNAUTHORIZED: problem(
-        "The service requires a gateway token, and the request has none or another.",
-        UnknownGatewayError.detail,
-    ),
-    HTTPStatus.FORBIDDEN: problem(
-        "The caller has no access to the project, or there is none.", AccessDeniedError.detail
-    ),
+RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
+INVALID: Responses = {
     HTTPStatus.UNPROCESSABLE_ENTITY: {
         "description": "The request is not valid. Nothing else was looked at.",
         "model": InvalidRequest,
         "content": {"application/json": {"example": EXAMPLE_INVALID}},
     },
+}
+FAULTS: Responses = {
     HTTPStatus.INTERNAL_SERVER_ERROR: problem("A fault of the service.", FAILED_DETAIL),
     HTTPStatus.SERVICE_UNAVAILABLE: problem(
         "PostgreSQL is away or busy. Try again after the seconds in Retry-After.", UNAVAILABLE_DETAIL
     )
-    | {"headers": {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}},
+    | {"headers": RETRY_AFTER},
 }
+READ: Responses = (
+    INVALID
+    | FAULTS
+    | {
+        HTTPStatus.UNAUTHORIZED: problem(
+            "The service requires a gateway token, and the request has none or another.",
+            UnknownGatewayError.detail,
+        ),
+        HTTPStatus.FORBIDDEN: problem(
+            "The caller has no access to the project, or there is none.", AccessDeniedError.detail
+        ),
+    }
+)
 READ_ONE: Responses = READ | {
     HTTPStatus.NOT_FOUND: problem(
         "The project has no collection of that id, deleted ones included.", CollectionNotFoundError.detail
@@ -74,3 +89,48 @@ WRITE_TO_ONE: Responses = WRITE | {
         "The project has no active collection of that id.", CollectionNotFoundError.detail
     ),
 }
+
+
+NOT_HERE = "No admin token is configured, so these endpoints are closed"
+
+
+def admin(or_else: str = "", *details: str) -> Responses:
+    """Describe what every admin endpoint may answer, and for what else this one answers 404."""
+    description = f"{NOT_HERE}{or_else}."
+    return FAULTS | {
+        HTTPStatus.UNAUTHORIZED: problem(
+            "The request has no admin token, or another.", UnknownAdminError.detail
+        ),
+        HTTPStatus.NOT_FOUND: problem(description, HTTPStatus.NOT_FOUND.phrase, *details),
+    }
+
+
+CONFLICT: Responses = {
+    HTTPStatus.CONFLICT: {
+        "description": "The state of the backfill does not allow it. Nothing was changed.",
+        "model": BackfillConflict,
+    }
+}
+VERIFICATION: Responses = (
+    INVALID
+    | admin("; or there is no such audit of all projects", AuditNotFoundError.detail)
+    | {
+        HTTPStatus.ACCEPTED: {
+            "description": "The audit has not ended in time. Ask for it again.",
+            "model": VerificationUnderWay,
+            "headers": RETRY_AFTER,
+        },
+        HTTPStatus.SERVICE_UNAVAILABLE: problem(
+            "No worker carries out the audit, or PostgreSQL is away or busy. Try again after the seconds in"
+            " Retry-After.",
+            EXAMPLE_NO_WORKER,
+            UNAVAILABLE_DETAIL,
+        )
+        | {"headers": RETRY_AFTER},
+    }
+)
+BACKFILL_START: Responses = (
+    INVALID | CONFLICT | admin("; or there is no such project", ProjectNotFoundError.detail)
+)
+BACKFILL_READ: Responses = admin("; or no backfill was ever started", BackfillNotFoundError.detail)
+BACKFILL_CHANGE: Responses = CONFLICT | admin()

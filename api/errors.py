@@ -1,7 +1,9 @@
 """What a request gets when it is refused or fails: always `{"detail": ...}`, never a driver's text."""
 
 import traceback
+from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import ClassVar
 
 import structlog
@@ -19,11 +21,15 @@ RETRY_AFTER_SECONDS = 1
 
 
 class RefusalError(Exception):
-    """A request that is understood and not granted; each kind has one answer. Nothing was changed."""
+    """A request that is understood and not granted; each kind has one answer. Nothing was changed.
+
+    `more` stands beside the detail, for those whose answer says more than why.
+    """
 
     status: ClassVar[HTTPStatus]
-    detail: ClassVar[str]
-    headers: ClassVar[dict[str, str] | None] = None
+    detail: str
+    headers: Mapping[str, str] = MappingProxyType({})
+    more: Mapping[str, object] = MappingProxyType({})
 
 
 class UnknownGatewayError(RefusalError):
@@ -31,7 +37,15 @@ class UnknownGatewayError(RefusalError):
 
     status = HTTPStatus.UNAUTHORIZED
     detail = "Missing or wrong gateway token"
-    headers: ClassVar[dict[str, str] | None] = {"WWW-Authenticate": "Bearer"}
+    headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
+
+
+class UnknownAdminError(RefusalError):
+    """The request does not carry the administrators' token."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    detail = "Missing or wrong admin token"
+    headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
 
 
 class ReadOnlyModeError(RefusalError):
@@ -55,24 +69,45 @@ class CollectionNotFoundError(RefusalError):
     detail = "Collection not found"
 
 
+class ProjectNotFoundError(RefusalError):
+    """There is no project of that id; only administrators are told."""
+
+    status = HTTPStatus.NOT_FOUND
+    detail = "Project not found"
+
+
+class AuditNotFoundError(RefusalError):
+    """There is no audit of that id, or it is of one project only and verifies nothing else."""
+
+    status = HTTPStatus.NOT_FOUND
+    detail = "Audit not found"
+
+
+class BackfillNotFoundError(RefusalError):
+    """No backfill was ever started."""
+
+    status = HTTPStatus.NOT_FOUND
+    detail = "No backfill has run yet"
+
+
 UNAVAILABLE_DETAIL = "The database is not available at the moment. Try again."
 FAILED_DETAIL = "Internal Server Error"
 
 
-def answer(status: int, detail: object, headers: dict[str, str] | None = None) -> JSONResponse:
+def answer(status: int, detail: object, headers: Mapping[str, str], **more: object) -> JSONResponse:
     """Build an error response of the one shape that all of ours have."""
-    return JSONResponse({"detail": detail}, status_code=status, headers=headers)
+    return JSONResponse({"detail": detail, **more}, status_code=status, headers=headers)
 
 
 def answer_to(error: Exception, request: Request) -> JSONResponse:
     """Turn whatever ended a request into its answer; log what is not the client's doing."""
     match error:
         case RefusalError():
-            return answer(error.status, error.detail, error.headers)
+            return answer(error.status, error.detail, error.headers, **error.more)
         case RequestValidationError():
-            return answer(HTTPStatus.UNPROCESSABLE_ENTITY, echoable(error.errors()))
+            return answer(HTTPStatus.UNPROCESSABLE_ENTITY, echoable(error.errors()), {})
         case HTTPException():
-            return answer(error.status_code, error.detail, dict(error.headers or {}))
+            return answer(error.status_code, error.detail, error.headers or {})
         case _ if is_transient(error):
             logger.warning("database_unavailable", **description(error, request))
             return answer(
@@ -83,7 +118,7 @@ def answer_to(error: Exception, request: Request) -> JSONResponse:
         case _:
             frames = traceback.format_tb(error.__traceback__)
             logger.error("request_failed", **description(error, request), frames="".join(frames))
-            return answer(HTTPStatus.INTERNAL_SERVER_ERROR, FAILED_DETAIL)
+            return answer(HTTPStatus.INTERNAL_SERVER_ERROR, FAILED_DETAIL, {})
 
 
 def description(error: Exception, request: Request) -> dict[str, str | None]:

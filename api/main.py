@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from api.admin import admin
 from api.context import collection_sync
 from api.health import health
 from api.routes import router
@@ -29,6 +30,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.include_router(router)
+    app.include_router(admin)
     app.include_router(health)
     return app
 

@@ -22,6 +22,10 @@ CHECKS: dict[str, Callable[[Json, Json], bool]] = {
     "enum": lambda values, value: value in values,
     "minLength": lambda length, value: len(value) >= length,
     "maxLength": lambda length, value: len(value) <= length,
+    "minimum": lambda least, value: value >= least,
+    "maximum": lambda most, value: value <= most,
+    "exclusiveMinimum": lambda bound, value: value > bound,
+    "exclusiveMaximum": lambda bound, value: value < bound,
     "pattern": lambda pattern, value: re.search(pattern, value) is not None,
     "format": lambda name, value: name == "date-time" and datetime.fromisoformat(value).tzinfo is not None,
 }
@@ -32,6 +36,9 @@ ANNOTATIONS = {"title", "description", "default", "examples"}
 def violations(document: Json, schema: Json, value: Json, where: str = "$") -> Iterator[str]:
     """Say where the value does not follow the schema, which may refer to the document's components."""
     assert schema.keys() <= CHECKS.keys() | DESCENDING | ANNOTATIONS
+    if "type" in schema and not CHECKS["type"](schema["type"], value):
+        yield f"{where}: {value!r} is not of type {schema['type']!r}"
+        return
     for keyword in schema.keys() & CHECKS.keys():
         if not CHECKS[keyword](schema[keyword], value):
             yield f"{where}: {value!r} is not {keyword} {schema[keyword]!r}"

@@ -1,19 +1,27 @@
 """The OpenAPI document: valid, its examples true, and true of the answers that are really sent."""
 
 from collections.abc import Iterator
+from http import HTTPStatus
 
+import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.openapi.models import OpenAPI
+from pydantic import SecretStr
 
-from tests.api.clients import ALL, OWNER, SEEDED, STRANGER, UNKNOWN
+from api.main import create_app
+from shared.settings import Settings
+from tests.api.clients import ALL, OWNER, SEEDED, STRANGER, UNKNOWN, started
 from tests.api.json_schema import violations
 from tests.api.recording import Json
 
 LISTED = "/projects/{project_id}/collections"
 ONE = "/projects/{project_id}/collections/{collection_id}"
 ERRORS = {"401", "403", "422", "500", "503"}
+VERIFY = "/admin/verify-phase1-migration"
+BACKFILL = "/admin/backfill"
+ADMIN_ERRORS = {"401", "404", "500", "503"}
 
 
 @pytest.fixture
@@ -56,6 +64,12 @@ def test_each_operation_documents_its_errors(document: Json) -> None:
         (ONE, "put"): {"200", "404"} | ERRORS,
         (ONE, "delete"): {"200", "404"} | ERRORS,
         (f"{ONE}/sync", "get"): {"200", "404"} | ERRORS,
+        (VERIFY, "get"): {"200", "202", "422"} | ADMIN_ERRORS,
+        (BACKFILL, "post"): {"202", "409", "422"} | ADMIN_ERRORS,
+        (BACKFILL, "get"): {"200"} | ADMIN_ERRORS,
+        (f"{BACKFILL}/pause", "post"): {"200", "409"} | ADMIN_ERRORS,
+        (f"{BACKFILL}/resume", "post"): {"200", "409"} | ADMIN_ERRORS,
+        (f"{BACKFILL}/cancel", "post"): {"200", "409"} | ADMIN_ERRORS,
         ("/healthz", "get"): {"200"},
         ("/readyz", "get"): {"200", "503"},
     }
@@ -74,13 +88,28 @@ def test_every_example_follows_its_own_schema(document: Json) -> None:
     assert checked > 20
 
 
-def test_every_request_and_every_error_of_the_collections_has_an_example(document: Json) -> None:
+def test_every_request_and_every_answer_but_those_of_health_has_an_example(document: Json) -> None:
     schemas = document["components"]["schemas"]
     for where, media_type in media_types(document):
-        if "/collections" not in where:
+        if "/healthz" in where or "/readyz" in where:
             continue
-        reference = media_type["schema"].get("$ref") or media_type["schema"]["items"]["$ref"]
+        schema = media_type["schema"]
+        reference = (schema.get("items") or schema.get("anyOf", [schema])[0])["$ref"]
         assert examples_of(media_type) or schemas[reference.rpartition("/")[2]].get("examples"), where
+
+
+def test_each_operation_names_the_token_that_opens_it(document: Json) -> None:
+    schemes = document["components"]["securitySchemes"]
+    assert {name: (scheme["type"], scheme.get("name")) for name, scheme in schemes.items()} == {
+        "GatewayBearer": ("http", None),
+        "GatewayToken": ("apiKey", "X-Gateway-Token"),
+        "AdminBearer": ("http", None),
+        "AdminToken": ("apiKey", "X-Admin-Token"),
+    }
+    for path, operations in document["paths"].items():
+        kind = "Gateway" if "/collections" in path else "Admin" if "/admin" in path else None
+        expected: Json = [{f"{kind}Bearer": []}, {f"{kind}Token": []}] if kind else []
+        assert all(operation.get("security", []) == expected for operation in operations.values()), path
 
 
 async def test_real_answers_follow_the_document(client: httpx.AsyncClient, document: Json) -> None:
@@ -103,3 +132,41 @@ async def test_real_answers_follow_the_document(client: httpx.AsyncClient, docum
         described = document["paths"][path][method]["responses"][str(status)]
         schema = described["content"]["application/json"]["schema"]
         assert not list(violations(document, schema, answer.json(), f"{method} {url}"))
+
+
+async def test_real_answers_to_administrators_follow_the_document(
+    settings: Settings, seeded: asyncpg.Connection
+) -> None:
+    app = create_app(settings.model_copy(update={"admin_token": SecretStr("secret")}))
+    right, wrong = {"X-Admin-Token": "secret"}, {"X-Admin-Token": "another"}
+    document = app.openapi()
+    requests: list[tuple[str, str, str, dict[str, str], Json, int]] = [
+        ("get", VERIFY, "?wait_seconds=0", right, None, 202),
+        ("get", VERIFY, "?wait_seconds=61", right, None, 422),
+        ("get", VERIFY, "?audit_id=999", right, None, 404),
+        ("get", VERIFY, "?wait_seconds=1&audit_id=1", right, None, 503),
+        ("get", VERIFY, "", wrong, None, 401),
+        ("get", BACKFILL, "", right, None, 404),
+        ("post", f"{BACKFILL}/pause", "", right, None, 409),
+        ("post", BACKFILL, "", right, {"rate": 0}, 422),
+        ("post", BACKFILL, "", right, {"project_id": "unknown"}, 404),
+        ("post", BACKFILL, "", right, {"rate": 10}, 202),
+        ("post", BACKFILL, "", right, None, 409),
+        ("get", BACKFILL, "", right, None, 200),
+        ("post", f"{BACKFILL}/pause", "", right, None, 200),
+        ("post", f"{BACKFILL}/resume", "", right, None, 200),
+        ("post", f"{BACKFILL}/cancel", "", right, None, 200),
+        ("get", VERIFY, "?audit_id=1", right, None, 200),
+    ]
+    async with started(app) as client:
+        for method, path, query, headers, body, status in requests:
+            if status == HTTPStatus.OK and path == VERIFY:
+                await seeded.execute(
+                    "UPDATE audit_runs SET status = 'finished', verdict = 'drift', finished_at = now()"
+                )
+            answer = await client.request(method, path + query, headers=headers, json=body)
+            assert answer.status_code == status, (path, query, answer.text)
+            described = document["paths"][path][method]["responses"][str(status)]
+            schema = described["content"]["application/json"]["schema"]
+            assert not list(violations(document, schema, answer.json(), f"{method} {path}"))
+            assert set(described.get("headers", {})) <= {name.title() for name in answer.headers}

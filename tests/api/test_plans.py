@@ -1,11 +1,15 @@
 """No request reads a whole table: on tables of some size every statement goes by an index."""
 
+import asyncio
+
 import asyncpg
 import httpx
 from fastapi import FastAPI
 from sqlalchemy import event
 
-from tests.api.clients import ALL, OWNER, create
+from api.main import create_app
+from shared.settings import Settings
+from tests.api.clients import ALL, OWNER, SEEDED, create, started
 from tests.api.recording import NAMES, Json
 
 FILL = """
@@ -53,3 +57,18 @@ async def test_no_statement_of_any_request_scans_a_table(
     for statement, parameters in sent:
         plan = "\n".join(row[0] for row in await seeded.fetch(f"EXPLAIN {statement}", *parameters))
         assert "Seq Scan" not in plan, f"{statement}\n{plan}"
+
+
+async def test_a_plan_that_was_made_while_the_outbox_was_empty_does_not_scan_it_when_it_is_long(
+    settings: Settings, seeded: asyncpg.Connection
+) -> None:
+    await seeded.execute("VACUUM ANALYZE outbox_events")
+    scans = "SELECT seq_scan, idx_scan FROM pg_stat_user_tables WHERE relname = 'outbox_events'"
+    scanned = (await seeded.fetchrow(scans))["seq_scan"]
+    async with started(create_app(settings)) as client:
+        for _ in range(10):
+            assert (await client.get(f"{SEEDED}/sync", headers=OWNER)).status_code == 200
+    async with asyncio.timeout(5):  # the counts arrive when the sessions have ended
+        while not (counted := await seeded.fetchrow(scans))["idx_scan"]:
+            await asyncio.sleep(0.02)
+    assert (counted["seq_scan"], counted["idx_scan"] >= 10) == (scanned, True)
