@@ -24,7 +24,7 @@ PLANT_LEGACY = """
     INSERT INTO pg_temp.collections (collection_id, project_id, collection_name, created_by, is_active,
         description, created_at, updated_at)
     SELECT 'canary ' || name, $1::varchar || home, 'canary', 'canary', is_active,
-        description, '2001-02-03 04:05:06.789Z', '2001-02-03 04:05:06.789Z'
+        description, '2001-02-03 04:05:06.789012Z', '2001-02-03 04:05:06.789012Z'
     FROM (VALUES
         ('in sync', '', true, 'text'),
         ('in sync, empty', '', true, NULL),
@@ -47,8 +47,8 @@ PLANT_TARGET = """
     INSERT INTO pg_temp.project_collections (id, collection_id, project_id,
         research_context, created_at, updated_at)
     SELECT row_number() OVER (), 'canary ' || name, $1::varchar || project, research_context,
-        '2001-02-03 04:05:06.789Z'::timestamptz + created_later * interval '1 microsecond',
-        '2001-02-03 04:05:06.789Z'::timestamptz + updated_later * interval '1 microsecond'
+        '2001-02-03 04:05:06.789012Z'::timestamptz + created_later * interval '1 microsecond',
+        '2001-02-03 04:05:06.789012Z'::timestamptz + updated_later * interval '1 microsecond'
     FROM (VALUES
         ('in sync', '', 'text', 0, 0),
         ('in sync, empty', '', NULL, 0, 0),

@@ -115,6 +115,7 @@ class Inspection:
         self._outcomes = Outcomes()
         self._listed = 0
         self._done = 0
+        self._uncovered = 0
         self._without_collection = 0
         self._canary_found: bool | None = None
 
@@ -149,6 +150,7 @@ class Inspection:
             raise InterruptedRunError
         tally, recorded = await self._compare(scope)
         self._tally += tally
+        self._uncovered += tally.compared != tally.planned
         self._listed += recorded
         self._done += 1
         if recorded:
@@ -196,8 +198,9 @@ class Inspection:
 
     def _verdict(self) -> tuple[str, str | None]:
         tally = self._tally
-        if self._done != len(self._scopes) or tally.compared != tally.planned:
-            return "incomplete", f"{tally.compared} pairs were compared, {tally.planned} were to be."
+        if self._uncovered or self._done != len(self._scopes) or tally.compared != tally.planned:
+            slices = f"{self._uncovered} of {len(self._scopes)} slices were not covered"
+            return "incomplete", f"{tally.compared} pairs were compared, {tally.planned} planned; {slices}."
         if tally.found and self._outcomes.repaired == tally.found:
             return "repaired", None
         if tally.found:

@@ -1,0 +1,84 @@
+"""Exact while writes go on: no false alarm, where a twin that ignores the outbox raises them."""
+
+import asyncio
+import time
+
+import asyncpg
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.audit_runs import AuditRun
+from tests.audit.load import load
+from tests.audit.pairs import audited, found, put_legacy
+from tests.drift import drift
+from tests.race import freezing
+from tests.race.twins import replaced
+from worker.audit import comparison, findings, run
+from worker.relay import drain
+
+PASSES = 100
+PASSES_TO_CONVICT = 50  # none needed more than three
+SLICES = 4
+POINTS = [point for point in freezing.NUMBERS if point.startswith(("target", "acknowledge", "commit"))]
+
+
+def forget_the_outbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the pending test out of the statements, and the canary that would notice it."""
+    monkeypatch.setattr(comparison, "TALLY", replaced(comparison.TALLY, comparison.WAITS, "false"))
+    monkeypatch.setattr(findings, "RECORD", replaced(findings.RECORD, comparison.WAITS, "false"))
+
+    async def sees(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr(run, "blindness", sees)
+
+
+async def passes(engine: AsyncEngine, count: int) -> list[AuditRun]:
+    return [await audited(engine, slices=SLICES) for _ in range(count)]
+
+
+@pytest.mark.slow
+async def test_a_hundred_audits_among_writers_and_slow_relays_raise_no_alarm(
+    engine: AsyncEngine, seeded: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    await freezing.install(seeded)
+    weather_connection = await asyncpg.connect(database_url)
+    async with load(engine) as state:
+        weather = asyncio.create_task(freezing.weather(weather_connection, POINTS, 1))
+        began = time.monotonic()
+        runs = await passes(engine, PASSES)
+        rate = state.written / (time.monotonic() - began)
+        assert [one for one in runs if one.found or one.planned != one.compared] == []
+        assert {one.verdict for one in runs} <= {"in_sync", "pending"}
+        assert all(one.chunks_done == SLICES and one.canary_found for one in runs)
+        assert max(one.pending for one in runs) > 0
+        assert max(one.compared for one in runs) > min(one.compared for one in runs)
+        assert rate > 50, f"{rate:.0f} writes/s"  # or it was no load; alone on two cores it is 500
+
+        for number in range(3):
+            await put_legacy(seeded, f"drift-{number}")
+        for _ in range(5):
+            assert (await audited(engine, slices=SLICES)).found == 3
+            assert await found(seeded) == dict.fromkeys(["drift-0", "drift-1", "drift-2"], "missing")
+        await seeded.execute("DELETE FROM collections WHERE collection_id LIKE 'drift-%'")
+
+        with monkeypatch.context() as twin:
+            forget_the_outbox(twin)
+            for _ in range(PASSES_TO_CONVICT):
+                if (await audited(engine, slices=SLICES)).found:
+                    break
+            else:
+                pytest.fail("the audit that ignores the outbox raised no false alarm: the test has no teeth")
+
+        weather.cancel()
+        await asyncio.gather(weather, return_exceptions=True)
+        await weather_connection.close()
+        await state.stop_relays()
+        await asyncio.sleep(0.3)
+        await state.stop_writers()
+
+    stopped = await audited(engine, slices=SLICES)
+    assert (stopped.verdict, stopped.found) == ("pending", 0)
+    assert stopped.pending == len(await drift(seeded)) > 0
+    await drain(engine)
+    assert (await audited(engine, slices=SLICES)).verdict == "in_sync"
