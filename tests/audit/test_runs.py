@@ -1,0 +1,216 @@
+"""The life of a run: requested, taken up by one process, kept alive, taken up anew, finished, forgotten."""
+
+import asyncio
+
+import asyncpg
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.audit_runs import AuditOptions, fetch, latest_finished, request
+from shared.settings import Settings
+from tests.audit.pairs import audited, found, put_legacy, put_synced
+from tests.processes import environment, running
+from worker.audit.custody import Custody
+from worker.audit.run import RunLostError, carry_out, is_due, take_up
+
+AGE = "UPDATE audit_runs SET heartbeat_at = clock_timestamp() - interval '6 seconds'"
+
+
+async def ask(engine: AsyncEngine, options: AuditOptions) -> int:
+    async with engine.begin() as connection:
+        return await request(connection, options, "admin")
+
+
+async def test_a_requested_audit_is_taken_up_once_and_carried_out(
+    engine: AsyncEngine, seeded: asyncpg.Connection
+) -> None:
+    await put_synced(seeded, 20)
+    run_id = await ask(engine, AuditOptions(project_id="p1"))
+    async with engine.connect() as connection:
+        requested = await fetch(connection, run_id)
+        assert requested is not None
+        assert (requested.status, requested.verdict, requested.age_seconds) == ("requested", None, None)
+
+    assert sorted(await asyncio.gather(*(take_up(engine) for _ in range(4))), key=str) == [
+        run_id,
+        None,
+        None,
+        None,
+    ]
+    run = await carry_out(engine, run_id, interrupted=asyncio.Event())
+
+    assert (run.id, run.verdict, run.requested_by, run.project_id) == (run_id, "in_sync", "admin", "p1")
+    assert run.age_seconds is not None
+    assert 0 <= run.age_seconds < 5
+    async with engine.connect() as connection:
+        latest = await latest_finished(connection)
+    assert latest is not None
+    assert latest.id == run_id
+    assert await take_up(engine) is None
+
+
+async def test_two_requests_go_to_two_processes(engine: AsyncEngine, seeded: asyncpg.Connection) -> None:
+    ids = [await ask(engine, AuditOptions()) for _ in range(2)]
+
+    assert sorted(await asyncio.gather(take_up(engine), take_up(engine)), key=str) == ids
+    await seeded.execute("DELETE FROM audit_runs")
+
+
+async def test_a_run_whose_process_was_killed_starts_anew(
+    engine: AsyncEngine, seeded: asyncpg.Connection, settings: Settings
+) -> None:
+    await put_synced(seeded, 20)
+    await put_legacy(seeded, "missing")
+    env = environment(settings.database_url.get_secret_value(), "")
+    async with seeded.transaction():
+        await seeded.execute("LOCK TABLE project_collections")
+        with running(["-m", "worker.audit", "--json"], env) as process:
+            while not await seeded.fetchval("SELECT count(*) FROM audit_runs"):
+                assert process.process.poll() is None, process.output
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(2.5)  # the process waits for the table; its heart goes on
+            age = "SELECT extract(epoch FROM clock_timestamp() - heartbeat_at) FROM audit_runs"
+            assert await seeded.fetchval(age) < 2
+            assert await take_up(engine) is None
+            process.kill()
+    await seeded.execute(AGE)
+
+    run_id = await take_up(engine)
+    assert run_id is not None
+    run = await carry_out(engine, run_id, interrupted=asyncio.Event())
+
+    assert (run.verdict, run.requested_by, run.missing, run.compared) == ("drift", "command", 1, 21)
+    assert await found(seeded) == {"missing": "missing"}
+
+
+async def test_what_a_killed_repair_had_appended_is_still_verified(
+    engine: AsyncEngine, seeded: asyncpg.Connection
+) -> None:
+    await put_legacy(seeded, "repaired")
+    await put_legacy(seeded, "reported")
+    first = await audited(engine, repair=True, patience_seconds=0.1)
+    assert (first.verdict, first.repaired) == ("drift", 0)
+    # As a process leaves it that was killed after it had appended one of two events.
+    await seeded.execute("""
+        UPDATE audit_runs SET status = 'running', verdict = NULL, finished_at = NULL;
+        UPDATE audit_findings SET repair_event_id = NULL, outcome = NULL WHERE collection_id = 'reported';
+        UPDATE audit_findings SET outcome = NULL;
+        DELETE FROM outbox_events;
+        INSERT INTO project_collections (project_id, collection_id, research_context, created_at, updated_at)
+        SELECT project_id, collection_id, description, created_at, updated_at FROM collections
+    """)
+    await seeded.execute(AGE)
+
+    run_id = await take_up(engine)
+    assert run_id == first.id
+    run = await carry_out(engine, run_id, interrupted=asyncio.Event())
+
+    assert (run.verdict, run.missing, run.repaired) == ("repaired", 1, 1)
+    assert await found(seeded) == {"repaired": "missing"}
+
+
+async def test_a_process_that_was_thought_dead_writes_nothing_more(
+    engine: AsyncEngine, seeded: asyncpg.Connection
+) -> None:
+    run_id = await ask(engine, AuditOptions())
+    assert await take_up(engine) == run_id
+    frozen = await Custody.of(engine, run_id)
+    await seeded.execute(AGE)
+    assert await take_up(engine) == run_id
+
+    with pytest.raises(RunLostError):
+        await frozen.write({"compared": 7})
+    with pytest.raises(RunLostError):
+        await frozen.finish({"status": "finished", "verdict": "in_sync"})
+
+    row = await seeded.fetchrow("SELECT status, compared FROM audit_runs")
+    assert (row["status"], row["compared"]) == ("running", 0)
+
+
+async def test_a_run_that_was_not_taken_up_is_not_carried_out(
+    engine: AsyncEngine, seeded: asyncpg.Connection
+) -> None:
+    run_id = await ask(engine, AuditOptions())
+
+    for wrong in (run_id, run_id + 1):
+        with pytest.raises(RunLostError, match="is not running"):
+            await carry_out(engine, wrong, interrupted=asyncio.Event())
+    assert await seeded.fetchval("SELECT status FROM audit_runs") == "requested"
+
+
+DUE = {
+    ("finished", "62 s", "61 s"): True,
+    ("finished", "60 s", "59 s"): False,
+    ("finished", "215 s", "205 s"): True,  # it took ten seconds: 200 s of rest
+    ("finished", "205 s", "195 s"): False,
+    ("failed", "31 s", "30 s"): False,  # no storm of audits that all fail
+}
+
+
+@pytest.mark.parametrize("last", DUE, ids="-".join)
+async def test_the_schedule_lets_audits_take_a_twentieth_of_the_time(
+    last: tuple[str, str, str], engine: AsyncEngine, seeded: asyncpg.Connection
+) -> None:
+    assert await is_due(engine)
+    await seeded.execute(
+        """
+        INSERT INTO audit_runs (status, requested_by, repair, started_at, finished_at)
+        VALUES ($1, 'schedule', false, clock_timestamp() - $2::text::interval,
+            clock_timestamp() - $3::text::interval)
+        """,
+        *last,
+    )
+
+    assert await is_due(engine) is DUE[last]
+
+
+@pytest.mark.parametrize("status", ["requested", "running"])
+async def test_no_audit_is_due_while_one_waits_or_runs(
+    status: str, engine: AsyncEngine, seeded: asyncpg.Connection
+) -> None:
+    await seeded.execute(
+        "INSERT INTO audit_runs (status, requested_by, repair, started_at, heartbeat_at)"
+        " VALUES ($1, 'admin', false, clock_timestamp(), clock_timestamp())",
+        status,
+    )
+
+    assert not await is_due(engine)
+
+
+async def test_runs_are_forgotten_after_a_month_but_never_the_last_proof(
+    engine: AsyncEngine, seeded: asyncpg.Connection
+) -> None:
+    old = "INSERT INTO audit_runs (status, requested_by, repair, finished_at) VALUES"
+    await seeded.execute(f"{old} ('finished', 'admin', false, now() - interval '31 days')")
+    await seeded.execute(f"{old} ('failed', 'admin', false, now() - interval '31 days')")
+    await seeded.execute(f"{old} ('finished', 'admin', false, now() - interval '29 days')")
+    await seeded.execute(
+        "INSERT INTO audit_findings (audit_run_id, collection_id, project_id, kind)"
+        " SELECT id, 'c', 'p1', 'missing' FROM audit_runs"
+    )
+
+    run = await audited(engine)
+
+    kept = await seeded.fetch("SELECT id FROM audit_runs ORDER BY id")
+    assert [row["id"] for row in kept] == [3, run.id]
+    assert await seeded.fetchval("SELECT count(*) FROM audit_findings") == 1
+
+
+async def test_the_last_proof_is_kept_when_later_audits_only_fail(
+    engine: AsyncEngine, seeded: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await seeded.execute(
+        "INSERT INTO audit_runs (status, requested_by, repair, finished_at)"
+        " VALUES ('finished', 'admin', false, now() - interval '40 days')"
+    )
+
+    async def fail(*_: object) -> None:
+        msg = "the disk is gone"
+        raise OSError(msg)
+
+    monkeypatch.setattr("worker.audit.run.blindness", fail)
+    with pytest.raises(OSError, match="the disk is gone"):
+        await audited(engine)
+
+    statuses = await seeded.fetch("SELECT status FROM audit_runs ORDER BY id")
+    assert [row["status"] for row in statuses] == ["finished", "failed"]

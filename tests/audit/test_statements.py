@@ -1,0 +1,79 @@
+"""What a slice costs the database: a fixed number of statements, and a snapshot that ends with it."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import cast
+
+import asyncpg
+import pytest
+from sqlalchemy import AdaptedConnection, event
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tests.audit.pairs import audited, put_synced
+from worker.audit.comparison import TALLY
+from worker.audit.custody import Custody
+
+SNAPSHOTS = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE application_name = 'test' AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
+"""
+
+
+async def counted(engine: AsyncEngine, slices: int) -> Counter[str]:
+    """Return the statements that an audit sent, counted by their text."""
+    sent: Counter[str] = Counter()
+
+    def listen(connection: AdaptedConnection, _record: object) -> None:
+        driver = cast("asyncpg.Connection", connection.driver_connection)
+        driver.add_query_logger(lambda record: sent.update([record.query.strip()]))
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        sent.update([statement.strip()])  # SQLAlchemy prepares its own, which the driver does not log
+
+    await engine.dispose()
+    event.listen(engine.sync_engine, "connect", listen)
+    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    await audited(engine, slices=slices)
+    event.remove(engine.sync_engine, "connect", listen)
+    event.remove(engine.sync_engine, "before_cursor_execute", note)
+    await engine.dispose()
+    return sent
+
+
+async def test_the_number_of_statements_depends_on_the_slices_alone(
+    engine: AsyncEngine, seeded: asyncpg.Connection
+) -> None:
+    await put_synced(seeded, 40)
+    four, eight = await counted(engine, 4), await counted(engine, 8)
+    await put_synced_more(seeded)
+    four_of_many = await counted(engine, 4)
+
+    assert four.total() == four_of_many.total()
+    # BEGIN, settings, the statement, COMMIT, and the run's progress in a transaction of its own; in
+    # the canary's transaction the statement twice.
+    assert eight.total() - four.total() == 4 * (4 + 3 + 2)
+    assert four[TALLY.strip()] == 2 * 4
+
+
+async def put_synced_more(connection: asyncpg.Connection) -> None:
+    await connection.execute("DELETE FROM collections")
+    await put_synced(connection, 4_000)
+
+
+async def test_no_snapshot_outlives_its_slice(
+    engine: AsyncEngine, seeded: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put_synced(seeded, 40)
+    await seeded.execute("DELETE FROM project_collections WHERE id % 5 = 0")
+    held = []
+    write = Custody.write
+
+    async def look(self: Custody, values: Mapping[str, object]) -> None:
+        held.append(await seeded.fetchval(SNAPSHOTS))
+        await write(self, values)
+
+    monkeypatch.setattr(Custody, "write", look)
+
+    await audited(engine, slices=8)
+
+    assert held == [0] * 9
