@@ -42,19 +42,18 @@ READ_ONLY = text("SET TRANSACTION READ ONLY")
 # Readers pass.
 KEEP_BATCHES_OUT = text("LOCK TABLE applied_versions IN SHARE ROW EXCLUSIVE MODE")
 
-# A run that nobody drives, because its driver was killed or it waits for a worker, shows no sign of life.
-FIND_BUSY = text("""
-    SELECT
-        array(
-            SELECT pid FROM pg_stat_activity
-            WHERE datname = current_database() AND application_name = :worker
-            ORDER BY pid
-        ) AS sessions,
-        (
-            SELECT id FROM backfill_runs
-            WHERE status = 'running'
-                AND heartbeat_at > clock_timestamp() - make_interval(secs => :driven_seconds)
-        ) AS backfill_id
+FIND_WORKERS = text("""
+    SELECT pid FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = :worker
+    ORDER BY pid
+""")
+
+# One at most: backfill_runs_one_at_a_time. Where nobody drives it, because its driver was killed or it
+# waits for a worker, it shows no sign of life.
+FIND_BACKFILL = text("""
+    SELECT id FROM backfill_runs
+    WHERE status = 'running'
+        AND heartbeat_at > clock_timestamp() - make_interval(secs => :driven_seconds)
 """)
 
 # Finished ones too: what they brought is taken away, so nothing may rely on them any more.
@@ -267,16 +266,20 @@ async def plan(engine: AsyncEngine, *, interrupted: asyncio.Event, watch: Watch)
     return walk.tally
 
 
+async def connected_workers(connection: AsyncConnection) -> list[int]:
+    """Return the PostgreSQL process ids of the workers' sessions in this database, of any host's."""
+    return list((await connection.execute(FIND_WORKERS, {"worker": WORKER})).scalars())
+
+
 async def who_is_busy(connection: AsyncConnection) -> str | None:
     """Say in a sentence who has to be stopped before a rollback; None when nobody is at work."""
-    names = {"worker": WORKER, "driven_seconds": DRIVEN_SECONDS}
-    sessions, backfill_id = (await connection.execute(FIND_BUSY, names)).one()
-    if sessions:
-        pids = ", ".join(str(pid) for pid in sessions)
-        return f"A worker is connected to this database (PostgreSQL's pids: {pids})."
-    if backfill_id is not None:
-        return f"Backfill {backfill_id} is running."
-    return None
+    pids = await connected_workers(connection)
+    if pids:
+        named = ", ".join(str(pid) for pid in pids)
+        return f"A worker is connected to this database (PostgreSQL's pids: {named})."
+    found = await connection.execute(FIND_BACKFILL, {"driven_seconds": DRIVEN_SECONDS})
+    backfill_id = found.scalar_one_or_none()
+    return None if backfill_id is None else f"Backfill {backfill_id} is running."
 
 
 async def refuse_while_busy(connection: AsyncConnection) -> None:

@@ -1,0 +1,1 @@
+"""The script of the operators' runbook, as a process, with real workers."""
