@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shared.events import EventType, Source
 from shared.faults import is_transient
-from shared.outbox import append_event
+from shared.outbox import append_event, append_states
 from tests.drift import drift
 from tests.race import freezing
 from worker.relay import run_once
@@ -26,7 +26,6 @@ BATCH_SIZE = 9  # small, so that a collection's events fall into different batch
 Write = Callable[[AsyncConnection, str, str], Awaitable[None]]
 
 LOCK = text("SELECT is_active FROM collections WHERE collection_id = :id FOR NO KEY UPDATE")
-SHARE = text("SELECT 1 FROM collections WHERE collection_id = ANY(:ids) FOR SHARE")
 INSERT = text(
     "INSERT INTO collections (collection_id, project_id, collection_name, description, created_by, is_active)"
     " VALUES (:id, 'p1', 'hot', :description, 'owner', true)"
@@ -60,16 +59,6 @@ async def write(connection: AsyncConnection, collection_id: str, description: st
         CHANGE, {"id": collection_id, "description": description, "is_active": is_active}
     )
     await append_event(connection, collection_id, EVENT_TYPE[is_active], Source.API)
-
-
-async def backfill(connection: AsyncConnection, ids: list[str]) -> None:
-    """Append synthetic events for a chunk, under the lock that backfill holds."""
-    await connection.execute(SHARE, {"ids": ids})
-    states = await connection.execute(
-        text("SELECT collection_id, is_active FROM collections WHERE collection_id = ANY(:ids)"), {"ids": ids}
-    )
-    for collection_id, is_active in states.all():
-        await append_event(connection, collection_id, EVENT_TYPE[is_active], Source.BACKFILL)
 
 
 async def storm(
@@ -116,7 +105,7 @@ async def _writer(engine: AsyncEngine, keys: list[str], write: Write) -> None:
 async def _chunks(engine: AsyncEngine, keys: list[str]) -> None:
     for start in range(0, len(keys), 10):
         async with engine.begin() as connection:
-            await backfill(connection, keys[start : start + 10])
+            await append_states(connection, keys[start : start + 10], EventType.UPDATED, Source.BACKFILL)
         await asyncio.sleep(0.02)
 
 

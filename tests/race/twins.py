@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.race.storm import CHANGE, EVENT_TYPE, LOCK, Write
 from tests.race.storm import write as right_write
 from worker import apply as right
-from worker.claim import CLAIM, ClaimedEvent
+from worker.claim import CLAIM, ClaimedEvent, Lanes
 from worker.outcomes import Outcome, Verdict
 
 
@@ -125,8 +125,9 @@ class Cursor:
     def __init__(self) -> None:
         self._last = 0
 
-    async def claim(self, connection: asyncpg.Connection, limit: int) -> list[ClaimedEvent]:
-        in_order = replaced(CLAIM, "ORDER BY lane, id", "WHERE id > $2 ORDER BY id")
+    async def claim(self, connection: asyncpg.Connection, limit: int, _lanes: Lanes) -> list[ClaimedEvent]:
+        from_there = replaced(CLAIM, "lane BETWEEN $2 AND $3", "id > $2")
+        in_order = replaced(from_there, "ORDER BY lane, id", "ORDER BY id")
         statement = replaced(in_order, "SKIP LOCKED", "")
         events = [ClaimedEvent(*row) for row in await connection.fetch(statement, limit, self._last)]
         self._last = max([self._last, *(event.id for event in events)])
