@@ -379,3 +379,48 @@ async def test_a_batch_costs_the_same_number_of_statements_however_many_events_i
         counted.append(len(statements))
     # BEGIN, claim, guard, upsert, acknowledge, COMMIT
     assert counted[1:] == [6, 6]
+
+
+async def found_row(sql: asyncpg.Connection, collection_id: str) -> bool | None:
+    found: bool | None = await sql.fetchval(
+        "SELECT found_row FROM applied_versions WHERE collection_id = $1", collection_id
+    )
+    return found
+
+
+LINK = (
+    "INSERT INTO project_collections (project_id, collection_id, research_context) VALUES ($1, $2, 'theirs')"
+)
+
+
+async def test_the_guard_remembers_whether_the_home_row_was_there_before_us(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    for collection_id in ("ours", "theirs"):
+        await set_collection(engine, collection_id, "first")
+    await sql.execute(LINK, "p1", "theirs")
+    await drain(engine)
+    for collection_id in ("ours", "theirs"):
+        await set_collection(engine, collection_id, "second")
+    await drain(engine)
+    assert (await found_row(sql, "ours"), await found_row(sql, "theirs")) == (False, True)
+
+    await set_collection(engine, "theirs", is_active=False)
+    await drain(engine)  # their row is gone now
+    await set_collection(engine, "theirs", "made anew")
+    await drain(engine)
+    assert await found_row(sql, "theirs") is False
+
+
+async def test_a_link_that_becomes_the_home_row_was_there_before_us(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await set_collection(engine, "c1", "at home")
+    await drain(engine)
+    await sql.execute(LINK, "p2", "c1")
+    await set_collection(engine, "c1", "moved", project_id="p2")
+    await drain(engine)
+    assert await found_row(sql, "c1") is True
+    await set_collection(engine, "c1", "moved on", project_id="p3")
+    await drain(engine)
+    assert await found_row(sql, "c1") is False
