@@ -5,9 +5,11 @@ from tests.legacy_rows import seed
 from tests.processes import environment
 
 
-@pytest.fixture(autouse=True)
-async def _seeded(sql: asyncpg.Connection) -> None:
+@pytest.fixture
+async def sql(sql: asyncpg.Connection) -> asyncpg.Connection:
+    """With an owner and three projects in the database."""
     await seed(sql)
+    return sql
 
 
 @pytest.fixture

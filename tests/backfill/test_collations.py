@@ -1,0 +1,84 @@
+"""Databases order keys in their own ways; every key is looked at exactly once in each."""
+
+import itertools
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+from deploy.local.postgres import Postgres
+from shared.database import create_engine
+from shared.settings import CommandSettings
+from tests.backfill.driving import backfilled
+from tests.backfill.rows import enqueued, fix_chunk_size
+from tests.conftest import migrate
+from tests.drift import drift
+from tests.legacy_rows import seed
+from worker.relay import drain
+
+NAME = "ordered_otherwise"
+LINGUISTIC = "LOCALE_PROVIDER icu ICU_LOCALE 'en-US'"  # a-1 < a_1 < A-1 < b; C has A-1 < a-1 < a_1 < b
+FALLBACK = "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'PG_UNICODE_FAST'"  # of servers built without ICU
+BY_BYTES = "LOCALE_PROVIDER libc LOCALE 'C'"
+KEYS = [
+    *("".join(letters) for letters in itertools.product("aB-_9", "Ab_-", ("", "c", "-C", "_1"))),
+    *(
+        "col-1",
+        "col_1",
+        "COL-1",
+        "Col_1",
+        "col1",
+        "col-10",
+        "col-2",
+        "é",
+        "e\u0301",
+        "Z",
+        "z",
+        "~",
+        "A b",
+        "ab ",
+    ),
+]
+
+
+@pytest.mark.parametrize("locale", [LINGUISTIC, BY_BYTES], ids=["linguistic", "by bytes"])
+async def test_no_key_is_skipped_or_taken_twice_whatever_the_database_s_order(
+    locale: str, postgres: Postgres
+) -> None:
+    server = await asyncpg.connect(postgres.url)
+    try:
+        await create_database(server, locale)
+        migrate(postgres.url_of(NAME))
+        await fill_and_backfill(postgres.url_of(NAME))
+    finally:
+        await server.execute(f'DROP DATABASE IF EXISTS "{NAME}" WITH (FORCE)')
+        await server.close()
+
+
+async def create_database(server: asyncpg.Connection, locale: str) -> None:
+    try:
+        await server.execute(f'CREATE DATABASE "{NAME}" TEMPLATE template0 {locale}')
+    except asyncpg.FeatureNotSupportedError:
+        assert locale == LINGUISTIC
+        await server.execute(f'CREATE DATABASE "{NAME}" TEMPLATE template0 {FALLBACK}')
+
+
+async def fill_and_backfill(url: str) -> None:
+    sql = await asyncpg.connect(url)
+    await seed(sql)
+    await sql.execute(
+        "INSERT INTO collections (collection_id, project_id, collection_name, created_by, is_active)"
+        " SELECT key, 'p1', 'name', 'owner', true FROM unnest($1::text[]) AS key",
+        KEYS,
+    )
+    await fix_chunk_size(sql, 3)
+    settings = CommandSettings(database_url=SecretStr(url))
+    engine = create_engine(settings, application_name="test", pool_size=3, statement_timeout_seconds=30)
+    run = await backfilled(engine)
+    assert (run.planned, run.processed, run.enqueued) == (len(KEYS), len(KEYS), len(KEYS))
+    assert await enqueued(sql) == dict.fromkeys(KEYS, 1)
+    await drain(engine)
+    assert await drift(sql) == []
+    assert (await backfilled(engine)).enqueued == 0
+    await engine.dispose()
+    await sql.close()

@@ -1,0 +1,367 @@
+import asyncio
+import contextlib
+import json
+import os
+import pty
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.backfill_runs import BackfillOptions
+from tests.backfill.driving import being_driven, current, started, until_row
+from tests.backfill.rows import EXPECTED, UNTOUCHED, enqueued, fingerprints, insert_many, insert_mixed_rows
+from tests.drift import drift
+from tests.processes import ROOT, Running, running
+from worker.backfill.options import parse
+from worker.relay import drain
+
+BACKFILL = ["-m", "worker.backfill"]
+REFUSE_ONE = """
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'never'; END $$;
+    CREATE TRIGGER refuse BEFORE INSERT ON project_collections FOR EACH ROW
+        WHEN (NEW.collection_id = 'c-0000002') EXECUTE FUNCTION refuse();
+"""
+
+
+@dataclass
+class Completed:
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """What the one line on stdout says."""
+        assert self.stdout.count("\n") == 1, self.stdout
+        result: dict[str, Any] = json.loads(self.stdout)
+        return result
+
+
+async def backfill(env: dict[str, str], *words: str) -> Completed:
+    """Run the command to its end, at most 20 s."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *BACKFILL,
+        *words,
+        cwd=ROOT,
+        env=env,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(20):
+            stdout, stderr = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        raise
+    assert process.returncode is not None
+    return Completed(process.returncode, stdout.decode(), stderr.decode())
+
+
+@contextlib.asynccontextmanager
+async def slow_run(env: dict[str, str], sql: asyncpg.Connection) -> AsyncIterator[Running]:
+    """Run the command so slowly that there is time to interfere."""
+    await insert_many(sql, "c", 40)
+    with running([*BACKFILL, "--rate", "16"], env) as process:
+        await until_row(sql, "processed > 0")
+        yield process
+
+
+@contextlib.asynccontextmanager
+async def draining(engine: AsyncEngine) -> AsyncIterator[None]:
+    """Apply what is pending several times a second while the block lasts."""
+
+    async def repeatedly() -> None:
+        while True:
+            await drain(engine)
+            await asyncio.sleep(0.05)
+
+    worker = asyncio.create_task(repeatedly())
+    try:
+        yield
+    finally:
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+
+
+async def test_a_run_ends_with_one_line_for_machines_and_needs_no_redis(
+    env: dict[str, str], sql: asyncpg.Connection
+) -> None:
+    await insert_mixed_rows(sql)
+    done = await backfill(env, "--json")
+    assert done.code == 0
+    expected = {kind: len(names) for kind, names in EXPECTED.items()}
+    total = sum(expected.values())
+    assert (
+        done.json.items()
+        >= (
+            expected | {"processed": total + len(UNTOUCHED), "enqueued": total, "skipped": len(UNTOUCHED)}
+        ).items()
+    )
+    assert done.json.items() >= {"run_id": 1, "status": "finished", "planned": total + len(UNTOUCHED)}.items()
+    assert 0 < done.json["duration_seconds"] < 10
+    events = [json.loads(line)["event"] for line in done.stderr.splitlines()]
+    assert events == ["backfill_started", "backfill_chunk", "backfill_finished"]
+
+
+async def test_a_redis_that_is_away_costs_nothing(env: dict[str, str], sql: asyncpg.Connection) -> None:
+    await insert_many(sql, "c", 10)
+    began = time.monotonic()
+    done = await backfill({**env, "REDIS_URL": "redis://127.0.0.1:1"})
+    assert (done.code, time.monotonic() - began < 5) == (0, True)
+    assert "Backfill 1: 10 of 10 rows looked at, 10 enqueued (10 missing, 0 mismatched" in done.stdout
+
+
+async def test_a_dry_run_says_what_a_run_would_do_and_leaves_no_trace(
+    env: dict[str, str], sql: asyncpg.Connection
+) -> None:
+    await insert_mixed_rows(sql)
+    before = await fingerprints(sql)
+    dry = await backfill(env, "--dry-run", "--json")
+    assert await fingerprints(sql) == before
+    assert dry.code == 0
+    assert (dry.json["dry_run"], dry.json["status"]) == (True, "finished")
+    real = await backfill(env, "--json")
+    counts = ("planned", "processed", "enqueued", "skipped", *EXPECTED)
+    assert {name: dry.json[name] for name in counts} == {name: real.json[name] for name in counts}
+
+
+async def test_a_dry_run_can_be_of_one_project_and_is_readable(
+    env: dict[str, str], sql: asyncpg.Connection
+) -> None:
+    await insert_many(sql, "c", 9)
+    done = await backfill(env, "--dry-run", "--project", "p2")
+    assert done.code == 0
+    assert done.stdout == (
+        "Dry run: of 3 rows 3 would be enqueued (3 missing, 0 mismatched, 0 orphaned), 0 need nothing."
+        " Nothing was written.\n"
+    )
+
+
+@pytest.mark.parametrize("words", [["--project", "typo"], ["--dry-run", "--project", "typo"]])
+async def test_a_project_that_does_not_exist_is_refused(
+    words: list[str], env: dict[str, str], sql: asyncpg.Connection
+) -> None:
+    done = await backfill(env, *words)
+    assert (done.code, done.stdout) == (1, "")
+    assert "There is no project 'typo'." in done.stderr
+    assert await sql.fetchval("SELECT count(*) FROM backfill_runs") == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_an_interrupted_run_says_how_to_go_on_and_does_so_at_once(
+    number: signal.Signals, env: dict[str, str], sql: asyncpg.Connection
+) -> None:
+    async with slow_run(env, sql) as process:
+        process.signal(number)
+        assert await process.exit_code() == 1
+    assert "Go on with `python -m worker.backfill --resume`" in process.output
+    assert process.logged("backfill_interrupted")
+    left = await sql.fetchrow("SELECT * FROM backfill_runs")
+    assert (left["status"], left["processed"]) == ("running", len(await enqueued(sql)))
+
+    await sql.execute("UPDATE backfill_runs SET rate = NULL")
+    began = time.monotonic()
+    done = await backfill(env, "--resume", "--json")
+    assert time.monotonic() - began < 3
+    assert (done.code, done.json["run_id"], done.json["enqueued"]) == (0, 1, 40)
+    assert set((await enqueued(sql)).values()) == {1}
+
+
+async def test_a_run_that_is_driven_is_neither_resumed_nor_doubled(
+    env: dict[str, str], sql: asyncpg.Connection
+) -> None:
+    async with slow_run(env, sql) as process:
+        resumption, another = await asyncio.gather(backfill(env, "--resume"), backfill(env))
+        for refused in (resumption, another):
+            assert (refused.code, refused.stdout) == (1, "")
+            assert f"Backfill 1 is being driven by {await driver(sql)}." in refused.stderr
+        assert process.process.poll() is None
+    assert str(process.pid) in await driver(sql)
+
+
+async def driver(sql: asyncpg.Connection) -> str:
+    name: str = await sql.fetchval("SELECT driver FROM backfill_runs")
+    return name
+
+
+@pytest.mark.parametrize(
+    ("word", "status", "advice"),
+    [
+        ("--pause", "paused", "Go on with `python -m worker.backfill --resume`"),
+        ("--cancel", "cancelled", "anew"),
+    ],
+)
+async def test_a_run_is_stopped_by_another_command(
+    word: str, status: str, advice: str, env: dict[str, str], sql: asyncpg.Connection
+) -> None:
+    async with slow_run(env, sql) as process:
+        stopping = await backfill(env, word)
+        assert await process.exit_code() == 1
+    assert stopping.code == 0
+    assert f"Backfill 1 {'is' if status == 'paused' else 'was'} {status}." in stopping.stdout
+    assert advice in process.output
+    assert process.logged(f"backfill_{status}")
+    assert await sql.fetchval("SELECT status FROM backfill_runs") == status
+
+
+async def test_a_run_of_the_workers_is_only_created(env: dict[str, str], sql: asyncpg.Connection) -> None:
+    done = await backfill(env, "--in-worker", "--rate", "5", "--json")
+    assert (done.code, done.json["in_worker"], done.json["is_driven"]) == (0, True, False)
+    assert (await backfill(env, "--pause")).code == 0
+    handed_over = await backfill(env, "--resume", "--in-worker")
+    assert handed_over.stdout == "Backfill 1 is left to the workers. Look with --status.\n"
+    row = await sql.fetchrow("SELECT status, in_worker, driver FROM backfill_runs")
+    assert tuple(row) == ("running", True, None)
+
+
+async def test_the_status_tells_people_and_machines(
+    env: dict[str, str], engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    nothing = await backfill(env, "--status")
+    assert (nothing.code, nothing.stdout) == (0, "No backfill has run yet.\n")
+    await insert_many(sql, "c", 300)
+    async with being_driven(engine, BackfillOptions(rate=40)):
+        await until_row(sql, "processed > 0")
+        shown, as_json = await asyncio.gather(backfill(env, "--status"), backfill(env, "--status", "--json"))
+    for words in ("state         running", "of 300 rows", "rows/s", "at most 40 rows/s", f":{os.getpid()}"):
+        assert words in shown.stdout
+    assert as_json.json["is_driven"] is True
+    assert 20 < as_json.json["rows_a_second"] < 80
+
+    left = await backfill(env, "--status")
+    assert "left unfinished: go on with --resume" in left.stdout
+
+
+@pytest.mark.parametrize("word", ["--pause", "--resume", "--cancel"])
+async def test_without_a_run_there_is_nothing_to_change(word: str, env: dict[str, str]) -> None:
+    done = await backfill(env, word)
+    assert (done.code, done.stdout) == (1, "")
+    assert "There is no unfinished backfill: none has run yet." in done.stderr
+
+
+async def test_waiting_ends_with_the_proof(
+    env: dict[str, str], engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await insert_many(sql, "c", 20)
+    async with draining(engine):
+        done = await backfill(env, "--wait", "--json")
+    assert (done.code, done.json["audit"]["verdict"], done.json["enqueued"]) == (0, "in_sync", 20)
+    assert await drift(sql) == []
+
+
+async def test_waiting_ends_with_status_1_when_drift_is_left(
+    env: dict[str, str], engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await insert_many(sql, "c", 3)
+    await sql.execute(REFUSE_ONE)
+    async with draining(engine):
+        done = await backfill(env, "--wait")
+    assert done.code == 1
+    assert "drift" in done.stdout
+    assert "1 missing, 0 mismatched, 0 orphaned" in done.stdout
+    assert await drift(sql) == ["c-0000002"]
+
+
+async def test_waiting_can_be_interrupted(env: dict[str, str], sql: asyncpg.Connection) -> None:
+    await insert_many(sql, "c", 3)
+    with running([*BACKFILL, "--wait"], env) as process:
+        await process.wait_for("backfill_finished")
+        process.signal(signal.SIGINT)
+        assert await process.exit_code() == 1
+    assert "All is enqueued." in process.output
+
+
+async def test_a_person_at_a_terminal_sees_a_bar_and_why_it_waits(
+    env: dict[str, str], engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await insert_many(sql, "c", 40)
+    screen, terminal = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *[*BACKFILL, "--max-pending", "10"],
+        cwd=ROOT,
+        env={**env, "TERM": "xterm", "COLUMNS": "200"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    await until_row(sql, "throttled_by IS NOT NULL")
+    await asyncio.sleep(0.5)
+    async with draining(engine):
+        stdout, _ = await asyncio.wait_for(process.communicate(), 20)
+    shown = await asyncio.to_thread(read_all, screen)
+    assert (process.returncode, (await current(engine)).enqueued) == (0, 40)
+    assert stdout.startswith(b"Backfill 1: 40 of 40 rows looked at")
+    for words in ("10/40 rows", "40/40 rows  40 enqueued", "rows/s", "left", "100%"):
+        assert words in shown
+    assert "10 backfill events are pending, the most allowed" in shown
+    assert '"event"' not in shown
+
+
+def read_all(screen: int) -> str:
+    shown = b""
+    with contextlib.suppress(OSError):  # the other end is closed
+        while part := os.read(screen, 65536):
+            shown += part
+    os.close(screen)
+    return shown.decode()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--dry-run --resume",
+        "--status --pause",
+        "--resume --rate 5",
+        "--status --max-pending 5",
+        "--cancel --project p1",
+        "--wait --in-worker",
+        "--dry-run --wait",
+        "--pause --in-worker",
+        "--rate 0",
+        "--rate fast",
+        "--max-pending -1",
+        "--max-pending 99999999999",
+        "--project",
+        "extra",
+        "--unknown",
+    ],
+)
+def test_options_that_do_not_go_together_are_wrong_usage(
+    words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(words.split())
+    assert caught.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+async def test_wrong_usage_and_an_incomplete_environment_end_with_status_2(env: dict[str, str]) -> None:
+    unusable = {name: value for name, value in env.items() if name != "DATABASE_URL"}
+    wrong, incomplete = await asyncio.gather(backfill(env, "--resume", "--dry-run"), backfill(unusable))
+    assert (wrong.code, incomplete.code) == (2, 2)
+    assert "not allowed with argument" in wrong.stderr
+    assert "DATABASE_URL" in incomplete.stderr
+
+
+async def test_a_run_whose_driver_is_gone_is_described(
+    env: dict[str, str], engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await started(engine)
+    await sql.execute(
+        "UPDATE backfill_runs SET driver = 'elsewhere:1', driver_token = gen_random_uuid(),"
+        " heartbeat_at = heartbeat_at - interval '10 seconds'"
+    )
+    refused, shown = await asyncio.gather(backfill(env), backfill(env, "--status"))
+    assert refused.code == 1
+    assert "its driver elsewhere:1 has been silent for 1" in refused.stderr
+    assert "its driver has been silent for 1" in shown.stdout

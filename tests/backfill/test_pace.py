@@ -1,0 +1,79 @@
+import asyncio
+import time
+from datetime import timedelta
+
+import asyncpg
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.backfill_runs import BackfillOptions
+from tests.backfill.driving import backfilled, being_driven, until_row
+from tests.backfill.rows import insert_many
+from worker.backfill.pace import Pace, next_chunk_size, rest
+
+BEAT = timedelta(seconds=1.5)
+
+
+@pytest.mark.parametrize(
+    ("size", "seconds", "expected"),
+    [
+        (1_000, 0.1, 1_000),
+        (1_000, 0.08, 1_250),
+        (1_000, 0.001, 2_000),  # at most doubled
+        (1_000, 0.0, 2_000),
+        (1_000, 5.0, 500),  # at most halved
+        (150, 5.0, 100),  # not below the least
+        (8_000, 0.01, 10_000),  # not beyond the most
+        (10_000, 0.2, 5_000),
+        (4, 0.001, 8),  # whoever asked for less is brought up step by step
+        (4, 5.0, 4),
+        (1, 5.0, 1),
+    ],
+)
+def test_a_chunk_s_size_follows_its_time_in_bounded_steps(size: int, seconds: float, expected: int) -> None:
+    assert next_chunk_size(size, seconds) == expected
+
+
+def test_a_pace_without_a_rate_never_waits() -> None:
+    pace = Pace(None)
+    pace.spend(1_000_000)
+    assert (pace.rows, pace.wait_seconds) == (None, 0)
+
+
+@pytest.mark.parametrize(("rate", "rows"), [(1, 1), (3, 1), (4, 1), (100, 25)])
+def test_a_rate_comes_in_small_portions_with_waits_of_a_second_at_most(rate: int, rows: int) -> None:
+    pace = Pace(rate)
+    assert (pace.rows, pace.wait_seconds) == (rows, 0)
+    pace.spend(rows)
+    assert 0 < pace.wait_seconds <= 1
+    assert pace.wait_seconds == pytest.approx(rows / rate, abs=0.05)
+
+
+async def test_a_run_keeps_to_its_rate(engine: AsyncEngine, sql: asyncpg.Connection) -> None:
+    await insert_many(sql, "c", 60)
+    began = time.monotonic()
+    await backfilled(engine, BackfillOptions(rate=80))
+    assert 0.5 < time.monotonic() - began < 2
+
+
+async def test_a_slow_run_shows_signs_of_life(engine: AsyncEngine, sql: asyncpg.Connection) -> None:
+    await insert_many(sql, "c", 9)
+    async with being_driven(engine, BackfillOptions(rate=1)):
+        for _ in range(5):
+            await asyncio.sleep(0.4)
+            assert await sql.fetchval("SELECT clock_timestamp() - heartbeat_at FROM backfill_runs") < BEAT
+        await until_row(sql, "processed >= 2")
+
+
+async def test_a_rest_ends_when_interrupted() -> None:
+    interrupted = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.05, interrupted.set)
+    began = time.monotonic()
+    await rest(interrupted, 10)
+    assert time.monotonic() - began < 1
+
+
+async def test_chunks_grow_while_they_are_quick(engine: AsyncEngine, sql: asyncpg.Connection) -> None:
+    await insert_many(sql, "c", 5_000)
+    run = await backfilled(engine)
+    assert run.chunk_size > 1_000
