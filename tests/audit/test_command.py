@@ -1,0 +1,276 @@
+"""`python -m worker.audit` as an operator runs it: real processes, their exit status, stdout and stderr."""
+
+import asyncio
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import pytest
+
+from deploy.local.children import tied_to_us
+from shared.settings import Settings
+from tests.audit.pairs import put_legacy, put_pair, put_synced
+from tests.databases import Databases
+from tests.processes import ROOT, Running, environment, running, running_worker
+
+KEYS = [
+    "run_id", "verdict", "compared", "planned", "missing", "mismatched", "orphaned", "pending", "repaired",
+    "active_collections", "home_rows", "canary_found", "status", "error", "duration_seconds",
+]  # fmt: skip
+
+
+@dataclass
+class Ended:
+    """A process that ended: its status, what it printed, and its log lines."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def result(self) -> dict[str, Any]:
+        [line] = self.stdout.splitlines()
+        result: dict[str, Any] = json.loads(line)
+        return result
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self.stderr.splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == event]
+
+
+@pytest.fixture
+def env(settings: Settings) -> dict[str, str]:
+    return environment(settings.database_url.get_secret_value(), settings.redis_url.get_secret_value())
+
+
+async def run_audit(env: dict[str, str], *arguments: str) -> Ended:
+    """Run the command to its end."""
+    process = await asyncio.create_subprocess_exec(
+        *tied_to_us([sys.executable, "-m", "worker.audit", *arguments], "KILL"),
+        cwd=ROOT,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    async with asyncio.timeout(30):
+        stdout, stderr = await process.communicate()
+    assert process.returncode is not None
+    return Ended(process.returncode, stdout.decode(), stderr.decode())
+
+
+async def test_tables_in_sync_exit_with_success_and_say_so(
+    env: dict[str, str], seeded: asyncpg.Connection
+) -> None:
+    await put_synced(seeded, 30)
+
+    machine = await run_audit(env, "--json")
+    assert machine.code == 0, machine.stderr
+    assert list(machine.result) == KEYS
+    expected = {"verdict": "in_sync", "compared": 30, "planned": 30, "missing": 0, "mismatched": 0}
+    expected |= {"orphaned": 0, "pending": 0, "active_collections": 27, "home_rows": 27, "canary_found": True}
+    assert machine.result | expected == machine.result
+    assert 0 < machine.result["duration_seconds"] < 10
+    [started], [finished] = machine.logged("audit_started"), machine.logged("audit_finished")
+    assert (started["process"], started["chunks_planned"]) == ("audit", 1)
+    assert finished["run_id"] == machine.result["run_id"]
+    assert (finished["level"], finished["verdict"], finished["compared"]) == ("info", "in_sync", 30)
+    assert len(machine.logged("audit_progress")) == 1
+
+    human = await run_audit(env, "--project", "p1")
+    assert human.code == 0
+    first, *table = human.stdout.splitlines()
+    assert first == "In sync: all 10 pairs agree."
+    assert any("home rows" in line for line in table)
+
+
+async def test_drift_fails_and_every_finding_has_a_bounded_line(
+    env: dict[str, str], seeded: asyncpg.Connection
+) -> None:
+    await put_legacy(seeded, "long", description="x" * 1000)
+    await put_pair(seeded, "other", research_context=None)
+
+    ended = await run_audit(env, "--json")
+
+    assert ended.code == 1
+    assert (ended.result["verdict"], ended.result["missing"], ended.result["mismatched"]) == ("drift", 1, 1)
+    by_key = {line["collection_id"]: line for line in ended.logged("audit_finding")}
+    assert by_key["long"]["legacy"]["research_context"] == "x" * 200
+    assert (by_key["long"]["kind"], by_key["long"]["target"]) == ("missing", None)
+    assert by_key["other"]["differs"] == ["research_context"]
+    assert by_key["other"]["legacy"]["research_context"] == "text"
+    assert by_key["other"]["target"]["research_context"] is None
+    [finished] = ended.logged("audit_finished")
+    assert (finished["level"], finished["unlisted"]) == ("error", 0)
+
+
+async def test_more_findings_than_are_listed_are_counted(
+    env: dict[str, str], seeded: asyncpg.Connection
+) -> None:
+    await put_synced(seeded, 1_200)
+    await seeded.execute("DELETE FROM project_collections")
+
+    ended = await run_audit(env, "--json")
+
+    assert (ended.code, ended.result["missing"]) == (1, 1_080)
+    assert len(ended.logged("audit_finding")) == 1_000
+    assert ended.logged("audit_finished")[0]["unlisted"] == 80
+
+
+async def test_pending_alone_is_a_success(env: dict[str, str], seeded: asyncpg.Connection) -> None:
+    await put_legacy(seeded, "a")
+    await seeded.execute(
+        "INSERT INTO outbox_events (aggregate_id, event_type, source, payload)"
+        " VALUES ('a', 'collection.created', 'api', '{}')"
+    )
+
+    ended = await run_audit(env)
+
+    assert (ended.code, ended.stderr.count("audit_finding")) == (0, 0)
+    assert ended.stdout.startswith("No drift: 1 of 1 pairs differ")
+
+
+async def test_a_worker_mends_what_the_command_found(env: dict[str, str], seeded: asyncpg.Connection) -> None:
+    await put_legacy(seeded, "a")
+    async with running_worker(env):
+        first = await run_audit(env, "--repair", "--json")
+        second = await run_audit(env, "--repair", "--json")
+
+    assert (first.code, first.result["verdict"], first.result["repaired"]) == (0, "repaired", 1), first.stderr
+    assert first.result["missing"] == 1
+    assert first.logged("audit_repair_appended")[0]["appended"] == 1
+    assert first.logged("audit_repair_verified")[0]["repaired"] == 1
+    assert (second.code, second.result["verdict"], second.result["missing"]) == (0, "in_sync", 0)
+
+
+def results_of(process: Running) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in process.lines.copy() if line.startswith('{"run_id"')]
+
+
+async def passes(process: Running, count: int) -> None:
+    async with asyncio.timeout(20):
+        while len(results_of(process)) < count:
+            assert process.process.poll() is None, process.output
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(("broken", "code"), [(False, 0), (True, 1)], ids=["in sync", "drift"])
+async def test_watching_goes_on_until_interrupted_and_ends_with_the_last_passs_status(
+    broken: bool,  # noqa: FBT001 - a parameter of the test
+    code: int,
+    env: dict[str, str],
+    seeded: asyncpg.Connection,
+) -> None:
+    await put_pair(seeded, "a")
+    with running(["-m", "worker.audit", "--watch", "--interval", "0.05", "--json"], env) as process:
+        await passes(process, 2)
+        if broken:
+            await seeded.execute("DELETE FROM project_collections")
+        await passes(process, 6)
+        process.signal(signal.SIGINT)
+        assert await process.exit_code() == code
+
+    results = results_of(process)
+    assert len(results) >= 6
+    assert [result["verdict"] for result in results[:2]] == ["in_sync", "in_sync"]
+    assert results[-1]["verdict"] == ("drift" if broken else "in_sync")
+
+
+async def test_an_interrupt_ends_a_pass_without_a_verdict(
+    env: dict[str, str], seeded: asyncpg.Connection
+) -> None:
+    await put_pair(seeded, "a")
+    async with seeded.transaction():
+        await seeded.execute("LOCK TABLE project_collections")
+        with running(["-m", "worker.audit", "--json"], env) as process:
+            async with asyncio.timeout(10):
+                while not await seeded.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                    await asyncio.sleep(0.02)
+            process.signal(signal.SIGINT)
+            await asyncio.sleep(0.2)
+            await seeded.execute("ROLLBACK; BEGIN")
+            assert await process.exit_code() == 1
+
+    [result] = results_of(process)
+    assert (result["status"], result["verdict"], result["error"]) == ("failed", "incomplete", "interrupted")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--interval", "5"], "--interval needs --watch"),
+        (["--watch", "--interval", "-1"], "invalid seconds value"),
+        (["--watch", "--interval", "nan"], "invalid seconds value"),
+        (["--repare"], "unrecognized arguments"),
+        (["everything"], "unrecognized arguments"),
+    ],
+)
+async def test_wrong_usage_is_told_apart(arguments: list[str], complaint: str, env: dict[str, str]) -> None:
+    ended = await run_audit(env, *arguments)
+
+    assert (ended.code, ended.stdout) == (2, "")
+    assert complaint in ended.stderr
+
+
+async def test_what_is_missing_is_told_with_what_to_do(
+    env: dict[str, str], seeded: asyncpg.Connection, databases: Databases
+) -> None:
+    without = await run_audit({name: value for name, value in env.items() if name != "DATABASE_URL"})
+    assert (without.code, without.stdout) == (2, "")
+    assert "DATABASE_URL: Field required" in without.stderr
+
+    empty = await run_audit(env | {"DATABASE_URL": databases.create_empty("audit_never_migrated")})
+    assert (empty.code, empty.stdout) == (1, "")
+    assert "alembic upgrade head" in empty.stderr
+
+    away = await run_audit(env | {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"})
+    assert (away.code, away.stdout) == (1, "")
+    assert "PostgreSQL is away" in away.stderr
+
+    mistyped = await run_audit(env, "--project", "p9")
+    assert (mistyped.code, mistyped.stdout) == (1, "")
+    assert "There is no project 'p9'." in mistyped.stderr
+    assert await seeded.fetchval("SELECT count(*) FROM audit_runs") == 0
+
+
+async def test_redis_is_not_needed(env: dict[str, str], seeded: asyncpg.Connection) -> None:
+    await put_pair(seeded, "a")
+    del env["REDIS_URL"]
+
+    assert (await run_audit(env)).code == 0
+
+
+async def test_a_terminal_shows_before_and_after(env: dict[str, str], seeded: asyncpg.Connection) -> None:
+    for number in range(25):
+        await put_pair(seeded, f"key-{number}", research_context=f"[red]before {number}")
+
+    shown = await asyncio.to_thread(in_a_terminal, env)
+
+    assert "Drift: 0 missing, 25 mismatched, 0 orphaned. Mend it with --repair." in shown
+    assert "target holds" in shown
+    assert "research_context: '[red]before 0'" in shown
+    assert "The first 20 of 25" in shown
+    assert '"event"' not in shown  # log lines are for files and pipes
+
+
+def in_a_terminal(env: dict[str, str]) -> str:
+    """Run the command with a terminal for its output and return what it drew."""
+    ours, theirs = pty.openpty()
+    command = tied_to_us([sys.executable, "-m", "worker.audit"], "KILL")
+    wide = env | {"TERM": "xterm", "COLUMNS": "140"}
+    with subprocess.Popen(command, cwd=ROOT, env=wide, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while chunk := os.read(ours, 65_536):
+                shown += chunk
+        except OSError:  # so Linux says that the other end is closed
+            pass
+        os.close(ours)
+    assert process.returncode == 1
+    return shown.decode()
