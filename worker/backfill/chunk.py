@@ -30,47 +30,46 @@ LOCK_RUN = select(*COLUMNS, runs.driver_token).where(runs.id == bindparam("run_i
 # Which of the next rows the target does not show as they are, in one snapshot. Keys are compared and
 # ordered by the database alone. Served by collections_pkey; for each row by
 # project_collections_project_id_collection_id_key (LATERAL: never by a scan of the whole table), and
-# for those that differ by outbox_events_of_aggregate: what the newest pending event shows is on its way.
+# for each that differs by outbox_events_of_aggregate: what the newest pending event shows is on its way.
 FIND = """
     WITH chunk AS MATERIALIZED (
-        SELECT collection_id, project_id, description, created_at, updated_at, is_active IS TRUE AS is_active
-        FROM collections
-        WHERE collection_id <= CAST(:end_key AS varchar) {more}
-        ORDER BY collection_id
-        LIMIT CAST(:row_limit AS integer)
-    ), compared AS (
-        SELECT chunk.*, CASE
-            WHEN is_active AND target.is_there IS NULL THEN 'missing'
-            WHEN is_active AND is_different THEN 'mismatched'
-            WHEN NOT is_active AND target.is_there THEN 'orphaned'
-        END AS kind
-        FROM chunk LEFT JOIN LATERAL (
-            SELECT true AS is_there,
-                (home.research_context, home.created_at, home.updated_at)
-                    IS DISTINCT FROM (chunk.description, chunk.created_at, chunk.updated_at) AS is_different
-            FROM project_collections AS home
-            WHERE home.project_id = chunk.project_id AND home.collection_id = chunk.collection_id
-            LIMIT 1
-        ) AS target ON true
-    ), differing AS (
-        SELECT collection_id, kind, is_active, {payload} AS state FROM compared WHERE kind IS NOT NULL
-    ), due AS MATERIALIZED (
-        SELECT collection_id, kind FROM differing
-        WHERE (
+        SELECT collection_id, CASE WHEN kind IS NOT NULL AND (
             SELECT (event.event_type = '{deleted}') <> is_active AND event.payload = state
             FROM outbox_events AS event
             WHERE event.aggregate_id = collection_id
             ORDER BY event.id DESC
             LIMIT 1
-        ) IS NOT TRUE
+        ) IS NOT TRUE THEN kind END AS kind
+        FROM (
+            SELECT collection_id, is_active, {payload} AS state, CASE
+                WHEN is_active AND is_there IS NULL THEN 'missing'
+                WHEN is_active AND is_different THEN 'mismatched'
+                WHEN NOT is_active AND is_there THEN 'orphaned'
+            END AS kind
+            FROM (
+                SELECT collection_id, project_id, description, created_at, updated_at,
+                    is_active IS TRUE AS is_active
+                FROM collections
+                WHERE collection_id <= CAST(:end_key AS varchar) {more}
+                ORDER BY collection_id
+                LIMIT CAST(:row_limit AS integer)
+            ) AS legacy LEFT JOIN LATERAL (
+                SELECT true AS is_there, (target.research_context, target.created_at, target.updated_at)
+                    IS DISTINCT FROM (description, legacy.created_at, legacy.updated_at) AS is_different
+                FROM project_collections AS target
+                WHERE target.project_id = legacy.project_id
+                    AND target.collection_id = legacy.collection_id
+                LIMIT 1
+            ) AS home ON true
+        ) AS compared
     )
     SELECT
-        (SELECT count(*) FROM chunk) AS rows,
-        (SELECT max(collection_id) FROM chunk) AS last_key,
+        count(*) AS rows,
+        max(collection_id) AS last_key,
         coalesce(array_agg(collection_id) FILTER (WHERE kind = 'missing'), '{{}}') AS missing,
         coalesce(array_agg(collection_id) FILTER (WHERE kind = 'mismatched'), '{{}}') AS mismatched,
         coalesce(array_agg(collection_id) FILTER (WHERE kind = 'orphaned'), '{{}}') AS orphaned
-    FROM due
+    FROM chunk
 """
 AFTER_CURSOR = "AND collection_id > CAST(:cursor_key AS varchar)"
 OF_PROJECT = "AND project_id = CAST(:project_id AS varchar)"
