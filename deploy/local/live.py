@@ -22,6 +22,11 @@ def settled(fields: dict[str, object]) -> str:
     return f"{line}  {origin}, {fields['lag_ms']:.0f} ms after the write{reason}"
 
 
+def audited(fields: dict[str, object]) -> str:
+    """Tell what an audit proved."""
+    return f"{clock(fields)}  audit: {fields['verdict']}  {fields['compared']} pairs compared"
+
+
 def complaint(fields: dict[str, object]) -> str:
     """Tell of a warning or an error, without the fields that every line has."""
     details = " ".join(f"{name}={value}" for name, value in fields.items() if name not in COMMON_FIELDS)
@@ -39,4 +44,6 @@ def describe(line: str) -> str | None:
         return None
     if fields.get("event") == "event_settled":
         return settled(fields)
+    if fields.get("event") == "audit_finished":
+        return audited(fields)
     return complaint(fields) if fields.get("level") in SHOWN_LEVELS else None

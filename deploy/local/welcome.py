@@ -37,6 +37,11 @@ def python() -> str:
     return f'{shlex.quote(sys.executable)} -c "{code}"'
 
 
+def command(*words: str) -> str:
+    """Return the line that runs one of the project's commands from its checkout."""
+    return f"{shlex.quote(sys.executable)} -m {' '.join(words)}"
+
+
 def look(services: Sequence[Service]) -> str:
     """Return the line that fits the database in use."""
     for service in services:
@@ -71,5 +76,9 @@ In another terminal, for the project's other commands:
 
 # What project_collections holds now:
 {look(services)}
+
+# Bring over what was there before, and prove that both tables agree:
+{command("worker.backfill", "--wait")}
+{command("worker.audit")}
 
 Each event that the worker settles, as it happens:"""

@@ -53,6 +53,9 @@ class Run:
     def line(self, start: str) -> str:
         return next(line for line in self.said.splitlines() if line.startswith(start))
 
+    def exports(self) -> list[str]:
+        return [line for line in self.said.splitlines() if line.startswith("export ")]
+
     def until_ready(self) -> None:
         over = eventually(lambda: READY in self.said or self.process.poll() is not None, 60)
         assert over, self.said
@@ -120,6 +123,18 @@ def test_what_it_prints_works_and_an_interrupt_ends_it(tmp_path: Path) -> None:
         assert "Updated with curl" in shown.stdout
         assert "sample-untouched" not in shown.stdout
         assert "sample-unwanted" not in shown.stdout
+        addresses = dict(line.removeprefix("export ").split("=", 1) for line in run.exports())
+        for line in run.said.splitlines():
+            if " -m worker." in line:
+                done = subprocess.run(
+                    ["/bin/bash", "-c", line],
+                    cwd=ROOT,
+                    env={**os.environ, **addresses},
+                    check=True,
+                    capture_output=True,
+                )
+                said = done.stdout.decode()
+        assert "agree" in said
         assert run.end_with(signal.SIGINT) == 0
         assert run.said.endswith("Stopping.\nStopped.\n")
         assert "Traceback" not in run.said
