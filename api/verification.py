@@ -205,4 +205,5 @@ def under_way(run: AuditRun) -> VerificationUnderWay:
 def _last_known(last: AuditRun | None) -> str:
     if last is None:
         return "No audit has finished yet."
-    return f"The last audit, {last.id}, finished {last.age_seconds or 0:.0f} s ago: {last.verdict}."
+    scope = "" if last.project_id is None else f" of project {last.project_id} only"
+    return f"The last audit, {last.id}{scope}, finished {last.age_seconds or 0:.0f} s ago: {last.verdict}."

@@ -235,7 +235,8 @@ async def warn_of_the_busy(engine: AsyncEngine) -> None:
 
 def progress_of(done: Rollback) -> str:
     """Say how far a rollback is."""
-    return f"Rollback: {done.removed:,} rows removed, {done.kept:,} kept"
+    removed = "would be removed" if done.dry_run else "removed"
+    return f"Rollback: {done.removed:,} rows {removed}, {done.kept:,} kept"
 
 
 def outcome_of(done: Rollback) -> str:

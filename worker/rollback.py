@@ -244,7 +244,7 @@ async def roll_back(engine: AsyncEngine, *, interrupted: asyncio.Event, watch: W
         sqlalchemy.exc.DBAPIError: the chunk in hand was not changed.
 
     """
-    walk = _Walk(engine, interrupted, watch, Rollback(dry_run=False))
+    walk = Walk(engine, interrupted, watch, Rollback(dry_run=False))
     await walk.cancel_backfills()
     await walk.discard_events()
     await walk.remove_rows()
@@ -260,7 +260,7 @@ async def plan(engine: AsyncEngine, *, interrupted: asyncio.Event, watch: Watch)
         RollbackInterruptedError: interrupted before all rows were looked at.
 
     """
-    walk = _Walk(engine, interrupted, watch, Rollback(dry_run=True))
+    walk = Walk(engine, interrupted, watch, Rollback(dry_run=True))
     await walk.look()
     logger.info("rollback_finished", **walk.tally.counts())
     return walk.tally
@@ -290,7 +290,7 @@ async def refuse_while_busy(connection: AsyncConnection) -> None:
 
 
 @dataclass(slots=True)
-class _Walk:
+class Walk:
     """One way through the outbox, the target and the guard; every step is a transaction of its own."""
 
     engine: AsyncEngine
@@ -300,11 +300,15 @@ class _Walk:
     said_at: float = field(default_factory=time.monotonic)
 
     async def cancel_backfills(self) -> None:
+        """End every backfill, so that none goes on and none is taken for done."""
         async with self.changing() as connection:
             await connection.execute(CANCEL_BACKFILLS)
 
     async def discard_events(self) -> None:
-        """Not behind the lock on the guard: a batch may hold events while it waits for the guard."""
+        """Delete what was pending at the start.
+
+        Not behind the lock on the guard: a batch may hold events while it waits for the guard.
+        """
         async with self.looking() as connection:
             newest_id = (await connection.execute(NEWEST_EVENT)).scalar_one()
         chunk = {"newest_id": newest_id, "chunk_rows": CHUNK_ROWS}
@@ -316,6 +320,7 @@ class _Walk:
             self.show()
 
     async def remove_rows(self) -> None:
+        """Take away what is ours with its guards, and count and list the rest."""
         async for chunk in self.rows():
             async with self.changing() as connection:
                 removed = (await connection.execute(REMOVE_ROWS, chunk)).rowcount
@@ -325,7 +330,7 @@ class _Walk:
             self.show()
 
     async def forget_guards(self) -> None:
-        """Its last transaction finds nothing to do, and that still nobody is at work."""
+        """Delete the guards without a row; the last transaction also finds that still nobody is at work."""
         after, chunk = FIRST, {"chunk_rows": CHUNK_ROWS}
         while True:
             async with self.changing() as connection:
@@ -339,6 +344,7 @@ class _Walk:
             after, chunk = FURTHER, chunk | {"after_key": upto_key}
 
     async def look(self) -> None:
+        """Count what would be discarded, removed and kept."""
         async with self.looking() as connection:
             self.tally.discarded_events = (await connection.execute(COUNT_EVENTS)).scalar_one()
         async for chunk in self.rows():
@@ -384,6 +390,7 @@ class _Walk:
             yield connection
 
     def heed_interruption(self) -> None:
+        """Raise RollbackInterruptedError when a signal has come."""
         if self.interrupted.is_set():
             raise RollbackInterruptedError(self.tally)
 

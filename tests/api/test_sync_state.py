@@ -14,6 +14,7 @@ from api.main import create_app
 from shared.settings import Settings
 from tests.api.clients import ALL, NOT_LINKED, OWNER, P1, P2, SEEDED, STRANGER, UNKNOWN, create, started
 from tests.api.recording import NAMES
+from tests.rollback.situations import rolled_back
 from worker.relay import drain
 
 REFUSE = "ALTER TABLE project_collections ADD CONSTRAINT fussy CHECK (research_context <> 'poison') NOT VALID"
@@ -137,6 +138,18 @@ async def test_a_finished_backfill_of_one_project_says_nothing_of_another(
     assert (await state_of(client, SEEDED))["state"] == "pending"
     await seeded.execute(FINISHED, "finished", P1)
     assert (await state_of(client, SEEDED))["state"] == "synced"
+
+
+async def test_after_a_rollback_every_collection_awaits_the_backfill_again(
+    client: httpx.AsyncClient, seeded: asyncpg.Connection, engine: AsyncEngine
+) -> None:
+    await seeded.execute(FINISHED, "finished", None)
+    await put(client, NOT_LINKED, "text", seeded)
+    await drain(engine)
+    assert (await state_of(client, NOT_LINKED))["state"] == "synced"
+    assert (await rolled_back(engine)).removed == 1
+    for path in (NOT_LINKED, SEEDED):
+        assert (await state_of(client, path)).items() >= step("pending", None, None).items()
 
 
 async def test_a_change_by_hand_is_not_seen_here(

@@ -1,0 +1,103 @@
+"""Rollbacks in a storm of writes and of batches that they cannot see coming, frozen between all steps."""
+
+import asyncio
+import random
+
+import asyncpg
+import pytest
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tests.drift import drained, drift
+from tests.legacy_rows import set_collection
+from tests.race import freezing
+from tests.rollback.situations import ignore, rolled_back, switched_on_again
+from worker import rollback
+from worker.relay import drain, run_once
+from worker.rollback import KEEP_BATCHES_OUT, Rollback, Walk
+
+KEYS = [f"k{number}" for number in range(12)]
+ROUNDS = 10
+POINTS = [point for point in freezing.POINTS if point.startswith(("guard", "target", "acknowledge"))]
+# A guard of a row that is not there, or a row of ours that has lost its guard: it would count as found.
+TORN = """
+    SELECT coalesce(guard.collection_id, target.collection_id) AS collection_id
+    FROM (SELECT * FROM applied_versions WHERE NOT is_deleted) AS guard
+    FULL JOIN project_collections AS target USING (collection_id, project_id)
+    WHERE guard.collection_id IS NULL OR target.collection_id IS NULL OR guard.found_row
+"""
+
+
+async def write(engine: AsyncEngine, seed: int, over: asyncio.Event) -> None:
+    dice = random.Random(seed)  # noqa: S311 - a storm that can be repeated
+    while not over.is_set():
+        await set_collection(engine, dice.choice(KEYS), str(seed), is_active=dice.random() < 0.7)
+        await asyncio.sleep(0.002)
+
+
+async def relay(engine: AsyncEngine, over: asyncio.Event) -> None:
+    """Apply in sessions that do not look like a worker's: no rollback refuses to begin."""
+    while not over.is_set():
+        await run_once(engine, batch_size=5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_batch_comes_between_a_row_and_its_guard_and_nothing_is_lost_for_good(
+    engine: AsyncEngine,
+    sql: asyncpg.Connection,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+) -> None:
+    monkeypatch.setattr(rollback, "CHUNK_ROWS", 3)
+    await freezing.install(sql)
+    other = await asyncpg.connect(database_url)
+    over = asyncio.Event()
+    weather = asyncio.create_task(freezing.weather(other, POINTS, seed))
+    others = [relay(engine, over) for _ in range(2)]
+    others += [write(engine, 10 * seed + number, over) for number in range(3)]
+    storm = asyncio.gather(*others)
+    removed = [(await rolled_back(engine)).removed for _ in range(ROUNDS)]
+    over.set()
+    await storm
+    weather.cancel()
+    await asyncio.wait([weather])
+    await other.close()
+    assert sum(count > 0 for count in removed) > ROUNDS / 3
+
+    await drain(engine)
+    await drained(sql)
+    assert await sql.fetch(TORN) == []
+    assert await sql.fetchval("SELECT count(*) FROM applied_versions") > 0
+    await switched_on_again(engine, sql)
+    assert await drift(sql) == []
+    assert await sql.fetch(TORN) == []
+
+
+@pytest.mark.parametrize(
+    ("lock", "torn"),
+    [(KEEP_BATCHES_OUT, []), (text("SELECT 1"), ["one"])],
+    ids=["as it is", "without the lock"],
+)
+async def test_only_the_lock_keeps_the_guard_of_a_row_that_is_just_coming_back(
+    engine: AsyncEngine,
+    sql: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    lock: TextClause,
+    torn: list[str],
+) -> None:
+    monkeypatch.setattr(rollback, "KEEP_BATCHES_OUT", lock)
+    await freezing.install(sql)
+    for is_active in (True, False):
+        await set_collection(engine, "one", is_active=is_active)
+        await drain(engine)
+    await set_collection(engine, "one", is_active=True)
+    walk = Walk(engine, asyncio.Event(), ignore, Rollback(dry_run=False))
+    async with freezing.frozen(sql, "target: before rows are written"):
+        batch = asyncio.create_task(run_once(engine))
+        await freezing.arrived(sql, "target: before rows are written")
+        forgetting = asyncio.create_task(walk.forget_guards())
+        await asyncio.sleep(0.3)
+        assert not forgetting.done()
+    await asyncio.gather(batch, forgetting)
+    assert [row["collection_id"] for row in await sql.fetch(TORN)] == torn
