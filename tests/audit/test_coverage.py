@@ -14,7 +14,8 @@ from worker.audit.report import Progress
 from worker.audit.run import audit
 
 TEXT = 'legacy.description COLLATE "C" IS DISTINCT FROM target.research_context COLLATE "C"'
-NO_COLLECTION = "NOT EXISTS (SELECT FROM collections WHERE collection_id = target.collection_id)"
+NO_COLLECTION = "NOT EXISTS (SELECT FROM collections WHERE collection_id = target_id)"
+STATEMENTS = ("TALLY", "STRAYS", "DIFFERENCES")
 TWINS = {
     "blind to the text": (TEXT, "false"),
     "blind to created_at": ("legacy.created_at IS DISTINCT FROM target.created_at", "false"),
@@ -34,7 +35,10 @@ TWINS = {
     ),
     "blind to missing rows": ("FULL JOIN", "RIGHT JOIN"),
     "blind to rows without a collection": ("FULL JOIN", "LEFT JOIN"),
-    "takes links for orphans": (NO_COLLECTION, "true"),
+    "lists links as orphans": (NO_COLLECTION, "true"),
+    "counts links as orphans": ("WHERE legacy_id IS NULL", ""),
+    "lists no strays": (NO_COLLECTION, "false"),
+    "counts no strays": ("WHERE legacy_id IS NULL", "WHERE false"),
     "takes NULL for active": ("is_active IS TRUE AS is_active", "is_active IS NOT FALSE AS is_active"),
     "takes deleted rows for active": ("is_active IS TRUE AS is_active", "true AS is_active"),
     "joins without the project": ("AND target.project_id = legacy.project_id", ""),
@@ -45,8 +49,11 @@ TWINS = {
 
 
 def put_twin(monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
-    monkeypatch.setattr(comparison, "TALLY", replaced(comparison.TALLY, old, new))
-    monkeypatch.setattr(comparison, "DIFFERENCES", replaced(comparison.DIFFERENCES, old, new))
+    """Replace the part wherever it is; it must be somewhere."""
+    statements = {name: getattr(comparison, name) for name in STATEMENTS}
+    assert any(old in statement for statement in statements.values())
+    for name, statement in statements.items():
+        monkeypatch.setattr(comparison, name, statement.replace(old, new))
 
 
 @pytest.mark.parametrize("project_id", [None, "p1"], ids=["all", "one project"])

@@ -50,7 +50,7 @@ async def test_the_number_of_statements_depends_on_the_slices_alone(
 
     assert four.total() == four_of_many.total()
     # BEGIN, settings, the statement, COMMIT, and the run's progress in a transaction of its own; in
-    # the canary's transaction the statement twice.
+    # the canary's transaction the statement and the listing.
     assert eight.total() - four.total() == 4 * (4 + 3 + 2)
     assert four[TALLY.strip()] == 2 * 4
 

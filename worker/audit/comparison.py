@@ -1,4 +1,4 @@
-"""The comparison: one statement, one snapshot over legacy, target and outbox, so it needs no retries.
+"""The comparison: one snapshot over legacy, target and outbox, so that it needs no retries.
 
 A writer commits its row and its event together, and the worker the target's row and the event's
 removal. On one snapshot, therefore, a pair that differs while no event for it waits is drift, whatever
@@ -25,8 +25,9 @@ IN_SLICE = """
     ($1::integer = 1 OR hashtextextended(collection_id, 0) & ($1::integer - 1) = $2::integer)
     AND ($3::varchar IS NULL OR project_id = $3)"""
 
-# The pairs: each collection with its home row. A target row without a partner links its collection to
-# another project, which is nobody's concern, or its collection does not exist at all.
+# The pairs: each collection with its home row, and whether an event for it waits. A target row without
+# a partner links its collection to another project, which is nobody's concern, or it is a stray: its
+# collection does not exist at all. Served by no index: both tables are scanned and joined by hashing.
 # COLLATE "C": no collation may call two texts equal whose bytes differ.
 PAIRS = """(
         SELECT
@@ -44,10 +45,8 @@ PAIRS = """(
                 OR legacy.created_at IS DISTINCT FROM target.created_at
                 OR legacy.updated_at IS DISTINCT FROM target.updated_at
             )) IS TRUE AS is_mismatched,
-            target.collection_id IS NOT NULL AND legacy.is_active IS NOT TRUE AND (
-                legacy.collection_id IS NOT NULL
-                OR NOT EXISTS (SELECT FROM collections WHERE collection_id = target.collection_id)
-            ) AS is_orphaned
+            (NOT legacy.is_active AND target.collection_id IS NOT NULL) IS TRUE AS is_orphaned,
+            legacy.collection_id IS NULL AS is_partnerless
         FROM (
             SELECT collection_id, project_id, description, created_at, updated_at,
                 is_active IS TRUE AS is_active
@@ -58,38 +57,41 @@ PAIRS = """(
             FROM project_collections WHERE {scope}
         ) AS target
         ON target.collection_id = legacy.collection_id AND target.project_id = legacy.project_id
-    ) AS pair"""
-
-# Served by outbox_events_of_aggregate; asked only for pairs that differ.
-WAITS = "EXISTS (SELECT FROM outbox_events WHERE aggregate_id = pair.collection_id)"
+    ) AS pair
+    LEFT JOIN (SELECT DISTINCT aggregate_id FROM outbox_events) AS waiting
+    ON waiting.aggregate_id = pair.collection_id"""
+WAITS = "(waiting.aggregate_id IS NOT NULL)"
 DIFFERS = "(is_missing OR is_mismatched OR is_orphaned)"
 
-# `planned` is counted apart from the join, on the same snapshot. Grouped by booleans, of which the
-# planner knows that they are few: it aggregates without sorting a million rows.
+# `planned` is counted apart from the join, on the same snapshot. No subquery depends on a row of the
+# join: with one, PostgreSQL would hand a million rows to one process instead of their counts.
 TALLY = f"""
     SELECT
         (SELECT count(*) FROM collections WHERE {IN_SLICE}) AS planned,
-        coalesce(sum(compared), 0)::bigint AS compared,
-        coalesce(sum(active_collections), 0)::bigint AS active_collections,
-        coalesce(sum(home_rows), 0)::bigint AS home_rows,
-        coalesce(sum(pairs) FILTER (WHERE is_missing AND NOT waits), 0)::bigint AS missing,
-        coalesce(sum(pairs) FILTER (WHERE is_mismatched AND NOT waits), 0)::bigint AS mismatched,
-        coalesce(sum(pairs) FILTER (WHERE is_orphaned AND NOT waits), 0)::bigint AS orphaned,
-        coalesce(sum(pairs) FILTER (WHERE {DIFFERS} AND waits), 0)::bigint AS pending
-    FROM (
-        SELECT is_missing, is_mismatched, is_orphaned, {DIFFERS} AND {WAITS} AS waits,
-            count(*) AS pairs,
-            count(legacy_id) AS compared,
-            count(*) FILTER (WHERE is_active) AS active_collections,
-            count(*) FILTER (WHERE legacy_id IS NOT NULL AND target_id IS NOT NULL) AS home_rows
-        FROM {PAIRS.format(scope=IN_SLICE)}
-        GROUP BY 1, 2, 3, 4
-    ) AS groups
+        count(legacy_id) AS compared,
+        count(*) FILTER (WHERE is_active) AS active_collections,
+        count(*) FILTER (WHERE legacy_id IS NOT NULL AND target_id IS NOT NULL) AS home_rows,
+        count(*) FILTER (WHERE is_missing AND NOT {WAITS}) AS missing,
+        count(*) FILTER (WHERE is_mismatched AND NOT {WAITS}) AS mismatched,
+        count(*) FILTER (WHERE is_orphaned AND NOT {WAITS}) AS orphaned,
+        count(*) FILTER (WHERE {WAITS} AND {DIFFERS}) AS pending,
+        count(*) FILTER (WHERE is_partnerless) AS partnerless
+    FROM {PAIRS.format(scope=IN_SLICE)}
 """  # noqa: S608 - made of constants
 
-# The pairs that the tally counted as missing, mismatched or orphaned, with the full values of both.
+# Asked only where there are rows without a partner, on the same snapshot.
+STRAYS = f"""
+    SELECT count(*) FILTER (WHERE NOT {WAITS}) AS orphaned, count(*) FILTER (WHERE {WAITS}) AS pending
+    FROM (SELECT collection_id FROM project_collections WHERE {IN_SLICE}) AS pair
+    LEFT JOIN (SELECT collection_id AS legacy_id FROM collections) AS legacy ON legacy_id = collection_id
+    LEFT JOIN (SELECT DISTINCT aggregate_id FROM outbox_events) AS waiting
+    ON waiting.aggregate_id = pair.collection_id
+    WHERE legacy_id IS NULL
+"""  # noqa: S608 - made of constants
+
+# The pairs that were counted as missing, mismatched or orphaned, with the full values of both sides.
 DIFFERENCES = f"""
-    SELECT collection_id, project_id,
+    SELECT pair.collection_id, project_id,
         CASE WHEN is_missing THEN 'missing' WHEN is_mismatched THEN 'mismatched' ELSE 'orphaned' END AS kind,
         CASE WHEN is_active THEN jsonb_build_object(
             'research_context', description, 'created_at', created_at, 'updated_at', updated_at
@@ -100,7 +102,9 @@ DIFFERENCES = f"""
             'updated_at', target_updated_at
         ) END AS target
     FROM {PAIRS.format(scope=IN_SLICE)}
-    WHERE {DIFFERS} AND NOT {WAITS}
+    WHERE NOT {WAITS} AND ({DIFFERS} OR (
+        is_partnerless AND NOT EXISTS (SELECT FROM collections WHERE collection_id = target_id)
+    ))
 """  # noqa: S608 - made of constants
 
 # A custom plan folds what a scope leaves out. Compiling takes longer than it saves. The join may take
@@ -169,9 +173,14 @@ async def prepare(connection: asyncpg.Connection) -> None:
 
 
 async def compare(connection: asyncpg.Connection, scope: Scope) -> Tally:
-    """Compare all pairs of the slice on one snapshot."""
-    row = await connection.fetchrow(TALLY, *scope.arguments, timeout=CLIENT_TIMEOUT_SECONDS)
-    return Tally(**row)
+    """Compare all pairs of the slice on the snapshot of the transaction, which is REPEATABLE READ."""
+    counts = dict(await connection.fetchrow(TALLY, *scope.arguments, timeout=CLIENT_TIMEOUT_SECONDS))
+    partnerless = counts.pop("partnerless")
+    tally = Tally(**counts)
+    if partnerless:
+        strays = await connection.fetchrow(STRAYS, *scope.arguments, timeout=CLIENT_TIMEOUT_SECONDS)
+        tally += Tally(**strays)
+    return tally
 
 
 async def differences(connection: asyncpg.Connection, scope: Scope) -> list[asyncpg.Record]:

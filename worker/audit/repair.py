@@ -53,13 +53,16 @@ VERIFY = f"""
         WHEN verified.differs THEN 'still_differs' WHEN verified.waits THEN 'pending' ELSE 'repaired' END
     FROM (
         SELECT repaired.collection_id,
-            coalesce(bool_or({DIFFERS} AND NOT {WAITS}), false) AS differs,
-            coalesce(bool_or({DIFFERS} AND {WAITS}), false) AS waits
+            coalesce(bool_or(compared.differs AND NOT compared.waits), false) AS differs,
+            coalesce(bool_or(compared.differs AND compared.waits), false) AS waits
         FROM (
             SELECT collection_id FROM audit_findings
             WHERE audit_run_id = $4::bigint AND repair_event_id IS NOT NULL AND {IN_SLICE}
         ) AS repaired
-        LEFT JOIN {PAIRS.format(scope=REPAIRED_IN_SLICE)} USING (collection_id)
+        LEFT JOIN (
+            SELECT pair.collection_id, {DIFFERS} AS differs, {WAITS} AS waits
+            FROM {PAIRS.format(scope=REPAIRED_IN_SLICE)}
+        ) AS compared USING (collection_id)
         GROUP BY repaired.collection_id
     ) AS verified
     WHERE finding.audit_run_id = $4::bigint AND finding.collection_id = verified.collection_id
