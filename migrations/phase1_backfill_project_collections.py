@@ -21,12 +21,12 @@ from shared.database import create_engine
 from shared.settings import CommandSettings
 from worker import rollback
 from worker.audit.run import audit
-from worker.backfill.__main__ import resume_when_left
 from worker.backfill.bar import Bar
 from worker.backfill.drive import STALL_HINT, drive
 from worker.backfill.dry_run import dry_run
 from worker.backfill.pace import rest
 from worker.backfill.report import what_now
+from worker.backfill.takeover import resume_when_left
 from worker.backfill.whole import verify
 from worker.command_line import (
     FAILURE,

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 import uvloop
 from rich.console import Console
 
-from shared.doorbell import Doorbell, open_redis
+from shared.doorbell import BULK_CHANNEL, Doorbell, open_redis
 from shared.faults import UNDEFINED_TABLE, is_transient, sqlstate
 from shared.logs import configure_logging
 from shared.settings import CommandSettings, SettingsError, load_settings
@@ -64,7 +64,7 @@ async def doorbell_of(settings: CommandSettings) -> AsyncIterator[Doorbell | Non
         yield None
         return
     redis = open_redis(settings.redis_url.get_secret_value())
-    doorbell = Doorbell(redis)
+    doorbell = Doorbell(redis, BULK_CHANNEL)  # commands append no user's write
     ringing = asyncio.create_task(doorbell.run())
     try:
         yield doorbell

@@ -2,6 +2,7 @@
 
 import asyncio
 import tracemalloc
+import uuid
 
 import asyncpg
 import pytest
@@ -14,6 +15,7 @@ from shared.doorbell import Doorbell, open_redis
 from shared.settings import Settings
 from tests.backfill.driving import being_driven, current, driven, started, until_row
 from tests.backfill.rows import enqueued, fix_chunk_size, insert_many
+from worker.backfill.chunk import Chunk, run_chunk
 from worker.backfill.drive import drive
 
 CUT_CONNECTIONS = """
@@ -44,6 +46,27 @@ async def test_connections_that_are_cut_again_and_again_cost_no_row_and_double_n
     assert len(await enqueued(sql)) == 400
     assert set((await enqueued(sql)).values()) == {1}
     assert (await current(engine)).enqueued == 400
+
+
+async def test_a_commit_whose_answer_is_lost_is_not_repeated(
+    engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run_chunk_unheard(
+        engine: AsyncEngine, run_id: int, token: uuid.UUID, most_rows: int | None = None
+    ) -> Chunk:
+        await run_chunk(engine, run_id, token, most_rows)
+        raise ConnectionResetError
+
+    monkeypatch.setattr("worker.backfill.drive.run_chunk", run_chunk_unheard)
+    monkeypatch.setattr("worker.backfill.drive.LAST_RETRY_SECONDS", 0.01)
+    await insert_many(sql, "c", 10)
+    await fix_chunk_size(sql, 4)
+    run = await started(engine)
+    with capture_logs() as lines:
+        run = await driven(engine, run.id)
+    assert (run.status, run.processed, run.enqueued) == ("finished", 10, 10)
+    assert set((await enqueued(sql)).values()) == {1}
+    assert lines[-1]["event"] == "backfill_finished"
 
 
 @pytest.mark.parametrize("code", ["40P01", "40001", "53300"])

@@ -266,7 +266,7 @@ async def test_waiting_until_applied_ends_with_the_last_of_the_run_s_events(
 async def test_waiting_says_when_nothing_is_settled_and_can_be_interrupted(
     engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.backfill.drive.STALL_SECONDS", 0.1)
+    monkeypatch.setattr("worker.backfill.applied.STALL_SECONDS", 0.1)
     await insert_many(sql, "c", 4)
     run, interrupted, said = await backfilled(engine), asyncio.Event(), list[int]()
 

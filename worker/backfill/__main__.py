@@ -2,18 +2,17 @@
 
 import argparse
 import asyncio
-import contextlib
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from sqlalchemy import exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shared import backfill_runs
-from shared.backfill_runs import BackfillRun, NoUnfinishedRunError, RunDrivenError, RunUnfinishedError
+from shared.backfill_runs import BackfillRun, NoUnfinishedRunError, RunUnfinishedError
 from shared.database import create_engine
-from shared.doorbell import Doorbell, open_redis
+from shared.doorbell import Doorbell
 from shared.legacy_tables import projects
 from shared.settings import CommandSettings
 from worker.backfill import report
@@ -23,8 +22,18 @@ from worker.backfill.dry_run import dry_run
 from worker.backfill.options import backfill_options, parse
 from worker.backfill.pace import rest
 from worker.backfill.progress import Speed
+from worker.backfill.takeover import resume_when_left
 from worker.backfill.whole import verify
-from worker.command_line import FAILURE, SUCCESS, CommandError, print_json, run_command, stderr, stdout
+from worker.command_line import (
+    FAILURE,
+    SUCCESS,
+    CommandError,
+    doorbell_of,
+    print_json,
+    run_command,
+    stderr,
+    stdout,
+)
 
 STATEMENT_TIMEOUT_SECONDS = 60  # counting ten million rows on a slow disk
 LOOK_SECONDS = 0.25
@@ -84,22 +93,6 @@ async def require_project(connection: AsyncConnection, project_id: str | None) -
     found = await connection.execute(select(exists().where(projects.c.project_id == project_id)))
     if not found.scalar_one():
         raise CommandError(f"There is no project {project_id!r}.")
-
-
-async def resume_when_left(
-    engine: AsyncEngine, *, in_worker: bool, interrupted: asyncio.Event
-) -> BackfillRun:
-    """Take the unfinished run. Watch its driver, if it has one, until it shows to be alive or is overdue."""
-    last_beat = None
-    while True:
-        try:
-            async with engine.begin() as connection:
-                return await backfill_runs.resume(connection, in_worker)
-        except RunDrivenError as error:
-            if interrupted.is_set() or last_beat not in {None, error.run.heartbeat_at}:
-                raise CommandError(report.what_now(error.run)) from error
-            last_beat = error.run.heartbeat_at
-        await rest(interrupted, LOOK_SECONDS)
 
 
 async def run_to_the_end(
@@ -194,23 +187,6 @@ def tell(arguments: argparse.Namespace, run: BackfillRun | None, sentence: str) 
     else:
         stdout.print(sentence, markup=False, soft_wrap=True)
     return SUCCESS
-
-
-@contextlib.asynccontextmanager
-async def doorbell_of(settings: CommandSettings) -> AsyncIterator[Doorbell | None]:
-    """Yield a doorbell that rings while the block lasts; None without Redis: workers look by themselves."""
-    if settings.redis_url is None:
-        yield None
-        return
-    redis = open_redis(settings.redis_url.get_secret_value())
-    doorbell = Doorbell(redis)
-    ringing = asyncio.create_task(doorbell.run())
-    try:
-        yield doorbell
-    finally:
-        ringing.cancel()
-        await asyncio.gather(ringing, return_exceptions=True)
-        await redis.aclose()
 
 
 if __name__ == "__main__":

@@ -1,70 +1,36 @@
 """Driving a run: chunk after chunk, throttled, with a heartbeat, until its end or until stopped."""
 
 import asyncio
-import os
 import random
-import socket
-import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import structlog
-from sqlalchemy import or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.backfill_runs import COLUMNS, HAS_NO_DRIVER, BackfillRun, as_run, runs
+from shared.backfill_runs import BackfillRun
 from shared.doorbell import Doorbell
 from shared.faults import is_transient, sqlstate
-from shared.run_tables import backfill_runs
+from worker.backfill.applied import STALL_HINT, wait_until_applied
 from worker.backfill.chunk import RunLostError, run_chunk
+from worker.backfill.custody import Custody, read, take_up
 from worker.backfill.pace import Pace, rest
 from worker.backfill.progress import ProgressLog
 from worker.backfill.throttle import Throttle, look
 
-logger = structlog.get_logger(__name__)
+__all__ = ["STALL_HINT", "Watch", "drive", "read", "take_up", "wait_until_applied"]
 
 RECHECK_SECONDS = 0.2
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 0.8  # a heartbeat each second
 LOCK_NOT_AVAILABLE = "55P03"
-STALL_SECONDS = 5
-STALL_HINT = "is a worker running? start one with `python -m worker`"
+LOST_BECAUSE = {
+    "running": "backfill_taken_over",
+    "paused": "backfill_paused",
+    "cancelled": "backfill_cancelled",
+    "finished": "backfill_finished",  # by a commit whose answer we did not hear
+}
 
 Watch = Callable[[BackfillRun], None]
-
-# Served by outbox_events_claim_order.
-COUNT_PENDING = text("""
-    SELECT count(*) FROM outbox_events WHERE lane = 2 AND id <= CAST(:last_event_id AS bigint)
-""")
-
-
-def own_name() -> str:
-    """Return how this process is called as a driver: `host:pid`."""
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-async def take_up(engine: AsyncEngine) -> int | None:
-    """Take the run that waits for a worker, for this process, and return its id; None when none waits.
-
-    One that waits was left to workers, and nobody has driven it yet or its driver has been silent for
-    three seconds. Of any number of callers one gets it, and is to `drive` it at once.
-    """
-    waiting = (
-        select(runs.id)
-        .where(runs.status == "running", runs.in_worker, HAS_NO_DRIVER)
-        .with_for_update(skip_locked=True)  # locked: its driver is in the middle of a chunk
-        .scalar_subquery()
-    )
-    async with engine.begin() as connection:
-        taken = await connection.execute(
-            update(backfill_runs)
-            .where(runs.id == waiting)
-            .values(driver=own_name(), driver_token=uuid.uuid4(), heartbeat_at=text("clock_timestamp()"))
-            .returning(runs.id)
-        )
-        run_id: int | None = taken.scalar_one_or_none()
-    return run_id
 
 
 async def drive(
@@ -90,70 +56,11 @@ async def drive(
         watch: called with the run after each chunk, and several times a second while it is throttled.
 
     """
-    token = uuid.uuid4()
-    run = await _take(engine, run_id, token)
-    if run is None:
+    custody = await Custody.take(engine, run_id)
+    if custody is None:
         return await read(engine, run_id)
-    return await _Drive(engine, run, token, interrupted, doorbell, watch, Pace(run.rate)).to_the_end()
-
-
-async def read(engine: AsyncEngine, run_id: int) -> BackfillRun:
-    """Return the run as it is now."""
-    async with engine.connect() as connection:
-        return as_run((await connection.execute(select(*COLUMNS).where(runs.id == run_id))).one())
-
-
-async def wait_until_applied(
-    engine: AsyncEngine,
-    run: BackfillRun,
-    *,
-    interrupted: asyncio.Event,
-    on_stall: Callable[[int], None] | None = None,
-) -> bool:
-    """Wait until none of the run's events is pending; False when interrupted before.
-
-    Args:
-        engine: lends one connection, several times a second.
-        run: its events are those of backfills with an id up to its `last_event_id`.
-        interrupted: set it to stop.
-        on_stall: called with the number of pending events, each time five seconds passed in which none
-            was settled.
-
-    """
-    fewest, fewer_at = None, time.monotonic()
-    while not interrupted.is_set():
-        pending = await _count_pending(engine, run)
-        if not pending:
-            return True
-        if fewest is None or pending < fewest:
-            fewest, fewer_at = pending, time.monotonic()
-        elif time.monotonic() - fewer_at > STALL_SECONDS:
-            fewer_at = time.monotonic()
-            logger.warning("backfill_not_applied", run_id=run.id, pending=pending, hint=STALL_HINT)
-            if on_stall is not None:
-                on_stall(pending)
-        await rest(interrupted, RECHECK_SECONDS)
-    return False
-
-
-async def _count_pending(engine: AsyncEngine, run: BackfillRun) -> int:
-    async with engine.connect() as connection:
-        counted = await connection.execute(COUNT_PENDING, {"last_event_id": run.last_event_id})
-        pending: int = counted.scalar_one()
-        return pending
-
-
-async def _take(engine: AsyncEngine, run_id: int, token: uuid.UUID) -> BackfillRun | None:
-    takeable = or_(HAS_NO_DRIVER, runs.driver == own_name())
-    async with engine.begin() as connection:
-        taken = await connection.execute(
-            update(backfill_runs)
-            .where(runs.id == run_id, runs.status == "running", takeable)
-            .values(driver=own_name(), driver_token=token, heartbeat_at=text("clock_timestamp()"))
-            .returning(*COLUMNS)
-        )
-        row = taken.one_or_none()
-    return None if row is None else as_run(row)
+    driving = _Drive(engine, custody, custody.run, interrupted, doorbell, watch, Pace(custody.run.rate))
+    return await driving.to_the_end()
 
 
 @dataclass(slots=True)
@@ -161,8 +68,8 @@ class _Drive:
     """One process's turn at a run: `step` makes a chunk or says why not, `to_the_end` only repeats it."""
 
     engine: AsyncEngine
+    custody: Custody
     run: BackfillRun
-    token: uuid.UUID
     interrupted: asyncio.Event
     doorbell: Doorbell | None
     watch: Watch | None
@@ -203,7 +110,7 @@ class _Drive:
             await self._beat(allowed)
             await rest(self.interrupted, RECHECK_SECONDS)
             return
-        chunk = await run_chunk(self.engine, self.run.id, self.token, self._most_rows(allowed))
+        chunk = await run_chunk(self.engine, self.run.id, self.custody.token, self._most_rows(allowed))
         self.failures = max(0, self.failures - 1)  # gently: what held up this chunk may be near
         self.run = chunk.run
         self.pace.spend(chunk.rows)
@@ -233,49 +140,18 @@ class _Drive:
         await rest(self.interrupted, random.uniform(ceiling / 2, ceiling))  # noqa: S311 - jitter, not a secret
 
     async def _beat(self, throttle: Throttle) -> None:
-        """Show that the run is driven although it waits, and why.
-
-        Raises:
-            RunLostError: it is paused, cancelled or another's.
-
-        """
-        async with self.engine.begin() as connection:
-            beaten = await connection.execute(
-                update(backfill_runs)
-                .where(runs.id == self.run.id, runs.status == "running", runs.driver_token == self.token)
-                .values(heartbeat_at=text("clock_timestamp()"), throttled_by=throttle.reason)
-                .returning(*COLUMNS)
-            )
-            row = beaten.one_or_none()
-        if row is None:
-            raise RunLostError
-        self.run = as_run(row)
+        self.run = await self.custody.beat(throttle.reason)
         self.log.throttled(self.run, throttle)
         self._show()
 
     async def _let_go(self) -> None:
-        """Give the run back at once; if that fails, three seconds of silence say the same."""
-        released = (
-            update(backfill_runs)
-            .where(runs.id == self.run.id, runs.driver_token == self.token)
-            .values(driver_token=None, throttled_by=None)
-        )
         try:
-            async with self.engine.begin() as connection:
-                await connection.execute(released)
+            await self.custody.let_go()
             self.run = await read(self.engine, self.run.id)
         except Exception as error:
-            if not is_transient(error):
+            if not is_transient(error):  # else three seconds of silence say the same
                 raise
 
     def _show(self) -> None:
         if self.watch is not None:
             self.watch(self.run)
-
-
-LOST_BECAUSE = {
-    "running": "backfill_taken_over",
-    "paused": "backfill_paused",
-    "cancelled": "backfill_cancelled",
-    "finished": "backfill_taken_over",
-}
