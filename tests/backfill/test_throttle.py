@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import asyncpg
 import pytest
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
@@ -12,7 +13,7 @@ from shared.backfill_runs import BackfillOptions
 from tests.backfill.driving import being_driven, current, until_row
 from tests.backfill.rows import enqueued, fix_chunk_size, insert_collection, insert_many
 from tests.legacy_rows import set_collection
-from worker.backfill.throttle import Throttle, look
+from worker.backfill.throttle import Gate, Throttle
 from worker.relay import drain
 
 Deed = Callable[[], Awaitable[object]]
@@ -137,7 +138,7 @@ async def test_a_pause_is_heeded_while_throttled(engine: AsyncEngine, sql: async
 
 async def test_a_signal_that_is_refused_throttles(engine: AsyncEngine, sql: asyncpg.Connection) -> None:
     await sql.execute("ALTER TABLE outbox_events RENAME COLUMN lane TO elsewhere")
-    assert await look(engine, 10) == Throttle("signal_unknown", "live lane's age unknown: 42703")
+    assert await Gate(engine, 10).look(1) == Throttle("signal_unknown", "live lane's age unknown: 42703")
 
 
 @pytest.mark.parametrize("pending", [0, 3, 12])
@@ -150,8 +151,33 @@ async def test_what_may_still_be_appended_is_what_is_left_of_the_bound(
         " SELECT 'c', 'collection.updated', 'backfill', '{}' FROM generate_series(1, $1::integer)",
         pending,
     )
-    allowed = await look(engine, 10)
+    allowed = await Gate(engine, 10).look(10)
     if pending < 10:
         assert allowed == 10 - pending
     else:
         assert allowed == Throttle("max_pending", "10 backfill events are pending, the most allowed")
+
+
+async def test_pending_events_are_counted_only_when_too_few_are_known_to_be_allowed(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    counts: list[str] = []
+
+    def remember(*arguments: object) -> None:
+        if "count(*)" in str(arguments[2]):
+            counts.append(str(arguments[2]))
+
+    event.listen(engine.sync_engine, "before_cursor_execute", remember)
+    await insert_many(sql, "c", 40)
+    await fix_chunk_size(sql, 4)
+    gate = Gate(engine, 10)
+    assert [await gate.look(4) for _ in range(3)] == [10, 10, 10]
+    assert len(counts) == 1
+    gate.spend(7)
+    assert await gate.look(3) == 3
+    assert len(counts) == 1
+    assert await gate.look(4) == 10
+    assert len(counts) == 2
+    gate.forget()
+    assert await gate.look(1) == 10
+    assert len(counts) == 3

@@ -15,7 +15,7 @@ from worker.backfill.chunk import RunLostError, run_chunk
 from worker.backfill.custody import Custody, read, take_up
 from worker.backfill.pace import Pace, rest
 from worker.backfill.progress import ProgressLog
-from worker.backfill.throttle import Throttle, look
+from worker.backfill.throttle import Gate, Throttle
 
 __all__ = ["STALL_HINT", "Watch", "drive", "read", "take_up", "wait_until_applied"]
 
@@ -59,8 +59,9 @@ async def drive(
     custody = await Custody.take(engine, run_id)
     if custody is None:
         return await read(engine, run_id)
-    driving = _Drive(engine, custody, custody.run, interrupted, doorbell, watch, Pace(custody.run.rate))
-    return await driving.to_the_end()
+    run = custody.run
+    pace, gate = Pace(run.rate), Gate(engine, run.max_pending)
+    return await _Drive(engine, custody, run, interrupted, doorbell, watch, pace, gate).to_the_end()
 
 
 @dataclass(slots=True)
@@ -74,6 +75,7 @@ class _Drive:
     doorbell: Doorbell | None
     watch: Watch | None
     pace: Pace
+    gate: Gate
     log: ProgressLog = field(default_factory=ProgressLog)
     failures: int = 0
 
@@ -103,30 +105,33 @@ class _Drive:
 
     async def _step(self) -> None:
         await rest(self.interrupted, self.pace.wait_seconds)
-        allowed = await look(self.engine, self.run.max_pending)
+        allowed = await self.gate.look(self._wanted_rows)
         if self.interrupted.is_set():
             return
         if isinstance(allowed, Throttle):
             await self._beat(allowed)
             await rest(self.interrupted, RECHECK_SECONDS)
             return
-        chunk = await run_chunk(self.engine, self.run.id, self.custody.token, self._most_rows(allowed))
+        chunk = await run_chunk(self.engine, self.run.id, self.custody.token, min(allowed, self._wanted_rows))
         self.failures = max(0, self.failures - 1)  # gently: what held up this chunk may be near
         self.run = chunk.run
         self.pace.spend(chunk.rows)
+        self.gate.spend(chunk.enqueued)
         if self.doorbell is not None and chunk.enqueued:
             self.doorbell.press()
         self.log.unthrottled(self.run)
         self.log.committed(chunk)
         self._show()
 
-    def _most_rows(self, allowed: int) -> int:
-        """Say how many rows to try; after a failure fewer, to hold less for less time."""
-        at_pace = allowed if self.pace.rows is None else min(allowed, self.pace.rows)
-        return max(1, min(at_pace, self.run.chunk_size >> 2 * self.failures))
+    @property
+    def _wanted_rows(self) -> int:
+        """How many rows to try: as the pace has it, and after a failure fewer, to hold less for less time."""
+        size = self.run.chunk_size >> 2 * self.failures
+        return max(1, size if self.pace.rows is None else min(size, self.pace.rows))
 
     async def _back_off(self, error: Exception) -> None:
         self.failures += 1
+        self.gate.forget()
         code = sqlstate(error)
         what = "rows are locked by another transaction" if code == LOCK_NOT_AVAILABLE else "a chunk failed"
         throttle = Throttle("fault", f"{what}: {code or type(error).__name__}")

@@ -38,23 +38,53 @@ class SignalUnknownError(Exception):
     """A signal could not be read, or not in time."""
 
 
-async def look(engine: AsyncEngine, max_pending: int) -> Throttle | int:
-    """Return why the run has to wait now, or else how many more events it may append.
+class Gate:
+    """Says before each chunk whether the run may go on, and how many events it may append.
 
-    A signal that cannot be read, or not in time, makes it wait as well.
+    Nobody but the run appends in its lane, so what was counted once, less what was appended since, is
+    allowed without counting again: counting costs the same however high the bound is.
     """
-    try:
-        live_lag = await _signal(engine, "live lane's age", LIVE_LAG, {})
-        pending = int(
-            await _signal(engine, "number of pending events", PENDING, {"max_pending": max_pending})
-        )
-    except SignalUnknownError as error:
-        return Throttle("signal_unknown", str(error))
-    if live_lag > LIVE_LAG_SECONDS:
-        return Throttle("live_lag", f"live lane is late: its oldest event has waited {live_lag:.1f} s")
-    if pending >= max_pending:
-        return Throttle("max_pending", f"{pending:,} backfill events are pending, the most allowed")
-    return max_pending - pending
+
+    def __init__(self, engine: AsyncEngine, max_pending: int) -> None:
+        """Take the engine to read the signals with, and the bound on pending backfill events."""
+        self._engine = engine
+        self._max_pending = max_pending
+        self._allowed = 0
+
+    async def look(self, wanted: int) -> Throttle | int:
+        """Return why the run has to wait now, or else how many more events it may append.
+
+        A signal that cannot be read, or not in time, makes it wait as well.
+
+        Args:
+            wanted: so many would do; if fewer are known to be allowed, the pending ones are counted.
+
+        """
+        try:
+            live_lag = await _signal(self._engine, "live lane's age", LIVE_LAG, {})
+            if self._allowed < min(wanted, self._max_pending):
+                self._allowed = self._max_pending - await self._count_pending()
+        except SignalUnknownError as error:
+            return Throttle("signal_unknown", str(error))
+        if live_lag > LIVE_LAG_SECONDS:
+            return Throttle("live_lag", f"live lane is late: its oldest event has waited {live_lag:.1f} s")
+        if not self._allowed:
+            return Throttle(
+                "max_pending", f"{self._max_pending:,} backfill events are pending, the most allowed"
+            )
+        return self._allowed
+
+    def spend(self, events: int) -> None:
+        """Count events that were appended."""
+        self._allowed -= events
+
+    def forget(self) -> None:
+        """Count anew next time: what a chunk that failed has appended is not known."""
+        self._allowed = 0
+
+    async def _count_pending(self) -> int:
+        values = {"max_pending": self._max_pending}
+        return int(await _signal(self._engine, "number of pending events", PENDING, values))
 
 
 async def _signal(engine: AsyncEngine, name: str, statement: TextClause, values: Mapping[str, Any]) -> float:
