@@ -254,7 +254,7 @@ async def test_without_a_worker_it_says_so_and_tells_what_is_known(
 ) -> None:
     began = time.monotonic()
     answer = await admin.get(VERIFY, params={"wait_seconds": 1})
-    assert 1 <= time.monotonic() - began < 3
+    assert 1 <= time.monotonic() - began < 10
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
     detail = answer.json()["detail"]
     assert "No worker carries out audit 1: start one with `python -m worker`" in detail
@@ -312,9 +312,9 @@ async def test_requests_at_once_share_the_audit_that_has_not_begun(
 
 
 async def test_waiting_holds_no_connection(admin: httpx.AsyncClient) -> None:
-    waiting = [asyncio.create_task(admin.get(VERIFY, params={"wait_seconds": 1})) for _ in range(30)]
+    waiting = [asyncio.create_task(admin.get(VERIFY, params={"wait_seconds": 2})) for _ in range(30)]
     await asyncio.sleep(0.3)
-    async with asyncio.timeout(0.6):
+    async with asyncio.timeout(1.5):
         assert (await admin.get(ALL, headers=OWNER)).status_code == 200
     assert {(await task).status_code for task in waiting} == {503}
 

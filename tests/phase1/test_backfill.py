@@ -7,6 +7,7 @@ import signal
 import asyncpg
 import pytest
 
+from shared.backfill_runs import DEFAULT_MAX_PENDING
 from tests.drift import drift
 from tests.phase1.script import BEFORE_PHASE_1, SCRIPT, call, said, the_json
 from tests.processes import running, running_worker
@@ -27,10 +28,11 @@ REFUSE = """
         END $$;
     CREATE TRIGGER refuse BEFORE INSERT ON project_collections FOR EACH ROW EXECUTE FUNCTION refuse();
 """
+ROWS = DEFAULT_MAX_PENDING + 2_000
 MANY = """
     INSERT INTO collections (collection_id, project_id, collection_name, created_by, is_active)
     SELECT 'm' || lpad(number::text, 6, '0'), 'p1', 'name', 'owner', true
-    FROM generate_series(1, 30000) AS number
+    FROM generate_series(1, $1::integer) AS number
 """
 
 
@@ -94,21 +96,21 @@ async def test_it_says_that_no_worker_runs_waits_and_goes_on_when_called_again(
 async def test_after_a_kill_it_goes_on_where_it_stopped_and_says_so(
     env: dict[str, str], sql: asyncpg.Connection
 ) -> None:
-    await sql.execute(MANY)
+    await sql.execute(MANY, ROWS)
+    with running([SCRIPT], env) as script:  # without a worker it is throttled before its end
+        async with asyncio.timeout(20):
+            while not await sql.fetchval("SELECT max(processed) > 0 FROM backfill_runs"):
+                await asyncio.sleep(0.005)
+        script.kill()
+    cursor, status = await sql.fetchrow("SELECT processed, status FROM backfill_runs")
+    assert (status, 0 < cursor < ROWS) == ("running", True)
     async with running_worker(env):
-        with running([SCRIPT], env) as script:
-            async with asyncio.timeout(20):
-                while not await sql.fetchval("SELECT max(processed) > 0 FROM backfill_runs"):
-                    await asyncio.sleep(0.005)
-            script.kill()
-        cursor, status = await sql.fetchrow("SELECT processed, status FROM backfill_runs")
-        assert status == "running"
         again = await call(env, "--json")
     assert again.returncode == 0, again.stderr
-    gone_on = re.search(r"Backfill 1 was not finished: ([\d,]+) of 30,000 rows were done", said(again))
+    gone_on = re.search(rf"Backfill 1 was not finished: ([\d,]+) of {ROWS:,} rows were done", said(again))
     assert gone_on is not None
     assert int(gone_on[1].replace(",", "")) >= cursor
-    counts = {"processed": 30_000, "backfilled": 30_000, "skipped": 0}
+    counts = {"processed": ROWS, "backfilled": ROWS, "skipped": 0}
     assert the_json(again).items() >= counts.items()
     assert await sql.fetchval("SELECT count(*) FROM backfill_runs") == 1
     assert await drift(sql) == []
