@@ -174,13 +174,18 @@ async def prepare(connection: asyncpg.Connection) -> None:
 
 async def compare(connection: asyncpg.Connection, scope: Scope) -> Tally:
     """Compare all pairs of the slice on the snapshot of the transaction, which is REPEATABLE READ."""
-    counts = dict(await connection.fetchrow(TALLY, *scope.arguments, timeout=CLIENT_TIMEOUT_SECONDS))
+    counts = await _one_row(connection, TALLY, scope)
     partnerless = counts.pop("partnerless")
     tally = Tally(**counts)
     if partnerless:
-        strays = await connection.fetchrow(STRAYS, *scope.arguments, timeout=CLIENT_TIMEOUT_SECONDS)
-        tally += Tally(**strays)
+        tally += Tally(**await _one_row(connection, STRAYS, scope))
     return tally
+
+
+async def _one_row(connection: asyncpg.Connection, statement: str, scope: Scope) -> dict[str, int]:
+    # Not `fetchrow`: it asks for one row at most, and then PostgreSQL uses no parallel workers.
+    [row] = await connection.fetch(statement, *scope.arguments, timeout=CLIENT_TIMEOUT_SECONDS)
+    return dict(row)
 
 
 async def differences(connection: asyncpg.Connection, scope: Scope) -> list[asyncpg.Record]:
