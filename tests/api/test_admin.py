@@ -13,12 +13,14 @@ import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
 from api.main import create_app
 from shared.audit_runs import AuditOptions, request
 from shared.doorbell import QUEUE_NAME
 from shared.settings import Settings
 from tests.api.clients import ALL, OWNER, P1, SEEDED, started
+from tests.api.test_mounted import host_of
 from tests.processes import environment, running_worker
 from worker.audit.run import carry_out, take_up
 from worker.backfill.drive import drive
@@ -170,6 +172,38 @@ async def test_every_offered_token_is_compared_in_constant_time(
         await client.get(BACKFILL, headers={"X-Admin-Token": "a", "Authorization": "Bearer b"})
         await client.get(ALL, headers={"X-Gateway-Token": "c"})
     assert compared == [(b"b", TOKEN.encode()), (b"a", TOKEN.encode()), (b"c", b"g")]
+
+
+async def test_in_a_hosts_own_app_the_answers_are_the_same(opened: Settings) -> None:
+    async with started(host_of(opened)) as host:
+        refused = await host.get(BACKFILL, headers={"X-Admin-Token": "wrong"})
+        assert (refused.status_code, refused.json()) == (401, {"detail": "Missing or wrong admin token"})
+    async with started(host_of(opened.model_copy(update={"admin_token": None}))) as host:
+        closed = await host.get(BACKFILL)
+        assert (closed.status_code, closed.json()) == (404, {"detail": "Not Found"})
+
+
+async def test_while_postgresql_is_away_every_answer_is_503(opened: Settings) -> None:
+    nowhere = SecretStr("postgresql+asyncpg://nobody@127.0.0.1:1/nothing")
+    async with started(create_app(opened.model_copy(update={"database_url": nowhere}))) as client:
+        for method, path in ENDPOINTS:
+            answer = await client.request(
+                method, path, headers=httpx.Headers({b"X-Admin-Token": TOKEN.encode()})
+            )
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+
+
+async def test_orders_are_logged_without_the_token(admin: httpx.AsyncClient) -> None:
+    with capture_logs() as lines:
+        await admin.get(VERIFY, params={"wait_seconds": 0})
+        await admin.post(BACKFILL)
+        await admin.post(f"{BACKFILL}/cancel")
+    info = {"log_level": "info"}
+    assert lines == [
+        {"event": "verification_requested", "audit_id": 1, **info},
+        {"event": "backfill_ordered", "order": "start", "run_id": 1, "status": "running", **info},
+        {"event": "backfill_ordered", "order": "cancel", "run_id": 1, "status": "cancelled", **info},
+    ]
 
 
 async def test_agreement_is_a_match(

@@ -59,6 +59,7 @@ async def test_while_postgresql_is_away_every_endpoint_answers_503_and_recovers_
     with capture_logs() as lines:
         for _ in range(2):  # first over a connection that broke, then without one
             assert_unavailable(await own_client.get(ALL, headers=OWNER))
+            assert_unavailable(await own_client.get(f"{SEEDED}/sync", headers=OWNER))
             assert_unavailable(await own_client.post(ALL, headers=OWNER, json={"collection_name": "x"}))
             assert_unavailable(await own_client.put(SEEDED, headers=OWNER, json={}))
             assert_unavailable(await own_client.delete(SEEDED, headers=OWNER))

@@ -12,6 +12,7 @@ from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from api.admin import admin
 from api.context import collection_sync
 from api.routes import router
 from shared.settings import Settings
@@ -40,6 +41,7 @@ def host_of(settings: Settings, prefix: str = "") -> FastAPI:
     for kind in (HTTPException, RequestValidationError, Exception):
         host.add_exception_handler(kind, teapot)
     host.include_router(router, prefix=prefix)
+    host.include_router(admin)
 
     @host.post("/own")
     async def own(other: Other) -> Other:

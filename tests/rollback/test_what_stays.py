@@ -1,7 +1,10 @@
 """What a rollback removes, and what it keeps, counts and lists."""
 
+from itertools import pairwise
+
 import asyncpg
 import pytest
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.drift import drift
@@ -238,6 +241,19 @@ async def test_a_dry_run_says_the_same_and_changes_nothing(
     done = await rolled_back(engine)
     assert looked.counts() == done.counts() | {"dry_run": True}
     assert looked.listed == done.listed
+
+
+async def test_every_transaction_of_a_dry_run_is_read_only(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await sql.execute(MAKE_MANY, CHUNK_ROWS + 1)
+    sent: list[str] = []
+    event.listen(engine.sync_engine, "begin", lambda _connection: sent.append("BEGIN"))
+    event.listen(engine.sync_engine, "before_cursor_execute", lambda *sending: sent.append(sending[2]))
+    await planned(engine)
+    after_begin = [following for begin, following in pairwise(sent) if begin == "BEGIN"]
+    assert len(after_begin) > 4
+    assert set(after_begin) == {"SET TRANSACTION READ ONLY"}
 
 
 async def test_an_empty_database_has_nothing_to_roll_back(engine: AsyncEngine) -> None:
