@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable
+from typing import Any
 
 import asyncpg
 import pytest
@@ -191,9 +192,10 @@ async def test_a_collection_that_vanished_after_its_repair_counts_as_mended(
     await put_legacy(seeded, "a")
     right = repair.until_settled
 
-    async def vanish(*arguments: object, **options: object) -> None:
-        await right(*arguments, **options)  # type: ignore[arg-type]
+    async def vanish(*arguments: Any, **options: Any) -> bool:  # noqa: ANN401 - passed on
+        settled = await right(*arguments, **options)
         await seeded.execute("DELETE FROM collections WHERE collection_id = 'a'")
+        return settled
 
     monkeypatch.setattr(run, "until_settled", vanish)
 
@@ -201,6 +203,35 @@ async def test_a_collection_that_vanished_after_its_repair_counts_as_mended(
         one = await audited(engine, repair=True)
 
     assert (one.verdict, one.repaired) == ("repaired", 1)
+
+
+async def test_a_write_that_waits_when_the_repair_is_verified_is_no_failure(
+    engine: AsyncEngine, seeded: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put_legacy(seeded, "a")
+    right = repair.verify
+    seen: list[str | None] = []
+
+    async def busy(*arguments: Any) -> None:  # noqa: ANN401 - passed on
+        if len(seen) < 2:
+            await set_collection(engine, "a", f"text {len(seen)}")
+        else:
+            await drain(engine)
+        await right(*arguments)
+        seen.append((await outcomes(seeded))["a"])
+
+    monkeypatch.setattr(run, "verify", busy)
+    monkeypatch.setattr(run, "until_settled", settle)
+
+    one = await audited(engine, repair=True)
+
+    assert seen == ["pending", "pending", "repaired"]
+    assert (one.verdict, one.repaired) == ("repaired", 1)
+
+
+async def settle(engine: AsyncEngine, *_: object, **__: object) -> bool:
+    await drain(engine)
+    return True
 
 
 async def test_links_of_a_repaired_collection_to_other_projects_stay(

@@ -44,9 +44,10 @@ UNSETTLED = text("""
 REPAIRED_IN_SLICE = f"""{IN_SLICE} AND collection_id IN (
         SELECT collection_id FROM audit_findings
         WHERE audit_run_id = $4::bigint AND repair_event_id IS NOT NULL
+            AND outcome IS DISTINCT FROM 'repaired'
     )"""  # noqa: S608 - made of constants
 
-# The audit's comparison once more, of the repaired keys only. $4 run.
+# The audit's comparison once more, of the repaired keys that were not seen to agree yet. $4 run.
 VERIFY = f"""
     UPDATE audit_findings AS finding
     SET outcome = CASE
@@ -57,7 +58,8 @@ VERIFY = f"""
             coalesce(bool_or(compared.differs AND compared.waits), false) AS waits
         FROM (
             SELECT collection_id FROM audit_findings
-            WHERE audit_run_id = $4::bigint AND repair_event_id IS NOT NULL AND {IN_SLICE}
+            WHERE audit_run_id = $4::bigint AND repair_event_id IS NOT NULL
+                AND outcome IS DISTINCT FROM 'repaired' AND {IN_SLICE}
         ) AS repaired
         LEFT JOIN (
             SELECT pair.collection_id, {DIFFERS} AS differs, {WAITS} AS waits
@@ -113,33 +115,33 @@ async def until_settled(
     interrupted: asyncio.Event,
     patience_seconds: float,
     tell: Callable[[int, float], None],
-) -> None:
-    """Wait until the workers have settled every repair event, or none for `patience_seconds`.
+) -> bool:
+    """Wait until the workers have settled every repair event; return False when they did not.
 
     Args:
         engine: its connections are borrowed for a moment only.
         run_id: whose events.
         interrupted: ends the waiting.
-        patience_seconds: the longest time without progress.
+        patience_seconds: the longest time in which none is settled.
         tell: is called with the number of events left, and the seconds since one was settled.
 
     """
     least, moved_at, delay = -1, time.monotonic(), POLL_SECONDS
-    while not interrupted.is_set():
+    while True:
         async with engine.connect() as connection:
             left: int = (await connection.execute(UNSETTLED, {"run_id": run_id})).scalar_one()
         if left != least:
             least, moved_at = left, time.monotonic()
         still_seconds = time.monotonic() - moved_at
         tell(left, still_seconds)
-        if left == 0 or still_seconds >= patience_seconds:
-            return
+        if left == 0 or still_seconds >= patience_seconds or interrupted.is_set():
+            return left == 0
         await asyncio.sleep(min(delay, patience_seconds))
         delay = min(delay * 1.5, LAST_POLL_SECONDS)
 
 
 async def verify(engine: AsyncEngine, run_id: int, scope: Scope) -> None:
-    """Compare every repaired pair of the slice again and write its outcome beside its finding."""
+    """Compare each repaired pair of the slice again, unless it was seen to agree, and write its outcome."""
     async with driver_connection(engine) as connection, connection.transaction():
         await prepare(connection)
         await connection.execute(VERIFY, *scope.arguments, run_id, timeout=CLIENT_TIMEOUT_SECONDS)

@@ -6,6 +6,7 @@ that ends with it. A verdict other than incomplete needs every slice done and ev
 
 import asyncio
 import contextlib
+import time
 from dataclasses import asdict
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,8 +18,16 @@ from shared.doorbell import Doorbell
 from worker.audit.canary import blindness
 from worker.audit.comparison import Scope, Tally, compare, prepare, slices_for
 from worker.audit.custody import Custody, RunLostError, begin, is_due, take_up
-from worker.audit.findings import MOST_LISTED, pages, record, repaired_before
-from worker.audit.repair import PATIENCE_SECONDS, Outcomes, append_repairs, outcomes, until_settled, verify
+from worker.audit.findings import MOST_LISTED, Finding, pages, record, repaired_before
+from worker.audit.repair import (
+    PATIENCE_SECONDS,
+    POLL_SECONDS,
+    Outcomes,
+    append_repairs,
+    outcomes,
+    until_settled,
+    verify,
+)
 from worker.audit.report import Progress, Reporter, Watch
 
 __all__ = ["RunLostError", "audit", "carry_out", "is_due", "take_up"]
@@ -146,8 +155,7 @@ class Inspection:
         await self._write()
 
     async def _inspect_slice(self, scope: Scope, doorbell: Doorbell | None) -> None:
-        if self._interrupted.is_set():
-            raise InterruptedRunError
+        self._go_on()
         tally, recorded = await self._compare(scope)
         self._tally += tally
         self._uncovered += tally.compared != tally.planned
@@ -175,26 +183,43 @@ class Inspection:
         async for page in pages(self._engine, self._run.id, scope):
             self._reporter.found(page)
             if self._run.repair:
-                appended = await append_repairs(self._engine, self._run.id, page)
-                self._without_collection += len(page) - appended
-                self._reporter.repair_appended(appended, len(page) - appended)
-                if doorbell is not None:
-                    doorbell.press()
+                await self._repair(page, doorbell)
+
+    async def _repair(self, page: list[Finding], doorbell: Doorbell | None) -> None:
+        self._go_on()
+        await self._write()  # only who still holds the run appends
+        appended = await append_repairs(self._engine, self._run.id, page)
+        self._without_collection += len(page) - appended
+        self._reporter.repair_appended(appended, len(page) - appended)
+        if doorbell is not None:
+            doorbell.press()
 
     async def _verify(self, patience_seconds: float) -> None:
-        await until_settled(
+        """Wait for the workers, then compare what was repaired until each pair was seen to agree, or drift.
+
+        A pair that somebody writes to meanwhile is pending once more; it is looked at again.
+        """
+        settled = await until_settled(
             self._engine,
             self._run.id,
             interrupted=self._interrupted,
             patience_seconds=patience_seconds,
             tell=lambda left, still: self._reporter.progress(self._progress(left, still)),
         )
+        patient_until = time.monotonic() + patience_seconds
+        while True:
+            self._go_on()
+            for scope in self._scopes:
+                await verify(self._engine, self._run.id, scope)
+            self._outcomes = await outcomes(self._engine, self._run.id)
+            if not settled or not self._outcomes.pending or time.monotonic() > patient_until:
+                break
+            await asyncio.sleep(POLL_SECONDS)
+        self._reporter.repair_verified(self._outcomes)
+
+    def _go_on(self) -> None:
         if self._interrupted.is_set():
             raise InterruptedRunError
-        for scope in self._scopes:
-            await verify(self._engine, self._run.id, scope)
-        self._outcomes = await outcomes(self._engine, self._run.id)
-        self._reporter.repair_verified(self._outcomes)
 
     def _verdict(self) -> tuple[str, str | None]:
         tally = self._tally
