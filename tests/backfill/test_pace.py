@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.backfill_runs import BackfillOptions
-from tests.backfill.driving import backfilled, being_driven, until_row
+from tests.backfill.driving import backfilled, being_driven
 from tests.backfill.rows import insert_many
 from worker.backfill.pace import Pace, next_chunk_size, rest
 
@@ -59,10 +59,9 @@ async def test_a_run_keeps_to_its_rate(engine: AsyncEngine, sql: asyncpg.Connect
 async def test_a_slow_run_shows_signs_of_life(engine: AsyncEngine, sql: asyncpg.Connection) -> None:
     await insert_many(sql, "c", 9)
     async with being_driven(engine, BackfillOptions(rate=1)):
-        for _ in range(5):
+        for _ in range(3):
             await asyncio.sleep(0.4)
             assert await sql.fetchval("SELECT clock_timestamp() - heartbeat_at FROM backfill_runs") < BEAT
-        await until_row(sql, "processed >= 2")
 
 
 async def test_a_rest_ends_when_interrupted() -> None:

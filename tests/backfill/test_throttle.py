@@ -40,7 +40,7 @@ async def throttles_and_clears(
         async with being_driven(engine, options):
             await until_row(sql, f"throttled_by LIKE '{reason}'")
             processed = (await current(engine)).processed
-            for _ in range(3):
+            for _ in range(2):
                 await asyncio.sleep(0.4)
                 waiting = await current(engine)
                 assert waiting.heartbeat_age_seconds < 1

@@ -20,9 +20,13 @@ LOCK_TIMEOUT = "500ms"
 
 runs = backfill_runs.c
 
-# Plans are made for the values at hand: a generic one would read from the first key in each chunk.
+# Plans are made for the values at hand: a generic one would read from the first key in each chunk. And
+# they walk along indexes: with statistics that are missing or old, a chunk would scan a table, or fetch
+# and sort all that comes after the cursor.
 PREPARE = text("""
     SELECT set_config('plan_cache_mode', 'force_custom_plan', true),
+        set_config('enable_seqscan', 'off', true),
+        set_config('enable_bitmapscan', 'off', true),
         set_config('lock_timeout', :lock_timeout, true)
 """)
 LOCK_RUN = select(*COLUMNS, runs.driver_token).where(runs.id == bindparam("run_id")).with_for_update()

@@ -24,15 +24,17 @@ def eta_seconds(planned: int, processed: int, rows_a_second: float | None) -> fl
 
 
 class Speed:
-    """The speed over the last ten seconds, in rows a second."""
+    """The speed over about the last ten seconds, in rows a second."""
 
     def __init__(self) -> None:
         """Begin without a sample."""
-        self._samples: deque[tuple[float, int]] = deque(maxlen=round(WINDOW_SECONDS / SAMPLE_SECONDS))
+        self._samples: deque[tuple[float, int]] = deque()
 
     def sample(self, processed: int) -> float | None:
         """Take the number of rows processed so far and return the speed; None at the first sample."""
         now = time.monotonic()
+        while len(self._samples) > 1 and now - self._samples[1][0] >= WINDOW_SECONDS:
+            self._samples.popleft()
         first_at, first = self._samples[0] if self._samples else (now, processed)
         if not self._samples or now - self._samples[-1][0] >= SAMPLE_SECONDS:
             self._samples.append((now, processed))

@@ -1,0 +1,74 @@
+"""A chunk costs the same wherever it lies and however long the tables are."""
+
+import asyncpg
+import pytest
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.backfill_runs import BackfillOptions
+from tests.backfill.driving import TOKEN, started, take
+from worker.backfill.chunk import run_chunk
+from worker.backfill.throttle import LIVE_LAG, Gate, Throttle
+
+ROWS = 30_000
+CHUNK_ROWS = 1_000
+FILL = f"""
+    INSERT INTO collections (collection_id, project_id, collection_name, description, created_by, is_active)
+    SELECT 'c-' || lpad(number::text, 7, '0'), 'p' || 1 + number % 3, 'name', repeat('text ', 20), 'owner',
+        true
+    FROM generate_series(1, {ROWS}) AS number;
+    INSERT INTO project_collections (project_id, collection_id, research_context, created_at, updated_at)
+    SELECT project_id, collection_id, nullif(description, repeat('text ', 1 + (random() * 20)::integer)),
+        created_at, updated_at
+    FROM collections;
+    INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
+    SELECT collection_id, 'collection.updated', 'backfill', '{{}}' FROM collections;
+"""  # noqa: S608 - constants
+UNANALYZED = "DELETE FROM pg_statistic WHERE starelid::regclass::text IN ('collections', 'outbox_events')"
+ALL_ALLOWED = "1,000 backfill events are pending, the most allowed"
+SCANNED = """
+    SELECT relname, seq_tup_read, idx_tup_fetch FROM pg_stat_xact_user_tables
+    WHERE relname IN ('collections', 'project_collections', 'outbox_events')
+"""
+
+
+@pytest.mark.parametrize("analyzed", [True, False], ids=["analyzed", "without statistics"])
+@pytest.mark.parametrize("project_id", [None, "p2"])
+async def test_a_chunk_reads_its_own_rows_and_no_others(
+    project_id: str | None,
+    analyzed: bool,  # noqa: FBT001 - pytest passes it by name
+    engine: AsyncEngine,
+    sql: asyncpg.Connection,
+) -> None:
+    await sql.execute(FILL)
+    await sql.execute("ANALYZE" if analyzed else UNANALYZED)
+    run = await take(engine, await started(engine, BackfillOptions(project_id=project_id)))
+    await sql.execute("UPDATE backfill_runs SET cursor_key = 'c-0020000'")
+    await engine.dispose()  # a session counts what it read since it last reported, not only its transaction
+    read: dict[str, tuple[int, int]] = {}
+
+    def count(connection: object) -> None:
+        rows = connection.exec_driver_sql(SCANNED)  # type: ignore[attr-defined]
+        read.update({table: (scanned, fetched) for table, scanned, fetched in rows})
+
+    event.listen(engine.sync_engine, "commit", count)
+    chunk = await run_chunk(engine, run.id, TOKEN)
+
+    of_the_project = 0 if project_id is None else ROWS // 3  # at most: they may have to be sorted
+    assert chunk.rows == CHUNK_ROWS
+    assert chunk.enqueued > 0
+    for table, (scanned, fetched) in read.items():
+        assert scanned == 0, f"{table} was scanned: {scanned} rows"
+        assert fetched <= 7 * CHUNK_ROWS + of_the_project, f"{fetched} rows of {table}"
+    assert len(read) == 3
+
+
+async def test_the_live_lane_s_age_is_read_without_passing_by_what_is_pending_in_the_others(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await sql.execute(FILL)
+    await sql.execute("ANALYZE outbox_events")
+    plan = "\n".join(row[0] for row in await sql.fetch(f"EXPLAIN {LIVE_LAG}"))
+    assert "outbox_events_claim_order" in plan
+    assert "Index Cond: (lane = 0)" in plan
+    assert await Gate(engine, 1_000).look(1) == Throttle("max_pending", ALL_ALLOWED)
