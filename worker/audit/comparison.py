@@ -116,6 +116,8 @@ SETTINGS = f"""
         set_config('statement_timeout', '{STATEMENT_TIMEOUT_SECONDS}s', true)
 """
 
+ALONE = "SET LOCAL max_parallel_workers_per_gather = 0"
+
 SIZE = "SELECT pg_relation_size('collections') + pg_relation_size('project_collections')"
 
 
@@ -167,9 +169,17 @@ async def slices_for(connection: asyncpg.Connection, project_id: str | None) -> 
     return slices
 
 
-async def prepare(connection: asyncpg.Connection) -> None:
-    """Give this transaction the settings that the comparison needs."""
+async def prepare(connection: asyncpg.Connection, *, alone: bool = False) -> None:
+    """Give this transaction the settings that the comparison needs.
+
+    Args:
+        connection: in a transaction.
+        alone: use no parallel workers: nobody waits for this audit, and live writes need the other cores.
+
+    """
     await connection.execute(SETTINGS)
+    if alone:
+        await connection.execute(ALONE)
 
 
 async def compare(connection: asyncpg.Connection, scope: Scope) -> Tally:

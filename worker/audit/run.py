@@ -29,6 +29,7 @@ from worker.audit.repair import (
     verify,
 )
 from worker.audit.report import Progress, Reporter, Watch
+from worker.audit.verdict import Coverage, judge
 
 __all__ = ["RunLostError", "audit", "carry_out", "is_due", "take_up"]
 
@@ -120,12 +121,11 @@ class Inspection:
         self._reporter = reporter
         self._interrupted = interrupted
         self._scopes: list[Scope] = []
+        self._coverage = Coverage()
         self._tally = Tally()
         self._outcomes = Outcomes()
         self._listed = 0
-        self._done = 0
-        self._uncovered = 0
-        self._without_collection = 0
+        self._strays = 0
         self._canary_found: bool | None = None
 
     async def inspect(
@@ -141,7 +141,7 @@ class Inspection:
             await self._inspect_slice(scope, doorbell)
         if self._run.repair and self._tally.found:
             await self._verify(patience_seconds)
-        return self._verdict()
+        return judge(self._coverage, self._tally, self._outcomes, self._strays)
 
     async def _plan(self, slices: int | None) -> None:
         project_id = self._run.project_id
@@ -149,6 +149,7 @@ class Inspection:
             count = await slices_for(connection, project_id) if slices is None else slices
             kept = await repaired_before(connection, self._run.id)
         self._scopes = [Scope(count, number, project_id) for number in range(count)]
+        self._coverage = Coverage(planned=count)
         self._tally = Tally(**kept)
         self._listed = self._tally.found
         self._reporter.started(count)
@@ -158,9 +159,8 @@ class Inspection:
         self._go_on()
         tally, recorded = await self._compare(scope)
         self._tally += tally
-        self._uncovered += tally.compared != tally.planned
+        self._coverage.add(tally)
         self._listed += recorded
-        self._done += 1
         if recorded:
             await self._report(scope, doorbell)
         await self._write()
@@ -173,7 +173,7 @@ class Inspection:
             driver_connection(self._engine) as connection,
             connection.transaction(isolation="repeatable_read"),
         ):
-            await prepare(connection)
+            await prepare(connection, alone=self._run.requested_by == "schedule")
             tally = await compare(connection, scope)
             if not tally.found or most == 0:
                 return tally, 0
@@ -189,7 +189,7 @@ class Inspection:
         self._go_on()
         await self._write()  # only who still holds the run appends
         appended = await append_repairs(self._engine, self._run.id, page)
-        self._without_collection += len(page) - appended
+        self._strays += len(page) - appended
         self._reporter.repair_appended(appended, len(page) - appended)
         if doorbell is not None:
             doorbell.press()
@@ -221,37 +221,14 @@ class Inspection:
         if self._interrupted.is_set():
             raise InterruptedRunError
 
-    def _verdict(self) -> tuple[str, str | None]:
-        tally = self._tally
-        if self._uncovered or self._done != len(self._scopes) or tally.compared != tally.planned:
-            slices = f"{self._uncovered} of {len(self._scopes)} slices were not covered"
-            return "incomplete", f"{tally.compared} pairs were compared, {tally.planned} planned; {slices}."
-        if tally.found and self._outcomes.repaired == tally.found:
-            return "repaired", None
-        if tally.found:
-            return "drift", self._why_not_repaired()
-        return ("pending" if tally.pending else "in_sync"), None
-
-    def _why_not_repaired(self) -> str | None:
-        reasons = []
-        if self._outcomes.pending:
-            reasons.append(f"{self._outcomes.pending} wait for their event: is a worker running?")
-        if (differ := self._outcomes.still_differs - self._without_collection) > 0:
-            reasons.append(f"{differ} still differ: look for them among the dead letters.")
-        if self._without_collection:
-            reasons.append(
-                f"{self._without_collection} belong to no collection, so no event can describe them:"
-                " the foreign key of project_collections was bypassed; delete them by hand."
-            )
-        return " ".join(reasons) or None
-
     def _progress(self, unsettled: int = 0, still_seconds: float = 0.0) -> Progress:
-        return Progress(self._run.id, self._done, len(self._scopes), self._tally, unsettled, still_seconds)
+        done, planned = self._coverage.done, self._coverage.planned
+        return Progress(self._run.id, done, planned, self._tally, unsettled, still_seconds)
 
     def _values(self) -> dict[str, object]:
         return {
-            "chunks_planned": len(self._scopes),
-            "chunks_done": self._done,
+            "chunks_planned": self._coverage.planned,
+            "chunks_done": self._coverage.done,
             "repaired": self._outcomes.repaired,
             "canary_found": self._canary_found,
             **asdict(self._tally),

@@ -1,0 +1,54 @@
+"""What a pass proves: nothing, unless every slice was done and every pair of it compared."""
+
+from dataclasses import dataclass
+
+from worker.audit.comparison import Tally
+from worker.audit.repair import Outcomes
+
+
+@dataclass(slots=True)
+class Coverage:
+    """Slices planned and done, and those of them that compared more or fewer pairs than they had."""
+
+    planned: int = 0
+    done: int = 0
+    uneven: int = 0
+
+    def add(self, tally: Tally) -> None:
+        """Count a slice that was done. Errors of two slices must not cancel, so each is judged alone."""
+        self.done += 1
+        self.uneven += tally.compared != tally.planned
+
+
+def judge(coverage: Coverage, tally: Tally, outcomes: Outcomes, strays: int) -> tuple[str, str | None]:
+    """Return the verdict of a pass that came to its end, and the reason where there is more to say.
+
+    Args:
+        coverage: of the key space.
+        tally: of all slices.
+        outcomes: of the repair; all zero when there was none.
+        strays: findings of which no event can be made, because they belong to no collection.
+
+    """
+    if coverage.uneven or coverage.done != coverage.planned or tally.compared != tally.planned:
+        slices = f"{coverage.done} of {coverage.planned} slices were done, {coverage.uneven} not as planned"
+        return "incomplete", f"{tally.compared} pairs were compared, {tally.planned} planned; {slices}."
+    if not tally.found:
+        return ("pending" if tally.pending else "in_sync"), None
+    if outcomes.repaired == tally.found:
+        return "repaired", None
+    return "drift", _what_is_left(outcomes, strays)
+
+
+def _what_is_left(outcomes: Outcomes, strays: int) -> str | None:
+    reasons = []
+    if outcomes.pending:
+        reasons.append(f"{outcomes.pending} wait for their event: is a worker running?")
+    if outcomes.still_differs > strays:
+        reasons.append(f"{outcomes.still_differs - strays} still differ: look at the dead letters.")
+    if strays:
+        reasons.append(
+            f"{strays} belong to no collection, so no event can describe them:"
+            " the foreign key of project_collections was bypassed; delete them by hand."
+        )
+    return " ".join(reasons) or None
