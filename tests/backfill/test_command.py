@@ -230,7 +230,13 @@ async def test_the_status_tells_people_and_machines(
     async with being_driven(engine, BackfillOptions(rate=40)):
         await until_row(sql, "processed > 0")
         shown, as_json = await asyncio.gather(backfill(env, "--status"), backfill(env, "--status", "--json"))
-    for words in ("state         running", "of 300 rows", "rows/s", "at most 40 rows/s", f":{os.getpid()}"):
+    for words in (
+        "state         running",
+        "of 300 rows",
+        "rows/s",
+        "40 rows/s; 20,000 pending events",
+        f":{os.getpid()}",
+    ):
         assert words in shown.stdout
     assert as_json.json["is_driven"] is True
     assert 20 < as_json.json["rows_a_second"] < 80
@@ -286,7 +292,7 @@ async def test_a_person_at_a_terminal_sees_a_bar_and_why_it_waits(
         sys.executable,
         *[*BACKFILL, "--max-pending", "10"],
         cwd=ROOT,
-        env={**env, "TERM": "xterm", "COLUMNS": "200"},
+        env={**env, "TERM": "xterm", "COLUMNS": "80"},
         stdout=asyncio.subprocess.PIPE,
         stderr=terminal,
     )
@@ -300,7 +306,7 @@ async def test_a_person_at_a_terminal_sees_a_bar_and_why_it_waits(
     assert stdout.startswith(b"Backfill 1: 40 of 40 rows looked at")
     for words in ("10/40 rows", "40/40 rows  40 enqueued", "rows/s", "left", "100%"):
         assert words in shown
-    assert "10 backfill events are pending, the most allowed" in shown
+    assert "waits: 10 backfill events are pending, the most allowed" in shown
     assert '"event"' not in shown
 
 

@@ -151,7 +151,7 @@ async def show_status(engine: AsyncEngine, arguments: argparse.Namespace, interr
     if arguments.json:
         print_json({**report.as_json(run), "rows_a_second": rows_a_second})
     else:
-        stdout.print(report.status_table(run, rows_a_second))
+        stdout.print(report.status_lines(run, rows_a_second), markup=False, soft_wrap=True)
     return SUCCESS
 
 

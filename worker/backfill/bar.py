@@ -1,10 +1,12 @@
 """The progress bar that a person at a terminal sees."""
 
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+from rich.text import Text
 
 from shared.backfill_runs import BackfillRun
 from worker.backfill.dry_run import DryRun
@@ -20,6 +22,18 @@ def as_time(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+class Lines(Progress):
+    """The bar, and below it why the run waits."""
+
+    reason = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Return what is drawn now."""
+        yield from super().get_renderables()
+        if self.reason:
+            yield Text(f"waits: {self.reason}", style="yellow", no_wrap=True, overflow="ellipsis")
+
+
 class Bar:
     """Shows count, speed, remaining time and why a run waits, while the block lasts; call it with the run."""
 
@@ -27,19 +41,17 @@ class Bar:
         """Take the console to draw on; where that is no terminal nothing is drawn."""
         self._speed = Speed()
         self._task: TaskID | None = None
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
+        self._lines = Lines(
+            BarColumn(bar_width=20),
             TaskProgressColumn(),
-            TextColumn("{task.fields[detail]}"),
-            TextColumn("{task.fields[reason]}", style="yellow", markup=False),
+            TextColumn("{task.description}", markup=False),
             console=console,
             disable=not console.is_terminal,
         )
 
     def __enter__(self) -> Self:
         """Begin to draw."""
-        self._progress.start()
+        self._lines.start()
         return self
 
     def __exit__(
@@ -49,23 +61,17 @@ class Bar:
         traceback: TracebackType | None,
     ) -> None:
         """Leave the last state standing."""
-        self._progress.stop()
+        self._lines.stop()
 
     def __call__(self, run: BackfillRun | DryRun) -> None:
         """Show how far the run is. Rows inserted since its start may make it do more than was planned."""
         speed = self._speed.sample(run.processed)
         total = max(run.planned, run.processed)
-        detail = f"{run.processed:,}/{total:,} rows  {run.enqueued:,} enqueued"
+        shown = f"{run.processed:,}/{total:,} rows  {run.enqueued:,} enqueued"
         if speed is not None:
-            detail += f"  {speed:,.0f} rows/s  {as_time(eta_seconds(run.planned, run.processed, speed))} left"
+            left = as_time(eta_seconds(run.planned, run.processed, speed))
+            shown += f"  {speed:,.0f} rows/s  {left} left"
         if self._task is None:
-            self._task = self._progress.add_task("Backfill", detail="", reason="")
-        reason = run.throttled_by or ""
-        self._progress.update(
-            self._task,
-            total=total,
-            completed=run.processed,
-            detail=detail,
-            reason=reason,
-            refresh=bool(reason),
-        )
+            self._task = self._lines.add_task("")
+        self._lines.reason = run.throttled_by or ""
+        self._lines.update(self._task, total=total, completed=run.processed, description=shown)

@@ -1,9 +1,5 @@
 """What the command prints: results for people and for machines, and what to do next."""
 
-from collections.abc import Mapping
-
-from rich.table import Table
-
 from shared.audit_runs import AuditRun
 from shared.backfill_runs import BackfillRun
 from worker.backfill.bar import as_time
@@ -114,38 +110,36 @@ def what_now(run: BackfillRun) -> str:
     )
 
 
-def status_table(run: BackfillRun, rows_a_second: float | None) -> Table:
-    """Return the run as a table of two columns.
+def status_lines(run: BackfillRun, rows_a_second: float | None) -> str:
+    """Return the run as lines of a name and a value.
 
     Args:
         run: as it is now.
         rows_a_second: how fast it goes at the moment; None when that is not known.
 
     """
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in _status(run, rows_a_second).items():
-        table.add_row(name, value)
-    return table
-
-
-def _status(run: BackfillRun, rows_a_second: float | None) -> Mapping[str, str]:
     share = min(1.0, run.processed / run.planned) if run.planned else 1.0
-    at_most = f"at most {run.rate:,} rows/s" if run.rate else "no limit of its speed"
-    scope = "all projects" if run.project_id is None else f"project {run.project_id}"
-    return {
+    pace = "-" if rows_a_second is None else f"{rows_a_second:,.0f} rows/s"
+    shown = {
         "backfill": str(run.id),
         "state": _state(run),
         "progress": f"{share:.1%}: {run.processed:,} of {run.planned:,} rows",
         "enqueued": f"{run.enqueued:,}: {kinds(run)}",
         "skipped": f"{run.skipped:,}: in sync, or on their way",
-        "speed": "-" if rows_a_second is None else f"{rows_a_second:,.0f} rows/s",
+        "speed": pace,
         "time left": as_time(eta_seconds(run.planned, run.processed, rows_a_second)),
         "throttled by": run.throttled_by or "-",
         "driver": run.driver or "none yet",
-        "options": f"{scope}, {at_most}, at most {run.max_pending:,} pending"
-        + (", in the workers" if run.in_worker else ""),
+        "scope": "all projects" if run.project_id is None else f"project {run.project_id}",
+        "limits": f"{_rate(run)}; {run.max_pending:,} pending events",
+        "left to": "the workers" if run.in_worker else "the command",
         "started": f"{run.started_at:%Y-%m-%d %H:%M:%S} UTC, {as_time(run.duration_seconds)} in all",
     }
+    return "\n".join(f"{name:<14}{value}" for name, value in shown.items())
+
+
+def _rate(run: BackfillRun) -> str:
+    return "any speed" if run.rate is None else f"{run.rate:,} rows/s"
 
 
 def _state(run: BackfillRun) -> str:
