@@ -31,6 +31,9 @@ COUNT_TARGET_WRITES = """
 """
 
 
+pytestmark = pytest.mark.alone
+
+
 @pytest.fixture
 def env(settings: Settings) -> dict[str, str]:
     return environment(settings.database_url.get_secret_value(), settings.redis_url.get_secret_value())
