@@ -74,12 +74,13 @@ async def audited(
     project_id: str | None = None,
     repair: bool = False,
     patience_seconds: float = 10,
+    requested_by: str = "command",
 ) -> AuditRun:
     """Run one audit as the command does."""
     return await audit(
         engine,
         AuditOptions(project_id=project_id, repair=repair),
-        requested_by="command",
+        requested_by=requested_by,
         interrupted=asyncio.Event(),
         slices=slices,
         patience_seconds=patience_seconds,

@@ -10,7 +10,7 @@ from sqlalchemy import AdaptedConnection, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.audit.pairs import audited, put_synced
-from worker.audit.comparison import TALLY
+from worker.audit.comparison import ALONE, TALLY
 from worker.audit.custody import Custody
 
 SNAPSHOTS = """
@@ -19,7 +19,7 @@ SNAPSHOTS = """
 """
 
 
-async def counted(engine: AsyncEngine, slices: int) -> Counter[str]:
+async def counted(engine: AsyncEngine, slices: int, requested_by: str = "command") -> Counter[str]:
     """Return the statements that an audit sent, counted by their text."""
     sent: Counter[str] = Counter()
 
@@ -33,7 +33,7 @@ async def counted(engine: AsyncEngine, slices: int) -> Counter[str]:
     await engine.dispose()
     event.listen(engine.sync_engine, "connect", listen)
     event.listen(engine.sync_engine, "before_cursor_execute", note)
-    await audited(engine, slices=slices)
+    await audited(engine, slices=slices, requested_by=requested_by)
     event.remove(engine.sync_engine, "connect", listen)
     event.remove(engine.sync_engine, "before_cursor_execute", note)
     await engine.dispose()
@@ -53,6 +53,15 @@ async def test_the_number_of_statements_depends_on_the_slices_alone(
     # the canary's transaction the statement and the listing.
     assert eight.total() - four.total() == 4 * (4 + 3 + 2)
     assert four[TALLY.strip()] == 2 * 4
+
+
+async def test_only_audits_of_the_schedule_leave_the_other_cores_alone(
+    engine: AsyncEngine, seeded: asyncpg.Connection
+) -> None:
+    await put_synced(seeded, 40)
+
+    assert (await counted(engine, 4))[ALONE] == 0
+    assert (await counted(engine, 4, requested_by="schedule"))[ALONE] == 4
 
 
 async def put_synced_more(connection: asyncpg.Connection) -> None:

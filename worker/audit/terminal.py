@@ -16,6 +16,7 @@ from worker.audit.report import Progress
 
 MOST_SHOWN = 20
 LONGEST_SHOWN = 80
+UUID_WIDTH = 39  # with the "of" before it
 SECONDS_BEFORE_DOUBT = 3
 
 
@@ -60,8 +61,8 @@ class Bar:
             detail = f"{progress.tally.compared:,} pairs  {progress.tally.found:,} differ"
         self._progress.update(
             self._task,
-            total=progress.chunks_planned,
-            completed=progress.chunks_done or None,
+            total=progress.chunks_planned + 1,  # the last step is the verdict
+            completed=progress.chunks_done,
             detail=detail,
         )
 
@@ -107,14 +108,14 @@ def counts_table(run: AuditRun) -> Table:
 
 def findings_table(findings: list[Finding], run: AuditRun) -> Table:
     """Show findings with what the target holds and what it should hold, column by column."""
-    table = Table(box=SIMPLE_HEAD, show_edge=False)
-    for heading in ("collection", "finding", "target holds", "legacy holds"):
-        table.add_column(heading, overflow="fold")
+    table = Table(box=SIMPLE_HEAD, show_edge=False, expand=True)
+    table.add_column("finding", min_width=UUID_WIDTH, overflow="fold")
+    table.add_column("target holds", overflow="fold", ratio=1)
+    table.add_column("legacy holds", overflow="fold", ratio=1)
     for finding in findings:
-        outcome = f", {finding.outcome}" if finding.outcome else ""
-        cells = [f"{finding.collection_id}\nin {finding.project_id}", f"{finding.kind}{outcome}"]
+        outcome = f", {finding.outcome.replace('_', ' ')}" if finding.outcome else ""
         table.add_row(
-            *(Text(cell.replace("_", " ") if number else cell) for number, cell in enumerate(cells)),
+            Text(f"{finding.kind}{outcome}\n{finding.collection_id}\nof {finding.project_id}"),
             _shown(finding.target, finding.differs),
             _shown(finding.legacy, finding.differs),
         )
