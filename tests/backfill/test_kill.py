@@ -1,4 +1,5 @@
 import asyncio
+import signal
 
 import asyncpg
 import pytest
@@ -105,3 +106,23 @@ async def test_a_killed_run_is_taken_over_once_its_driver_was_silent_for_three_s
     assert resumption.logged("backfill_started")[0]["processed"] == 0
     await drain(engine)
     assert await home_drift(sql) == []
+
+
+async def test_a_driver_that_was_frozen_and_replaced_does_no_more_once_it_thaws(
+    sql: asyncpg.Connection, env: dict[str, str]
+) -> None:
+    await insert_many(sql, "c", 24)
+    with running([*BACKFILL, "--rate", "16"], env) as frozen:
+        await until_row(sql, "processed > 0")
+        frozen.signal(signal.SIGSTOP)
+        await sql.execute(SILENT_FOR_LONG)
+        before = await sql.fetchval("SELECT processed FROM backfill_runs")
+        with running([*BACKFILL, "--resume"], env) as successor:
+            await until_row(sql, f"processed > {before}", seconds=15)
+            driver = await sql.fetchval("SELECT driver FROM backfill_runs")
+            frozen.signal(signal.SIGCONT)
+            assert await frozen.exit_code() == 1
+            assert frozen.logged("backfill_taken_over")
+            assert f"is being driven by {driver}" in frozen.output
+            assert await successor.exit_code() == 0
+    assert await enqueued(sql) == {f"c-{number:07}": 1 for number in range(1, 25)}

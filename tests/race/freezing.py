@@ -47,7 +47,7 @@ NUMBERS = {point: number for number, point in enumerate([*POINTS, *AT_COMMIT])}
 BACKFILL_NUMBERS = {point: 100 + n for n, point in enumerate([*BACKFILL_POINTS, *BACKFILL_AT_COMMIT])}
 
 PASS_THROUGH = f"""
-    CREATE FUNCTION freeze_point() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE OR REPLACE FUNCTION freeze_point() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         PERFORM pg_advisory_lock_shared({SPACE}, TG_ARGV[0]::integer);
         PERFORM pg_advisory_unlock_shared({SPACE}, TG_ARGV[0]::integer);
