@@ -10,12 +10,18 @@ from sqlalchemy import AdaptedConnection, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.audit.pairs import audited, put_synced
-from worker.audit.comparison import ALONE, TALLY
+from worker.audit.comparison import ALONE, TALLY, prepare
 from worker.audit.custody import Custody
 
 SNAPSHOTS = """
     SELECT count(*) FROM pg_stat_activity
     WHERE application_name = 'test' AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
+"""
+
+EAGER_FOR_WORKERS = """
+    SET LOCAL min_parallel_table_scan_size = 0;
+    SET LOCAL parallel_setup_cost = 0;
+    SET LOCAL parallel_tuple_cost = 0.1
 """
 
 
@@ -86,3 +92,37 @@ async def test_no_snapshot_outlives_its_slice(
     await audited(engine, slices=8)
 
     assert held == [0] * 9
+
+
+async def explained(connection: asyncpg.Connection, *arguments: object) -> str:
+    async with connection.transaction():
+        await prepare(connection)
+        await connection.execute(EAGER_FOR_WORKERS)
+        return "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {TALLY}", *arguments))
+
+
+async def test_pairs_are_counted_where_they_are_joined(seeded: asyncpg.Connection) -> None:
+    await put_synced(seeded, 4_000)
+    await seeded.execute("ANALYZE")
+
+    plan = await explained(seeded, 4, 2, None)
+
+    assert "Hash Full Join" in plan
+    assert plan.index("Partial Aggregate") < plan.index("Hash Full Join")  # not: a Gather of all pairs
+    assert "SubPlan" not in plan  # a subquery for each pair would forbid it
+
+
+async def test_one_project_of_many_is_reached_by_indexes(seeded: asyncpg.Connection) -> None:
+    await seeded.execute("""
+        INSERT INTO projects (project_id, project_name, owner_user_id)
+        SELECT 'q' || n, 'name', 'owner' FROM generate_series(1, 1000) n;
+        INSERT INTO collections (collection_id, project_id, collection_name, created_by, is_active)
+        SELECT 'c' || n, 'q' || 1 + n % 1000, 'name', 'owner', true FROM generate_series(1, 10000) n
+    """)
+    await put_synced(seeded, 0)
+    await seeded.execute("ANALYZE")
+
+    plan = await explained(seeded, 1, 0, "q7")
+
+    assert "Seq Scan on collections" not in plan
+    assert "Seq Scan on project_collections" not in plan

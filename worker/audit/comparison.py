@@ -21,9 +21,8 @@ MOST_SLICES = 16
 
 # $1 slices (a power of two), $2 slice (from 0), $3 home project or NULL. With one slice, or without a
 # project, the planner drops the test.
-IN_SLICE = """
-    ($1::integer = 1 OR hashtextextended(collection_id, 0) & ($1::integer - 1) = $2::integer)
-    AND ($3::varchar IS NULL OR project_id = $3)"""
+HASHED = "($1::integer = 1 OR hashtextextended(collection_id, 0) & ($1::integer - 1) = $2::integer)"
+IN_SLICE = f"{HASHED} AND ($3::varchar IS NULL OR project_id = $3)"
 
 # The pairs: each collection with its home row, and whether an event for it waits. A target row without
 # a partner links its collection to another project, which is nobody's concern, or it is a stray: its
@@ -83,7 +82,9 @@ TALLY = f"""
 STRAYS = f"""
     SELECT count(*) FILTER (WHERE NOT {WAITS}) AS orphaned, count(*) FILTER (WHERE {WAITS}) AS pending
     FROM (SELECT collection_id FROM project_collections WHERE {IN_SLICE}) AS pair
-    LEFT JOIN (SELECT collection_id AS legacy_id FROM collections) AS legacy ON legacy_id = collection_id
+    LEFT JOIN (
+        SELECT collection_id AS legacy_id FROM collections WHERE {HASHED}
+    ) AS legacy ON legacy_id = collection_id
     LEFT JOIN (SELECT DISTINCT aggregate_id FROM outbox_events) AS waiting
     ON waiting.aggregate_id = pair.collection_id
     WHERE legacy_id IS NULL
