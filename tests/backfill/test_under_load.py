@@ -88,8 +88,9 @@ async def storm(
     engine: AsyncEngine, backfill_engine: AsyncEngine, sql: asyncpg.Connection, number: int
 ) -> list[str]:
     """Backfill fresh rows while all of them are written to; return the drift that is left."""
-    await insert_many(sql, f"{999 - number}", ROWS)  # the first that the backfill comes to
-    rows = await sql.fetch("SELECT collection_id FROM collections ORDER BY created_at DESC LIMIT $1", ROWS)
+    await sql.execute("DELETE FROM collections")
+    await insert_many(sql, str(number), ROWS)
+    rows = await sql.fetch("SELECT collection_id FROM collections")
     keys, over = [row["collection_id"] for row in rows], asyncio.Event()
     async with asyncio.timeout(30):
         await asyncio.gather(
