@@ -1,5 +1,6 @@
 """The one place that makes database engines, and lends the driver's own connections."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
@@ -57,7 +58,7 @@ def create_engine(
 
 @asynccontextmanager
 async def driver_connection(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connection]:
-    """Lend asyncpg's own connection from the engine's pool, which forgets it when it was cut.
+    """Lend asyncpg's own connection from the engine's pool, which forgets it when it was cut or cancelled.
 
     For the worker's batches: a statement sent this way takes about half the time, see
     docs/decisions/0007-batches-use-the-driver.md. Transactions are the borrower's to begin and end.
@@ -66,6 +67,9 @@ async def driver_connection(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connec
         connection = cast("asyncpg.Connection", (await lent.get_raw_connection()).driver_connection)
         try:
             yield connection
+        except asyncio.CancelledError:  # asyncpg may believe in a transaction that never began
+            await lent.invalidate()
+            raise
         finally:
             if connection.is_closed():
                 await lent.invalidate()

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from deploy.local.valkey import Valkey
 from shared.database import create_engine
 from shared.settings import Settings
 from tests.databases import Databases
+from tests.locales import compile_english
 
 ROOT = Path(__file__).parent.parent
 
@@ -34,7 +36,17 @@ def migrate(database_url: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def locales() -> Iterator[None]:
+    """Let servers find locales that the system lacks."""
+    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+        Path(directory).chmod(0o755)  # a server runs as another user
+        if compile_english(Path(directory)):
+            patch.setenv("LOCPATH", directory)
+        yield
+
+
+@pytest.fixture(scope="session")
+def postgres(locales: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:  # noqa: ARG001
     directory = tmp_path_factory.mktemp("services") / "postgres"
     with Postgres(directory, settings={"fsync": "off", "max_connections": "200"}) as server:
         yield server

@@ -29,7 +29,7 @@ class Duties:
     """
 
     def __init__(self, engine: AsyncEngine, redis: Redis) -> None:
-        """Take an engine that is not the drainer's, three connections at most, and a client to ring with.
+        """Take an engine that is not the drainer's, with five connections at most, and a client to ring with.
 
         The caller closes both, after `stop`.
         """

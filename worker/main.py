@@ -82,7 +82,7 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
         session=BY_INDEX_ONLY,
     )
     duties_engine = create_engine(
-        settings, application_name="collection-sync duties", pool_size=3, statement_timeout_seconds=30
+        settings, application_name="collection-sync duties", pool_size=5, statement_timeout_seconds=30
     )
     bell = open_redis(settings.redis_url.get_secret_value())
     health_key = own_health_key()

@@ -26,19 +26,16 @@ KEYS = {"".join(letters) for size in (1, 2) for letters in itertools.product(ALP
 SLICES = 64  # one or two keys in each
 
 
-async def locales_of(url: str) -> list[str]:
-    """Create a database for each locale that the server has and return their names."""
+async def create_database(url: str, name: str) -> None:
     connection = await asyncpg.connect(url)
-    created = []
-    for name, options in LOCALES.items():
-        statement = f"CREATE DATABASE keys_{name} TEMPLATE template0 ENCODING UTF8 {options}"
-        try:
-            await connection.execute(statement)
-        except (asyncpg.FeatureNotSupportedError, asyncpg.WrongObjectTypeError):
-            continue
-        created.append(name)
-    await connection.close()
-    return created
+    try:
+        await connection.execute(
+            f"CREATE DATABASE keys_{name} TEMPLATE template0 ENCODING UTF8 {LOCALES[name]}"
+        )
+    except (asyncpg.FeatureNotSupportedError, asyncpg.WrongObjectTypeError) as error:
+        pytest.skip(f"the server has no such locale: {error}")
+    finally:
+        await connection.close()
 
 
 async def check(url: str) -> None:
@@ -72,12 +69,11 @@ async def test_every_key_is_compared_once_in_the_default_locale(database_url: st
     await check(database_url)
 
 
-async def test_every_key_is_compared_once_in_every_locale_of_the_server(postgres: Postgres) -> None:
-    names = await locales_of(postgres.url)
-    assert "bytes" in names
-    for name in names:
-        migrate(postgres.url_of(f"keys_{name}"))
-        await check(postgres.url_of(f"keys_{name}"))
+@pytest.mark.parametrize("name", LOCALES)
+async def test_every_key_is_compared_once_in_the_locale(name: str, postgres: Postgres) -> None:
+    await create_database(postgres.url, name)
+    migrate(postgres.url_of(f"keys_{name}"))
+    await check(postgres.url_of(f"keys_{name}"))
 
 
 @pytest.mark.parametrize("slices", [1, 2, 16])
