@@ -21,10 +21,10 @@ LIVE_BATCH = 500
 BULK_BATCH = 1_000
 BULK_DRAINS = 2  # while one waits for PostgreSQL the other works
 CONNECTIONS = 1 + BULK_DRAINS
-# While users write, bulk leaves them room: short batches, and a rest after each, in times of its duration.
+# While users write, bulk leaves them room: one drain, of short batches, each followed by a rest.
 LIVE_LATELY_SECONDS = 1.0
 POLITE_BATCH = 100
-REST_PER_BATCH = 3.0
+REST_PER_BATCH = 2.0  # times its duration
 PATIENCE_SECONDS = 10.0  # for the batch in hand, when the process is to end
 
 
@@ -38,7 +38,8 @@ class Drainer:
         """Take the engine to work on, with CONNECTIONS at most; the caller disposes of it."""
         self._live = LaneDrainer(engine, LIVE_LANE, LIVE_BATCH)
         self._bulk = [
-            LaneDrainer(engine, BULK_LANES, BULK_BATCH, gives_way_to=self._live) for _ in range(BULK_DRAINS)
+            LaneDrainer(engine, BULK_LANES, BULK_BATCH, gives_way_to=self._live, stands_down=number > 0)
+            for number in range(BULK_DRAINS)
         ]
 
     def wake(self, reason: str) -> None:
@@ -84,15 +85,18 @@ class LaneDrainer:
         batch_size: int,
         *,
         gives_way_to: "LaneDrainer | None" = None,
+        stands_down: bool = False,
     ) -> None:
         """Take the engine to work on, the lanes to claim from and how many events at a time.
 
-        While the drainer that this one gives way to has events, it claims few at a time and rests in between.
+        While the drainer that this one gives way to has events, it claims few at a time and rests in
+        between, or, if it stands down, does nothing.
         """
         self._engine = engine
         self._lanes = lanes
         self._batch_size = batch_size
         self._gives_way_to = gives_way_to
+        self._stands_down = stands_down
         self._settled_at = -math.inf  # monotonic
         self._task: asyncio.Task[None] | None = None
         self._wanted = False
@@ -134,6 +138,8 @@ class LaneDrainer:
     async def _settle_one_batch(self, reason: str) -> bool:
         """Say whether there may be more. A batch that failed changed nothing; a later wake-up tries again."""
         is_polite = self._gives_way_to is not None and self._gives_way_to.settled_lately
+        if is_polite and self._stands_down:
+            return False
         try:
             batch = await run_once(self._engine, POLITE_BATCH if is_polite else self._batch_size, self._lanes)
         except Exception as error:  # noqa: BLE001 - the one catch-all: no fault of a batch may end the worker

@@ -39,6 +39,9 @@ POLL_SECONDS = 0.5
 # Every statement of a batch is served by indexes. A plan that was made and kept while a table was
 # empty would not be: it scans the table, for as long as nobody analyses it, however large it grows.
 BY_INDEX_ONLY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+# A batch that a crash of the server takes back is pending again, whole: its commit need not wait for
+# the disk.
+TAKEN_BACK_WHOLE = {"synchronous_commit": "off"}
 
 
 async def drain_outbox(ctx: dict[str, Any]) -> None:
@@ -79,7 +82,7 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
         application_name="collection-sync worker",
         pool_size=CONNECTIONS,
         statement_timeout_seconds=30,
-        session=BY_INDEX_ONLY,
+        session=BY_INDEX_ONLY | TAKEN_BACK_WHOLE,
     )
     duties_engine = create_engine(
         settings, application_name="collection-sync duties", pool_size=5, statement_timeout_seconds=30

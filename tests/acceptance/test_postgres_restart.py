@@ -1,6 +1,7 @@
 """PostgreSQL goes away while users write, and comes back."""
 
 import asyncio
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -66,7 +67,12 @@ async def service(own_postgres: Postgres, redis_url: str) -> AsyncIterator[Servi
         yield Service(own_postgres, worker, url)
 
 
-async def test_a_restart_of_postgresql_costs_no_acknowledged_write_and_no_process(service: Service) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["orderly", "crash"])
+async def test_a_restart_of_postgresql_costs_no_acknowledged_write_and_no_process(
+    how: signal.Signals, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a crash the last batches are lost with the WAL's buffers: their events are pending again."""
+    monkeypatch.setattr(Postgres, "stop_signal", how)
     async with steady_load(service.url) as load:
         await asyncio.sleep(CALM_SECONDS)
         await asyncio.to_thread(service.postgres.stop)

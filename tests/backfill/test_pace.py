@@ -6,10 +6,11 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.backfill_runs import BackfillOptions
-from tests.backfill.driving import backfilled, being_driven
-from tests.backfill.rows import insert_many
-from worker.backfill.pace import Pace, next_chunk_size, rest
+from shared.backfill_runs import BackfillOptions, BackfillRun
+from tests.backfill.driving import backfilled, being_driven, driven, started
+from tests.backfill.rows import fix_chunk_size, insert_many
+from tests.legacy_rows import set_collection
+from worker.backfill.pace import POLITE_ROWS, REST_PER_CHUNK, Pace, next_chunk_size, rest
 
 BEAT = timedelta(seconds=1.5)
 
@@ -47,6 +48,39 @@ def test_a_rate_comes_in_small_portions_with_waits_of_a_second_at_most(rate: int
     pace.spend(rows)
     assert 0 < pace.wait_seconds <= 1
     assert pace.wait_seconds == pytest.approx(rows / rate, abs=0.05)
+
+
+def test_while_others_append_chunks_are_small_and_a_rest_follows_each() -> None:
+    pace = Pace(None)
+    pace.see_others(0)
+    pace.spend(1_000, 0.1)
+    assert (pace.rows, pace.wait_seconds) == (None, 0)
+    pace.see_others(1)
+    pace.spend(100, 0.1)
+    assert pace.rows == POLITE_ROWS
+    assert pace.wait_seconds == pytest.approx(0.1 * REST_PER_CHUNK, abs=0.05)
+    pace.spend(100, 60)
+    assert pace.wait_seconds < 1
+
+
+async def test_a_run_sees_that_users_write_by_the_ids_they_draw(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await insert_many(sql, "c", 8 * POLITE_ROWS)
+    await fix_chunk_size(sql, 2 * POLITE_ROWS)
+    run = await started(engine)
+    rows: list[int] = []
+
+    def write(now: BackfillRun) -> None:
+        rows.append(now.processed - sum(rows))
+
+    async def users() -> None:
+        while len(rows) < 3:
+            await set_collection(engine, "users")
+
+    await asyncio.gather(driven(engine, run.id, write), users())
+    assert max(rows[:2]) == 2 * POLITE_ROWS  # nobody had been seen yet
+    assert POLITE_ROWS in rows
 
 
 async def test_a_run_keeps_to_its_rate(engine: AsyncEngine, sql: asyncpg.Connection) -> None:

@@ -22,9 +22,11 @@ runs = backfill_runs.c
 
 # Plans are made for the values at hand: a generic one would read from the first key in each chunk. And
 # they walk along indexes: with statistics that are missing or old, a chunk would scan a table, or fetch
-# and sort all that comes after the cursor.
+# and sort all that comes after the cursor. Its commit need not wait for the disk: what a crash of the
+# server may take back, it takes back whole, cursor and events, and the run goes on from there.
 PREPARE = text("""
     SELECT set_config('plan_cache_mode', 'force_custom_plan', true),
+        set_config('synchronous_commit', 'off', true),
         set_config('enable_seqscan', 'off', true),
         set_config('enable_bitmapscan', 'off', true),
         set_config('lock_timeout', :lock_timeout, true)

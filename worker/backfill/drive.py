@@ -11,7 +11,7 @@ from shared.backfill_runs import BackfillRun
 from shared.doorbell import Doorbell
 from shared.faults import is_transient, sqlstate
 from worker.backfill.applied import STALL_HINT, wait_until_applied
-from worker.backfill.chunk import RunLostError, run_chunk
+from worker.backfill.chunk import Chunk, RunLostError, run_chunk
 from worker.backfill.custody import Custody, read, take_up
 from worker.backfill.pace import Pace, rest
 from worker.backfill.progress import ProgressLog
@@ -114,8 +114,9 @@ class _Drive:
             return
         chunk = await run_chunk(self.engine, self.run.id, self.custody.token, min(allowed, self._wanted_rows))
         self.failures = max(0, self.failures - 1)  # gently: what held up this chunk may be near
+        self.pace.see_others(_events_between(self.run, chunk))
+        self.pace.spend(chunk.rows, chunk.seconds)
         self.run = chunk.run
-        self.pace.spend(chunk.rows)
         self.gate.spend(chunk.enqueued)
         if self.doorbell is not None and chunk.enqueued:
             self.doorbell.press()
@@ -160,3 +161,10 @@ class _Drive:
     def _show(self) -> None:
         if self.watch is not None:
             self.watch(self.run)
+
+
+def _events_between(before: BackfillRun, chunk: Chunk) -> int:
+    """Return how many ids were drawn by others between a chunk's last and the next one's last; 0: unknown."""
+    if before.last_event_id is None or chunk.run.last_event_id is None:
+        return 0
+    return chunk.run.last_event_id - before.last_event_id - chunk.enqueued

@@ -2,12 +2,18 @@
 
 import asyncio
 import contextlib
+import math
 import time
 
 LEAST_CHUNK_ROWS = 100
 MOST_CHUNK_ROWS = 10_000
 CHUNK_SECONDS = 0.1  # writers of a chunk's rows wait for its commit
 CHUNKS_A_SECOND = 4  # of a run with a rate, so that it does not come in bursts
+# While others append to the outbox, mostly users who write, chunks are small, and a rest follows each.
+OTHERS_LATELY_SECONDS = 1.0
+POLITE_ROWS = 100
+REST_PER_CHUNK = 2.0  # times its duration
+LONGEST_REST_SECONDS = 0.5  # a heartbeat each second
 
 
 def next_chunk_size(size: int, seconds: float) -> int:
@@ -21,27 +27,42 @@ def next_chunk_size(size: int, seconds: float) -> int:
 
 
 class Pace:
-    """Keeps a run at its rate: says how many rows may come now, and when."""
+    """Keeps a run at its rate and out of users' way: says how many rows may come now, and when."""
 
     def __init__(self, rate: int | None) -> None:
         """Take the rate in rows a second; None means as fast as may be."""
         self._rate = rate
         self._due_at = time.monotonic()
+        self._others_seen_at = -math.inf
 
     @property
     def rows(self) -> int | None:
         """Return how many rows may be read at once; None for any number."""
-        return None if self._rate is None else max(1, self._rate // CHUNKS_A_SECOND)
+        bounds = [POLITE_ROWS] if self._is_polite else []
+        if self._rate is not None:
+            bounds.append(max(1, self._rate // CHUNKS_A_SECOND))
+        return min(bounds, default=None)
 
     @property
     def wait_seconds(self) -> float:
         """Return how long to wait before the next rows; a second at most."""
         return max(0.0, self._due_at - time.monotonic())
 
-    def spend(self, rows: int) -> None:
-        """Count rows that were read. Time that was lost to throttling is not made up for."""
+    def spend(self, rows: int, seconds: float = 0.0) -> None:
+        """Count rows that were read in this time. What was lost to throttling is not made up for."""
+        pause = min(seconds * REST_PER_CHUNK, LONGEST_REST_SECONDS) if self._is_polite else 0.0
         if self._rate is not None:
-            self._due_at = max(self._due_at, time.monotonic()) + rows / self._rate
+            pause = max(pause, rows / self._rate)
+        self._due_at = max(self._due_at, time.monotonic()) + pause
+
+    def see_others(self, events: int) -> None:
+        """Note how many events others appended since the chunk before."""
+        if events > 0:
+            self._others_seen_at = time.monotonic()
+
+    @property
+    def _is_polite(self) -> bool:
+        return time.monotonic() - self._others_seen_at < OTHERS_LATELY_SECONDS
 
 
 async def rest(interrupted: asyncio.Event, seconds: float) -> None:
