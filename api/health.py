@@ -43,8 +43,8 @@ class Readiness(BaseModel):
 
 
 def judge_revision(revision: str | None) -> Check:
-    """Compare the database's migration with the one that this code needs."""
-    if revision == REVISION:
+    """Compare the database's migration with the one that this code needs; a newer one only adds to it."""
+    if revision is not None and revision >= REVISION:
         return Check(ok=True, required=True)
     found = "not migrated" if revision is None else f"at revision {revision}"
     advice = f"The database is {found}; this version needs {REVISION}: run alembic upgrade head."

@@ -105,3 +105,12 @@ async def test_alive_whatever_is_away(settings: Settings) -> None:
     async with started(create_app(alone)) as client:
         answer: httpx.Response = await client.get("/healthz")
     assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
+
+
+async def test_the_version_before_is_ready_while_the_database_is_migrated_already(
+    settings: Settings, sql: asyncpg.Connection
+) -> None:
+    await sql.execute("UPDATE collection_sync_version SET version_num = '0001'")
+    assert (await readiness(settings))[0] == 503
+    await sql.execute("UPDATE collection_sync_version SET version_num = '9999'")
+    assert (await readiness(settings))[0] == 200

@@ -209,3 +209,15 @@ async def test_only_a_thousand_findings_are_listed_and_all_are_counted(
 
     assert one.missing == one.found == 1_350
     assert len(await found(seeded)) == 1_000
+
+
+async def test_an_audit_that_comes_every_minute_lists_few_and_counts_all(
+    engine: AsyncEngine, seeded: asyncpg.Connection
+) -> None:
+    await put_synced(seeded, 100)
+    await seeded.execute("DELETE FROM project_collections")
+
+    one = await audit(engine, AuditOptions(), requested_by="schedule", interrupted=asyncio.Event(), slices=4)
+
+    assert one.missing == one.found == one.active_collections > 20
+    assert len(await found(seeded)) == 20

@@ -11,6 +11,7 @@ from shared.database import driver_connection
 from worker.audit.comparison import CLIENT_TIMEOUT_SECONDS, DIFFERENCES, IN_SLICE, Scope
 
 MOST_LISTED = 1_000  # of an audit that does not repair
+MOST_LISTED_BY_SCHEDULE = 20  # of each that workers run by themselves: it comes again every minute
 PAGE = 500
 COLUMNS = ("research_context", "created_at", "updated_at")
 

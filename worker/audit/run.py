@@ -18,7 +18,14 @@ from shared.doorbell import Doorbell
 from worker.audit.canary import blindness
 from worker.audit.comparison import Scope, Tally, compare, prepare, slices_for
 from worker.audit.custody import Custody, RunLostError, begin, is_due, take_up
-from worker.audit.findings import MOST_LISTED, Finding, pages, record, repaired_before
+from worker.audit.findings import (
+    MOST_LISTED,
+    MOST_LISTED_BY_SCHEDULE,
+    Finding,
+    pages,
+    record,
+    repaired_before,
+)
 from worker.audit.repair import (
     PATIENCE_SECONDS,
     POLL_SECONDS,
@@ -166,14 +173,25 @@ class Inspection:
         await self._write()
         self._reporter.progress(self._progress())
 
+    @property
+    def _is_scheduled(self) -> bool:
+        return self._run.requested_by == "schedule"
+
+    @property
+    def _most_listed(self) -> int | None:
+        """How many more findings to list; None: all, since each is to be repaired."""
+        if self._run.repair:
+            return None
+        return (MOST_LISTED_BY_SCHEDULE if self._is_scheduled else MOST_LISTED) - self._listed
+
     async def _compare(self, scope: Scope) -> tuple[Tally, int]:
         """Count, and where something was found record it: one transaction, one snapshot for both."""
-        most = None if self._run.repair else MOST_LISTED - self._listed
+        most = self._most_listed
         async with (
             driver_connection(self._engine) as connection,
             connection.transaction(isolation="repeatable_read"),
         ):
-            await prepare(connection, alone=self._run.requested_by == "schedule")
+            await prepare(connection, alone=self._is_scheduled)
             tally = await compare(connection, scope)
             if not tally.found or most == 0:
                 return tally, 0
