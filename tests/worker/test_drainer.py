@@ -1,4 +1,6 @@
 import asyncio
+import itertools
+import time
 from collections import Counter
 
 import asyncpg
@@ -12,9 +14,10 @@ from shared.settings import Settings
 from tests.databases import Databases
 from tests.legacy_rows import set_collection, target_rows
 from tests.race import freezing
-from worker.drainer import Drainer
+from worker.claim import LIVE_LANE, Lanes
+from worker.drainer import POLITE_BATCH, Drainer
 from worker.main import arq_settings, drain_outbox, stop, sweep
-from worker.relay import run_once
+from worker.relay import Batch, run_once
 
 AFTER_CLAIM = "guard: claimed, before the guard"
 
@@ -93,8 +96,9 @@ async def test_a_live_write_does_not_wait_for_a_bulk_batch_in_hand(
 
 @pytest.mark.parametrize(("users_write", "batches"), [(False, [250]), (True, [100, 100, 50])])
 async def test_bulk_takes_short_batches_while_users_write(
-    *, users_write: bool, batches: list[int], engine: AsyncEngine
+    *, users_write: bool, batches: list[int], engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("worker.drainer.LIVE_LATELY_SECONDS", 60)
     drainer = Drainer(engine)
     if users_write:
         await set_collection(engine, "live")
@@ -104,6 +108,43 @@ async def test_bulk_takes_short_batches_while_users_write(
     with capture_logs() as lines:
         await drainer.drain("sweep")
     assert [line["claimed"] for line in lines if line["event"] == "batch_settled"] == batches
+
+
+@pytest.mark.parametrize(("users_write", "at_once"), [(False, 2), (True, 1)])
+async def test_while_users_write_one_bulk_drain_works_and_rests_after_each_batch(
+    *, users_write: bool, at_once: int, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under_way: list[int] = [0]
+    most = 0
+    spans: list[tuple[float, float]] = []
+
+    async def watched(engine: AsyncEngine, batch_size: int, lanes: Lanes) -> Batch:
+        nonlocal most
+        if lanes == LIVE_LANE:
+            return await run_once(engine, batch_size, lanes)
+        under_way[0] += 1
+        most = max(most, under_way[0])
+        began = time.monotonic()
+        batch = await run_once(engine, batch_size, lanes)
+        spans.append((began, time.monotonic()))
+        under_way[0] -= 1
+        return batch
+
+    monkeypatch.setattr("worker.drainer.run_once", watched)
+    monkeypatch.setattr("worker.drainer.LIVE_LATELY_SECONDS", 60)
+    drainer = Drainer(engine)
+    if users_write:
+        await set_collection(engine, "live")
+        await drainer.drain("doorbell")
+        spans.clear()
+        most = 0
+    for number in range(POLITE_BATCH * 2):
+        await set_collection(engine, f"c{number}", source=Source.BACKFILL)
+    await drainer.drain("sweep")
+    assert most == at_once
+    if users_write:
+        pairs = itertools.pairwise(spans)
+        assert all(after[0] - before[1] > before[1] - before[0] for before, after in pairs)
 
 
 async def test_a_batch_that_does_not_end_is_rolled_back_when_the_process_must_stop(

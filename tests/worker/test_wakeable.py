@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from shared import doorbell
-from shared.doorbell import Doorbell, open_redis
+from shared.doorbell import BULK_CHANNEL, DIRTY_KEY, WAKE_CHANNEL, Doorbell, open_redis
 from shared.settings import Settings
+from worker.drainer import Drainer
 from worker.main import arq_settings, build_worker
 
 
@@ -43,3 +44,25 @@ async def test_a_doorbell_ends_although_redis_swallows_the_cancellation(
         async with asyncio.timeout(5):
             await asyncio.wait([ringing])
     assert ringing.cancelled()
+
+
+@pytest.mark.parametrize(("channel", "lane"), [(WAKE_CHANNEL, "live"), (BULK_CHANNEL, "bulk")])
+async def test_a_ring_wakes_the_lane_that_it_is_for_and_no_other(
+    channel: str, lane: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    woken: list[str] = []
+    worker = build_worker(settings, {**arq_settings(settings), "cron_jobs": [], "handle_signals": False})
+    running = asyncio.create_task(worker.main())
+    await asyncio.sleep(0.5)  # it listens, and has looked once at everything
+    monkeypatch.setattr(Drainer, "wake_live", lambda _self, _reason: woken.append("live"))
+    monkeypatch.setattr(Drainer, "wake_bulk", lambda _self, _reason: woken.append("bulk"))
+    async with open_redis(settings.redis_url.get_secret_value()) as redis:
+        await redis.set(DIRTY_KEY, "1")  # so that no job is queued: polling for it would wake both
+        assert not await doorbell.ring(redis, channel)
+        async with asyncio.timeout(5):
+            while not woken:
+                await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.wait([running])
+    await worker.close()
+    assert woken == [lane]
