@@ -1,8 +1,9 @@
-"""The tables of this system: the outbox, its dead letters, and the versions applied to the target."""
+"""The tables of this system: the outbox, its dead letters, the versions applied, and who applies them."""
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     Computed,
     DateTime,
@@ -15,6 +16,7 @@ from sqlalchemy import (
     Text,
     false,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -37,6 +39,13 @@ outbox_events = Table(
         Computed("CASE source WHEN 'api' THEN 0 WHEN 'repair' THEN 1 ELSE 2 END", persisted=True),
         nullable=False,
         comment="Claimed in this order: 0 live, 1 repair, 2 backfill.",
+    ),
+    Column(
+        "attempts",
+        SmallInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="How often a worker had it alone in hand and came to no end.",
     ),
     comment="Changes of collections that project_collections does not show yet. Applied events are deleted.",
 )
@@ -73,6 +82,50 @@ outbox_dead_letters = Table(
     Column("died_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     Column("sqlstate", String, comment="PostgreSQL's error code; NULL when the event was malformed."),
     Column("error", Text, nullable=False, comment="Why it could not be applied; bounded."),
+    Column(
+        "attempts", SmallInteger, nullable=False, server_default=text("1"), comment="How often it was tried."
+    ),
+    Column(
+        "state",
+        String,
+        nullable=False,
+        server_default="dead",
+        comment="dead | superseded | replayed | discarded",
+    ),
+    Column(
+        "closed_at",
+        DateTime(timezone=True),
+        comment="When it ceased to be dead; removed so many days later.",
+    ),
+    Column("replayed_as", BigInteger, comment="outbox_events.id of the event that took its place."),
+    CheckConstraint(
+        "state IN ('dead', 'superseded', 'replayed', 'discarded')", name="outbox_dead_letters_known_state"
+    ),
+    CheckConstraint("(state = 'dead') = (closed_at IS NULL)", name="outbox_dead_letters_closed_unless_dead"),
+    CheckConstraint(
+        "(state = 'replayed') = (replayed_as IS NOT NULL)", name="outbox_dead_letters_replayed_as_an_event"
+    ),
     comment="Events that can never be applied, set aside so that the others go on.",
 )
 Index("outbox_dead_letters_of_aggregate", outbox_dead_letters.c.aggregate_id, outbox_dead_letters.c.id)
+Index(
+    "outbox_dead_letters_open",
+    outbox_dead_letters.c.id,
+    postgresql_where=outbox_dead_letters.c.closed_at.is_(None),
+)
+Index(
+    "outbox_dead_letters_closed",
+    outbox_dead_letters.c.closed_at,
+    postgresql_where=outbox_dead_letters.c.closed_at.is_not(None),
+)
+
+worker_processes = Table(
+    "worker_processes",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("name", String, nullable=False, comment="host:pid"),
+    Column("started_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("heartbeat_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("ended_at", DateTime(timezone=True), comment="NULL: it runs, or ended uncleanly."),
+    comment="Worker processes. One that is silent and has not ended was killed, or crashed.",
+)

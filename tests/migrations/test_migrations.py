@@ -22,6 +22,7 @@ OUR_TABLES = {
     "backfill_runs",
     "audit_runs",
     "audit_findings",
+    "worker_processes",
     "collection_sync_version",
 }
 
