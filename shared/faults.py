@@ -1,6 +1,7 @@
 """Which failures of PostgreSQL pass by themselves, and which are the fault of one row."""
 
 import asyncio
+import re
 
 import asyncpg
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -27,6 +28,7 @@ ROW_CLASSES = frozenset(
     }
 )
 FOREIGN_KEY_VIOLATION = "23503"
+LOCK_NOT_AVAILABLE = "55P03"
 UNDEFINED_TABLE = "42P01"
 
 
@@ -54,3 +56,31 @@ def is_row_fault(error: BaseException) -> bool:
     """Say whether a row's own values caused the error, so that setting it aside frees the others."""
     code = sqlstate(error)
     return code is not None and code[:2] in ROW_CLASSES
+
+
+def may_be_one_rows(error: BaseException) -> bool:
+    """Say whether trying the rows apart may free the others: one may be at fault, or locked by somebody."""
+    code = sqlstate(error)
+    return code == LOCK_NOT_AVAILABLE or (code is not None and not is_transient(error))
+
+
+# What a message quotes may be what a user wrote. These parts are names out of the schema.
+NAMED_BY_ERRORS = {"table": "table_name", "column": "column_name", "constraint": "constraint_name"}
+RAISED_IN = re.compile(r"^PL/pgSQL function \S+\([^)\n]*\) line \d+ at [^\n]+$", re.MULTILINE)
+LONGEST_REASON = 500
+
+
+def reason(error: BaseException) -> str:
+    """Say in bounded words what PostgreSQL refused and where, with no value that a user wrote.
+
+    Made of the error's condition, the names of table, column and constraint, and the line of the
+    trigger function that raised it; never of its message, which may quote the row.
+    """
+    condition = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__.removesuffix("Error")).lower()
+    named = [f"{kind} {name}" for kind, name in _names_in(error) if name]
+    raised_in = RAISED_IN.search(getattr(error, "context", None) or "")
+    return ", ".join([condition, *named, *([raised_in[0]] if raised_in else [])])[:LONGEST_REASON]
+
+
+def _names_in(error: BaseException) -> list[tuple[str, str | None]]:
+    return [(kind, getattr(error, attribute, None)) for kind, attribute in NAMED_BY_ERRORS.items()]

@@ -1,23 +1,29 @@
-"""What became of an event. Every claimed event gets exactly one outcome."""
+"""What became of an event. Every claimed event gets exactly one outcome; all but one are final."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """The end of one event's road."""
+    """What a batch did with an event."""
 
     APPLIED = "applied"
     STALE = "stale"  # the guard had seen a newer version of the collection
     CONFLATED = "conflated"  # a newer event of the collection came in the same batch
     OBSOLETE = "obsolete"  # its project or collection does not exist any more
     DEAD = "dead"  # it can never be applied; kept in outbox_dead_letters
+    POSTPONED = "postponed"  # it could not be applied now, for no known fault of its own: pending as before
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """An outcome and, for an event that could not be applied, PostgreSQL's code and the reason."""
+    """An outcome and, where an event could not be applied, PostgreSQL's code and a reason without values."""
 
     outcome: Outcome
     sqlstate: str | None = None
     error: str | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Say whether the event is done with, so that it leaves the outbox."""
+        return self.outcome is not Outcome.POSTPONED

@@ -10,15 +10,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.database import driver_connection
 from shared.events import Source
-from shared.faults import is_row_fault
+from worker.apply import UnappliedError
 from worker.claim import ALL_LANES, ClaimedEvent, Lanes, acknowledge, claim
-from worker.dead_letters import bury
+from worker.dead_letters.bury import bury
 from worker.outcomes import Outcome, Verdict
-from worker.settle import settle
+from worker.settle import may_pass_apart, settle
 
 logger = structlog.get_logger(__name__)
 
 BATCH_SIZE = 500
+# How long one event that stands apart may wait for a row that somebody holds: the others wait with it.
+ISOLATED_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '100ms'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +40,17 @@ async def run_once(engine: AsyncEngine, batch_size: int = BATCH_SIZE, lanes: Lan
     """Claim, apply and acknowledge one batch in one transaction; an empty batch means nothing to claim.
 
     A crash at any point leaves every event either settled and gone, or pending as before. Only after
-    a batch failed by a row's fault, a second one pays for savepoints, to find the row.
+    a batch failed by what may be a row's fault, a second one pays for savepoints, to find the row.
 
     Raises:
-        asyncpg.PostgresError, OSError, TimeoutError: nothing was changed; the same call may be made
-            again.
+        asyncpg.PostgresError, UnappliedError, OSError, TimeoutError: nothing was changed; the same call
+            may be made again.
 
     """
     try:
         return await _run(engine, batch_size, lanes, isolating=False)
-    except asyncpg.PostgresError as error:
-        if not is_row_fault(error):
+    except (asyncpg.PostgresError, UnappliedError) as error:
+        if not may_pass_apart(error):
             raise
     return await _run(engine, batch_size, lanes, isolating=True)
 
@@ -59,9 +61,11 @@ async def _run(engine: AsyncEngine, batch_size: int, lanes: Lanes, *, isolating:
         events = await claim(connection, batch_size, lanes)
         if not events:
             return Batch()
+        if isolating:
+            await connection.execute(ISOLATED_LOCK_TIMEOUT)
         verdicts = await settle(connection, events, isolating=isolating)
         await bury(connection, verdicts)
-        await acknowledge(connection, events)
+        await acknowledge(connection, [event for event in events if verdicts[event.id].is_final])
     return Batch(events, verdicts, time.perf_counter() - began, is_full=len(events) == batch_size)
 
 
@@ -75,9 +79,13 @@ async def drain(engine: AsyncEngine, batch_size: int = BATCH_SIZE, wake: str = "
 
 
 def log_batch(batch: Batch, wake: str) -> None:
-    """Write one line for the batch and one for each event, but none for what a backfill applied."""
+    """Write one line for the batch and one for each event, but none for what a backfill applied.
+
+    What is postponed has one line for all.
+    """
     counts = Counter(verdict.outcome for verdict in batch.verdicts.values())
-    lags = sorted(event.age_ms + batch.duration_seconds * 1000 for event in batch.events)
+    settled = [event for event in batch.events if batch.verdicts[event.id].is_final]
+    lags = sorted(event.age_ms + batch.duration_seconds * 1000 for event in settled)
     logger.info(
         "batch_settled",
         wake=wake,
@@ -87,10 +95,26 @@ def log_batch(batch: Batch, wake: str) -> None:
         lag_ms_max=round(lags[-1], 3),
         duration_ms=round(batch.duration_seconds * 1000, 3),
     )
-    for event in batch.events:
+    log_postponed(batch)
+    for event in settled:
         verdict = batch.verdicts[event.id]
         if event.source != Source.BACKFILL or verdict.outcome is not Outcome.APPLIED:
             log_event(event, verdict, batch.duration_seconds)
+
+
+def log_postponed(batch: Batch) -> None:
+    """Say how many events could not be applied now, and why the first of them."""
+    postponed = [event for event in batch.events if not batch.verdicts[event.id].is_final]
+    if postponed:
+        first, verdict = postponed[0], batch.verdicts[postponed[0].id]
+        logger.warning(
+            "events_postponed",
+            events=len(postponed),
+            first_event_id=first.id,
+            collection_id=first.collection_id,
+            sqlstate=verdict.sqlstate,
+            error=verdict.error,
+        )
 
 
 def log_event(event: ClaimedEvent, verdict: Verdict, batch_seconds: float) -> None:

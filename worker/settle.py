@@ -1,21 +1,33 @@
 """Settling a batch: one outcome for each event, and no event that can stop the others."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import asyncpg
 
-from shared.faults import FOREIGN_KEY_VIOLATION, is_row_fault, sqlstate
-from worker.apply import apply
+from shared.events import EventType
+from shared.faults import (
+    FOREIGN_KEY_VIOLATION,
+    LOCK_NOT_AVAILABLE,
+    is_row_fault,
+    may_be_one_rows,
+    reason,
+    sqlstate,
+)
+from worker.apply import UnappliedError, apply
 from worker.claim import ClaimedEvent
 from worker.outcomes import Outcome, Verdict
-
-ERROR_CHARACTERS = 500
 
 APPLIED = Verdict(Outcome.APPLIED)
 STALE = Verdict(Outcome.STALE)
 CONFLATED = Verdict(Outcome.CONFLATED)
 MALFORMED = Verdict(Outcome.DEAD, error="unknown event type, or a payload without the fields of an event")
+BEHIND = Verdict(Outcome.POSTPONED, error="a newer event of its collection is postponed")
+
+
+def may_pass_apart(error: Exception) -> bool:
+    """Say whether other events of a batch that failed so may well be settled without the one at fault."""
+    return isinstance(error, UnappliedError) or may_be_one_rows(error)
 
 
 async def settle(
@@ -33,10 +45,11 @@ async def settle(
             fault is raised, and the transaction is lost.
 
     Raises:
-        asyncpg.PostgresError: a fault that is no row's, or, when not isolating, any fault.
+        asyncpg.PostgresError, UnappliedError: a fault that is no row's, or none could be settled for
+            faults that nothing shows to be a row's; or, when not isolating, any fault.
 
     """
-    apply_events = _apply_isolating if isolating else _apply_together
+    trial = _Trial(connection, isolating=isolating)
     verdicts = {event.id: MALFORMED for event in events if not event.well_formed}
     waiting: defaultdict[str, list[ClaimedEvent]] = defaultdict(list)
     for event in events:
@@ -44,41 +57,82 @@ async def settle(
             waiting[event.collection_id].append(event)
     while waiting:
         newest = [queue.pop() for queue in waiting.values()]
-        settled = await apply_events(connection, newest)
+        settled = await trial.settle(newest)
         verdicts |= settled
         for event in newest:
-            if settled[event.id].outcome is not Outcome.DEAD:
-                verdicts |= {older.id: CONFLATED for older in waiting.pop(event.collection_id)}
-            elif not waiting[event.collection_id]:
-                del waiting[event.collection_id]
+            outcome = settled[event.id].outcome
+            if outcome is not Outcome.DEAD or not waiting[event.collection_id]:
+                verdict = BEHIND if outcome is Outcome.POSTPONED else CONFLATED
+                verdicts |= {older.id: verdict for older in waiting.pop(event.collection_id)}
+    trial.raise_unless_any_settled(verdicts)
     return verdicts
 
 
-async def _apply_together(
-    connection: asyncpg.Connection, events: Sequence[ClaimedEvent]
-) -> dict[int, Verdict]:
-    passed = await apply(connection, [event.id for event in events])
-    return {event.id: APPLIED if event.id in passed else STALE for event in events}
+class _Trial:
+    """Tries the events of one batch, all together or halving until the ones at fault stand alone."""
+
+    def __init__(self, connection: asyncpg.Connection, *, isolating: bool) -> None:
+        self._connection = connection
+        self._isolating = isolating
+        self._faults: dict[int, Exception] = {}  # of events that failed alone for no reason of a row's
+        self._went_through: set[bool] = set()  # kinds, deletions or not, of which one was applied
+
+    async def settle(self, events: Sequence[ClaimedEvent]) -> dict[int, Verdict]:
+        """Return a verdict for each of these events, at most one of each collection."""
+        if not self._isolating:
+            return await self._together(events)
+        verdicts = await self._isolate(events)
+        self._went_through |= {
+            _deletes(event) for event in events if verdicts[event.id].outcome is Outcome.APPLIED
+        }
+        return verdicts | {
+            event.id: _verdict_on(fault, Outcome.DEAD)
+            for event in events
+            if (fault := self._faults.get(event.id)) and self._is_its_own(fault, event)
+        }
+
+    def raise_unless_any_settled(self, verdicts: Mapping[int, Verdict]) -> None:
+        """Raise the first fault when nothing at all was settled: then it is hardly the events' own."""
+        if self._faults and _all_postponed(verdicts.values()):
+            raise next(iter(self._faults.values()))
+
+    def _is_its_own(self, fault: Exception, event: ClaimedEvent) -> bool:
+        """Convict an event of an unexplained fault only when another of its kind went through beside it."""
+        return sqlstate(fault) != LOCK_NOT_AVAILABLE and _deletes(event) in self._went_through
+
+    async def _together(self, events: Sequence[ClaimedEvent]) -> dict[int, Verdict]:
+        passed = await apply(self._connection, [event.id for event in events])
+        return {event.id: APPLIED if event.id in passed else STALE for event in events}
+
+    async def _isolate(self, events: Sequence[ClaimedEvent]) -> dict[int, Verdict]:
+        """Apply events under a savepoint; when one is at fault, halve until it stands alone."""
+        try:
+            async with self._connection.transaction():
+                return await self._together(events)
+        except (asyncpg.PostgresError, UnappliedError) as error:
+            if not may_pass_apart(error):
+                raise
+            if len(events) == 1:
+                return {events[0].id: self._judge(events[0], error)}
+        middle = len(events) // 2
+        return await self._isolate(events[:middle]) | await self._isolate(events[middle:])
+
+    def _judge(self, event: ClaimedEvent, error: Exception) -> Verdict:
+        if sqlstate(error) == FOREIGN_KEY_VIOLATION:
+            return _verdict_on(error, Outcome.OBSOLETE)
+        if is_row_fault(error):
+            return _verdict_on(error, Outcome.DEAD)
+        self._faults[event.id] = error
+        return _verdict_on(error, Outcome.POSTPONED)
 
 
-async def _apply_isolating(
-    connection: asyncpg.Connection, events: Sequence[ClaimedEvent]
-) -> dict[int, Verdict]:
-    """Apply events under a savepoint; when one is at fault, halve until it stands alone."""
-    try:
-        async with connection.transaction():
-            return await _apply_together(connection, events)
-    except asyncpg.PostgresError as error:
-        if not is_row_fault(error):
-            raise
-        if len(events) == 1:
-            return {events[0].id: _verdict_on(error)}
-    middle = len(events) // 2
-    left = await _apply_isolating(connection, events[:middle])
-    return left | await _apply_isolating(connection, events[middle:])
+def _deletes(event: ClaimedEvent) -> bool:
+    return event.event_type == EventType.DELETED
 
 
-def _verdict_on(error: asyncpg.PostgresError) -> Verdict:
-    code = sqlstate(error)
-    outcome = Outcome.OBSOLETE if code == FOREIGN_KEY_VIOLATION else Outcome.DEAD
-    return Verdict(outcome, code, str(error).partition("\n")[0][:ERROR_CHARACTERS])
+def _all_postponed(verdicts: Iterable[Verdict]) -> bool:
+    return all(verdict.outcome is Outcome.POSTPONED for verdict in verdicts)
+
+
+def _verdict_on(error: Exception, outcome: Outcome) -> Verdict:
+    return Verdict(outcome, sqlstate(error), reason(error))

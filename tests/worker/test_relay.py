@@ -12,43 +12,11 @@ from shared.database import driver_connection
 from shared.events import EventType, Source
 from shared.outbox import append_event
 from tests.legacy_rows import set_collection, target_rows
+from tests.worker.events import append_again, append_raw, outcomes
 from worker.apply import UnappliedError
 from worker.claim import UnacknowledgedError, acknowledge
 from worker.outcomes import Outcome
 from worker.relay import drain, run_once
-
-
-async def append_raw(
-    sql: asyncpg.Connection, collection_id: str, event_type: str = "collection.updated", **payload: object
-) -> int:
-    """Append an event by hand, as no writer of ours would."""
-    whole = {"project_id": "p1", "research_context": "raw", "created_at": None, "updated_at": None} | payload
-    event_id: int = await sql.fetchval(
-        "INSERT INTO outbox_events (aggregate_id, event_type, source, payload)"
-        " VALUES ($1, $2, 'api', $3) RETURNING id",
-        collection_id,
-        event_type,
-        json.dumps({name: value for name, value in whole.items() if value != "absent"}),
-    )
-    return event_id
-
-
-async def append_again(sql: asyncpg.Connection, event_id: int, payload: dict[str, Any]) -> None:
-    """Append an old event with its old id, as if it had been delivered twice."""
-    await sql.execute(
-        "INSERT INTO outbox_events (id, aggregate_id, event_type, source, payload) OVERRIDING SYSTEM VALUE"
-        " VALUES ($1, $2, $3, 'api', $4)",
-        event_id,
-        payload["aggregate_id"],
-        payload["event_type"],
-        payload["payload"],
-    )
-
-
-async def outcomes(engine: AsyncEngine) -> dict[int, Outcome]:
-    """Settle one batch and return each event's outcome."""
-    batch = await run_once(engine)
-    return {event_id: verdict.outcome for event_id, verdict in batch.verdicts.items()}
 
 
 async def test_an_insert_an_update_and_a_delete_reach_the_target(

@@ -6,14 +6,23 @@ import asyncpg
 
 from worker.outcomes import Outcome, Verdict
 
-# Served by outbox_events_pkey. Copies the events as they are, with the reason beside them.
+# Served by outbox_events_pkey. Copies the events as they are, with the reason beside them. An event that
+# was delivered twice, and died twice, is one letter.
 BURY = """
     INSERT INTO outbox_dead_letters
-        (id, aggregate_id, event_type, source, payload, created_at, sqlstate, error)
+        (id, aggregate_id, event_type, source, payload, created_at, sqlstate, error, attempts)
     SELECT event.id, event.aggregate_id, event.event_type, event.source, event.payload,
-        event.created_at, dead.sqlstate, dead.error
+        event.created_at, dead.sqlstate, dead.error, greatest(event.attempts, 1)
     FROM unnest($1::bigint[], $2::text[], $3::text[]) AS dead (id, sqlstate, error)
     JOIN outbox_events AS event ON event.id = dead.id
+    ON CONFLICT (id) DO UPDATE SET
+        sqlstate = excluded.sqlstate,
+        error = excluded.error,
+        attempts = outbox_dead_letters.attempts + excluded.attempts,
+        died_at = clock_timestamp(),
+        state = 'dead',
+        closed_at = NULL,
+        replayed_as = NULL
 """
 
 

@@ -1,0 +1,1 @@
+"""Dead letters: events that can never be applied. Setting them aside, looking at them, letting them go."""
