@@ -67,6 +67,10 @@ async def driver_connection(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connec
         connection = cast("asyncpg.Connection", (await lent.get_raw_connection()).driver_connection)
         try:
             yield connection
+        except asyncpg.InterfaceError as error:
+            if connection.is_closed() and isinstance(error.__context__, Exception):
+                raise error.__context__ from None  # what broke it, not that it can't be rolled back any more
+            raise
         except asyncio.CancelledError:  # asyncpg may believe in a transaction that never began
             await lent.invalidate()
             raise

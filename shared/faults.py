@@ -58,6 +58,11 @@ def is_row_fault(error: BaseException) -> bool:
     return code is not None and code[:2] in ROW_CLASSES
 
 
+def is_connection_lost(error: BaseException) -> bool:
+    """Say whether the connection broke without a word of the server, as it does when its process dies."""
+    return isinstance(error, (asyncpg.ConnectionDoesNotExistError, ConnectionResetError, BrokenPipeError))
+
+
 def may_be_one_rows(error: BaseException) -> bool:
     """Say whether trying the rows apart may free the others: one may be at fault, or locked by somebody."""
     code = sqlstate(error)

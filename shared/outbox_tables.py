@@ -43,10 +43,10 @@ outbox_events = Table(
     Column(
         "attempts",
         SmallInteger,
-        nullable=False,
         server_default=text("0"),
-        comment="How often a worker had it alone in hand and came to no end.",
+        comment="How often a cautious worker began with it and came to no end.",
     ),
+    CheckConstraint("attempts IS NOT NULL AND attempts >= 0", name="outbox_events_attempts_counted"),
     comment="Changes of collections that project_collections does not show yet. Applied events are deleted.",
 )
 Index("outbox_events_claim_order", outbox_events.c.lane, outbox_events.c.id)

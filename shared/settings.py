@@ -93,6 +93,9 @@ class Settings(ProcessSettings):
         SecretStr | None,
         Field(description="Opens the admin routes to requests that carry it; they are closed without."),
     ] = None
+    dead_letter_retention_days: Annotated[
+        int, Field(ge=1, le=36_500, description="Days after which a closed dead letter is removed.")
+    ] = 30
 
 
 SettingsType = TypeVar("SettingsType", bound=DatabaseSettings)

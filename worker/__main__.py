@@ -19,10 +19,10 @@ Apply pending outbox events to project_collections until SIGTERM or Ctrl-C.
 Any number of workers may run at once. PostgreSQL holds the work and Redis only
 wakes the worker: while Redis is away, PostgreSQL is asked directly."""
 
-VARIABLES = ("database_url", "redis_url", "log_file")
+VARIABLES = ("database_url", "redis_url", "log_file", "dead_letter_retention_days")
 EPILOG = f"""\
 environment:
-{chr(10).join(f"  {name.upper():14} {Settings.model_fields[name].description}" for name in VARIABLES)}
+{chr(10).join(f"  {name.upper():26} {Settings.model_fields[name].description}" for name in VARIABLES)}
 
 exit status: 0 after a signal, 1 when the worker failed or --check found none alive,
 2 on wrong usage or an incomplete environment."""

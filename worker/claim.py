@@ -18,17 +18,7 @@ LIVE_LANE = Lanes(0, 0)
 BULK_LANES = Lanes(1, 2)
 ALL_LANES = Lanes(0, 2)
 
-# Served by outbox_events_claim_order. SKIP LOCKED makes it a queue: an event that commits late, or
-# that another worker has in hand, is neither waited for nor passed over for good.
-CLAIM = """
-    WITH claimed AS MATERIALIZED (
-        SELECT id, aggregate_id, event_type, source, payload, created_at
-        FROM outbox_events
-        WHERE lane BETWEEN $2 AND $3
-        ORDER BY lane, id
-        LIMIT $1
-        FOR UPDATE SKIP LOCKED
-    )
+CLAIMED = """
     SELECT
         id,
         aggregate_id AS collection_id,
@@ -42,10 +32,30 @@ CLAIM = """
             AND jsonb_typeof(payload -> 'research_context') IN ('string', 'null')
             AND jsonb_typeof(payload -> 'created_at') IN ('string', 'null')
             AND jsonb_typeof(payload -> 'updated_at') IN ('string', 'null')
-            AS well_formed
+            AS well_formed,
+        attempts
     FROM claimed
     ORDER BY id
 """
+
+# Served by outbox_events_claim_order. SKIP LOCKED makes it a queue: an event that commits late, or
+# that another worker has in hand, is neither waited for nor passed over for good.
+CLAIM = f"""
+    WITH claimed AS MATERIALIZED (
+        SELECT * FROM outbox_events
+        WHERE lane BETWEEN $2 AND $3
+        ORDER BY lane, id
+        LIMIT $1
+        FOR UPDATE SKIP LOCKED
+    ) {CLAIMED}
+"""  # noqa: S608 - made of constants
+
+# Served by outbox_events_pkey.
+CLAIM_THESE = f"""
+    WITH claimed AS MATERIALIZED (
+        SELECT * FROM outbox_events WHERE id = ANY($1) FOR UPDATE SKIP LOCKED
+    ) {CLAIMED}
+"""  # noqa: S608 - made of constants
 
 # Served by outbox_events_pkey. Only what was claimed, by id: an event that came in between stays.
 ACKNOWLEDGE = "DELETE FROM outbox_events WHERE id = ANY($1)"
@@ -61,6 +71,7 @@ class ClaimedEvent:
 
     `age_ms` is the time from the event's append to its claim, by the database's clock.
     `well_formed` is false when the type is unknown or the payload has not the shape of an event.
+    `attempts` counts the marks that a cautious worker left on it, see `worker/caution.py`.
     """
 
     id: int
@@ -70,11 +81,17 @@ class ClaimedEvent:
     source: str
     age_ms: float
     well_formed: bool
+    attempts: int
 
 
 async def claim(connection: asyncpg.Connection, limit: int, lanes: Lanes = ALL_LANES) -> list[ClaimedEvent]:
     """Lock up to `limit` pending events that nobody else has in hand, lower lanes first; ordered by id."""
     return [ClaimedEvent(*row) for row in await connection.fetch(CLAIM, limit, *lanes)]
+
+
+async def claim_these(connection: asyncpg.Connection, ids: Sequence[int]) -> list[ClaimedEvent]:
+    """Lock those of these events that are pending and that nobody else has in hand; ordered by id."""
+    return [ClaimedEvent(*row) for row in await connection.fetch(CLAIM_THESE, ids)]
 
 
 async def acknowledge(connection: asyncpg.Connection, events: Sequence[ClaimedEvent]) -> None:

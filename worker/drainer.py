@@ -10,7 +10,9 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.faults import UNDEFINED_TABLE, is_transient, sqlstate
+from worker.caution import Caution
 from worker.claim import BULK_LANES, LIVE_LANE, Lanes
+from worker.presence import Presence, own_name
 from worker.relay import log_batch, run_once
 
 logger = structlog.get_logger(__name__)
@@ -34,11 +36,17 @@ class Drainer:
     It works in tasks of its own, so that whoever wakes it may end, or be cancelled, at any time.
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        """Take the engine to work on, with CONNECTIONS at most; the caller disposes of it."""
-        self._live = LaneDrainer(engine, LIVE_LANE, LIVE_BATCH)
+    def __init__(self, engine: AsyncEngine, presence: Presence | None = None) -> None:
+        """Take the engine to work on, with CONNECTIONS at most; the caller disposes of it.
+
+        The process's presence is recorded before its first batch.
+        """
+        caution = Caution(presence or Presence(engine, own_name()))
+        self._live = LaneDrainer(engine, caution, LIVE_LANE, LIVE_BATCH)
         self._bulk = [
-            LaneDrainer(engine, BULK_LANES, BULK_BATCH, gives_way_to=self._live, stands_down=number > 0)
+            LaneDrainer(
+                engine, caution, BULK_LANES, BULK_BATCH, gives_way_to=self._live, stands_down=number > 0
+            )
             for number in range(BULK_DRAINS)
         ]
 
@@ -78,21 +86,23 @@ class Drainer:
 class LaneDrainer:
     """Runs batches of some lanes until one is not full, however often it is woken meanwhile."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its two kinds differ in each
         self,
         engine: AsyncEngine,
+        caution: Caution,
         lanes: Lanes,
         batch_size: int,
         *,
         gives_way_to: "LaneDrainer | None" = None,
         stands_down: bool = False,
     ) -> None:
-        """Take the engine to work on, the lanes to claim from and how many events at a time.
+        """Take the engine to work on, the process's caution, the lanes to claim from and how many at a time.
 
         While the drainer that this one gives way to has events, it claims few at a time and rests in
         between, or, if it stands down, does nothing.
         """
         self._engine = engine
+        self._caution = caution
         self._lanes = lanes
         self._batch_size = batch_size
         self._gives_way_to = gives_way_to
@@ -141,7 +151,12 @@ class LaneDrainer:
         if is_polite and self._stands_down:
             return False
         try:
-            batch = await run_once(self._engine, POLITE_BATCH if is_polite else self._batch_size, self._lanes)
+            if await self._caution.is_due(self._lanes):
+                batch = await self._caution.run_once(self._engine, self._lanes)
+            else:
+                batch = await run_once(
+                    self._engine, POLITE_BATCH if is_polite else self._batch_size, self._lanes
+                )
         except Exception as error:  # noqa: BLE001 - the one catch-all: no fault of a batch may end the worker
             await self._back_off(error)
             return False
@@ -155,6 +170,7 @@ class LaneDrainer:
 
     async def _back_off(self, error: Exception) -> None:
         self._failures += 1
+        self._caution.note_failure(error)
         code = sqlstate(error)
         log = logger.warning if is_transient(error) else logger.error
         log(

@@ -1,4 +1,8 @@
-"""What a worker does besides draining: driving backfills and audits that were left to workers."""
+"""What a worker does besides draining.
+
+Each second by itself, whether Redis is there or not: showing that the process lives, and tending dead
+letters. When told to look: driving backfills and audits that were left to workers.
+"""
 
 import asyncio
 import contextlib
@@ -15,10 +19,14 @@ from worker.audit.run import audit, carry_out, is_due
 from worker.audit.run import take_up as take_up_audit
 from worker.backfill.drive import drive
 from worker.backfill.drive import take_up as take_up_backfill
+from worker.dead_letters.upkeep import LetterUpkeep
+from worker.presence import Presence
 
 logger = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS = 10.0  # for a chunk in hand, when the process is to end
+TICK_SECONDS = 1.0
+CONNECTIONS = 7  # two for each of audit and backfill, and one for each of the others
 
 
 class Duties:
@@ -28,17 +36,30 @@ class Duties:
     another takes up seconds later.
     """
 
-    def __init__(self, engine: AsyncEngine, redis: Redis) -> None:
-        """Take an engine that is not the drainer's, with five connections at most, and a client to ring with.
+    def __init__(self, engine: AsyncEngine, redis: Redis, presence: Presence, letters: LetterUpkeep) -> None:
+        """Take an engine that is not the drainer's, with CONNECTIONS at most, and a client to ring with.
 
         The caller closes both, after `stop`.
         """
         self._engine = engine
+        self._presence = presence
+        self._letters = letters
+        self._ticking: asyncio.Task[None] | None = None
         self._doorbell = Doorbell(redis, BULK_CHANNEL)
         self._ringing: asyncio.Task[None] | None = None
         self._interrupted = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._failing: set[str] = set()
+
+    def start(self) -> None:
+        """Begin with what is done each second."""
+        self._ticking = asyncio.create_task(self._tick(), name="duties")
+
+    async def _tick(self) -> None:
+        while True:
+            self._begin("presence", self._presence.beat)
+            self._begin("dead letters", self._letters.tend)
+            await asyncio.sleep(TICK_SECONDS)
 
     def look(self) -> None:
         """Take up what waits for a worker; returns at once."""
@@ -48,8 +69,10 @@ class Duties:
         self._begin("audit", self._tend_audit)
 
     async def stop(self) -> None:
-        """Let the chunks in hand finish; what takes too long is rolled back."""
+        """Let the chunks in hand finish; what takes too long is rolled back. Last, the process leaves."""
         self._interrupted.set()
+        if self._ticking is not None:
+            self._ticking.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await self._ended()
@@ -57,9 +80,10 @@ class Duties:
             task.cancel()
         if self._all():
             await asyncio.wait(self._all())
+        await self._report_faults("presence", self._presence.leave)
 
     def _all(self) -> list[asyncio.Task[None]]:
-        return [*self._tasks.values(), *([self._ringing] if self._ringing else [])]
+        return [*self._tasks.values(), *(task for task in (self._ringing, self._ticking) if task)]
 
     async def _ended(self) -> None:
         if self._tasks:

@@ -25,9 +25,12 @@ from shared.doorbell import (
 )
 from shared.logs import configure_logging
 from shared.settings import Settings, load_settings
+from worker.dead_letters.upkeep import LetterUpkeep
 from worker.drainer import CONNECTIONS, Drainer
+from worker.duties import CONNECTIONS as DUTIES_CONNECTIONS
 from worker.duties import Duties
 from worker.health import HEALTH_SECONDS, own_health_key
+from worker.presence import Presence, own_name
 from worker.wakeable import WakeableWorker
 
 logger = structlog.get_logger(__name__)
@@ -42,6 +45,8 @@ BY_INDEX_ONLY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_merg
 # A batch that a crash of the server takes back is pending again, whole: its commit need not wait for
 # the disk.
 TAKEN_BACK_WHOLE = {"synchronous_commit": "off"}
+# Whoever holds a row of the target makes its own event wait, and no others: see settle.py.
+NOT_HELD_UP = {"lock_timeout": "2s"}
 
 
 async def drain_outbox(ctx: dict[str, Any]) -> None:
@@ -63,6 +68,7 @@ async def sweep(ctx: dict[str, Any]) -> None:
 async def start(ctx: dict[str, Any]) -> None:
     """Say that the worker begins; arq calls it once."""
     configure_logging("worker", ctx["log_file"], sys.stdout)
+    ctx["duties"].start()
     logger.info("worker_started", pid=os.getpid(), health_key=ctx["health_key"])
 
 
@@ -82,11 +88,16 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
         application_name="collection-sync worker",
         pool_size=CONNECTIONS,
         statement_timeout_seconds=30,
-        session=BY_INDEX_ONLY | TAKEN_BACK_WHOLE,
+        session=BY_INDEX_ONLY | TAKEN_BACK_WHOLE | NOT_HELD_UP,
     )
     duties_engine = create_engine(
-        settings, application_name="collection-sync duties", pool_size=5, statement_timeout_seconds=30
+        settings,
+        application_name="collection-sync duties",
+        pool_size=DUTIES_CONNECTIONS,
+        statement_timeout_seconds=30,
     )
+    presence = Presence(duties_engine, own_name())
+    letters = LetterUpkeep(duties_engine, settings.dead_letter_retention_days)
     bell = open_redis(settings.redis_url.get_secret_value())
     health_key = own_health_key()
     return {
@@ -98,8 +109,8 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
         "ctx": {
             "engines": (engine, duties_engine),
             "bell": bell,
-            "drainer": Drainer(engine),
-            "duties": Duties(duties_engine, bell),
+            "drainer": Drainer(engine, presence),
+            "duties": Duties(duties_engine, bell, presence, letters),
             "log_file": settings.log_file,
             "health_key": health_key,
         },

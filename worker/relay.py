@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import asyncpg
@@ -11,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.database import driver_connection
 from shared.events import Source
 from worker.apply import UnappliedError
-from worker.claim import ALL_LANES, ClaimedEvent, Lanes, acknowledge, claim
+from worker.claim import ALL_LANES, ClaimedEvent, Lanes, acknowledge, claim, claim_these
 from worker.dead_letters.bury import bury
 from worker.outcomes import Outcome, Verdict
 from worker.settle import may_pass_apart, settle
@@ -36,11 +37,23 @@ class Batch:
     is_full: bool = False
 
 
-async def run_once(engine: AsyncEngine, batch_size: int = BATCH_SIZE, lanes: Lanes = ALL_LANES) -> Batch:
+async def run_once(
+    engine: AsyncEngine,
+    batch_size: int = BATCH_SIZE,
+    lanes: Lanes = ALL_LANES,
+    *,
+    only: Sequence[int] | None = None,
+) -> Batch:
     """Claim, apply and acknowledge one batch in one transaction; an empty batch means nothing to claim.
 
     A crash at any point leaves every event either settled and gone, or pending as before. Only after
     a batch failed by what may be a row's fault, a second one pays for savepoints, to find the row.
+
+    Args:
+        engine: lends one connection.
+        batch_size: the most events to claim.
+        lanes: which events.
+        only: claim these ids instead.
 
     Raises:
         asyncpg.PostgresError, UnappliedError, OSError, TimeoutError: nothing was changed; the same call
@@ -48,17 +61,22 @@ async def run_once(engine: AsyncEngine, batch_size: int = BATCH_SIZE, lanes: Lan
 
     """
     try:
-        return await _run(engine, batch_size, lanes, isolating=False)
+        return await _run(engine, batch_size, lanes, only, isolating=False)
     except (asyncpg.PostgresError, UnappliedError) as error:
         if not may_pass_apart(error):
             raise
-    return await _run(engine, batch_size, lanes, isolating=True)
+    return await _run(engine, batch_size, lanes, only, isolating=True)
 
 
-async def _run(engine: AsyncEngine, batch_size: int, lanes: Lanes, *, isolating: bool) -> Batch:
+async def _run(
+    engine: AsyncEngine, batch_size: int, lanes: Lanes, only: Sequence[int] | None, *, isolating: bool
+) -> Batch:
     began = time.perf_counter()
     async with driver_connection(engine) as connection, connection.transaction():
-        events = await claim(connection, batch_size, lanes)
+        if only is None:
+            events = await claim(connection, batch_size, lanes)
+        else:
+            events = await claim_these(connection, only)
         if not events:
             return Batch()
         if isolating:
@@ -66,7 +84,9 @@ async def _run(engine: AsyncEngine, batch_size: int, lanes: Lanes, *, isolating:
         verdicts = await settle(connection, events, isolating=isolating)
         await bury(connection, verdicts)
         await acknowledge(connection, [event for event in events if verdicts[event.id].is_final])
-    return Batch(events, verdicts, time.perf_counter() - began, is_full=len(events) == batch_size)
+    return Batch(
+        events, verdicts, time.perf_counter() - began, is_full=only is not None or len(events) == batch_size
+    )
 
 
 async def drain(engine: AsyncEngine, batch_size: int = BATCH_SIZE, wake: str = "call") -> Counter[Outcome]:

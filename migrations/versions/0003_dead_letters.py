@@ -17,9 +17,13 @@ def upgrade() -> None:
             "attempts",
             sa.SmallInteger(),
             server_default=sa.text("0"),
-            nullable=False,
-            comment="How often a worker had it alone in hand and came to no end.",
+            comment="How often a cautious worker began with it and came to no end.",
         ),
+    )
+    # Not a NOT NULL: workers of the version before copy the table's columns, and those constraints with
+    # them, for their audit's canary.
+    op.create_check_constraint(
+        "outbox_events_attempts_counted", "outbox_events", "attempts IS NOT NULL AND attempts >= 0"
     )
     op.add_column(
         "outbox_dead_letters",
@@ -111,4 +115,4 @@ def downgrade() -> None:
     op.drop_index("outbox_dead_letters_open", table_name="outbox_dead_letters")
     for column in ("replayed_as", "closed_at", "state", "attempts"):  # and the constraints with them
         op.drop_column("outbox_dead_letters", column)
-    op.drop_column("outbox_events", "attempts")
+    op.drop_column("outbox_events", "attempts")  # and its constraint

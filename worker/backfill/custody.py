@@ -1,7 +1,5 @@
 """Who drives a run: taking it, showing signs of life, giving it back."""
 
-import os
-import socket
 import uuid
 from dataclasses import dataclass
 from typing import Self
@@ -12,13 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.backfill_runs import COLUMNS, HAS_NO_DRIVER, BackfillRun, as_run, runs
 from shared.run_tables import backfill_runs
 from worker.backfill.chunk import RunLostError
+from worker.presence import own_name
 
 NOW = func.clock_timestamp()
-
-
-def own_name() -> str:
-    """Return how this process is called as a driver: `host:pid`."""
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 async def take_up(engine: AsyncEngine) -> int | None:

@@ -1,0 +1,29 @@
+"""`python -m tests.worker.lethal`: a worker that dies, without a word, of any event of one collection."""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+import asyncpg
+
+from worker import relay
+from worker.__main__ import main
+from worker.claim import ClaimedEvent
+from worker.outcomes import Verdict
+from worker.settle import settle
+
+LETHAL = "lethal"
+
+
+async def settle_or_die(
+    connection: asyncpg.Connection, events: Sequence[ClaimedEvent], *, isolating: bool
+) -> dict[int, Verdict]:
+    if any(event.collection_id == LETHAL for event in events):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return await settle(connection, events, isolating=isolating)
+
+
+if __name__ == "__main__":
+    relay.settle = settle_or_die  # type: ignore[attr-defined]
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""What becomes of dead letters by itself: newer events close them, and time removes what is closed."""
+
+import math
+import time
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+logger = structlog.get_logger(__name__)
+
+LEAST_SECONDS = 1.0  # between two looks
+SHARE = 20  # a look may take a twentieth of the time
+PRUNED_AT_ONCE = 1_000
+PRUNE_SECONDS = 60.0
+
+# Served by outbox_dead_letters_open and applied_versions_pkey. The guard moves when an event is applied
+# and never back, so what it shows beyond the letter was applied after it.
+CLOSE_OVERTAKEN = text("""
+    UPDATE outbox_dead_letters AS letter
+    SET state = 'superseded', closed_at = clock_timestamp()
+    FROM applied_versions AS guard
+    WHERE letter.closed_at IS NULL
+        AND guard.collection_id = letter.aggregate_id
+        AND guard.version > letter.id
+""")
+
+# Served by outbox_dead_letters_closed and outbox_dead_letters_pkey.
+PRUNE = text("""
+    DELETE FROM outbox_dead_letters WHERE id = ANY(ARRAY(
+        SELECT id FROM outbox_dead_letters
+        WHERE closed_at < clock_timestamp() - make_interval(days => :days)
+        ORDER BY closed_at
+        LIMIT :most
+        FOR UPDATE SKIP LOCKED
+    ))
+""")
+
+
+async def close_overtaken(engine: AsyncEngine) -> int:
+    """Close the letters whose collection shows a newer event by now; return how many there were."""
+    async with engine.begin() as connection:
+        return (await connection.execute(CLOSE_OVERTAKEN)).rowcount
+
+
+async def prune(engine: AsyncEngine, days: int) -> int:
+    """Remove letters that were closed so many days ago, a bounded number; return how many there were."""
+    async with engine.begin() as connection:
+        return (await connection.execute(PRUNE, {"days": days, "most": PRUNED_AT_ONCE})).rowcount
+
+
+class LetterUpkeep:
+    """Does both when it is time, in every worker; what one has done the others find done."""
+
+    def __init__(self, engine: AsyncEngine, retention_days: int) -> None:
+        """Take the engine to work on, and after how many days a closed letter is removed."""
+        self._engine = engine
+        self._retention_days = retention_days
+        self._next_look = -math.inf  # monotonic
+        self._next_prune = -math.inf
+
+    async def tend(self) -> None:
+        """Close what was overtaken, unless that was done lately or takes long; once a minute prune."""
+        began = time.monotonic()
+        if began < self._next_look:
+            return
+        if superseded := await close_overtaken(self._engine):
+            logger.info("dead_letters_superseded", letters=superseded)
+        ended = time.monotonic()
+        self._next_look = began + max(LEAST_SECONDS, SHARE * (ended - began))
+        if ended >= self._next_prune:
+            pruned = await prune(self._engine, self._retention_days)
+            self._next_prune = ended + (0 if pruned == PRUNED_AT_ONCE else PRUNE_SECONDS)
+            if pruned:
+                logger.info("dead_letters_pruned", letters=pruned)
