@@ -36,20 +36,33 @@ class CommandError(Exception):
     """The command cannot do what was asked; the message says what to do next."""
 
 
-def argument_parser(module: str, description: str) -> argparse.ArgumentParser:
-    """Make a parser whose --help explains the environment and the exit status as well."""
+def argument_parser(module: str, description: str, *, takes_json: bool = True) -> argparse.ArgumentParser:
+    """Make a parser whose --help explains the environment and the exit status as well.
+
+    Args:
+        module: what follows `python` on the command line.
+        description: the first paragraphs of --help.
+        takes_json: False when each of its subcommands takes --json for itself, see `add_json`.
+
+    """
     parser = argparse.ArgumentParser(
         prog=f"python {module}",
         description=description,
         epilog=ENVIRONMENT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    if takes_json:
+        add_json(parser)
+    return parser
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Let the command take --json."""
     parser.add_argument(
         "--json",
         action="store_true",
         help="end with one machine-readable line on stdout, and nothing else there",
     )
-    return parser
 
 
 def print_json(result: Mapping[str, object]) -> None:

@@ -1,0 +1,122 @@
+"""The command line of `python -m worker.dead_letters`, and which of its options go together."""
+
+import argparse
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from shared.dead_letters import STATES, Selection
+from shared.events import Source
+from worker.command_line import add_json, argument_parser
+
+DESCRIPTION = """\
+Look at the events that could not be applied, and let them go.
+
+A dead letter stops nothing, its own collection neither: the next event of that
+collection carries its full state, and closes the letter as superseded. So first
+mend what the reason names, and then replay: that appends the collection's
+present state, behind live writes. It can never overwrite anything newer."""
+
+ACTIONS = {
+    "list": "show letters, oldest first; only dead ones unless --state says otherwise",
+    "show": "show one letter whole, with what its event held and what a replay would append",
+    "replay": "append the present state of the letters' collections and close the letters",
+    "discard": "close letters for good; nothing is appended",
+}
+MOST_LISTED = 50
+FILTERS = ("collection", "project", "sqlstate", "source", "since", "until")
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """Return the arguments, with `action`: one of ACTIONS.
+
+    Raises:
+        SystemExit: with status 2, after saying why these options do not go together.
+
+    """
+    parser = argument_parser("-m worker.dead_letters", DESCRIPTION, takes_json=False)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list | show | replay | discard")
+    listing = _add(actions, "list")
+    _add_filters(listing)
+    listing.add_argument("--state", choices=(*STATES, "all"), default="dead", help="(default: %(default)s)")
+    listing.add_argument(
+        "--limit",
+        metavar="N",
+        type=_positive,
+        default=MOST_LISTED,
+        help="so many at most (default: %(default)s)",
+    )
+    _add(actions, "show").add_argument("id", type=_positive, help="the letter's id, which is its event's")
+    for name in ("replay", "discard"):
+        closing = _add(actions, name)
+        closing.add_argument("ids", metavar="ID", nargs="*", type=_positive, help="these letters")
+        closing.add_argument("--all", action="store_true", help="all dead letters, or those of the filters")
+        closing.add_argument("--yes", action="store_true", help="do not ask before --all")
+        _add_filters(closing)
+        if name == "replay":
+            closing.add_argument(
+                "--wait", action="store_true", help="wait until the workers have settled them"
+            )
+    arguments = parser.parse_args(words)
+    if arguments.action in {"replay", "discard"}:
+        _refuse_contradictions(parser, arguments)
+    return arguments
+
+
+def selection_of(arguments: argparse.Namespace) -> Selection:
+    """Return which letters are meant by the filters, and by --state where there is one."""
+    state = getattr(arguments, "state", "dead")
+    return Selection(
+        state=None if state == "all" else state,
+        ids=getattr(arguments, "ids", None) or None,
+        collection_id=arguments.collection,
+        project_id=arguments.project,
+        sqlstate=arguments.sqlstate,
+        source=arguments.source,
+        since=arguments.since,
+        until=arguments.until,
+    )
+
+
+def _add(
+    actions: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str
+) -> argparse.ArgumentParser:
+    parser = actions.add_parser(name, help=ACTIONS[name], description=ACTIONS[name].capitalize() + ".")
+    add_json(parser)
+    return parser
+
+
+def _add_filters(parser: argparse.ArgumentParser) -> None:
+    filters = parser.add_argument_group("filters")
+    filters.add_argument("--collection", metavar="ID", help="of this collection")
+    filters.add_argument("--project", metavar="ID", help="whose collection is at home in this project now")
+    filters.add_argument("--sqlstate", metavar="CODE", help="that died of this error of PostgreSQL")
+    filters.add_argument("--source", choices=list(Source), help="whose event was appended by these")
+    filters.add_argument(
+        "--since", metavar="TIME", type=_time, help="that died then or later; ISO 8601, or UTC"
+    )
+    filters.add_argument("--until", metavar="TIME", type=_time, help="that died before then")
+
+
+def _refuse_contradictions(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    filtered = [name for name in FILTERS if getattr(arguments, name) is not None]
+    if arguments.ids and (arguments.all or filtered):
+        parser.error("name letters by ID, or choose them with --all and filters, not both")
+    if not arguments.ids and not arguments.all:
+        parser.error("name letters by ID, or say --all; filters narrow --all down")
+    if arguments.yes and not arguments.all:
+        parser.error("--yes is for --all")
+
+
+def _positive(word: str) -> int:
+    number = int(word)  # argparse says "invalid value" where this raises
+    if not 0 < number < 2**63:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {word}")
+    return number
+
+
+def _time(word: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{word!r} is no time such as 2026-11-24T13:00+01:00") from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
