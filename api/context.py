@@ -11,6 +11,7 @@ from fastapi import Depends, FastAPI, Request
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from api.admission import PATIENCE_SECONDS, POOL_SIZE, Lanes
 from shared.database import create_engine
 from shared.doorbell import Doorbell, open_redis
 from shared.settings import Settings
@@ -30,6 +31,7 @@ class CollectionSync:
     engine: AsyncEngine
     redis: Redis
     doorbell: Doorbell
+    lanes: Lanes
 
 
 def report_silence(task: asyncio.Task[None]) -> None:
@@ -61,7 +63,8 @@ async def collection_sync(app: FastAPI, settings: Settings) -> AsyncIterator[Non
         engine = create_engine(
             settings,
             application_name="collection-sync api",
-            pool_size=10,
+            pool_size=POOL_SIZE,
+            pool_timeout_seconds=PATIENCE_SECONDS,
             statement_timeout_seconds=10,
             session=BY_INDEX_ONLY,
         )
@@ -70,7 +73,7 @@ async def collection_sync(app: FastAPI, settings: Settings) -> AsyncIterator[Non
         stack.push_async_callback(redis.aclose)
         doorbell = Doorbell(redis)
         await stack.enter_async_context(ringing(doorbell))
-        app.state.collection_sync = CollectionSync(settings, engine, redis, doorbell)
+        app.state.collection_sync = CollectionSync(settings, engine, redis, doorbell, Lanes())
         yield
 
 
@@ -80,4 +83,9 @@ def of_request(request: Request) -> CollectionSync:
     return sync
 
 
-Sync = Annotated[CollectionSync, Depends(of_request)]
+async def provided(request: Request) -> CollectionSync:
+    """Do the same as a dependency; one that is not async would take a thread for every request."""
+    return of_request(request)
+
+
+Sync = Annotated[CollectionSync, Depends(provided)]

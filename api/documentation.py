@@ -10,14 +10,20 @@ from api.errors import (
     AccessDeniedError,
     AuditNotFoundError,
     BackfillNotFoundError,
+    BodyTooLargeError,
     CollectionNotFoundError,
+    OverloadedError,
     ProjectNotFoundError,
     ReadOnlyModeError,
+    SlowBodyError,
     UnknownAdminError,
     UnknownGatewayError,
 )
+from api.request_body import BODY_SECONDS, MAX_BODY_BYTES
 from api.schemas import InvalidRequest, Problem
 from api.verification import EXAMPLE_NO_WORKER, VerificationUnderWay
+
+UNPARSABLE_DETAIL = "There was an error parsing the body"  # FastAPI's own
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -55,9 +61,21 @@ INVALID: Responses = {
 FAULTS: Responses = {
     HTTPStatus.INTERNAL_SERVER_ERROR: problem("A fault of the service.", FAILED_DETAIL),
     HTTPStatus.SERVICE_UNAVAILABLE: problem(
-        "PostgreSQL is away or busy. Try again after the seconds in Retry-After.", UNAVAILABLE_DETAIL
+        "PostgreSQL is away or busy. Try again after the seconds in Retry-After.",
+        UNAVAILABLE_DETAIL,
+        OverloadedError.detail,
     )
     | {"headers": RETRY_AFTER},
+}
+BODY: Responses = {
+    HTTPStatus.BAD_REQUEST: problem("The body is not UTF-8, or nested too deeply.", UNPARSABLE_DETAIL),
+    HTTPStatus.REQUEST_TIMEOUT: problem(
+        f"The body did not arrive within {BODY_SECONDS:.0f} seconds. The connection is closed.",
+        SlowBodyError.detail,
+    ),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: problem(
+        f"The body is longer than {MAX_BODY_BYTES} bytes. The connection is closed.", BodyTooLargeError.detail
+    ),
 }
 READ: Responses = (
     INVALID
@@ -89,7 +107,8 @@ WRITE_TO_ONE: Responses = WRITE | {
         "The project has no active collection of that id.", CollectionNotFoundError.detail
     ),
 }
-
+CREATE: Responses = WRITE | BODY
+CHANGE: Responses = WRITE_TO_ONE | BODY
 
 NOT_HERE = "No admin token is configured, so these endpoints are closed"
 
@@ -125,12 +144,13 @@ VERIFICATION: Responses = (
             " Retry-After.",
             EXAMPLE_NO_WORKER,
             UNAVAILABLE_DETAIL,
+            OverloadedError.detail,
         )
         | {"headers": RETRY_AFTER},
     }
 )
 BACKFILL_START: Responses = (
-    INVALID | CONFLICT | admin("; or there is no such project", ProjectNotFoundError.detail)
+    INVALID | BODY | CONFLICT | admin("; or there is no such project", ProjectNotFoundError.detail)
 )
 BACKFILL_READ: Responses = admin("; or no backfill was ever started", BackfillNotFoundError.detail)
 BACKFILL_CHANGE: Responses = CONFLICT | admin()

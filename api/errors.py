@@ -90,6 +90,30 @@ class BackfillNotFoundError(RefusalError):
     detail = "No backfill has run yet"
 
 
+class BodyTooLargeError(RefusalError):
+    """The body is longer than any that makes sense here. What is left of it is not read."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    detail = "The body is too large"
+    headers = MappingProxyType({"Connection": "close"})
+
+
+class SlowBodyError(RefusalError):
+    """The body did not arrive in time. What is left of it is not read."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+    detail = "The body did not arrive in time"
+    headers = MappingProxyType({"Connection": "close"})
+
+
+class OverloadedError(RefusalError):
+    """As many requests are at work, and waiting, as this process takes on."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    detail = "Too many requests at the moment. Try again."
+    headers = MappingProxyType({"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
 UNAVAILABLE_DETAIL = "The database is not available at the moment. Try again."
 FAILED_DETAIL = "Internal Server Error"
 

@@ -3,6 +3,7 @@
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 
+from api.admission import Lane, Lanes
 from api.context import of_request
 from api.errors import UnknownGatewayError
 from api.guarded_route import GuardedRoute
@@ -34,3 +35,8 @@ class GatewayRoute(GuardedRoute):
     """A route for people: their User-ID counts, because the gateway vouches for it."""
 
     admit = staticmethod(require_gateway_token)
+
+    @staticmethod
+    def lane(lanes: Lanes, request: Request) -> Lane:
+        """Keep readers and writers apart."""
+        return lanes.reads if request.method == "GET" else lanes.writes

@@ -1,4 +1,4 @@
-"""Routes behind a gate, which answer their own errors in whichever app they are mounted."""
+"""Routes behind a gate, which bound their work and answer their own errors in whichever app has them."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -6,11 +6,14 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
+from api.admission import Lane, Lanes
+from api.context import of_request
 from api.errors import answer_to
+from api.request_body import with_whole_body
 
 
 class GuardedRoute(APIRoute):
-    """A route that passes its gate before it reads the body, and answers its own errors.
+    """A route that passes its gate, reads the body within bounds and finds a place before it does anything.
 
     The host app's exception handlers are neither needed nor used, so the answers are the same everywhere.
     """
@@ -20,14 +23,28 @@ class GuardedRoute(APIRoute):
         """Let the request pass or raise the refusal that it gets; each kind of route has its own gate."""
         raise NotImplementedError
 
+    @staticmethod
+    def lane(lanes: Lanes, request: Request) -> Lane:
+        """Choose the lane in which the request works; it holds a place until it is answered."""
+        raise NotImplementedError
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Wrap FastAPI's handler in the gate."""
+        """Wrap FastAPI's handler in the gate and the bounds."""
         handle = super().get_route_handler()
+        takes_body = self.body_field is not None
+
+        async def handle_bounded(request: Request) -> Response:
+            lanes = of_request(request).lanes
+            if takes_body:
+                async with lanes.bodies.place():
+                    request = await with_whole_body(request)
+            async with self.lane(lanes, request).place():
+                return await handle(request)
 
         async def handle_guarded(request: Request) -> Response:
             try:
                 self.admit(request)
-                return await handle(request)
+                return await handle_bounded(request)
             except Exception as error:  # noqa: BLE001 - a host's own handler might show the driver's text
                 return answer_to(error, request)
 

@@ -40,7 +40,7 @@ async def list_collections(
     return [ListedCollection.model_validate(row) for row in rows]
 
 
-@router.post(ALL, responses=documentation.WRITE)
+@router.post(ALL, responses=documentation.CREATE)
 async def create_collection(
     sync: Sync, project_id: ProjectId, new: NewCollection, caller: Caller = DEFAULT_CALLER
 ) -> CreatedCollection:
@@ -49,7 +49,7 @@ async def create_collection(
     return CreatedCollection.model_validate(row)
 
 
-@router.put(ONE, responses=documentation.WRITE_TO_ONE)  # before DELETE: 405 says `Allow: PUT`
+@router.put(ONE, responses=documentation.CHANGE)  # before DELETE: 405 says `Allow: PUT`
 async def update_collection(
     sync: Sync,
     project_id: ProjectId,

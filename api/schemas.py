@@ -4,6 +4,7 @@ The order of fields is the order of keys. Unknown keys of a request are ignored.
 """
 
 from datetime import datetime
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -21,14 +22,29 @@ from pydantic_core import PydanticCustomError
 from api.echo import SURROGATES, echoable
 
 DEFAULT_PURPOSE = "general"
+MOST_WRONG_ITEMS = 100
+
+
+def is_storable(text: str) -> bool:
+    """Say whether PostgreSQL can store the text: no NUL, no lone surrogate."""
+    return "\0" not in text and not SURROGATES.search(text)
 
 
 def storable(text: str) -> str:
-    """Accept the text when PostgreSQL can store it: no NUL, no lone surrogate."""
-    if "\0" in text or SURROGATES.search(text):
+    """Accept the text when PostgreSQL can store it."""
+    if not is_storable(text):
         error, message = "string_not_storable", "String should not contain NUL or lone surrogates"
         raise PydanticCustomError(error, message)
     return text
+
+
+def few_wrong(items: object) -> object:
+    """Cut a list behind its hundredth wrong item, so that no answer names half a million of them."""
+    if not isinstance(items, list):
+        return items
+    wrong = (index for index, item in enumerate(items) if not (isinstance(item, str) and is_storable(item)))
+    last = next(islice(wrong, MOST_WRONG_ITEMS - 1, None), len(items))
+    return items[: last + 1]
 
 
 Text = Annotated[str, AfterValidator(storable)]
@@ -36,6 +52,7 @@ Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storab
 Description = Annotated[str, Field(max_length=1000), AfterValidator(storable)]
 Color = Annotated[str, Field(pattern="^#[0-9A-Fa-f]{6}$"), AfterValidator(storable)]
 Icon = Annotated[str, Field(max_length=50), AfterValidator(storable)]
+Texts = Annotated[list[Text], BeforeValidator(few_wrong)]
 
 EXAMPLE_REQUEST: JsonDict = {
     "collection_name": "GLP-1 agonists",
@@ -55,8 +72,8 @@ class OptionalFields(BaseModel):
     description: Description | None = None
     color: Color | None = None
     icon: Icon | None = None
-    linked_hypothesis_ids: list[Text] | None = None
-    linked_question_ids: list[Text] | None = None
+    linked_hypothesis_ids: Texts | None = None
+    linked_question_ids: Texts | None = None
     collection_purpose: Text | None = None
     auto_update: bool | None = None
 

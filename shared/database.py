@@ -14,12 +14,13 @@ from shared.settings import DatabaseSettings
 CONNECT_TIMEOUT_SECONDS = 5
 
 
-def create_engine(
+def create_engine(  # noqa: PLR0913 - keywords that each process chooses
     settings: DatabaseSettings,
     *,
     application_name: str,
     pool_size: int,
     statement_timeout_seconds: int,
+    pool_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
     session: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncEngine:
     """Make an engine whose sessions can neither hang for ever nor outlive their process.
@@ -29,6 +30,7 @@ def create_engine(
         application_name: what `pg_stat_activity` shows for these connections.
         pool_size: the most connections this process opens; a request waits its turn for one.
         statement_timeout_seconds: bound on one statement, lock waits included.
+        pool_timeout_seconds: how long a borrower waits while every connection is lent.
         session: further PostgreSQL settings of these sessions.
 
     A client that stops in the middle of a transaction (frozen, or cut off) loses it after ten
@@ -40,7 +42,7 @@ def create_engine(
         settings.database_url.get_secret_value(),
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=CONNECT_TIMEOUT_SECONDS,
+        pool_timeout=pool_timeout_seconds,
         connect_args={
             "timeout": CONNECT_TIMEOUT_SECONDS,
             "command_timeout": statement_timeout_seconds + CONNECT_TIMEOUT_SECONDS,  # a frozen server

@@ -112,17 +112,6 @@ async def test_a_row_that_stays_locked_is_answered_with_503(
     assert [line["sqlstate"] for line in lines] == ["55P03"]
 
 
-async def test_requests_beyond_the_pool_wait_a_bounded_time(
-    client: httpx.AsyncClient, seeded: asyncpg.Connection
-) -> None:
-    async with seeded.transaction():
-        await seeded.execute("SELECT FROM collections FOR UPDATE")
-        stuck = asyncio.gather(*(client.put(SEEDED, headers=OWNER, json={}) for _ in range(10)))
-        await asyncio.sleep(0.5)
-        assert_unavailable(await client.get(ALL, headers=OWNER))
-    assert {answer.status_code for answer in await stuck} == {200}
-
-
 async def test_a_session_that_is_ended_in_mid_write_leaves_nothing_behind(
     client: httpx.AsyncClient, seeded: asyncpg.Connection
 ) -> None:

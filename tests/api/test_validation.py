@@ -96,7 +96,7 @@ async def test_nesting_of_any_depth_is_the_clients_fault(client: httpx.AsyncClie
     nested = b"[" * depth + b"]" * depth
     objects = b'{"a":' * depth + b"1" + b"}" * depth
     for body in (nested, b'{"collection_name": %s}' % nested, b'{"b": %s}' % objects, b"[" * depth):
-        assert (await send(client, body)).status_code in {400, 422}
+        assert (await send(client, body)).status_code in {400, 413, 422}
 
 
 async def test_the_echo_is_exact_at_every_depth_that_a_client_would_send(client: httpx.AsyncClient) -> None:
@@ -170,3 +170,17 @@ async def test_a_nul_in_the_path_is_denied(
     assert (answer.status_code, answer.json()) == (403, {"detail": "Access denied"})
     assert (await client.request(without_body, path, headers=OWNER)).status_code == 403
     assert (await client.request(with_body, path, headers=OWNER, json=invalid)).status_code == 422
+
+
+async def test_a_list_of_wrong_items_is_answered_with_the_first_hundred_only(
+    client: httpx.AsyncClient,
+) -> None:
+    for wrong, problem in ((1, "string_type"), ("\0", "string_not_storable")):
+        for count, named in ((99, 99), (100, 100), (101, 100), (10_000, 100)):
+            items = ["fine", *[wrong] * count]
+            body = {"collection_name": "x", "linked_hypothesis_ids": items, "linked_question_ids": items}
+            problems = problems_of(await client.post(ALL, headers=OWNER, json=body))
+            expected = [
+                (problem, ["body", field, index + 1]) for field in LIST_FIELDS for index in range(named)
+            ]
+            assert problems == expected, (wrong, count)
