@@ -3,14 +3,15 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Query, Request, Response, Security
+from fastapi import APIRouter, HTTPException, Path, Query, Request, Response, Security
 from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader, HTTPBearer
 
-from api import backfills, documentation, verification
+from api import backfills, dead_letters, documentation, verification
 from api.admission import Lane, Lanes
 from api.backfills import Backfill, NewBackfill
 from api.context import Sync, of_request
+from api.dead_letters import Choice, DeadLetter, DeadLetterPage, Discarded, LetterId, Listing, Replayed
 from api.errors import UnknownAdminError
 from api.guarded_route import GuardedRoute
 from api.tokens import carries_token
@@ -29,6 +30,7 @@ WaitSeconds = Annotated[float, Query(ge=0, le=60, description="How long to wait 
 AuditId = Annotated[
     int | None, Query(ge=1, lt=2**63, description="Look at this audit again instead of a new one.")
 ]
+Letter = Annotated[LetterId, Path(description="The dead letter's id.")]
 
 
 def require_admin_token(request: Request) -> None:
@@ -106,3 +108,42 @@ async def resume_backfill(sync: Sync) -> Backfill:
 async def cancel_backfill(sync: Sync) -> Backfill:
     """End the backfill for good. What it has enqueued is applied all the same."""
     return await backfills.cancel(sync)
+
+
+@admin.get("/dead-letters", responses=documentation.DEAD_LETTERS)
+async def list_dead_letters(sync: Sync, listing: Annotated[Listing, Query()]) -> DeadLetterPage:
+    """List events that could not be applied, oldest first; only dead ones unless `state` says otherwise."""
+    return await dead_letters.read_page(sync, listing)
+
+
+@admin.get("/dead-letters/{letter_id}", responses=documentation.DEAD_LETTER)
+async def read_dead_letter(sync: Sync, letter_id: Letter) -> DeadLetter:
+    """Show one dead letter. What its event held is shown by `python -m worker.dead_letters show`."""
+    return await dead_letters.read_one(sync, letter_id)
+
+
+@admin.post("/dead-letters/{letter_id}/replay", responses=documentation.DEAD_LETTER_CHANGE)
+async def replay_dead_letter(sync: Sync, letter_id: Letter) -> DeadLetter:
+    """Append the present state of the letter's collection, behind users' writes, and close the letter.
+
+    It can never overwrite anything newer.
+    """
+    return await dead_letters.replay_one(sync, letter_id)
+
+
+@admin.post("/dead-letters/{letter_id}/discard", responses=documentation.DEAD_LETTER_CHANGE)
+async def discard_dead_letter(sync: Sync, letter_id: Letter) -> DeadLetter:
+    """Close the letter for good; nothing is appended."""
+    return await dead_letters.discard_one(sync, letter_id)
+
+
+@admin.post("/dead-letters/replay", responses=documentation.DEAD_LETTERS_CHANGE)
+async def replay_dead_letters(sync: Sync, choice: Choice) -> Replayed:
+    """Replay the letters that are chosen, a bounded number in one request."""
+    return await dead_letters.replay_chosen(sync, choice)
+
+
+@admin.post("/dead-letters/discard", responses=documentation.DEAD_LETTERS_CHANGE)
+async def discard_dead_letters(sync: Sync, choice: Choice) -> Discarded:
+    """Discard the letters that are chosen, a bounded number in one request."""
+    return await dead_letters.discard_chosen(sync, choice)

@@ -4,6 +4,7 @@ from http import HTTPStatus
 from typing import Any
 
 from api.backfills import BackfillConflict
+from api.dead_letters import CLOSED, HOMELESS
 from api.errors import (
     FAILED_DETAIL,
     UNAVAILABLE_DETAIL,
@@ -12,6 +13,7 @@ from api.errors import (
     BackfillNotFoundError,
     BodyTooLargeError,
     CollectionNotFoundError,
+    DeadLetterNotFoundError,
     OverloadedError,
     ProjectNotFoundError,
     ReadOnlyModeError,
@@ -154,3 +156,13 @@ BACKFILL_START: Responses = (
 )
 BACKFILL_READ: Responses = admin("; or no backfill was ever started", BackfillNotFoundError.detail)
 BACKFILL_CHANGE: Responses = CONFLICT | admin()
+DEAD_LETTERS: Responses = INVALID | admin()
+DEAD_LETTERS_CHANGE: Responses = INVALID | BODY | admin()
+DEAD_LETTER: Responses = INVALID | admin("; or there is no such letter", DeadLetterNotFoundError.detail)
+DEAD_LETTER_CHANGE: Responses = DEAD_LETTER | {
+    HTTPStatus.CONFLICT: problem(
+        "The letter is closed, or there is nothing to replay. Nothing was changed.",
+        CLOSED.format(letter_id=4711, state="superseded"),
+        HOMELESS.format(letter_id=4711),
+    )
+}

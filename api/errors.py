@@ -90,6 +90,13 @@ class BackfillNotFoundError(RefusalError):
     detail = "No backfill has run yet"
 
 
+class DeadLetterNotFoundError(RefusalError):
+    """There is no dead letter of that id, or it was removed in time."""
+
+    status = HTTPStatus.NOT_FOUND
+    detail = "Dead letter not found"
+
+
 class BodyTooLargeError(RefusalError):
     """The body is longer than any that makes sense here. What is left of it is not read."""
 

@@ -21,6 +21,7 @@ ONE = "/projects/{project_id}/collections/{collection_id}"
 ERRORS = {"401", "403", "422", "500", "503"}
 VERIFY = "/admin/verify-phase1-migration"
 BACKFILL = "/admin/backfill"
+LETTERS = "/admin/dead-letters"
 ADMIN_ERRORS = {"401", "404", "500", "503"}
 BODY_ERRORS = {"400", "408", "413"}
 
@@ -71,6 +72,12 @@ def test_each_operation_documents_its_errors(document: Json) -> None:
         (f"{BACKFILL}/pause", "post"): {"200", "409"} | ADMIN_ERRORS,
         (f"{BACKFILL}/resume", "post"): {"200", "409"} | ADMIN_ERRORS,
         (f"{BACKFILL}/cancel", "post"): {"200", "409"} | ADMIN_ERRORS,
+        (LETTERS, "get"): {"200", "422"} | ADMIN_ERRORS,
+        (f"{LETTERS}/{{letter_id}}", "get"): {"200", "422"} | ADMIN_ERRORS,
+        (f"{LETTERS}/{{letter_id}}/replay", "post"): {"200", "409", "422"} | ADMIN_ERRORS,
+        (f"{LETTERS}/{{letter_id}}/discard", "post"): {"200", "409", "422"} | ADMIN_ERRORS,
+        (f"{LETTERS}/replay", "post"): {"200", "422"} | ADMIN_ERRORS | BODY_ERRORS,
+        (f"{LETTERS}/discard", "post"): {"200", "422"} | ADMIN_ERRORS | BODY_ERRORS,
         ("/healthz", "get"): {"200"},
         ("/readyz", "get"): {"200", "503"},
     }
