@@ -64,7 +64,7 @@ ADVICE: dict[str, str] = {
     " workers have applied them.",
     "drift": "{run.found} pairs differ, and no event is on its way to them. If the backfill was not run yet,"
     " run it: POST /admin/backfill. Otherwise `python -m worker.audit --repair` mends them, but for those"
-    " whose events died: their reason stands in outbox_dead_letters. Then verify again.",
+    " whose events die: `python -m worker.dead_letters list` tells why. Then verify again.",
     "repaired": "{run.repaired} pairs differed, and this audit repaired them. Verify again: only a clean pass"
     " is the proof.",
     "incomplete": "The audit came to no verdict, so it proves nothing. See the worker's log; verify again.",

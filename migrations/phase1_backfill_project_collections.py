@@ -193,8 +193,8 @@ def discord(audited: AuditRun) -> str:
             return f"The comparison came to no verdict: {audited.error} Call this script again."
         case _:
             return (
-                f"The tables do not agree: {kinds}. Events that no worker can apply stand in"
-                " outbox_dead_letters with their reason; `python -m worker.audit` lists what differs."
+                f"The tables do not agree: {kinds}. `python -m worker.audit` lists what differs,"
+                " `python -m worker.dead_letters list` the events that no worker can apply, and why."
             )
 
 

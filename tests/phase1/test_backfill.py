@@ -70,7 +70,7 @@ async def test_what_no_worker_can_apply_makes_it_fail_and_say_where_to_look(
         assert failed.returncode == 1
         assert the_json(failed) == STATISTICS | {"home_rows": 29, "match": False}
         assert "1 missing, 0 mismatched, 0 orphaned" in said(failed)
-        assert "outbox_dead_letters" in said(failed)
+        assert "python -m worker.dead_letters list" in said(failed)
         assert (await call(env)).stdout.splitlines()[-1].split() == ["match", "false"]
         await sql.execute("DROP TRIGGER refuse ON project_collections")
         assert (await call(env)).returncode == 0
