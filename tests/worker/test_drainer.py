@@ -239,3 +239,26 @@ async def test_plans_kept_from_the_time_when_tables_were_empty_read_no_table_fro
             await asyncio.sleep(0.01)
     await sql.execute("SELECT pg_stat_clear_snapshot()")
     assert await sql.fetchval(SEQUENTIAL_SCANS) == 0
+
+
+async def test_the_time_before_the_next_try_is_random_from_zero_up_to_a_bound_that_doubles_and_ends(
+    engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds: list[tuple[float, float]] = []
+
+    def uniform(least: float, most: float) -> float:
+        bounds.append((least, most))
+        return 0.0
+
+    monkeypatch.setattr("worker.drainer.random.uniform", uniform)
+    drainer = Drainer(engine)
+    await set_collection(engine, "c1")
+    await sql.execute("ALTER TABLE project_collections RENAME TO away")
+    for _ in range(8):
+        await drainer.drain("sweep")
+    await sql.execute("ALTER TABLE away RENAME TO project_collections")
+    await drainer.drain("sweep")
+    await set_collection(engine, "c1")
+    await sql.execute("ALTER TABLE project_collections RENAME TO away")
+    await drainer.drain("sweep")
+    assert bounds == [(0, most) for most in (0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0, 0.1)]
