@@ -18,7 +18,7 @@ from worker.claim import ClaimedEvent, Lanes, acknowledge, claim
 from worker.dead_letters.bury import bury
 from worker.outcomes import Outcome, Verdict
 from worker.presence import Presence
-from worker.relay import Batch, run_once
+from worker.relay import Batch, run_these
 
 logger = structlog.get_logger(__name__)
 
@@ -89,7 +89,7 @@ class Caution:
 
     async def _settle(self, engine: AsyncEngine, marked: list[int]) -> Batch:
         try:
-            batch = await run_once(engine, only=marked)
+            batch = await run_these(engine, marked)
         except Exception as error:
             if not is_connection_lost(error):
                 self._owed = marked

@@ -14,6 +14,14 @@ class Lanes(NamedTuple):
     last: int
 
 
+class Position(NamedTuple):
+    """A place in the order in which events are claimed."""
+
+    lane: int
+    id: int
+
+
+BEGINNING = Position(0, -(2**63))  # before every event
 LIVE_LANE = Lanes(0, 0)
 BULK_LANES = Lanes(1, 2)
 ALL_LANES = Lanes(0, 2)
@@ -33,17 +41,19 @@ CLAIMED = """
             AND jsonb_typeof(payload -> 'created_at') IN ('string', 'null')
             AND jsonb_typeof(payload -> 'updated_at') IN ('string', 'null')
             AS well_formed,
-        attempts
+        attempts,
+        lane
     FROM claimed
     ORDER BY id
 """
 
 # Served by outbox_events_claim_order. SKIP LOCKED makes it a queue: an event that commits late, or
-# that another worker has in hand, is neither waited for nor passed over for good.
+# that another worker has in hand, is neither waited for nor passed over for good. The start is where
+# the index is entered, see worker/claim_start.py: the beginning of its lanes shuts nothing out.
 CLAIM = f"""
     WITH claimed AS MATERIALIZED (
         SELECT * FROM outbox_events
-        WHERE lane BETWEEN $2 AND $3
+        WHERE lane <= $2 AND (lane, id) > ($3, $4)
         ORDER BY lane, id
         LIMIT $1
         FOR UPDATE SKIP LOCKED
@@ -82,11 +92,24 @@ class ClaimedEvent:
     age_ms: float
     well_formed: bool
     attempts: int
+    lane: int
+
+    @property
+    def position(self) -> Position:
+        """Its place in the order in which events are claimed."""
+        return Position(self.lane, self.id)
 
 
-async def claim(connection: asyncpg.Connection, limit: int, lanes: Lanes = ALL_LANES) -> list[ClaimedEvent]:
-    """Lock up to `limit` pending events that nobody else has in hand, lower lanes first; ordered by id."""
-    return [ClaimedEvent(*row) for row in await connection.fetch(CLAIM, limit, *lanes)]
+async def claim(
+    connection: asyncpg.Connection, limit: int, lanes: Lanes = ALL_LANES, start: Position = BEGINNING
+) -> list[ClaimedEvent]:
+    """Lock up to `limit` pending events that nobody else has in hand, lower lanes first; ordered by id.
+
+    Only a claim from the beginning that got fewer than it may says that nothing is left: behind any
+    other start an event may be missing that committed late, or that another worker gave back.
+    """
+    start = max(start, Position(lanes.first, BEGINNING.id))
+    return [ClaimedEvent(*row) for row in await connection.fetch(CLAIM, limit, lanes.last, *start)]
 
 
 async def claim_these(connection: asyncpg.Connection, ids: Sequence[int]) -> list[ClaimedEvent]:

@@ -11,9 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.faults import UNDEFINED_TABLE, is_transient, sqlstate
 from worker.caution import Caution
-from worker.claim import BULK_LANES, LIVE_LANE, Lanes
+from worker.claim import BEGINNING, BULK_LANES, LIVE_LANE, Lanes, Position
+from worker.claim_start import ClaimStart
 from worker.presence import Presence, own_name
-from worker.relay import log_batch, run_once
+from worker.relay import Batch, log_batch, run_once
 
 logger = structlog.get_logger(__name__)
 
@@ -84,7 +85,7 @@ class Drainer:
 
 
 class LaneDrainer:
-    """Runs batches of some lanes until one is not full, however often it is woken meanwhile."""
+    """Runs batches of some lanes until a claim from the beginning of the outbox gets too few for another."""
 
     def __init__(  # noqa: PLR0913 - its two kinds differ in each
         self,
@@ -107,15 +108,18 @@ class LaneDrainer:
         self._batch_size = batch_size
         self._gives_way_to = gives_way_to
         self._stands_down = stands_down
+        self._claim_start = ClaimStart()
         self._settled_at = -math.inf  # monotonic
         self._task: asyncio.Task[None] | None = None
         self._wanted = False
+        self._woken = asyncio.Event()
         self._stopping = False
         self._failures = 0
 
     def wake(self, reason: str) -> None:
         """Start a drain, or make the one that is under way look once more before it ends."""
         self._wanted = True
+        self._woken.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._drain(reason), name=f"drain {self._lanes}")
 
@@ -132,6 +136,7 @@ class LaneDrainer:
     async def stop(self) -> None:
         """Begin no other batch; cancel the one in hand when it does not end in PATIENCE_SECONDS."""
         self._stopping = True
+        self._woken.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await self.idle()
@@ -142,31 +147,44 @@ class LaneDrainer:
     async def _drain(self, reason: str) -> None:
         while self._wanted and not self._stopping:
             self._wanted = False
-            while await self._settle_one_batch(reason):
-                pass
+            self._woken.clear()
+            if await self._settle_one_batch(reason):
+                self._wanted = True
 
     async def _settle_one_batch(self, reason: str) -> bool:
         """Say whether there may be more. A batch that failed changed nothing; a later wake-up tries again."""
         is_polite = self._gives_way_to is not None and self._gives_way_to.settled_lately
         if is_polite and self._stands_down:
             return False
+        size, start = POLITE_BATCH if is_polite else self._batch_size, self._claim_start.choose()
         try:
-            if await self._caution.is_due(self._lanes):
-                batch = await self._caution.run_once(self._engine, self._lanes)
-            else:
-                batch = await run_once(
-                    self._engine, POLITE_BATCH if is_polite else self._batch_size, self._lanes
-                )
+            batch = await self._run_once(size, start)
         except Exception as error:  # noqa: BLE001 - the one catch-all: no fault of a batch may end the worker
+            self._claim_start.forget()
             await self._back_off(error)
             return False
         self._failures = 0
+        self._claim_start.note(start, batch.events, batch.claim_seconds)
         if batch.events:
             self._settled_at = time.monotonic()
             log_batch(batch, reason)
         if is_polite:
             await asyncio.sleep(batch.duration_seconds * REST_PER_BATCH)
-        return batch.is_full and not self._stopping
+        if batch.is_full or start == BEGINNING:
+            return batch.is_full
+        await self._woken_or_due()
+        return True
+
+    async def _run_once(self, size: int, start: Position) -> Batch:
+        if await self._caution.is_due(self._lanes):
+            return await self._caution.run_once(self._engine, self._lanes)
+        return await run_once(self._engine, size, self._lanes, start)
+
+    async def _woken_or_due(self) -> None:
+        """Wait until somebody wakes us, or until it is time to claim from the beginning."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._claim_start.seconds_until_full_claim):
+                await self._woken.wait()
 
     async def _back_off(self, error: Exception) -> None:
         self._failures += 1

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import asyncpg
@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.database import driver_connection
 from shared.events import Source
 from worker.apply import UnappliedError
-from worker.claim import ALL_LANES, ClaimedEvent, Lanes, acknowledge, claim, claim_these
+from worker.claim import ALL_LANES, BEGINNING, ClaimedEvent, Lanes, Position, acknowledge, claim, claim_these
 from worker.dead_letters.bury import bury
 from worker.outcomes import Outcome, Verdict
 from worker.settle import may_pass_apart, settle
@@ -20,6 +20,9 @@ from worker.settle import may_pass_apart, settle
 logger = structlog.get_logger(__name__)
 
 BATCH_SIZE = 500
+
+Take = Callable[[asyncpg.Connection], Awaitable[list[ClaimedEvent]]]
+
 # How long one event that stands apart may wait for a row that somebody holds: the others wait with it.
 ISOLATED_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '100ms'"
 
@@ -28,12 +31,14 @@ ISOLATED_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '100ms'"
 class Batch:
     """What one transaction did: the events it claimed, a verdict for each, its duration in seconds.
 
-    `is_full` says that it held as many events as it may: there may be more.
+    `claim_seconds` is the part of it that the claim took, which never waits for a lock. `is_full` says
+    that it held as many events as it may: there may be more.
     """
 
     events: list[ClaimedEvent] = field(default_factory=list)
     verdicts: dict[int, Verdict] = field(default_factory=dict)
     duration_seconds: float = 0.0
+    claim_seconds: float = 0.0
     is_full: bool = False
 
 
@@ -41,52 +46,49 @@ async def run_once(
     engine: AsyncEngine,
     batch_size: int = BATCH_SIZE,
     lanes: Lanes = ALL_LANES,
-    *,
-    only: Sequence[int] | None = None,
+    start: Position = BEGINNING,
 ) -> Batch:
     """Claim, apply and acknowledge one batch in one transaction; an empty batch means nothing to claim.
 
     A crash at any point leaves every event either settled and gone, or pending as before. Only after
     a batch failed by what may be a row's fault, a second one pays for savepoints, to find the row.
 
-    Args:
-        engine: lends one connection.
-        batch_size: the most events to claim.
-        lanes: which events.
-        only: claim these ids instead.
-
     Raises:
         asyncpg.PostgresError, UnappliedError, OSError, TimeoutError: nothing was changed; the same call
             may be made again.
 
     """
+    return await _run(engine, lambda connection: claim(connection, batch_size, lanes, start), batch_size)
+
+
+async def run_these(engine: AsyncEngine, ids: Sequence[int]) -> Batch:
+    """Do the same with these events, as far as they are pending; the batch counts as full."""
+    return await _run(engine, lambda connection: claim_these(connection, ids), most=0)
+
+
+async def _run(engine: AsyncEngine, take: Take, most: int) -> Batch:
     try:
-        return await _run(engine, batch_size, lanes, only, isolating=False)
+        return await _transact(engine, take, most, isolating=False)
     except (asyncpg.PostgresError, UnappliedError) as error:
         if not may_pass_apart(error):
             raise
-    return await _run(engine, batch_size, lanes, only, isolating=True)
+    return await _transact(engine, take, most, isolating=True)
 
 
-async def _run(
-    engine: AsyncEngine, batch_size: int, lanes: Lanes, only: Sequence[int] | None, *, isolating: bool
-) -> Batch:
+async def _transact(engine: AsyncEngine, take: Take, most: int, *, isolating: bool) -> Batch:
     began = time.perf_counter()
     async with driver_connection(engine) as connection, connection.transaction():
-        if only is None:
-            events = await claim(connection, batch_size, lanes)
-        else:
-            events = await claim_these(connection, only)
+        claiming = time.perf_counter()
+        events = await take(connection)
+        claim_seconds = time.perf_counter() - claiming
         if not events:
-            return Batch()
+            return Batch(claim_seconds=claim_seconds)
         if isolating:
             await connection.execute(ISOLATED_LOCK_TIMEOUT)
         verdicts = await settle(connection, events, isolating=isolating)
         await bury(connection, verdicts)
         await acknowledge(connection, [event for event in events if verdicts[event.id].is_final])
-    return Batch(
-        events, verdicts, time.perf_counter() - began, is_full=only is not None or len(events) == batch_size
-    )
+    return Batch(events, verdicts, time.perf_counter() - began, claim_seconds, is_full=len(events) >= most)
 
 
 async def drain(engine: AsyncEngine, batch_size: int = BATCH_SIZE, wake: str = "call") -> Counter[Outcome]:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.race.storm import CHANGE, EVENT_TYPE, LOCK, Write
 from tests.race.storm import write as right_write
 from worker import apply as right
-from worker.claim import CLAIM, ClaimedEvent, Lanes
+from worker.claim import CLAIM, ClaimedEvent, Lanes, Position
 from worker.outcomes import Outcome, Verdict
 
 
@@ -125,8 +125,10 @@ class Cursor:
     def __init__(self) -> None:
         self._last = 0
 
-    async def claim(self, connection: asyncpg.Connection, limit: int, _lanes: Lanes) -> list[ClaimedEvent]:
-        from_there = replaced(CLAIM, "lane BETWEEN $2 AND $3", "id > $2")
+    async def claim(
+        self, connection: asyncpg.Connection, limit: int, _lanes: Lanes, _start: Position
+    ) -> list[ClaimedEvent]:
+        from_there = replaced(CLAIM, "lane <= $2 AND (lane, id) > ($3, $4)", "id > $2")
         in_order = replaced(from_there, "ORDER BY lane, id", "ORDER BY id")
         statement = replaced(in_order, "SKIP LOCKED", "")
         events = [ClaimedEvent(*row) for row in await connection.fetch(statement, limit, self._last)]

@@ -14,7 +14,7 @@ from shared.settings import Settings
 from tests.databases import Databases
 from tests.legacy_rows import set_collection, target_rows
 from tests.race import freezing
-from worker.claim import LIVE_LANE, Lanes
+from worker.claim import LIVE_LANE, Lanes, Position
 from worker.drainer import POLITE_BATCH, Drainer
 from worker.main import arq_settings, drain_outbox, stop, sweep
 from worker.relay import Batch, run_once
@@ -118,14 +118,14 @@ async def test_while_users_write_one_bulk_drain_works_and_rests_after_each_batch
     most = 0
     spans: list[tuple[float, float]] = []
 
-    async def watched(engine: AsyncEngine, batch_size: int, lanes: Lanes) -> Batch:
+    async def watched(engine: AsyncEngine, batch_size: int, lanes: Lanes, start: Position) -> Batch:
         nonlocal most
         if lanes == LIVE_LANE:
-            return await run_once(engine, batch_size, lanes)
+            return await run_once(engine, batch_size, lanes, start)
         under_way[0] += 1
         most = max(most, under_way[0])
         began = time.monotonic()
-        batch = await run_once(engine, batch_size, lanes)
+        batch = await run_once(engine, batch_size, lanes, start)
         spans.append((began, time.monotonic()))
         under_way[0] -= 1
         return batch
