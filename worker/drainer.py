@@ -109,6 +109,7 @@ class LaneDrainer:
         self._gives_way_to = gives_way_to
         self._stands_down = stands_down
         self._claim_start = ClaimStart()
+        self._expects_faults = False
         self._settled_at = -math.inf  # monotonic
         self._task: asyncio.Task[None] | None = None
         self._wanted = False
@@ -178,7 +179,9 @@ class LaneDrainer:
     async def _run_once(self, size: int, start: Position) -> Batch:
         if await self._caution.is_due(self._lanes):
             return await self._caution.run_once(self._engine, self._lanes)
-        return await run_once(self._engine, size, self._lanes, start)
+        batch = await run_once(self._engine, size, self._lanes, start, apart=self._expects_faults)
+        self._expects_faults = batch.had_faults
+        return batch
 
     async def _woken_or_due(self) -> None:
         """Wait until somebody wakes us, or until it is time to claim from the beginning."""

@@ -41,36 +41,48 @@ class Batch:
     claim_seconds: float = 0.0
     is_full: bool = False
 
+    @property
+    def had_faults(self) -> bool:
+        """Say whether PostgreSQL refused any of the events: the next batch may well have such as well."""
+        return any(verdict.sqlstate is not None for verdict in self.verdicts.values())
+
 
 async def run_once(
     engine: AsyncEngine,
     batch_size: int = BATCH_SIZE,
     lanes: Lanes = ALL_LANES,
     start: Position = BEGINNING,
+    *,
+    apart: bool = False,
 ) -> Batch:
     """Claim, apply and acknowledge one batch in one transaction; an empty batch means nothing to claim.
 
     A crash at any point leaves every event either settled and gone, or pending as before. Only after
-    a batch failed by what may be a row's fault, a second one pays for savepoints, to find the row.
+    a batch failed by what may be a row's fault, a second one pays for savepoints, to find the row; or
+    the first one does, where such faults are expected (`apart`).
 
     Raises:
         asyncpg.PostgresError, UnappliedError, OSError, TimeoutError: nothing was changed; the same call
             may be made again.
 
     """
-    return await _run(engine, lambda connection: claim(connection, batch_size, lanes, start), batch_size)
+
+    def take(connection: asyncpg.Connection) -> Awaitable[list[ClaimedEvent]]:
+        return claim(connection, batch_size, lanes, start)
+
+    return await _run(engine, take, batch_size, apart=apart)
 
 
 async def run_these(engine: AsyncEngine, ids: Sequence[int]) -> Batch:
     """Do the same with these events, as far as they are pending; the batch counts as full."""
-    return await _run(engine, lambda connection: claim_these(connection, ids), most=0)
+    return await _run(engine, lambda connection: claim_these(connection, ids), most=0, apart=False)
 
 
-async def _run(engine: AsyncEngine, take: Take, most: int) -> Batch:
+async def _run(engine: AsyncEngine, take: Take, most: int, *, apart: bool) -> Batch:
     try:
-        return await _transact(engine, take, most, isolating=False)
+        return await _transact(engine, take, most, isolating=apart)
     except (asyncpg.PostgresError, UnappliedError) as error:
-        if not may_pass_apart(error):
+        if apart or not may_pass_apart(error):
             raise
     return await _transact(engine, take, most, isolating=True)
 

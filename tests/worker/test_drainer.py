@@ -118,14 +118,16 @@ async def test_while_users_write_one_bulk_drain_works_and_rests_after_each_batch
     most = 0
     spans: list[tuple[float, float]] = []
 
-    async def watched(engine: AsyncEngine, batch_size: int, lanes: Lanes, start: Position) -> Batch:
+    async def watched(
+        engine: AsyncEngine, batch_size: int, lanes: Lanes, start: Position, **how: bool
+    ) -> Batch:
         nonlocal most
         if lanes == LIVE_LANE:
-            return await run_once(engine, batch_size, lanes, start)
+            return await run_once(engine, batch_size, lanes, start, **how)
         under_way[0] += 1
         most = max(most, under_way[0])
         began = time.monotonic()
-        batch = await run_once(engine, batch_size, lanes, start)
+        batch = await run_once(engine, batch_size, lanes, start, **how)
         spans.append((began, time.monotonic()))
         under_way[0] -= 1
         return batch
