@@ -14,7 +14,7 @@ from shared.settings import Settings
 from tests.legacy_rows import set_collection, target_rows
 from tests.processes import environment, running_worker
 from tests.race import freezing
-from worker.claim import BEGINNING, BULK_LANES
+from worker.claim import BEGINNING, BULK_LANES, ClaimedEvent
 from worker.claim_start import ClaimStart
 from worker.drainer import Drainer
 from worker.main import arq_settings
@@ -259,6 +259,33 @@ async def test_claims_from_the_beginning_take_a_twentieth_of_the_time_at_most_or
     assert start.seconds_until_full_claim <= 0
     start.note(BEGINNING, [], claim_seconds=0.1)
     assert 1.9 < start.seconds_until_full_claim <= 2
+
+
+def claimed(number: int) -> ClaimedEvent:
+    return ClaimedEvent(number, "c", "p1", "collection.updated", "api", 0.0, True, 0)  # noqa: FBT003 - a row
+
+
+async def test_a_shortened_claim_trails_what_was_claimed_lately(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Late commits are milliseconds late as a rule: those are found without a claim from the beginning."""
+    monkeypatch.setattr("worker.claim_start.TRAIL_EVENTS", 10)
+    monkeypatch.setattr("worker.claim_start.TRAIL_SECONDS", 60)
+    start = ClaimStart()
+    start.note(BEGINNING, [claimed(number) for number in range(1, 6)], claim_seconds=60)
+    for number in range(6, 100):
+        start.note(start.choose(), [claimed(number)], claim_seconds=60)
+        distance = number - max(start.choose().id, 0)
+        assert distance >= min(10, number)
+        assert distance <= 20
+
+
+async def test_a_shortened_claim_catches_up_after_seconds_when_there_is_little_to_claim(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("worker.claim_start.TRAIL_SECONDS", 0)
+    start = ClaimStart()
+    for number in range(1, 4):
+        start.note(start.choose(), [claimed(number)], claim_seconds=60)
+    assert start.choose().id == 2
 
 
 @pytest.mark.slow
