@@ -1,11 +1,12 @@
 """What a worker does besides draining.
 
-Each second by itself, whether Redis is there or not: showing that the process lives, and tending dead
-letters. When told to look: driving backfills and audits that were left to workers.
+Each second by itself, whether Redis is there or not: showing that the process lives, tending dead letters,
+and naming who holds a snapshot. When told to look: driving backfills and audits that were left to workers.
 """
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -21,6 +22,7 @@ from worker.backfill.drive import drive
 from worker.backfill.drive import take_up as take_up_backfill
 from worker.dead_letters.upkeep import LetterUpkeep
 from worker.presence import Presence
+from worker.snapshot_holders import LOOK_SECONDS, SnapshotWatch
 
 logger = structlog.get_logger(__name__)
 
@@ -44,6 +46,7 @@ class Duties:
         self._engine = engine
         self._presence = presence
         self._letters = letters
+        self._snapshots = snapshots
         self._ticking: asyncio.Task[None] | None = None
         self._doorbell = Doorbell(redis, BULK_CHANNEL)
         self._ringing: asyncio.Task[None] | None = None
@@ -56,9 +59,11 @@ class Duties:
         self._ticking = asyncio.create_task(self._tick(), name="duties")
 
     async def _tick(self) -> None:
-        while True:
+        for tick in itertools.count():
             self._begin("presence", self._presence.beat)
             self._begin("dead letters", self._letters.tend)
+            if tick % LOOK_SECONDS == 0:
+                self._begin("snapshots", self._snapshots.look)
             await asyncio.sleep(TICK_SECONDS)
 
     def look(self) -> None:

@@ -31,6 +31,7 @@ from worker.duties import CONNECTIONS as DUTIES_CONNECTIONS
 from worker.duties import Duties
 from worker.health import HEALTH_SECONDS, own_health_key
 from worker.presence import Presence, own_name
+from worker.snapshot_holders import SnapshotWatch
 from worker.wakeable import WakeableWorker
 
 logger = structlog.get_logger(__name__)
@@ -110,7 +111,7 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
             "engines": (engine, duties_engine),
             "bell": bell,
             "drainer": Drainer(engine, presence),
-            "duties": Duties(duties_engine, bell, presence, letters),
+            "duties": Duties(duties_engine, bell, presence, letters, SnapshotWatch(duties_engine)),
             "log_file": settings.log_file,
             "health_key": health_key,
         },

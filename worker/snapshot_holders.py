@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 logger = structlog.get_logger(__name__)
 
-LOOK_SECONDS = 2.0
+LOOK_SECONDS = 2
 HELD_SECONDS = 10.0
 REMIND_SECONDS = 60.0
 

@@ -82,3 +82,18 @@ async def test_a_row_that_an_operator_holds_delays_no_other_row_by_more_than_sec
         settled = await worker.wait_for("event_settled", seconds=15)
         assert (settled["collection_id"], settled["outcome"]) == ("free", "applied")
         assert worker.logged("events_postponed")[0]["sqlstate"] == "55P03"
+
+
+@pytest.mark.slow
+async def test_a_worker_names_who_holds_a_snapshot(
+    sql: asyncpg.Connection, env: dict[str, str], database_url: str
+) -> None:
+    holder = await asyncpg.connect(database_url, server_settings={"application_name": "somebody's notebook"})
+    async with running_worker(env) as worker:
+        async with holder.transaction(isolation="repeatable_read"):
+            await holder.fetchval("SELECT count(*) FROM collections")
+            await sql.execute("CREATE TABLE something ()")  # or the snapshot would hold nothing back
+            held = await worker.wait_for("snapshot_held", seconds=25)
+        assert (held["application_name"], held["pid"]) == ("somebody's notebook", holder.get_server_pid())
+        await worker.wait_for("snapshot_released", seconds=10)
+    await holder.close()
