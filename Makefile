@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-fast lint format lock bench-latency bench-backfill clean
+.PHONY: help venv run test test-fast lint format lock bench-latency bench-backfill bench-held-snapshot clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,9 @@ bench-latency: venv ## Measure the time from a write's commit to its row in proj
 
 bench-backfill: venv ## Measure backfill and audit against bare SQL, and users' writes beside a backfill
 	$(BIN)/python -m benchmarks.backfill $(ARGS)
+
+bench-held-snapshot: venv ## Measure a backlog while somebody holds a snapshot, and with poison in it
+	$(BIN)/python -m benchmarks.held_snapshot $(ARGS)
 
 clean: ## Remove the caches and the data of `make run`; .venv stays
 	rm -rf .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

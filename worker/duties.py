@@ -38,7 +38,14 @@ class Duties:
     another takes up seconds later.
     """
 
-    def __init__(self, engine: AsyncEngine, redis: Redis, presence: Presence, letters: LetterUpkeep) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        redis: Redis,
+        presence: Presence,
+        letters: LetterUpkeep,
+        snapshots: SnapshotWatch,
+    ) -> None:
         """Take an engine that is not the drainer's, with CONNECTIONS at most, and a client to ring with.
 
         The caller closes both, after `stop`.
