@@ -215,15 +215,15 @@ def move_clock(process: str) -> Inflict:
 async def plant_poison(system: System, dice: random.Random, _pace: float) -> int:
     """Append events that cannot be applied, by hand; remember what must become of each."""
     quiet = [f"quiet-{number}" for number in dice.sample(range(1, QUIET_COLLECTIONS + 1), POISON)]
-    unknown = [f"unknown-{dice.randrange(1_000_000)}" for _ in range(POISON)]
+    unknown = [f"unknown-{dice.randrange(1_000_000)}" for _ in range(2 * POISON)]
     planted: dict[int, str] = {}
     async with connected(system.postgres) as sql, sql.transaction():
         hot = [row["collection_id"] for row in await sql.fetch(HOT, POISON)]
         for collection_ids, payload, outcome in (
             (hot, MALFORMED, "dead"),
             (quiet, ILL_TIMED, "dead"),
-            (unknown, ILL_TIMED, "dead"),
-            (unknown, WELL_FORMED, "obsolete"),
+            (unknown[:POISON], ILL_TIMED, "dead"),
+            (unknown[POISON:], WELL_FORMED, "obsolete"),
         ):
             source = dice.choice(("api", "repair"))
             rows = await sql.fetch(PLANT, collection_ids, source, payload)

@@ -1,10 +1,11 @@
 """`python -m tests.chaos.movable_clock FILE MODULE [ARGUMENTS]`: run a module whose clock can be moved.
 
-What moves is this process's `time.time` and `time.time_ns`, from which the doorbell and arq know the
-time. The kernel's clock stays, and so do the monotonic one, as when a machine's clock is corrected, and
-`datetime.now`, which stamps the log lines.
+What moves is the time of day as this process's Python code asks for it: `time.time`, `time.time_ns` and
+`datetime.now`. The monotonic clock stays, as when a machine's clock is corrected, and the kernel's too.
 """
 
+import datetime as dt
+import importlib
 import mmap
 import runpy
 import struct
@@ -12,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+RealDatetime = dt.datetime
 OFFSET = struct.Struct("d")  # seconds; the whole file
 
 
@@ -35,11 +37,24 @@ def install(file: Path) -> None:
     with file.open("rb") as opened:
         shared = mmap.mmap(opened.fileno(), OFFSET.size, prot=mmap.PROT_READ)
     real_time, real_time_ns = time.time, time.time_ns
+    importlib.import_module("asyncpg")  # its C code wants datetime as it is
 
     def offset() -> float:
         seconds: float = OFFSET.unpack(shared)[0]
         return seconds
 
+    class AnyDatetime(type):
+        """Let what C code makes, and what was made before, pass as a `MovedDatetime`."""
+
+        def __instancecheck__(cls, instance: object) -> bool:
+            return isinstance(instance, RealDatetime)
+
+    class MovedDatetime(RealDatetime, metaclass=AnyDatetime):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> RealDatetime:  # type: ignore[override]
+            return RealDatetime.fromtimestamp(time.time(), tz)
+
+    vars(dt)["datetime"] = MovedDatetime
     time.time = lambda: real_time() + offset()
     time.time_ns = lambda: real_time_ns() + int(offset() * 1_000_000_000)
 

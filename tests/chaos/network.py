@@ -5,11 +5,10 @@ import contextlib
 import socket
 import struct
 from collections.abc import AsyncIterator, Iterator
-from typing import Self
+from typing import Self, cast
 
 from deploy.local.service import LOOPBACK, Service
 
-CHUNK_BYTES = 65_536
 AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: what is closed is reset, what was not sent is lost
 PATIENCE_SECONDS = 10
 
@@ -19,27 +18,31 @@ class Channel:
 
     def __init__(self, server: Service) -> None:
         """Lead to this server, which may stop and start."""
-        self.cuts = 0
         self.port = 0
         self._server = server
         self._fuse: int | None = None
         self._burnt = asyncio.Event()
-        self._open = asyncio.Event()
-        self._open.set()
-        self._pairs: set[asyncio.Task[None]] = set()
+        self._is_held = False
+        self._kept: list[tuple[Side, bytes]] = []
+        self._sides: set[Side] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[Self]:
         """Forward connections for as long as the block."""
-        server = await asyncio.start_server(self._accept, LOOPBACK, 0)
-        self.port = server.sockets[0].getsockname()[1]
+        loop = asyncio.get_running_loop()
+        listener = await loop.create_server(lambda: Side(self), LOOPBACK, 0)
+        self.port = listener.sockets[0].getsockname()[1]
         try:
             yield self
         finally:
-            server.close()
-            for pair in self._pairs:
-                pair.cancel()
-            await asyncio.gather(*self._pairs, return_exceptions=True)
+            listener.close()
+            for task in self._connecting:
+                task.cancel()
+            await asyncio.gather(*self._connecting, return_exceptions=True)
+            for side in self._sides.copy():
+                side.reset()
+            await asyncio.sleep(0)  # until the transports are gone
 
     async def cut(self, after_bytes: int) -> bool:
         """Reset the connection that carries the byte after so many; say whether one did in time."""
@@ -53,56 +56,89 @@ class Channel:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Keep every byte back, in both directions, for as long as the block."""
-        self._open.clear()
+        self._is_held = True
         try:
             yield
         finally:
-            self._open.set()
+            self._is_held = False
+            kept, self._kept = self._kept, []
+            for side, data in kept:
+                self.carry(side, data)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        pair = asyncio.current_task()
-        assert pair is not None
-        self._pairs.add(pair)
-        try:
-            there_reader, there_writer = await asyncio.open_connection(LOOPBACK, self._server.port)
-        except OSError:
-            reset(writer)
+    def opened(self, side: "Side") -> None:
+        """Lead a connection that a process opened on to the server."""
+        self._sides.add(side)
+        if side.other is None:
+            task = asyncio.create_task(self._connect(side))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    def closed(self, side: "Side") -> None:
+        self._sides.discard(side)
+
+    def carry(self, side: "Side", data: bytes) -> None:
+        """Take what a side sent to the other one, as far as it comes."""
+        if self._is_held:
+            self._kept.append((side, data))
+        elif self._fuse is not None and len(data) > self._fuse:
+            side.pass_on(data[: self._fuse])
+            self._fuse = None
+            self._burnt.set()
+            side.reset()
         else:
-            await self._forward((reader, there_writer), (there_reader, writer))
-        finally:
-            self._pairs.discard(pair)
+            self._fuse = None if self._fuse is None else self._fuse - len(data)
+            side.pass_on(data)
 
-    async def _forward(self, *ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
-        """Carry bytes both ways until one side ends; then end both, as a router does that was restarted."""
-        pumps = [asyncio.create_task(self._pump(*way)) for way in ways]
+    async def _connect(self, near: "Side") -> None:
+        near.transport.pause_reading()
+        loop = asyncio.get_running_loop()
         try:
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for pump in pumps:
-                pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
-            for _, writer in ways:
-                reset(writer)
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(CHUNK_BYTES):
-            await self._open.wait()
-            if self._fuse is not None and len(data) > self._fuse:
-                writer.write(data[: self._fuse])
-                self._fuse = None
-                self.cuts += 1
-                self._burnt.set()
-                return
-            if self._fuse is not None:
-                self._fuse -= len(data)
-            writer.write(data)
-            await writer.drain()
+            await loop.create_connection(lambda: Side(self, near), LOOPBACK, self._server.port or 0)
+        except OSError:
+            near.reset()
+        else:
+            near.transport.resume_reading()
 
 
-def reset(writer: asyncio.StreamWriter) -> None:
-    """End a connection at once, with RST."""
-    connection = writer.get_extra_info("socket")  # None when it ended before
-    if connection is not None:
-        with contextlib.suppress(OSError):
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
-    writer.transport.abort()
+class Side(asyncio.Protocol):
+    """One of the two connections that a way consists of."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, channel: Channel, other: "Side | None" = None) -> None:
+        self.other = other
+        self._channel = channel
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self._channel.opened(self)
+        if self.other is not None:
+            self.other.other = self
+            if self.other.transport.is_closing():
+                self.reset()
+
+    def data_received(self, data: bytes) -> None:
+        self._channel.carry(self, data)
+
+    def pass_on(self, data: bytes) -> None:
+        if self.other is not None and not self.other.transport.is_closing():
+            self.other.transport.write(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """End the other connection in the same way."""
+        self._channel.closed(self)
+        if self.other is not None:
+            if error is None:
+                self.other.transport.close()
+            else:
+                self.other.reset()
+
+    def reset(self) -> None:
+        """End the connection at once, with RST, and with it the other one."""
+        connection = self.transport.get_extra_info("socket")  # None when it ended before
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+        self.transport.abort()
+        if self.other is not None and not self.other.transport.is_closing():
+            self.other.reset()

@@ -66,8 +66,9 @@ class Storm:
 
     async def _round(self, faults: Sequence[Fault]) -> None:
         self.tell(" + ".join(fault.name for fault in faults))
+        dices = [random.Random(self.dice.random()) for _ in faults]  # noqa: S311 - none takes from another's
         evidence = await asyncio.gather(
-            *(fault.inflict(self.system, self.dice, self.pace) for fault in faults)
+            *(fault.inflict(self.system, dice, self.pace) for fault, dice in zip(faults, dices, strict=True))
         )
         answered, lag = await self._recovered(time.monotonic())
         for fault, count in zip(faults, evidence, strict=True):
