@@ -27,7 +27,7 @@ DESCRIPTION = """\
 Break everything, again and again, while users write; then prove that nothing was lost.
 
 Starts a PostgreSQL, a Valkey, two APIs and two workers of its own, each started again when it
-ends, and lets 50 users a second create, change and delete collections. Faults are drawn at
+ends, and begins 50 writes a second: collections are created, changed and deleted. Faults are drawn at
 random, one or two at a time, from: SIGKILL, SIGSTOP and clock jumps of a worker or an API;
 restart, crash, terminated sessions and locked rows of PostgreSQL; Redis killed, hung and
 flushed; connections cut in the middle of a command, or stalled, by a proxy; a log file that
@@ -44,7 +44,8 @@ EPILOG = """\
 The table has a row for each kind of fault: how often it was inflicted; how much of it happened
 (cuts, sessions, events, waiting connections, lines without space); and the longest time from
 its end until writes were answered 200 by both APIs, and until the oldest pending event was
-younger than a second. Of two faults at once both get the time.
+younger than a second. Of two faults at once both get the time. Where neither comes, the machine
+may be too busy: the load is halved, and what does not recover under an eighth of it is lost.
 
 A clock jump is one of the process's Python clock: the machine's own is left alone. The log file
 cannot grow because of a limit of the process, which fails writes as a full disk does.
@@ -116,6 +117,7 @@ def as_json(report: Report) -> dict[str, object]:
         "seed": report.plan.seed,
         "seconds": round(report.seconds, 1),
         "writes": dict(statuses),
+        "writes_per_second": report.writes_per_second,
         "faults": {name: asdict(record) for name, record in report.records.items()},
         "checks": checks,
     }
@@ -130,7 +132,8 @@ def show(console: Console, report: Report) -> None:
     console.print(
         f"{statuses.total()} writes in {report.seconds:.0f} s of storm, seed {report.plan.seed}: "
         f"{statuses[200]} acknowledged, {statuses[503]} answered 503, {statuses[404]} answered 404, "
-        f"{in_doubt} unanswered or otherwise.\n"
+        f"{in_doubt} unanswered or otherwise. The load was {report.plan.writes_per_second} writes a second, "
+        f"at the end {report.writes_per_second}.\n"
         f"{'Nothing was lost.' if report.is_clean else 'The system broke its promises.'}",
         markup=False,
     )

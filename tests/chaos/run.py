@@ -38,10 +38,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Report:
-    """What a run did and found. Seconds are those of the storm."""
+    """What a run did and found. Seconds are those of the storm, the rate is that of its end."""
 
     plan: Plan
     seconds: float
+    writes_per_second: int
     records: Mapping[str, Record] = field(default_factory=dict)
     writes: Sequence[Write] = ()
     checks: Sequence[Check] = ()
@@ -79,7 +80,7 @@ async def carry_out(
         tell("waiting until all is settled, then comparing")
         checks = await judge_database(system, crowd.writes)
     checks += [judge_recoveries(storm.records), *judge_processes(system)]
-    return Report(plan, seconds, storm.records, crowd.writes, checks)
+    return Report(plan, seconds, crowd.per_second, storm.records, crowd.writes, checks)
 
 
 def judge_recoveries(records: Mapping[str, Record]) -> Check:

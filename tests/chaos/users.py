@@ -19,6 +19,7 @@ PROJECT = "p1"
 PATIENCE_SECONDS = 10
 WANTED_COLLECTIONS = 60
 STREAK = 5  # answers in a row
+FEWEST_PER_SECOND = 5
 MOST_WAITING = 40  # for one API: on a machine that is busy the load must not grow without end
 NOT_FOUND = 404
 
@@ -72,9 +73,9 @@ class Users:
 
     def __init__(self, clients: Sequence[httpx.AsyncClient], dice: random.Random, per_second: int) -> None:
         self.writes: list[Write] = []  # in the order of their ends
+        self.per_second = per_second
         self._clients = clients
         self._dice = dice
-        self._per_second = per_second
         self._idle: list[str] = []
         self._number = 0
         self._requests: set[asyncio.Task[None]] = set()
@@ -100,8 +101,9 @@ class Users:
                 return max(known)
             await asyncio.sleep(0.05)
 
-    def statuses(self) -> Counter[int | None]:
-        return Counter(write.status for write in self.writes)
+    def slow_down(self) -> None:
+        """Halve the load: the machine may be too busy with others for what we ask of it."""
+        self.per_second = max(self.per_second // 2, FEWEST_PER_SECOND)
 
     def _silence(self, api: int, since: float) -> float | None:
         """Return how long after `since` the first write of an unbroken row of answered ones began."""
@@ -117,11 +119,12 @@ class Users:
         return 0.0 if row == len(writes) else writes[-row].began - since
 
     async def _run(self) -> None:
-        began = time.monotonic()
+        due = time.monotonic()
         while True:
-            await asyncio.sleep(began + self._number / self._per_second - time.monotonic())
+            await asyncio.sleep(due - time.monotonic())
             self._begin(self._number % len(self._clients))
             self._number += 1
+            due += 1 / self.per_second
 
     def _begin(self, api: int) -> None:
         """Begin a write, unless so many wait for this API already that its users have given up."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import asyncpg
 
-from tests.chaos.supervision import Life
+from tests.chaos.supervision import Life, Supervised
 from tests.chaos.system import System, connected
 from tests.chaos.users import NOT_FOUND, PROJECT, Kind, Write, name_of, text_of
 from tests.drift import drift
@@ -212,6 +212,11 @@ def judge_processes(system: System) -> list[Check]:
             strange,
         ),
         check("so is every line of the log files", sum(map(count_of_lines, files)), strange_in_files(files)),
+        *(
+            judge_log_file(process, system.log_file(process))
+            for process in system.processes
+            if reported_losses(process)
+        ),
         judge_outcomes(system, [life for _, life in lives]),
     ]
 
@@ -236,6 +241,20 @@ def is_json_line(line: str) -> bool:
 
 def count_of_lines(file: Path) -> int:
     return len(file.read_text(encoding="utf-8").splitlines())
+
+
+def reported_losses(process: Supervised) -> int:
+    return sum(line["lost"] for life in process.lives for line in life.logged("log_file_restored"))
+
+
+def judge_log_file(process: Supervised, file: Path) -> Check:
+    """Hold what a file lacks of stdout's lines against what was reported; a SIGKILL may cost one more."""
+    printed = Counter(line for life in process.lives for line in life.lines if line.startswith("{"))
+    missing = (printed - Counter(file.read_text(encoding="utf-8").splitlines(keepends=True))).total()
+    unreported = missing - reported_losses(process)
+    kills = sum(end.was_killed for end in process.ends)
+    against = [] if 0 <= unreported <= kills else [f"{missing} missing, {reported_losses(process)} reported"]
+    return check(f"the log file of {process.name} lacks only what was reported", missing, against)
 
 
 def strange_in_files(files: Sequence[Path]) -> list[str]:
