@@ -152,7 +152,7 @@ class Users:
         api, began = number % len(self._clients), time.monotonic()
         try:
             response = await self._send(self._clients[api], kind, collection_id, number)
-        except httpx.TransportError:
+        except (httpx.TransportError, AttributeError):  # anyio, of a socket that closed in the same moment
             status = retry_after = None
         else:
             status, retry_after = response.status_code, response.headers.get("Retry-After")
