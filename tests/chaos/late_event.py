@@ -10,7 +10,7 @@ import api.collections
 from shared.events import EventType, Source
 from shared.outbox import append_event
 
-LATENESS_SECONDS = 0.5
+LATENESS_SECONDS = 2.0
 
 numbers = itertools.count(1)
 pending: set[asyncio.Task[None]] = set()

@@ -96,5 +96,5 @@ class Storm:
             self.users.slow_down()
             self.tell(f"no recovery yet; the load is {self.users.per_second} writes a second from now on")
         waits.cancel()
-        await asyncio.wait([waits])
+        await asyncio.gather(waits, return_exceptions=True)
         return None, None

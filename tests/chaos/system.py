@@ -70,7 +70,7 @@ class Lag:
     async def watch(self) -> None:
         """Look until cancelled, whatever happens to PostgreSQL."""
         while True:
-            with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with contextlib.suppress(Exception):  # asyncpg has many for a server that goes away
                 async with connected(self._postgres) as sql:
                     while True:
                         self._looks.append((time.monotonic(), await sql.fetchval(LAG, timeout=5)))
