@@ -9,6 +9,7 @@ those against what they were written for.
 
 import asyncio
 import contextlib
+import time
 from signal import Signals
 from typing import Any
 
@@ -26,6 +27,7 @@ DIRECT_DRAIN_SECONDS = 0.2  # how often PostgreSQL is asked directly while Redis
 SILENCE_SECONDS = 0.15  # a poll that takes longer means that Redis hangs
 RESUBSCRIBE_SECONDS = 0.5
 LISTEN_SECONDS = 5.0
+CLOCK_STEP_SECONDS = 1.0  # more than slewing does between two polls
 
 
 class WakeableWorker(Worker):
@@ -46,6 +48,7 @@ class WakeableWorker(Worker):
         self._heard: set[str] = set()  # the jobs of the rings that we heard
         self._poll_began: float | None = None
         self._redis_away = False
+        self._clock_ahead: float | None = None  # of the monotonic one, in seconds
 
     async def main(self) -> None:
         """Run until cancelled; the death of any of these tasks ends the process."""
@@ -93,6 +96,7 @@ class WakeableWorker(Worker):
         while True:
             heed_cancellation()
             self._poll_began = self.loop.time()
+            self._heed_clock()
             try:
                 await self._poll_iteration()
             except REDIS_ERRORS as error:
@@ -102,6 +106,18 @@ class WakeableWorker(Worker):
                 self._note_redis(away=False)
             self._poll_began = None
             await asyncio.sleep(self.poll_delay_s)
+
+    def _heed_clock(self) -> None:
+        """Forget what arq planned by the time of day when that was set: it would wait until then.
+
+        Otherwise a clock that is set back by an hour stops sweeps, duties and the health key for an hour.
+        """
+        ahead = time.time() - self.loop.time()
+        if self._clock_ahead is not None and abs(ahead - self._clock_ahead) > CLOCK_STEP_SECONDS:
+            self._last_health_check = 0
+            for job in self.cron_jobs:
+                job.next_run = None
+        self._clock_ahead = ahead
 
     async def _listen(self) -> None:
         while True:
