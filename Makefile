@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-fast lint format lock bench-latency bench-backfill bench-held-snapshot clean
+.PHONY: help venv run test test-fast lint format lock chaos twins bench-latency bench-backfill bench-held-snapshot clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,9 @@ lock: ## Make both requirements files anew from pyproject.toml (ARGS=--upgrade f
 		--no-emit-index-url --no-emit-find-links --no-annotate --no-header $(ARGS) pyproject.toml "$$@"; }; \
 	compile -o requirements.txt; \
 	compile --extra local --extra dev -c requirements.txt -o requirements-dev.txt
+
+chaos: venv ## Break everything at random while users write, then prove that nothing was lost
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 bench-latency: venv ## Measure the time from a write's commit to its row in project_collections
 	$(BIN)/python -m benchmarks.latency $(ARGS)
