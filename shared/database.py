@@ -60,7 +60,7 @@ def create_engine(  # noqa: PLR0913 - keywords that each process chooses
 
 @asynccontextmanager
 async def driver_connection(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connection]:
-    """Lend asyncpg's own connection from the engine's pool, which forgets it when it was cut or cancelled.
+    """Lend asyncpg's own connection from the pool, which forgets one that was cut, cancelled or too slow.
 
     For the worker's batches: a statement sent this way takes about half the time, see
     docs/decisions/0007-batches-use-the-driver.md. Transactions are the borrower's to begin and end.
@@ -73,7 +73,8 @@ async def driver_connection(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connec
             if connection.is_closed() and isinstance(error.__context__, Exception):
                 raise error.__context__ from None  # what broke it, not that it can't be rolled back any more
             raise
-        except asyncio.CancelledError:  # asyncpg may believe in a transaction that never began
+        # asyncpg may believe in a transaction that never began, or not in one that never ended.
+        except (asyncio.CancelledError, TimeoutError):
             await lent.invalidate()
             raise
         finally:

@@ -1,6 +1,9 @@
 """Profiles of hypothesis for this folder: `pytest tests/model --hypothesis-profile=long`."""
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
+
+pytest.register_assert_rewrite("tests.model.machine", "tests.model.model")
 
 settings.register_profile(
     "model",
@@ -9,6 +12,7 @@ settings.register_profile(
     deadline=None,
     max_examples=60,
     stateful_step_count=40,
+    phases=[Phase.generate, Phase.shrink],  # explaining traces every line
     suppress_health_check=list(HealthCheck),
 )
 settings.register_profile(
@@ -17,5 +21,5 @@ settings.register_profile(
     derandomize=False,
     max_examples=2000,
     stateful_step_count=80,
-    phases=[Phase.generate, Phase.shrink],
 )
+settings.register_profile("quick", settings.get_profile("model"), phases=[Phase.generate])

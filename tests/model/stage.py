@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass
 
 import asyncpg
+import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.model import scenes
@@ -14,7 +15,9 @@ from tests.model.stepping import SteppedConnection, connection_of, stepped_engin
 from worker.relay import Batch, run_once
 
 # BEGIN takes neither a lock nor a snapshot: it cannot matter when it comes. `every_step` proves it.
-IMMATERIAL = ("BEGIN",)
+IMMATERIAL = ("BEGIN", "lock timeout")
+# Who waits for a lock waits for the scheduler: no clock may decide.
+PATIENT = "SET LOCAL lock_timeout = '1h'"
 
 
 @dataclass
@@ -96,6 +99,8 @@ async def opened(database_url: str, sql: asyncpg.Connection) -> AsyncIterator[St
     """Set up the stage in a database with the three projects, and take it down."""
     await scenes.install(sql)
     async with contextlib.AsyncExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr("worker.relay.ISOLATED_LOCK_TIMEOUT", PATIENT)
         engines = [stepped_engine(database_url) for _ in range(4)]
         for engine in engines:
             stack.push_async_callback(engine.dispose)

@@ -6,7 +6,8 @@ from typing import cast
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from worker import apply, claim, dead_letters
+from worker import apply, claim
+from worker.dead_letters import bury
 
 Turnstile = Callable[[str], Awaitable[None]]
 
@@ -15,7 +16,7 @@ NAMES = {
     apply.GUARD: "guard",
     apply.RETIRE_ROWS: "retire",
     apply.UPSERT_ROWS: "upsert",
-    dead_letters.BURY: "bury",
+    bury.BURY: "bury",
     claim.ACKNOWLEDGE: "acknowledge",
 }
 
@@ -60,6 +61,8 @@ def name_of(statement: str) -> str:
     """Return what a schedule calls the statement: a step of the relay, or its own first words."""
     if statement in NAMES:
         return NAMES[statement]
+    if statement.startswith("SET LOCAL lock_timeout"):
+        return "lock timeout"
     words = statement.replace(";", "").split()[:3]
     return " ".join(word for word in words if not word.startswith("__asyncpg"))  # savepoints are numbered
 
