@@ -7,7 +7,8 @@ import asyncpg
 # Served by outbox_events_pkey, applied_versions_pkey and the unique key of the target. It lets
 # through only versions higher than the one applied last, and holds the collection's lock until
 # commit; in key order, so that two workers cannot wait for each other. A deletion stays as a
-# tombstone. `found_row` remembers, for a rollback, that the home row is not our making: it was there
+# tombstone, and leaves no home: a row that is there later is somebody's link.
+# `found_row` remembers, for a rollback, that the home row is not our making: it was there
 # before our first event for it, and we have not removed it since.
 GUARD = """
     INSERT INTO applied_versions AS guard (collection_id, version, project_id, is_deleted, found_row)
@@ -29,7 +30,9 @@ GUARD = """
     ON CONFLICT (collection_id) DO UPDATE SET
         version = excluded.version,
         project_id = excluded.project_id,
-        previous_project_id = nullif(guard.project_id, excluded.project_id),
+        previous_project_id = CASE
+            WHEN NOT guard.is_deleted THEN nullif(guard.project_id, excluded.project_id)
+        END,
         is_deleted = excluded.is_deleted,
         found_row = CASE
             WHEN guard.project_id = excluded.project_id THEN guard.found_row AND NOT guard.is_deleted
