@@ -10,7 +10,7 @@ settings.register_profile(
     derandomize=True,
     database=None,
     deadline=None,
-    max_examples=60,
+    max_examples=30,
     stateful_step_count=40,
     phases=[Phase.generate, Phase.shrink],  # explaining traces every line
     suppress_health_check=list(HealthCheck),
@@ -22,4 +22,3 @@ settings.register_profile(
     max_examples=2000,
     stateful_step_count=80,
 )
-settings.register_profile("quick", settings.get_profile("model"), phases=[Phase.generate])

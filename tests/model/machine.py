@@ -11,7 +11,10 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
+    MultipleResults,
     RuleBasedStateMachine,
+    initialize,
+    multiple,
     precondition,
     rule,
 )
@@ -35,7 +38,7 @@ from worker.backfill.chunk import run_chunk
 Writing = Coroutine[Any, Any, object]
 
 PROJECTS = ("p1", "p2", "p3")
-MOST_COLLECTIONS = 6
+MOST_COLLECTIONS = 3
 MOST_WRITERS = 2
 
 APPEND_POISON = """
@@ -106,6 +109,16 @@ class Machine(RuleBasedStateMachine):
         self.inserted = 0
         self.run: BackfillRun | None = None
         self.world.clear()
+
+    @initialize(target=collections)
+    def begin_in_sync(self) -> MultipleResults[str]:
+        """Begin with two collections in sync, their rows enriched and one of them linked."""
+        names = [str(self.create("p1", "begun")), str(self.create("p2", None))]
+        self.drain([500], by_lane=False)
+        self.link(names[0], "p3", 1)
+        for which in range(3):
+            self.enrich(which, which)
+        return multiple(*names)
 
     # -- users, by the API -------------------------------------------------------------------------
 

@@ -72,6 +72,8 @@ class Stage:
     async def _drained(self) -> list[Batch]:
         """Settle what the workers left, as the next batch of any worker would."""
         rest: list[Batch] = []
+        if not await self.sql.fetchval("SELECT count(*) FROM outbox_events"):
+            return rest
         while (batch := await run_once(self.cleaner)).events:
             rest.append(batch)
         return rest

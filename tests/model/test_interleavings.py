@@ -45,7 +45,7 @@ FAMILIES = {
     "the oldest claimed last": ([Scene(order, bulk=1) for order in orders()], 264),
     "three batches": ([Scene(UPDATE_DELETE_MOVE, batches=((1, 1), (1,)))], 254),
     "the newest committed late": ([Scene(UPDATE_DELETE_MOVE, late=3)], 324),
-    "the newest malformed": ([Scene(order, poison=(3, "malformed")) for order in orders()], 717),
+    "the newest malformed": ([Scene(UPDATE_DELETE_MOVE, poison=(3, "malformed"))], 89),
     "the newest refused by PostgreSQL": ([Scene(UPDATE_DELETE_MOVE, poison=(3, "refused"))], 526),
 }
 

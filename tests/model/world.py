@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import logging
 from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import TypeVar
 
 import asyncpg
 import pytest
+import structlog
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -241,10 +243,21 @@ def recorded(record: Record) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Write no log: nobody could read the lines of thousands of steps."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
+@contextlib.contextmanager
 def opened(database_url: str) -> Iterator[World]:
     """Open the world on a migrated database, and close it."""
     record = Record()
-    with asyncio.Runner() as runner, recorded(record):
+    with asyncio.Runner() as runner, recorded(record), silence():
         stack = contextlib.AsyncExitStack()
         try:
             yield runner.run(_opened(runner, stack, database_url, record))
