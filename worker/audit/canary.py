@@ -68,7 +68,8 @@ PLANT_TARGET = """
     ) AS planted (name, project, research_context, created_later, updated_later)
 """
 PLANT_EVENTS = """
-    INSERT INTO pg_temp.outbox_events (id, aggregate_id, event_type, source, payload, created_at, lane, attempts)
+    INSERT INTO pg_temp.outbox_events
+        (id, aggregate_id, event_type, source, payload, created_at, lane, attempts)
     SELECT row_number() OVER (), 'canary ' || name, 'collection.updated', 'api', '{}', now(), 0, 0
     FROM (VALUES ('in sync'), ('missing, pending'), ('mismatched, pending'), ('orphaned, pending'))
         AS planted (name)
