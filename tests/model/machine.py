@@ -22,11 +22,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api import collections as api
 from api.errors import CollectionNotFoundError
-from shared import backfill_runs
+from shared import backfill_runs, dead_letters
 from shared.audit_runs import AuditRun
 from shared.backfill_runs import BackfillRun
 from shared.events import EventType, Source
-from shared.outbox import append_event, append_states
+from shared.outbox import append_event
 from tests.audit.pairs import audited, found
 from tests.backfill.driving import TOKEN, started, take
 from tests.backfill.rows import home_drift
@@ -34,6 +34,7 @@ from tests.legacy_rows import set_collection
 from tests.model.model import REFUSED, Event, Legacy, Model, Settled, State
 from tests.model.world import CRASHES, World
 from worker.backfill.chunk import run_chunk
+from worker.dead_letters.upkeep import close_overtaken
 
 Writing = Coroutine[Any, Any, object]
 
@@ -359,17 +360,29 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: not self.writers)
     @rule(number=dice)
     def replay(self, number: int) -> None:
+        """Replay a letter; one that is closed, or whose collection is gone, stays as it is."""
         if not self.model.letters:
             return
-        letters = sorted(self.model.letters)
-        name = self.model.events[letters[number % len(letters)]].collection_id
-        for collection_id, event_id in self.world.run(self._replayed(name)).items():
+        letter = sorted(self.model.letters)[number % len(self.model.letters)]
+        replay = self.world.run(self._replayed(letter))
+        is_open = self.model.letters[letter] == "dead"
+        name = self.model.events[letter].collection_id
+        assert list(replay.closed) == ([] if is_open else [letter])
+        assert set(replay.replayed) == ({letter} if is_open and name in self.model.legacy else set())
+        for collection_id, event_id in self.world.taken():
             self.model.append_state(collection_id, event_id)
+            self.model.letters[letter] = "replayed"
 
-    async def _replayed(self, name: str) -> dict[str, int]:
-        # SWITCH HERE, once it exists: shared.dead_letters.replay(connection, [letter's id])
+    async def _replayed(self, letter: int) -> dead_letters.Replay:
         async with self.world.engine.begin() as connection:
-            return await append_states(connection, [name], EventType.UPDATED, Source.REPAIR)
+            return await dead_letters.replay(connection, [letter])
+
+    @rule()
+    def tend_letters(self) -> None:
+        """Letters that were overtaken are closed, and no others."""
+        closed = self.world.run(close_overtaken(self.world.engine))
+        assert closed == len(self.model.supersede())
+        assert self.world.actual().letters == self.model.letters
 
     # -- workers -----------------------------------------------------------------------------------
 

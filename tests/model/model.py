@@ -68,12 +68,12 @@ NO_EXTRAS = "[] {} {}"
 
 @dataclass
 class Actual:
-    """What the database holds after a step: target, guards, and the ids of pending events and letters."""
+    """What the database holds after a step: target, guards, and the letters and pending events."""
 
     target: Target
     guards: dict[str, Guard]
     pending: set[int]
-    letters: set[int]
+    letters: dict[int, str]  # their states
 
 
 @dataclass
@@ -96,7 +96,7 @@ class Model:
     guards: dict[str, Guard] = field(default_factory=dict)
     events: dict[int, Event] = field(default_factory=dict)  # all there ever were
     pending: set[int] = field(default_factory=set)
-    letters: set[int] = field(default_factory=set)
+    letters: dict[int, str] = field(default_factory=dict)
     appended: Counter[int] = field(default_factory=Counter)
     ended: Counter[int] = field(default_factory=Counter)
     excused: set[str] = field(default_factory=set)  # whoever may drift: hand-run SQL, refused texts
@@ -131,6 +131,16 @@ class Model:
         del self.legacy[collection_id]
         self.excused.add(collection_id)  # should it come back
         self.target = {key: row for key, row in self.target.items() if key[0] != collection_id}
+
+    def supersede(self) -> set[int]:
+        """Close the letters that were overtaken by what was applied, and return their ids."""
+        overtaken = {i for i, state in self.letters.items() if state == "dead" and self._is_past(i)}
+        self.letters |= dict.fromkeys(overtaken, "superseded")
+        return overtaken
+
+    def _is_past(self, event_id: int) -> bool:
+        guard = self.guards.get(self.events[event_id].collection_id)
+        return guard is not None and guard.version > event_id
 
     # -- what they ask -----------------------------------------------------------------------------
 
@@ -218,12 +228,13 @@ class Model:
 
     def _judge_letters(self, told: Mapping[int, Outcome], vanished: set[int], actual: Actual) -> None:
         died = {event_id for event_id, outcome in told.items() if outcome is Outcome.DEAD}
-        fresh = actual.letters - self.letters
-        assert actual.letters >= self.letters, "a letter is gone"
-        assert died <= fresh <= died | vanished, f"dead: {died}, but new letters: {fresh}"
-        for event_id in fresh:
+        changed = {i for i, state in actual.letters.items() if self.letters.get(i) != state}
+        assert actual.letters.keys() >= self.letters.keys(), "a letter is gone"
+        assert changed <= died | vanished, f"dead: {died}, but these letters changed: {changed}"
+        for event_id in died | changed:
+            assert actual.letters.get(event_id) == "dead", f"{event_id} died, but has no open letter"
             assert self.is_poison(self.events[event_id]), f"{event_id} was no poison"
-        self.letters = set(actual.letters)
+        self.letters = actual.letters
 
     def _judge_collection(
         self, name: str, drained: Sequence[Event], told: Mapping[int, Outcome], actual: Actual

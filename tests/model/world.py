@@ -15,6 +15,7 @@ import structlog
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from api.admission import Lanes as ApiLanes
 from api.context import CollectionSync
 from shared.database import create_engine
 from shared.doorbell import Doorbell, open_redis
@@ -55,10 +56,8 @@ READ_TARGET = """
     FROM project_collections
 """
 READ_GUARDS = "SELECT collection_id, version, project_id, is_deleted FROM applied_versions"
-READ_IDS = """
-    SELECT (SELECT coalesce(array_agg(id), '{}') FROM outbox_events) AS pending,
-        (SELECT coalesce(array_agg(id), '{}') FROM outbox_dead_letters) AS letters
-"""
+READ_PENDING = "SELECT id FROM outbox_events"
+READ_LETTERS = "SELECT id, state FROM outbox_dead_letters"
 READ_LEGACY = """
     SELECT project_id, is_active IS TRUE AS is_active, description, created_at, updated_at
     FROM collections WHERE collection_id = $1
@@ -134,13 +133,13 @@ class World:
     async def _actual(self) -> Actual:
         target = await self.sql.fetch(READ_TARGET)
         guards = await self.sql.fetch(READ_GUARDS)
-        ids = await self.sql.fetchrow(READ_IDS)
-        assert ids is not None
+        pending = await self.sql.fetch(READ_PENDING)
+        letters = await self.sql.fetch(READ_LETTERS)
         return Actual(
             {(row[0], row[1]): TargetRow(State(*row[2:5]), row[5]) for row in target},
             {row[0]: Guard(*row[1:]) for row in guards},
-            set(ids["pending"]),
-            set(ids["letters"]),
+            {row[0] for row in pending},
+            {row[0]: row[1] for row in letters},
         )
 
     def taken(self) -> list[tuple[str, int]]:
@@ -235,6 +234,7 @@ def recorded(record: Record) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("api.collections.append_event", noting_event)
         patch.setattr("api.collections.uuid", SimpleNamespace(uuid4=record.draw))
+        patch.setattr("shared.dead_letters.append_states", noting_states)
         patch.setattr("worker.audit.repair.append_states", noting_states)
         patch.setattr("worker.backfill.chunk.append_states", noting_states)
         for module in ("repair", "run"):
@@ -283,5 +283,5 @@ async def _opened(
         stack.push_async_callback(connection.close)
     await seed(sql)
     await sql.execute(CREATE_REFUSAL)
-    sync = CollectionSync(settings, engine, redis, Doorbell(redis))
+    sync = CollectionSync(settings, engine, redis, Doorbell(redis), ApiLanes())
     return World(runner, sql, holder, engine, relays, sync, record)
