@@ -43,7 +43,7 @@ FAMILIES = {
     "one batch of two, one of one": ([Scene(order) for order in orders()], 254),
     "a collection not seen before": ([Scene(order, known=False) for order in orders()], 216),
     "the oldest claimed last": ([Scene(order, bulk=1) for order in orders()], 264),
-    "three batches": ([Scene(UPDATE_DELETE_MOVE, batches=((1, 1), (1,)))], 254),
+    "three batches": ([Scene(UPDATE_DELETE_MOVE, batches=((1, 1), (1,)))], 253),
     "the newest committed late": ([Scene(UPDATE_DELETE_MOVE, late=3)], 324),
     "the newest malformed": ([Scene(UPDATE_DELETE_MOVE, poison=(3, "malformed"))], 89),
     "the newest refused by PostgreSQL": ([Scene(UPDATE_DELETE_MOVE, poison=(3, "refused"))], 526),
