@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.audit_runs import AuditOptions, latest_finished
 from tests.audit.pairs import audited, found, put_legacy, put_pair, put_synced
-from tests.race.twins import replaced
+from tests.twins.replacing import replaced
 from worker.audit import comparison, run
 from worker.audit.report import Progress
 from worker.audit.run import audit

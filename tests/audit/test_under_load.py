@@ -12,26 +12,13 @@ from tests.audit.load import load
 from tests.audit.pairs import audited, found, put_legacy
 from tests.drift import drift
 from tests.race import freezing
-from tests.race.twins import replaced
-from worker.audit import comparison, findings, run
+from tests.twins.bulk import ignore_pending_events
 from worker.relay import drain
 
 PASSES = 100
 PASSES_TO_CONVICT = 50  # none needed more than three
 SLICES = 4
 POINTS = [point for point in freezing.NUMBERS if point.startswith(("target", "acknowledge", "commit"))]
-
-
-def forget_the_outbox(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the pending test out of the statements, and the canary that would notice it."""
-    monkeypatch.setattr(comparison, "STRAYS", replaced(comparison.STRAYS, comparison.WAITS, "false"))
-    monkeypatch.setattr(comparison, "TALLY", replaced(comparison.TALLY, comparison.WAITS, "false"))
-    monkeypatch.setattr(findings, "RECORD", replaced(findings.RECORD, comparison.WAITS, "false"))
-
-    async def sees(*_: object) -> None:
-        pass
-
-    monkeypatch.setattr(run, "blindness", sees)
 
 
 async def passes(engine: AsyncEngine, count: int) -> list[AuditRun]:
@@ -64,7 +51,7 @@ async def test_a_hundred_audits_among_writers_and_slow_relays_raise_no_alarm(
         await seeded.execute("DELETE FROM collections WHERE collection_id LIKE 'drift-%'")
 
         with monkeypatch.context() as twin:
-            forget_the_outbox(twin)
+            ignore_pending_events(twin)
             for _ in range(PASSES_TO_CONVICT):
                 if (await audited(engine, slices=SLICES)).found:
                     break

@@ -1,14 +1,12 @@
 """A chunk reads, then writes; a live write comes in between. The newer value must stay."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared import outbox
 from shared.database import create_engine
 from shared.events import EventType, Source
 from shared.outbox import append_event
@@ -17,7 +15,7 @@ from tests.backfill.driving import TOKEN, current, started, take
 from tests.backfill.rows import change_target, home_drift, insert_collection
 from tests.race import freezing
 from tests.race.storm import CHANGE, LOCK
-from tests.race.twins import replaced
+from tests.twins.bulk import append_as_deleted, lock_no_rows
 from worker.backfill.chunk import run_chunk
 from worker.relay import drain
 
@@ -104,8 +102,7 @@ async def test_the_twin_that_does_not_lock_the_rows_is_convicted(
     sql: asyncpg.Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    twin = replaced(str(outbox.APPEND_STATES), "FOR SHARE", "")
-    monkeypatch.setattr(outbox, "APPEND_STATES", text(twin))
+    lock_no_rows(monkeypatch)
     await insert_collection(sql, "c", description="old")
     await chunk_with_a_write_between(engine, backfill_engine, sql, is_active=is_active)
     assert await target(sql) == ["old"]
@@ -118,12 +115,7 @@ async def test_the_twin_that_passes_orphans_as_deleted_is_convicted(
     sql: asyncpg.Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def as_deleted(
-        connection: AsyncConnection, keys: Sequence[str], _event_type: EventType, source: Source
-    ) -> dict[str, int]:
-        return await outbox.append_states(connection, keys, EventType.DELETED, source)
-
-    monkeypatch.setattr("worker.backfill.chunk.append_states", as_deleted)
+    monkeypatch.setattr("worker.backfill.chunk.append_states", append_as_deleted)
     await insert_collection(sql, "c", "p1", description="old", is_active=False)
     await chunk_with_a_write_between(engine, backfill_engine, sql, is_active=True)
     assert await target(sql) == []

@@ -7,10 +7,8 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared import outbox
 from shared.database import create_engine
 from shared.faults import is_transient
 from shared.settings import Settings
@@ -19,7 +17,7 @@ from tests.backfill.rows import fix_chunk_size, insert_many
 from tests.drift import drift
 from tests.race import freezing
 from tests.race.storm import write
-from tests.race.twins import replaced
+from tests.twins.bulk import lock_no_rows
 from worker.relay import drain, run_once
 
 ROWS = 40
@@ -120,7 +118,7 @@ async def test_the_same_storms_convict_a_backfill_that_locks_no_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     del freezable
-    monkeypatch.setattr(outbox, "APPEND_STATES", text(replaced(str(outbox.APPEND_STATES), "FOR SHARE", "")))
+    lock_no_rows(monkeypatch)
     for number in range(PASSES_TO_CONVICT):
         if await storm(engine, backfill_engine, sql, number):
             return

@@ -17,6 +17,7 @@ from shared.settings import Settings
 from tests.drift import drained, drift
 from tests.legacy_rows import seed, set_collection
 from tests.race import freezing
+from tests.twins.doorbell import drain_then_clear
 from worker.main import arq_settings, build_worker
 from worker.wakeable import WakeableWorker
 
@@ -53,13 +54,6 @@ async def worker_without_sweep(settings: Settings, **changed: Any) -> AsyncItera
 async def deaf(_worker: WakeableWorker) -> None:
     """Hear no message, so that arq's jobs are all that wakes the worker."""
     await asyncio.Event().wait()
-
-
-async def drain_then_clear(ctx: dict[str, Any]) -> None:
-    """Do it the wrong way round: a commit between the last scan and the clearing does not ring."""
-    await ctx["drainer"].drain("doorbell")
-    await asyncio.sleep(0.01)
-    await ctx["redis"].delete(DIRTY_KEY)
 
 
 async def burst(engine: AsyncEngine, doorbell: Doorbell) -> None:

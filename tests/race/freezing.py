@@ -122,3 +122,27 @@ async def weather(connection: asyncpg.Connection, points: Sequence[str], seed: i
         async with frozen(connection, dice.choice(points)):
             await asyncio.sleep(dice.uniform(0, 0.015))
         await asyncio.sleep(dice.uniform(0, 0.002))
+
+
+async def cut_off(connection: asyncpg.Connection) -> None:
+    """End the sessions that stand frozen, as PostgreSQL does when their process was killed."""
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND classid = $1",
+        SPACE,
+    )
+
+
+async def blocked(connection: asyncpg.Connection) -> bool:
+    """Say whether a transaction waits for the end of another that wrote or locked the same row."""
+    waiting: bool = await connection.fetchval(
+        "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND locktype IN ('transactionid', 'tuple')"
+    )
+    return waiting
+
+
+async def until_blocked(connection: asyncpg.Connection) -> None:
+    """Wait until a transaction waits for another's row; ten seconds at most."""
+    async with asyncio.timeout(10):
+        while not await blocked(connection):
+            await asyncio.sleep(0.002)

@@ -5,7 +5,6 @@ import random
 
 import asyncpg
 import pytest
-from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.drift import drained, drift
@@ -14,7 +13,7 @@ from tests.race import freezing
 from tests.rollback.situations import ignore, rolled_back, switched_on_again
 from worker import rollback
 from worker.relay import drain, run_once
-from worker.rollback import KEEP_BATCHES_OUT, Rollback, Walk
+from worker.rollback import Rollback, Walk
 
 KEYS = [f"k{number}" for number in range(12)]
 ROUNDS = 10
@@ -74,19 +73,9 @@ async def test_no_batch_comes_between_a_row_and_its_guard_and_nothing_is_lost_fo
     assert await sql.fetch(TORN) == []
 
 
-@pytest.mark.parametrize(
-    ("lock", "torn"),
-    [(KEEP_BATCHES_OUT, []), (text("SELECT 1"), ["one"])],
-    ids=["as it is", "without the lock"],
-)
-async def test_only_the_lock_keeps_the_guard_of_a_row_that_is_just_coming_back(
-    engine: AsyncEngine,
-    sql: asyncpg.Connection,
-    monkeypatch: pytest.MonkeyPatch,
-    lock: TextClause,
-    torn: list[str],
+async def test_the_guard_of_a_row_that_is_just_coming_back_is_not_forgotten(
+    engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:
-    monkeypatch.setattr(rollback, "KEEP_BATCHES_OUT", lock)
     await freezing.install(sql)
     for is_active in (True, False):
         await set_collection(engine, "one", is_active=is_active)
@@ -100,4 +89,4 @@ async def test_only_the_lock_keeps_the_guard_of_a_row_that_is_just_coming_back(
         await asyncio.sleep(0.3)
         assert not forgetting.done()
     await asyncio.gather(batch, forgetting)
-    assert [row["collection_id"] for row in await sql.fetch(TORN)] == torn
+    assert [row["collection_id"] for row in await sql.fetch(TORN)] == []

@@ -1,0 +1,90 @@
+"""Backfills, audits, repairs and rollbacks that each miss one mechanism."""
+
+from collections.abc import Sequence
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared import outbox
+from shared.events import EventType, Source
+from tests.twins.replacing import replaced, with_statement
+from tests.twins.writes import commit_and_go_on
+from worker.audit import comparison, findings, repair
+from worker.backfill import chunk as right_chunk
+from worker.backfill.chunk import Found
+
+TEXT_DIFFERS = 'legacy.description COLLATE "C" IS DISTINCT FROM target.research_context COLLATE "C"'
+TEXT_DIFFERS_OR_EMPTY = "coalesce(legacy.description, '') <> coalesce(target.research_context, '')"
+MOVE_CURSOR = text("UPDATE backfill_runs SET cursor_key = :last_key WHERE status = 'running'")
+
+lock_no_rows = with_statement("shared.outbox.APPEND_STATES", "FOR SHARE", "")
+
+
+async def append_as_deleted(
+    connection: AsyncConnection, keys: Sequence[str], _event_type: EventType, source: Source
+) -> dict[str, int]:
+    """Pass on what a row was when it was found, not what it is once it is locked."""
+    return await outbox.append_states(connection, keys, EventType.DELETED, source)
+
+
+def move_the_cursor_afterwards(patch: pytest.MonkeyPatch) -> None:
+    """Commit the events, and the cursor in the next transaction: a crash leaves events of no run."""
+    right_append = right_chunk._append  # noqa: SLF001 - the twin is its sibling
+
+    async def append(connection: AsyncConnection, found: Found) -> dict[str, int]:
+        event_ids = await right_append(connection, found)
+        await commit_and_go_on(connection)
+        return event_ids
+
+    patch.setattr(right_chunk, "_append", append)
+
+
+def move_the_cursor_ahead(patch: pytest.MonkeyPatch) -> None:
+    """Commit the cursor, and the events in the next transaction: a crash leaves rows out."""
+    right_append = right_chunk._append  # noqa: SLF001 - the twin is its sibling
+
+    async def append(connection: AsyncConnection, found: Found) -> dict[str, int]:
+        await connection.execute(MOVE_CURSOR, {"last_key": found.last_key})
+        await commit_and_go_on(connection)
+        return await right_append(connection, found)
+
+    patch.setattr(right_chunk, "_append", append)
+
+
+async def see_no_canary(*_: object) -> None:
+    """Find the comparison able to see, whatever it is."""
+
+
+def blind(old: str, new: str, patch: pytest.MonkeyPatch) -> None:
+    """Change the comparison wherever it does this, and keep the canary from noticing."""
+    patch.setattr("worker.audit.run.blindness", see_no_canary)
+    for module, name in ((comparison, "STRAYS"), (comparison, "TALLY"), (findings, "RECORD")):
+        statement = getattr(module, name)
+        patch.setattr(module, name, statement.replace(old, new))
+    assert old in comparison.DIFFERENCES  # of which RECORD is made
+
+
+def ignore_pending_events(patch: pytest.MonkeyPatch) -> None:
+    blind(comparison.WAITS, "false", patch)
+
+
+def take_null_for_empty(patch: pytest.MonkeyPatch) -> None:
+    blind(TEXT_DIFFERS, TEXT_DIFFERS_OR_EMPTY, patch)
+
+
+def believe_any_count(patch: pytest.MonkeyPatch) -> None:
+    """Take what was compared for what was to be compared."""
+    planned = f"(SELECT count(*) FROM collections WHERE {comparison.IN_SLICE})"  # noqa: S608 - constants
+    tally = replaced(comparison.TALLY, planned, "count(legacy_id)")
+    patch.setattr(comparison, "TALLY", tally)
+
+
+def repair_by_what_was_found(patch: pytest.MonkeyPatch) -> None:
+    """Write deletions as deletions, although the collection may be back."""
+    patch.setitem(repair.EVENT_TYPES, "orphaned", EventType.DELETED)
+
+
+keep_no_batch_out = with_statement(
+    "worker.rollback.KEEP_BATCHES_OUT", "LOCK TABLE applied_versions IN SHARE ROW EXCLUSIVE MODE", "SELECT 1"
+)

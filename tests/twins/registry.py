@@ -1,0 +1,223 @@
+"""Every twin: which promise it breaks, how it is put in place, and which tests must fail on it."""
+
+from dataclasses import dataclass
+
+from tests.twins import bulk, doorbell, relay, writes
+from tests.twins.replacing import Put, instead_of, with_statement
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A wrong way to do it. Each of `tests`, or one case of it where there are several, must fail on it.
+
+    A test may be named with its case in brackets: then only that case is run with this twin.
+    """
+
+    promise: str
+    put: Put
+    tests: tuple[str, ...]
+
+
+RELAY = "tests/worker/test_relay.py::test_"
+DRAINER = "tests/worker/test_drainer.py::test_"
+WRITES = "tests/api/test_writes.py::test_"
+CUT_OFF = "tests/race/test_cut_off.py::test_a_"
+CHUNK_CUT_OFF = f"{CUT_OFF}chunk_that_is_cut_off_appended_nothing_and_moved_no_cursor"
+BATCH_CUT_OFF = f"{CUT_OFF}batch_that_is_cut_off_changed_nothing_and_the_next_settles_each_event_once"
+INTERLEAVED = "tests/race/test_interleavings.py::test_"
+WRITERS = "tests/race/test_writers.py::test_"
+WAKE_UPS = "tests/race/test_wake_ups.py::test_"
+OVERWRITE = "tests/backfill/test_overwrite.py::test_"
+AUDIT = "tests/audit/test_"
+ROLLBACK = "tests/rollback/test_storm.py::test_"
+
+TWINS = {
+    # A write
+    "row read without a lock": Twin(
+        "the order of ids is the order of commits",
+        instead_of("api.collections.lock_row", writes.read_row_without_lock),
+        (f"{WRITERS}an_update_that_waited_for_a_deletion_does_not_bring_the_row_back",),
+    ),
+    "id drawn before the lock": Twin(
+        "the order of ids is the order of commits",
+        writes.draw_the_id_before_the_lock,
+        (f"{WRITERS}of_two_writers_the_one_that_commits_last_has_the_higher_id",),
+    ),
+    "event appended after the commit": Twin(
+        "a write is one transaction",
+        instead_of("api.collections.append_event", writes.append_after_the_commit),
+        (f"{WRITES}a_write_that_cannot_log_or_append_leaves_nothing_behind[outbox_events]",),
+    ),
+    "activity logged after the commit": Twin(
+        "a write is one transaction",
+        writes.log_activity_after_the_commit,
+        (f"{WRITES}a_write_that_cannot_log_or_append_leaves_nothing_behind[activity_logs]",),
+    ),
+    # A batch
+    "guard removed": Twin(
+        "newest state wins",
+        instead_of("worker.settle.apply", relay.blind_upsert),
+        (
+            f"{RELAY}an_older_event_that_comes_late_changes_nothing",
+            f"{RELAY}the_same_event_twice_is_applied_once",
+        ),
+    ),
+    "tombstone forgotten": Twin(
+        "what is deleted stays deleted",
+        instead_of("worker.settle.apply", relay.guard_without_tombstone),
+        (f"{RELAY}an_older_event_does_not_bring_a_deleted_row_back",),
+    ),
+    "guard and apply in one statement": Twin(
+        "what is deleted stays deleted",
+        instead_of("worker.settle.apply", relay.guard_and_apply_in_one_statement),
+        (f"{INTERLEAVED}a_deletion_sees_the_row_that_another_worker_wrote_while_the_guard_waited_for_it",),
+    ),
+    "conflation removed": Twin(
+        "of a batch only the newest state counts",
+        instead_of("worker.relay.settle", relay.settle_without_conflation),
+        (f"{RELAY}only_the_newest_event_of_a_collection_in_a_batch_is_applied",),
+    ),
+    "former home row kept": Twin(
+        "exactly one home row",
+        with_statement("worker.apply.RETIRE_ROWS", "(guard.previous_project_id)", "(NULL)"),
+        (f"{RELAY}a_collection_that_moved_leaves_its_old_home",),
+    ),
+    "every row of the collection retired": Twin(
+        "what others own stays",
+        with_statement("worker.apply.RETIRE_ROWS", "AND target.project_id = former.project_id", ""),
+        (f"{RELAY}links_to_other_projects_and_tags_and_mappings_are_never_touched",),
+    ),
+    "claim behind a cursor": Twin(
+        "what commits late is applied",
+        relay.claim_behind_a_cursor,
+        (f"{RELAY}an_event_that_commits_late_is_applied_although_newer_ones_were_before",),
+    ),
+    "acknowledged up to the highest id": Twin(
+        "what commits late is applied",
+        instead_of("worker.relay.acknowledge", relay.acknowledge_up_to_the_highest),
+        (f"{INTERLEAVED}an_event_that_comes_between_claim_and_acknowledgement_stays[before the claim]",),
+    ),
+    "claim without SKIP LOCKED": Twin(
+        "no worker waits for another",
+        with_statement("worker.claim.CLAIM", "SKIP LOCKED", ""),
+        (f"{INTERLEAVED}a_worker_does_not_wait_for_what_another_has_in_hand",),
+    ),
+    "claim without lanes": Twin(
+        "users' writes come first",
+        with_statement("worker.claim.CLAIM", "ORDER BY lane, id", "ORDER BY id"),
+        (f"{RELAY}live_events_are_claimed_before_repairs_and_repairs_before_backfill",),
+    ),
+    "acknowledged before the apply": Twin(
+        "a batch is one transaction",
+        relay.acknowledge_before_the_apply,
+        (f"{BATCH_CUT_OFF}[guard: claimed, before the guard]",),
+    ),
+    "acknowledged after the apply": Twin(
+        "a batch is one transaction",
+        instead_of("worker.relay.acknowledge", relay.acknowledge_after_the_apply),
+        (
+            f"{BATCH_CUT_OFF}[acknowledge: before]",
+            f"{INTERLEAVED}what_a_batch_has_in_hand_is_nobody_else_s_until_it_is_gone",
+        ),
+    ),
+    "dead letter kept in another transaction": Twin(
+        "a batch is one transaction",
+        relay.bury_apart,
+        (f"{CUT_OFF}batch_that_is_cut_off_after_it_buried_an_event_has_not_buried_it[acknowledge: before]",),
+    ),
+    # Poison and passing faults
+    "poison tried again and again": Twin(
+        "a poison event stops nobody",
+        relay.never_isolate,
+        (f"{INTERLEAVED}a_poison_event_does_not_keep_the_others_of_its_batch_from_being_applied",),
+    ),
+    "savepoints removed": Twin(
+        "a poison event stops nobody",
+        instead_of("worker.settle._apply_isolating", relay.halve_without_savepoints),
+        (f"{INTERLEAVED}a_poison_event_does_not_keep_the_others_of_its_batch_from_being_applied",),
+    ),
+    "whole batch buried": Twin(
+        "a poison event stops nobody",
+        instead_of("worker.settle._apply_isolating", relay.bury_the_whole_batch),
+        (
+            f"{INTERLEAVED}a_poison_event_does_not_keep_the_others_of_its_batch_from_being_applied",
+            f"{RELAY}one_poison_event_is_set_aside_and_the_others_of_its_batch_are_applied",
+        ),
+    ),
+    "passing faults taken for a row's": Twin(
+        "a fault that passes burns no event",
+        relay.passing_faults_are_the_rows,
+        (f"{INTERLEAVED}a_fault_that_passes_by_itself_burns_no_event",),
+    ),
+    # The doorbell
+    "flag cleared after the scan": Twin(
+        "no wake-up is lost",
+        instead_of("worker.main.drain_outbox", doorbell.drain_then_clear),
+        (f"{WAKE_UPS}a_commit_at_the_moment_of_the_clearing_is_drained_or_rings_again[before]",),
+    ),
+    "call during a drain ignored": Twin(
+        "no wake-up is lost",
+        instead_of("worker.drainer.LaneDrainer.wake", doorbell.wake_unless_awake),
+        (f"{DRAINER}a_call_during_a_drain_makes_it_look_once_more",),
+    ),
+    "bell rung before the commit": Twin(
+        "no wake-up is lost",
+        writes.ring_before_the_commit,
+        (f"{WRITES}the_doorbell_rings_after_the_commit_and_not_before",),
+    ),
+    # Backfill
+    "backfill without row locks": Twin(
+        "a backfill overwrites nothing newer",
+        bulk.lock_no_rows,
+        (
+            f"{OVERWRITE}a_live_update_between_read_and_write_is_not_overwritten",
+            f"{OVERWRITE}a_live_deletion_between_read_and_write_is_not_undone",
+        ),
+    ),
+    "orphans appended as deleted": Twin(
+        "a backfill overwrites nothing newer",
+        instead_of("worker.backfill.chunk.append_states", bulk.append_as_deleted),
+        (f"{OVERWRITE}an_orphan_that_was_brought_back_between_read_and_write_stays",),
+    ),
+    "cursor moved after the events' commit": Twin(
+        "a chunk is one transaction",
+        bulk.move_the_cursor_afterwards,
+        (f"{CHUNK_CUT_OFF}[backfill: cursor moved]",),
+    ),
+    "cursor moved before the events' commit": Twin(
+        "a chunk is one transaction",
+        bulk.move_the_cursor_ahead,
+        (f"{CHUNK_CUT_OFF}[backfill: read, before its events]",),
+    ),
+    # Audit, repair, rollback
+    "audit ignores pending events": Twin(
+        "an audit raises no false alarm",
+        bulk.ignore_pending_events,
+        (f"{AUDIT}comparison.py::test_a_pair_whose_event_waits_is_pending_and_no_finding",),
+    ),
+    "audit takes NULL for empty": Twin(
+        "an audit finds every difference",
+        bulk.take_null_for_empty,
+        (f"{AUDIT}comparison.py::test_every_different_text_is_found",),
+    ),
+    "audit without a canary": Twin(
+        "an audit that cannot see says so",
+        instead_of("worker.audit.run.blindness", bulk.see_no_canary),
+        (f"{AUDIT}coverage.py::test_the_canary_convicts_every_blind_comparison",),
+    ),
+    "audit counts only what it compared": Twin(
+        "an audit that cannot see says so",
+        bulk.believe_any_count,
+        (f"{AUDIT}coverage.py::test_fewer_pairs_compared_than_planned_is_incomplete",),
+    ),
+    "repair writes deletions as deletions": Twin(
+        "a repair follows the newest state",
+        bulk.repair_by_what_was_found,
+        (f"{AUDIT}repair.py::test_a_collection_brought_back_between_finding_and_repair_keeps_its_row",),
+    ),
+    "rollback without its lock": Twin(
+        "a rollback leaves no torn pair",
+        bulk.keep_no_batch_out,
+        (f"{ROLLBACK}the_guard_of_a_row_that_is_just_coming_back_is_not_forgotten",),
+    ),
+}

@@ -1,0 +1,208 @@
+"""Relays that each miss one mechanism between the outbox and `project_collections`."""
+
+from collections.abc import Sequence
+
+import asyncpg
+import pytest
+
+from shared import faults
+from tests.twins.replacing import Put, all_of, instead_of, replaced
+from worker import apply as right_apply
+from worker import claim as right_claim
+from worker import relay as right_relay
+from worker import settle as right_settle
+from worker.claim import CLAIM, ClaimedEvent, Lanes
+from worker.outcomes import Outcome, Verdict
+
+DELETE_HOME_ROWS = """
+    DELETE FROM project_collections AS target USING outbox_events AS event
+    WHERE event.id = ANY($1) AND event.event_type = 'collection.deleted'
+        AND target.project_id = event.payload ->> 'project_id' AND target.collection_id = event.aggregate_id
+"""
+UPSERT_LIVING = replaced(
+    right_apply.UPSERT_ROWS, "WHERE id = ANY($1)", "WHERE id = ANY($1) AND event_type <> 'collection.deleted'"
+)
+FORGET_TOMBSTONES = """
+    DELETE FROM applied_versions USING outbox_events AS event
+    WHERE event.id = ANY($1) AND collection_id = event.aggregate_id AND is_deleted
+"""
+WRITE_PASSED = replaced(
+    right_apply.UPSERT_ROWS, "id = ANY($1)", "id IN (SELECT version FROM passed WHERE NOT is_deleted)"
+)
+GUARD_AND_APPLY = f"""
+    WITH passed (version, is_deleted, retires) AS ({right_apply.GUARD}),
+    retired AS (
+        DELETE FROM project_collections AS target USING outbox_events AS event, passed
+        WHERE event.id = passed.version AND passed.is_deleted
+            AND target.project_id = event.payload ->> 'project_id'
+            AND target.collection_id = event.aggregate_id
+    ),
+    written AS ({WRITE_PASSED})
+    SELECT version FROM passed
+"""  # noqa: S608 - made of constants
+ADD_GUARDS = """
+    INSERT INTO applied_versions (collection_id, version, project_id, is_deleted)
+    SELECT DISTINCT ON (aggregate_id) aggregate_id, 0, payload ->> 'project_id', true
+    FROM outbox_events WHERE id = ANY($1) ORDER BY aggregate_id
+    ON CONFLICT DO NOTHING
+"""
+GUARD_ALL = """
+    UPDATE applied_versions AS guard
+    SET version = event.id, is_deleted = event.event_type = 'collection.deleted'
+    FROM outbox_events AS event
+    WHERE event.id = ANY($1) AND guard.collection_id = event.aggregate_id AND guard.version < event.id
+    RETURNING guard.version
+"""
+
+
+async def blind_upsert(connection: asyncpg.Connection, ids: Sequence[int]) -> set[int]:
+    """Whoever comes last wins, however old."""
+    await connection.execute(DELETE_HOME_ROWS, ids)
+    await connection.execute(UPSERT_LIVING, ids)
+    return set(ids)
+
+
+async def guard_without_tombstone(connection: asyncpg.Connection, ids: Sequence[int]) -> set[int]:
+    """A deletion forgets the version, so that an older event brings the row back."""
+    passed = await right_apply.apply(connection, ids)
+    await connection.execute(FORGET_TOMBSTONES, list(passed))
+    return passed
+
+
+async def guard_and_apply_in_one_statement(connection: asyncpg.Connection, ids: Sequence[int]) -> set[int]:
+    """The deletion's snapshot is older than the lock it waited for."""
+    return {row["version"] for row in await connection.fetch(GUARD_AND_APPLY, ids)}
+
+
+async def settle_without_conflation(
+    connection: asyncpg.Connection, events: Sequence[ClaimedEvent], *, isolating: bool
+) -> dict[int, Verdict]:
+    """With several events of a key in one set, UPDATE … FROM takes any of them."""
+    del isolating
+    ids = [event.id for event in events]
+    await connection.execute(ADD_GUARDS, ids)
+    passed = [row["version"] for row in await connection.fetch(GUARD_ALL, ids)]
+    await connection.execute(DELETE_HOME_ROWS, passed)
+    await connection.execute(UPSERT_LIVING, passed)
+    return {e.id: Verdict(Outcome.APPLIED if e.id in passed else Outcome.STALE) for e in events}
+
+
+# Claiming and acknowledging.
+
+
+class Cursor:
+    """Reads on from the highest id seen: what commits late with a lower id is never seen."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    async def claim(self, connection: asyncpg.Connection, limit: int, _lanes: Lanes) -> list[ClaimedEvent]:
+        from_there = replaced(CLAIM, "lane BETWEEN $2 AND $3", "id > $2")
+        in_order = replaced(from_there, "ORDER BY lane, id", "ORDER BY id")
+        statement = replaced(in_order, "SKIP LOCKED", "")
+        events = [ClaimedEvent(*row) for row in await connection.fetch(statement, limit, self._last)]
+        self._last = max([self._last, *(event.id for event in events)])
+        return events
+
+
+def claim_behind_a_cursor(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("worker.relay.claim", Cursor().claim)
+
+
+async def acknowledge_up_to_the_highest(
+    connection: asyncpg.Connection, events: Sequence[ClaimedEvent]
+) -> None:
+    """Take for settled what came in between, or committed late."""
+    await connection.execute("DELETE FROM outbox_events WHERE id <= $1", max(event.id for event in events))
+
+
+async def commit_and_go_on(connection: asyncpg.Connection) -> None:
+    """End the transaction that is open and begin another, unnoticed by whoever opened it."""
+    await connection.execute("COMMIT")
+    await connection.execute("BEGIN")
+
+
+# What was acknowledged can only be applied from a copy: it shadows the outbox, in this session alone.
+TAKE_OUT = """
+    CREATE TEMPORARY TABLE outbox_events AS SELECT * FROM public.outbox_events WHERE id = ANY(ARRAY[{ids}]);
+    DELETE FROM public.outbox_events WHERE id = ANY(ARRAY[{ids}]);
+    DISCARD PLANS
+"""
+
+
+async def claim_and_acknowledge(
+    connection: asyncpg.Connection, limit: int, lanes: Lanes
+) -> list[ClaimedEvent]:
+    """Acknowledge first and apply in the next transaction: a crash in between loses the events."""
+    events = await right_claim.claim(connection, limit, lanes)
+    if events:
+        await connection.execute(TAKE_OUT.format(ids=", ".join(str(event.id) for event in events)))
+        await commit_and_go_on(connection)
+    return events
+
+
+async def forget_the_copy(connection: asyncpg.Connection, _events: Sequence[ClaimedEvent]) -> None:
+    await connection.execute("DROP TABLE pg_temp.outbox_events; DISCARD PLANS")
+
+
+acknowledge_before_the_apply = all_of(
+    instead_of("worker.relay.claim", claim_and_acknowledge),
+    instead_of("worker.relay.acknowledge", forget_the_copy),
+)
+
+
+async def acknowledge_after_the_apply(connection: asyncpg.Connection, events: Sequence[ClaimedEvent]) -> None:
+    """Apply first and acknowledge in the next transaction: a crash in between settles the events twice."""
+    await commit_and_go_on(connection)
+    await right_claim.acknowledge(connection, events)
+
+
+def bury_apart(patch: pytest.MonkeyPatch) -> None:
+    """Keep the dead letter in one transaction and acknowledge in the next."""
+    right_bury = vars(right_relay)["bury"]
+
+    async def bury(connection: asyncpg.Connection, *arguments: object) -> None:
+        await right_bury(connection, *arguments)
+        await commit_and_go_on(connection)
+
+    patch.setattr(right_relay, "bury", bury)
+
+
+# Poison and passing faults.
+
+
+def never_isolate(patch: pytest.MonkeyPatch) -> None:
+    """Try the whole batch again and again, as if every fault passed by itself."""
+    patch.setattr("worker.relay.is_row_fault", lambda _error: False)
+
+
+async def bury_the_whole_batch(
+    connection: asyncpg.Connection, events: Sequence[ClaimedEvent]
+) -> dict[int, Verdict]:
+    """Set the neighbours of a poison event aside with it."""
+    try:
+        async with connection.transaction():
+            return await right_settle._apply_together(connection, events)  # noqa: SLF001 - the twin is its sibling
+    except asyncpg.PostgresError as error:
+        return {event.id: Verdict(Outcome.DEAD, faults.sqlstate(error), "in bad company") for event in events}
+
+
+async def halve_without_savepoints(
+    connection: asyncpg.Connection, events: Sequence[ClaimedEvent]
+) -> dict[int, Verdict]:
+    """After the first fault PostgreSQL refuses everything in this transaction."""
+    try:
+        return await right_settle._apply_together(connection, events)  # noqa: SLF001 - the twin is its sibling
+    except asyncpg.PostgresError as error:
+        if not faults.is_row_fault(error):
+            raise
+        if len(events) == 1:
+            return {events[0].id: Verdict(Outcome.DEAD, faults.sqlstate(error), "poison")}
+    middle = len(events) // 2
+    left = await halve_without_savepoints(connection, events[:middle])
+    return left | await halve_without_savepoints(connection, events[middle:])
+
+
+passing_faults_are_the_rows: Put = instead_of(
+    "shared.faults.ROW_CLASSES", faults.ROW_CLASSES | faults.TRANSIENT_CLASSES | {"40", "55"}
+)
