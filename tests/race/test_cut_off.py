@@ -17,7 +17,7 @@ from tests.backfill.rows import enqueued, fix_chunk_size, insert_many
 from tests.drift import drift
 from tests.legacy_rows import set_collection
 from tests.race import freezing
-from tests.worker.test_relay import append_raw
+from tests.worker.events import append_raw
 from worker.backfill.chunk import run_chunk
 from worker.outcomes import Outcome
 from worker.relay import run_once
@@ -73,8 +73,9 @@ async def test_a_batch_that_is_cut_off_changed_nothing_and_the_next_settles_each
 
 @pytest.mark.parametrize("point", AFTER_BURIAL)
 async def test_a_batch_that_is_cut_off_after_it_buried_an_event_has_not_buried_it(
-    point: str, engine: AsyncEngine, sql: asyncpg.Connection
+    point: str, engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("worker.relay.ISOLATED_LOCK_TIMEOUT", "SELECT 1")  # or the freeze would end by itself
     await freezing.install(sql)
     await set_collection(engine, "fine", "text")
     poison = await append_raw(sql, "poisoned", updated_at="never")

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.drift import drift
 from tests.legacy_rows import set_collection
 from tests.race import freezing
-from tests.worker.test_relay import append_raw, outcomes
+from tests.worker.events import append_raw, outcomes
 from worker.drainer import Drainer
 from worker.outcomes import Outcome
 from worker.relay import drain, run_once
@@ -138,21 +138,3 @@ async def test_a_poison_event_does_not_keep_the_others_of_its_batch_from_being_a
     assert await sql.fetchval("SELECT count(*) FROM outbox_events") == 0
     assert await sql.fetchval("SELECT array_agg(id) FROM outbox_dead_letters") == [poison]
     assert await drift(sql) == []
-
-
-@pytest.mark.parametrize("code", ["08006", "40001", "40P01", "53100", "55P03", "57014"])
-async def test_a_fault_that_passes_by_itself_burns_no_event(
-    code: str, engine: AsyncEngine, sql: asyncpg.Connection
-) -> None:
-    await sql.execute(f"""
-        CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
-            $$ BEGIN RAISE EXCEPTION 'it will pass' USING ERRCODE = '{code}'; END $$;
-        CREATE TRIGGER fail BEFORE INSERT ON project_collections FOR EACH STATEMENT EXECUTE FUNCTION fail();
-    """)
-    for number in range(3):
-        await set_collection(engine, f"c{number}", "text")
-    await Drainer(engine).drain("sweep")
-    assert await sql.fetchval("SELECT count(*) FROM outbox_dead_letters") == 0
-    assert await sql.fetchval("SELECT count(*) FROM outbox_events") == 3
-    await sql.execute("DROP TRIGGER fail ON project_collections")
-    assert await drain(engine) == {Outcome.APPLIED: 3}

@@ -98,7 +98,9 @@ def is_assertion(call: pytest.CallInfo[None]) -> bool:
         return False
     found_wrong = call.excinfo.errisinstance((AssertionError, pytest.fail.Exception))
     is_timeout = str(call.excinfo.value).startswith("Timeout")
-    return found_wrong and not is_timeout and Path(call.excinfo.traceback[-1].path).is_relative_to(TESTS)
+    passed_through = [Path(entry.path) for entry in call.excinfo.traceback]
+    raised_in = next(path for path in reversed(passed_through) if "_pytest" not in path.parts)
+    return found_wrong and not is_timeout and raised_in.is_relative_to(TESTS)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from tests.twins import bulk, doorbell, relay, writes
 from tests.twins.replacing import Put, instead_of, with_statement
+from worker.rollback import IS_ENRICHED
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Twin:
 
 
 RELAY = "tests/worker/test_relay.py::test_"
+POISON = "tests/worker/test_poison.py::test_"
 DRAINER = "tests/worker/test_drainer.py::test_"
 WRITES = "tests/api/test_writes.py::test_"
 CUT_OFF = "tests/race/test_cut_off.py::test_a_"
@@ -29,7 +31,7 @@ WRITERS = "tests/race/test_writers.py::test_"
 WAKE_UPS = "tests/race/test_wake_ups.py::test_"
 OVERWRITE = "tests/backfill/test_overwrite.py::test_"
 AUDIT = "tests/audit/test_"
-ROLLBACK = "tests/rollback/test_storm.py::test_"
+ROLLBACK = "tests/rollback/test_"
 
 TWINS = {
     # A write
@@ -77,6 +79,11 @@ TWINS = {
         instead_of("worker.relay.settle", relay.settle_without_conflation),
         (f"{RELAY}only_the_newest_event_of_a_collection_in_a_batch_is_applied",),
     ),
+    "rows written not counted": Twin(
+        "what is acknowledged is in the target",
+        instead_of("worker.settle.apply", relay.apply_without_counting),
+        (f"{RELAY}a_target_that_drops_a_row_silently_keeps_the_batch_from_committing",),
+    ),
     "former home row kept": Twin(
         "exactly one home row",
         with_statement("worker.apply.RETIRE_ROWS", "(guard.previous_project_id)", "(NULL)"),
@@ -107,6 +114,11 @@ TWINS = {
         with_statement("worker.claim.CLAIM", "ORDER BY lane, id", "ORDER BY id"),
         (f"{RELAY}live_events_are_claimed_before_repairs_and_repairs_before_backfill",),
     ),
+    "bulk takes no notice of live writes": Twin(
+        "users' writes come first",
+        instead_of("worker.drainer.LaneDrainer.settled_lately", twin=False),
+        (f"{DRAINER}bulk_takes_short_batches_while_users_write",),
+    ),
     "acknowledged before the apply": Twin(
         "a batch is one transaction",
         relay.acknowledge_before_the_apply,
@@ -128,26 +140,26 @@ TWINS = {
     # Poison and passing faults
     "poison tried again and again": Twin(
         "a poison event stops nobody",
-        relay.never_isolate,
+        instead_of("worker.relay.may_pass_apart", lambda _error: False),
         (f"{INTERLEAVED}a_poison_event_does_not_keep_the_others_of_its_batch_from_being_applied",),
     ),
     "savepoints removed": Twin(
         "a poison event stops nobody",
-        instead_of("worker.settle._apply_isolating", relay.halve_without_savepoints),
+        instead_of("worker.settle._Trial._isolate", relay.halve_without_savepoints),
         (f"{INTERLEAVED}a_poison_event_does_not_keep_the_others_of_its_batch_from_being_applied",),
     ),
     "whole batch buried": Twin(
         "a poison event stops nobody",
-        instead_of("worker.settle._apply_isolating", relay.bury_the_whole_batch),
+        instead_of("worker.settle._Trial._isolate", relay.bury_the_whole_batch),
         (
             f"{INTERLEAVED}a_poison_event_does_not_keep_the_others_of_its_batch_from_being_applied",
-            f"{RELAY}one_poison_event_is_set_aside_and_the_others_of_its_batch_are_applied",
+            f"{POISON}of_500_events_with_one_poison_499_are_applied_in_the_same_pass_and_one_is_dead",
         ),
     ),
     "passing faults taken for a row's": Twin(
         "a fault that passes burns no event",
         relay.passing_faults_are_the_rows,
-        (f"{INTERLEAVED}a_fault_that_passes_by_itself_burns_no_event",),
+        (f"{POISON}a_fault_that_passes_by_itself_costs_no_event_its_life",),
     ),
     # The doorbell
     "flag cleared after the scan": Twin(
@@ -164,6 +176,11 @@ TWINS = {
         "no wake-up is lost",
         writes.ring_before_the_commit,
         (f"{WRITES}the_doorbell_rings_after_the_commit_and_not_before",),
+    ),
+    "request awaits the ring": Twin(
+        "no request waits for Redis",
+        writes.await_the_ring,
+        ("tests/api/test_faults.py::test_no_request_waits_for_redis_whether_it_is_away_or_hangs",),
     ),
     # Backfill
     "backfill without row locks": Twin(
@@ -216,8 +233,18 @@ TWINS = {
         (f"{AUDIT}repair.py::test_a_collection_brought_back_between_finding_and_repair_keeps_its_row",),
     ),
     "rollback without its lock": Twin(
-        "a rollback leaves no torn pair",
+        "a rollback takes what is ours and nothing else",
         bulk.keep_no_batch_out,
-        (f"{ROLLBACK}the_guard_of_a_row_that_is_just_coming_back_is_not_forgotten",),
+        (f"{ROLLBACK}storm.py::test_the_guard_of_a_row_that_is_just_coming_back_is_not_forgotten",),
+    ),
+    "rollback of rows that were found": Twin(
+        "a rollback takes what is ours and nothing else",
+        with_statement("worker.rollback.REMOVE_ROWS", "OR guard.found_row", ""),
+        (f"{ROLLBACK}what_stays.py::test_rows_that_were_there_before_our_first_event_stay_as_they_are",),
+    ),
+    "rollback of enriched rows": Twin(
+        "a rollback takes what is ours and nothing else",
+        with_statement("worker.rollback.REMOVE_ROWS", f"OR {IS_ENRICHED}", ""),
+        (f"{ROLLBACK}what_stays.py::test_a_row_that_holds_anything_stays_and_one_whose_json_is_empty_goes",),
     ),
 }

@@ -10,9 +10,9 @@ from tests.twins.replacing import Put, all_of, instead_of, replaced
 from worker import apply as right_apply
 from worker import claim as right_claim
 from worker import relay as right_relay
-from worker import settle as right_settle
 from worker.claim import CLAIM, ClaimedEvent, Lanes
 from worker.outcomes import Outcome, Verdict
+from worker.settle import _Trial
 
 DELETE_HOME_ROWS = """
     DELETE FROM project_collections AS target USING outbox_events AS event
@@ -72,6 +72,14 @@ async def guard_without_tombstone(connection: asyncpg.Connection, ids: Sequence[
 async def guard_and_apply_in_one_statement(connection: asyncpg.Connection, ids: Sequence[int]) -> set[int]:
     """The deletion's snapshot is older than the lock it waited for."""
     return {row["version"] for row in await connection.fetch(GUARD_AND_APPLY, ids)}
+
+
+async def apply_without_counting(connection: asyncpg.Connection, ids: Sequence[int]) -> set[int]:
+    """Believe that whatever was sent to the target is there."""
+    try:
+        return await right_apply.apply(connection, ids)
+    except right_apply.UnappliedError:
+        return set(ids)
 
 
 async def settle_without_conflation(
@@ -171,38 +179,31 @@ def bury_apart(patch: pytest.MonkeyPatch) -> None:
 # Poison and passing faults.
 
 
-def never_isolate(patch: pytest.MonkeyPatch) -> None:
-    """Try the whole batch again and again, as if every fault passed by itself."""
-    patch.setattr("worker.relay.is_row_fault", lambda _error: False)
-
-
-async def bury_the_whole_batch(
-    connection: asyncpg.Connection, events: Sequence[ClaimedEvent]
-) -> dict[int, Verdict]:
+async def bury_the_whole_batch(trial: _Trial, events: Sequence[ClaimedEvent]) -> dict[int, Verdict]:
     """Set the neighbours of a poison event aside with it."""
     try:
-        async with connection.transaction():
-            return await right_settle._apply_together(connection, events)  # noqa: SLF001 - the twin is its sibling
+        async with trial._connection.transaction():  # noqa: SLF001 - it stands for a method
+            return await trial._together(events)  # noqa: SLF001
     except asyncpg.PostgresError as error:
-        return {event.id: Verdict(Outcome.DEAD, faults.sqlstate(error), "in bad company") for event in events}
+        return {event.id: Verdict(Outcome.DEAD, faults.sqlstate(error), "bad company") for event in events}
 
 
-async def halve_without_savepoints(
-    connection: asyncpg.Connection, events: Sequence[ClaimedEvent]
-) -> dict[int, Verdict]:
+async def halve_without_savepoints(trial: _Trial, events: Sequence[ClaimedEvent]) -> dict[int, Verdict]:
     """After the first fault PostgreSQL refuses everything in this transaction."""
     try:
-        return await right_settle._apply_together(connection, events)  # noqa: SLF001 - the twin is its sibling
+        return await trial._together(events)  # noqa: SLF001 - it stands for a method
     except asyncpg.PostgresError as error:
         if not faults.is_row_fault(error):
             raise
         if len(events) == 1:
             return {events[0].id: Verdict(Outcome.DEAD, faults.sqlstate(error), "poison")}
     middle = len(events) // 2
-    left = await halve_without_savepoints(connection, events[:middle])
-    return left | await halve_without_savepoints(connection, events[middle:])
+    left = await halve_without_savepoints(trial, events[:middle])
+    return left | await halve_without_savepoints(trial, events[middle:])
 
 
-passing_faults_are_the_rows: Put = instead_of(
-    "shared.faults.ROW_CLASSES", faults.ROW_CLASSES | faults.TRANSIENT_CLASSES | {"40", "55"}
+passing_faults_are_the_rows: Put = all_of(
+    instead_of("shared.faults.ROW_CLASSES", faults.ROW_CLASSES | faults.TRANSIENT_CLASSES | {"40", "55"}),
+    instead_of("shared.faults.TRANSIENT_CLASSES", frozenset()),
+    instead_of("shared.faults.TRANSIENT_CODES", frozenset()),
 )

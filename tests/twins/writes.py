@@ -1,5 +1,7 @@
 """Writers that each miss one mechanism between the request and the outbox."""
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -11,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api import collections as right
 from api.context import CollectionSync
 from api.errors import CollectionNotFoundError
+from shared.doorbell import REDIS_ERRORS, ring
 from shared.events import EventType, Source
 from shared.legacy_tables import collections
 from shared.outbox import PAYLOAD, append_event
@@ -124,5 +127,21 @@ def ring_before_the_commit(patch: pytest.MonkeyPatch) -> None:
     ) -> right.Record:
         sync.doorbell.press()
         return await right_write(sync, caller, project_id, event_type, change)
+
+    patch.setattr(right, "write", write)
+
+
+def await_the_ring(patch: pytest.MonkeyPatch) -> None:
+    """Let the request wait for Redis, if not for long."""
+    right_write = right.write
+
+    async def write(
+        sync: CollectionSync, caller: str, project_id: str, event_type: EventType, change: Change
+    ) -> right.Record:
+        row = await right_write(sync, caller, project_id, event_type, change)
+        with contextlib.suppress(*REDIS_ERRORS):
+            async with asyncio.timeout(0.3):
+                await ring(sync.redis)
+        return row
 
     patch.setattr(right, "write", write)
