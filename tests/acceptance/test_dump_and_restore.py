@@ -11,6 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from deploy.local.postgres import Postgres
 from shared.database import create_engine
 from shared.settings import Settings
+from tests.audit.pairs import audited, found
+from tests.audit.test_repair import relaying
 from tests.databases import Databases
 from tests.drift import drift
 from tests.legacy_rows import seed, set_collection
@@ -55,3 +57,18 @@ async def test_after_a_restore_new_events_are_newer_than_what_was_applied_before
         assert await drift(sql) == []
         await sql.close()
         await engine.dispose()
+
+
+@pytest.mark.usefixtures("before")
+async def test_where_versions_began_anew_the_audit_shows_what_no_event_can_change(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    """As after a restore, or a logical replica's promotion, that left the sequence out."""
+    await drain(engine)
+    await sql.execute("UPDATE applied_versions SET version = version + 1000")
+    await set_collection(engine, "changes", "too low a version")
+    assert await drain(engine) == {Outcome.STALE: 1}
+    async with relaying(engine):
+        run = await audited(engine, repair=True)
+    assert (run.verdict, run.mismatched, run.repaired) == ("drift", 1, 0)
+    assert await found(sql) == {"changes": "mismatched"}
