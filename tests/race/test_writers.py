@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
+from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api import collections as api
-from api.context import CollectionSync
+from api.context import CollectionSync, collection_sync
 from api.errors import CollectionNotFoundError
-from shared.doorbell import Doorbell, open_redis
 from shared.events import EventType, Source
 from shared.outbox import append_event
 from shared.settings import Settings
@@ -25,9 +25,10 @@ EVENTS = "SELECT payload ->> 'research_context' AS state FROM outbox_events ORDE
 
 
 @pytest.fixture
-async def sync(settings: Settings, engine: AsyncEngine) -> AsyncIterator[CollectionSync]:
-    async with open_redis(settings.redis_url.get_secret_value()) as redis:
-        yield CollectionSync(settings, engine, redis, Doorbell(redis))
+async def sync(settings: Settings) -> AsyncIterator[CollectionSync]:
+    app = FastAPI()
+    async with collection_sync(app, settings):
+        yield app.state.collection_sync
 
 
 def update(sync: CollectionSync, description: str) -> "asyncio.Task[api.Record]":

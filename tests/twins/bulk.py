@@ -1,4 +1,4 @@
-"""Backfills, audits, repairs and rollbacks that each miss one mechanism."""
+"""Backfills, audits, repairs, replays and rollbacks that each miss one mechanism."""
 
 from collections.abc import Sequence
 
@@ -17,6 +17,13 @@ from worker.backfill.chunk import Found
 TEXT_DIFFERS = 'legacy.description COLLATE "C" IS DISTINCT FROM target.research_context COLLATE "C"'
 TEXT_DIFFERS_OR_EMPTY = "coalesce(legacy.description, '') <> coalesce(target.research_context, '')"
 MOVE_CURSOR = text("UPDATE backfill_runs SET cursor_key = :last_key WHERE status = 'running'")
+
+APPEND_LETTERS = text("""
+    INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
+    SELECT aggregate_id, event_type, :source, payload FROM outbox_dead_letters
+    WHERE aggregate_id = ANY(:collection_ids)
+    RETURNING aggregate_id, id
+""")
 
 lock_no_rows = with_statement("shared.outbox.APPEND_STATES", "FOR SHARE", "")
 
@@ -83,6 +90,14 @@ def believe_any_count(patch: pytest.MonkeyPatch) -> None:
 def repair_by_what_was_found(patch: pytest.MonkeyPatch) -> None:
     """Write deletions as deletions, although the collection may be back."""
     patch.setitem(repair.EVENT_TYPES, "orphaned", EventType.DELETED)
+
+
+async def append_what_died(
+    connection: AsyncConnection, keys: Sequence[str], _event_type: EventType, source: Source
+) -> dict[str, int]:
+    """Bring the event itself back, which may be older than what the target shows."""
+    appended = await connection.execute(APPEND_LETTERS, {"source": source, "collection_ids": list(keys)})
+    return {row.aggregate_id: row.id for row in appended}
 
 
 keep_no_batch_out = with_statement(

@@ -21,6 +21,8 @@ class Twin:
 
 RELAY = "tests/worker/test_relay.py::test_"
 POISON = "tests/worker/test_poison.py::test_"
+LETHAL = "tests/worker/test_lethal.py::test_"
+REPLAY = "tests/dead_letters/test_replay.py::test_"
 DRAINER = "tests/worker/test_drainer.py::test_"
 WRITES = "tests/api/test_writes.py::test_"
 CUT_OFF = "tests/race/test_cut_off.py::test_a_"
@@ -160,6 +162,26 @@ TWINS = {
         "a fault that passes burns no event",
         relay.passing_faults_are_the_rows,
         (f"{POISON}a_fault_that_passes_by_itself_costs_no_event_its_life",),
+    ),
+    "no mark before the batch": Twin(
+        "what ends its worker is set aside",
+        with_statement("worker.caution.MARK", "attempts + 1", "attempts"),
+        (f"{LETHAL}marks_are_on_disk_before_their_events_are_touched_and_go_with_them",),
+    ),
+    "PostgreSQL's own words": Twin(
+        "a reason holds nothing that a user wrote",
+        instead_of("worker.settle.reason", str),
+        (f"{POISON}the_reason_names_what_refused_the_row_and_quotes_no_value",),
+    ),
+    "what died replayed": Twin(
+        "a replay follows the newest state",
+        instead_of("shared.dead_letters.append_states", bulk.append_what_died),
+        (f"{REPLAY}a_replay_appends_what_the_collection_is_now_not_what_died",),
+    ),
+    "letters closed unseen": Twin(
+        "a letter closes when it was overtaken",
+        with_statement("worker.dead_letters.upkeep.CLOSE_OVERTAKEN", "guard.version > letter.id", "true"),
+        (f"{REPLAY}a_letter_is_superseded_once_a_newer_event_of_its_collection_is_applied_and_not_before",),
     ),
     # The doorbell
     "flag cleared after the scan": Twin(
