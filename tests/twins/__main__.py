@@ -53,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in names:
             say(f"{name}\n  breaks: {TWINS[name].promise}", *TWINS[name].tests)
         return 0
-    verdicts = list(judged(names, run_pytest(names, options.n)))
+    more = ["-n", str(options.n), *(["--twins-only"] if options.twins_only else [])]
+    runs = run_pytest(names, more)
+    verdicts = [*([] if options.twins_only else as_it_is(names, runs)), *with_twins(names, runs)]
     if options.json:
         say(json.dumps([asdict(verdict) for verdict in verdicts]))
     else:
@@ -70,6 +72,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("names", metavar="NAME", nargs="*", help="twins to convict; none: all of them")
     parser.add_argument("--list", action="store_true", help="name them and run nothing")
     parser.add_argument("--json", action="store_true", help="print the verdicts for machines")
+    parser.add_argument("--twins-only", action="store_true", help="where the tests as they are run anyway")
     parser.add_argument("-n", type=int, default=2, metavar="N", help="processes that run tests (2)")
     options = parser.parse_args(arguments)
     for name in options.names:
@@ -78,14 +81,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def run_pytest(names: Iterable[str], processes: int) -> list[dict[str, Any]]:
+def run_pytest(names: Iterable[str], more: Sequence[str]) -> list[dict[str, Any]]:
     """Run the tests of these twins in a session of their own and return its runs; see the plugin."""
-    functions = dict.fromkeys(test.partition("[")[0] for name in names for test in TWINS[name].tests)
+    tests = dict.fromkeys(test for name in names for test in functions(name))
     chosen = [word for name in names for word in ("--twin", name)]
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "runs.json"
-        command = [*PYTEST, f"--twin-report={report}", "-n", str(processes), *chosen, *functions]
+        command = [*PYTEST, f"--twin-report={report}", *more, *chosen, *tests]
         ran = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, check=False)
         if not report.exists():
             sys.exit(f"{ran.stdout}\npytest came to no end: status {ran.returncode}")
@@ -93,15 +96,19 @@ def run_pytest(names: Iterable[str], processes: int) -> list[dict[str, Any]]:
         return runs
 
 
-def judged(names: Sequence[str], runs: Sequence[dict[str, Any]]) -> Iterable[Verdict]:
-    """Judge each test as it is, once, and then each twin by each of its tests."""
-    tests = {name: [test.partition("[")[0] for test in TWINS[name].tests] for name in names}
-    promises = {test: TWINS[name].promise for name in names for test in tests[name]}
-    for test, promise in promises.items():
-        yield judge(promise, AS_IT_IS, test, runs)
-    for name in names:
-        for test in tests[name]:
-            yield judge(TWINS[name].promise, name, test, runs)
+def functions(name: str) -> list[str]:
+    return [test.partition("[")[0] for test in TWINS[name].tests]
+
+
+def as_it_is(names: Sequence[str], runs: Sequence[dict[str, Any]]) -> list[Verdict]:
+    """Judge each test of these twins once, on the real thing."""
+    promises = {test: TWINS[name].promise for name in names for test in functions(name)}
+    return [judge(promise, AS_IT_IS, test, runs) for test, promise in promises.items()]
+
+
+def with_twins(names: Sequence[str], runs: Sequence[dict[str, Any]]) -> list[Verdict]:
+    """Judge each twin by each of its tests."""
+    return [judge(TWINS[name].promise, name, test, runs) for name in names for test in functions(name)]
 
 
 def judge(promise: str, twin: str, test: str, runs: Sequence[dict[str, Any]]) -> Verdict:

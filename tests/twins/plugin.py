@@ -23,6 +23,7 @@ runs: list[dict[str, Any]] = []
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--twin", action="append", default=[], help="a twin to convict; may be repeated")
+    parser.addoption("--twins-only", action="store_true", help="run nothing as it is")
     parser.addoption("--twin-report", type=Path, required=True, help="receives what each run showed, as JSON")
 
 
@@ -30,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     function = metafunc.definition.nodeid
     wanted = [name for name in metafunc.config.getoption("--twin") if function in cases(name)]
-    names = [AS_IT_IS, *wanted]
+    names = wanted if metafunc.config.getoption("--twins-only") else [AS_IT_IS, *wanted]
     metafunc.parametrize("twin", names, ids=names, indirect=True)
 
 
