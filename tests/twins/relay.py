@@ -10,7 +10,7 @@ from tests.twins.replacing import Put, all_of, instead_of, replaced
 from worker import apply as right_apply
 from worker import claim as right_claim
 from worker import relay as right_relay
-from worker.claim import CLAIM, ClaimedEvent, Lanes
+from worker.claim import CLAIM, ClaimedEvent, Lanes, Position
 from worker.outcomes import Outcome, Verdict
 from worker.settle import _Trial
 
@@ -104,8 +104,10 @@ class Cursor:
     def __init__(self) -> None:
         self._last = 0
 
-    async def claim(self, connection: asyncpg.Connection, limit: int, _lanes: Lanes) -> list[ClaimedEvent]:
-        from_there = replaced(CLAIM, "lane BETWEEN $2 AND $3", "id > $2")
+    async def claim(
+        self, connection: asyncpg.Connection, limit: int, _lanes: Lanes, _start: Position
+    ) -> list[ClaimedEvent]:
+        from_there = replaced(CLAIM, "lane <= $2 AND (lane, id) > ($3, $4)", "id > $2")
         in_order = replaced(from_there, "ORDER BY lane, id", "ORDER BY id")
         statement = replaced(in_order, "SKIP LOCKED", "")
         events = [ClaimedEvent(*row) for row in await connection.fetch(statement, limit, self._last)]
@@ -139,10 +141,10 @@ TAKE_OUT = """
 
 
 async def claim_and_acknowledge(
-    connection: asyncpg.Connection, limit: int, lanes: Lanes
+    connection: asyncpg.Connection, limit: int, lanes: Lanes, start: Position
 ) -> list[ClaimedEvent]:
     """Acknowledge first and apply in the next transaction: a crash in between loses the events."""
-    events = await right_claim.claim(connection, limit, lanes)
+    events = await right_claim.claim(connection, limit, lanes, start)
     if events:
         await connection.execute(TAKE_OUT.format(ids=", ".join(str(event.id) for event in events)))
         await commit_and_go_on(connection)
