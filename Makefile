@@ -49,6 +49,9 @@ lock: ## Make both requirements files anew from pyproject.toml (ARGS=--upgrade f
 	compile -o requirements.txt; \
 	compile --extra local --extra dev -c requirements.txt -o requirements-dev.txt
 
+twins: venv ## Take each guarantee's mechanism out and show which test convicts it (ARGS=--list)
+	$(BIN)/python -m tests.twins $(ARGS)
+
 chaos: venv ## Break everything at random while users write, then prove that nothing was lost
 	$(BIN)/python -m tests.chaos $(ARGS)
 

@@ -13,7 +13,8 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.model.machine import Machine
 from tests.model.world import World, opened
-from tests.race.twins import guard_without_tombstone, replaced
+from tests.twins.relay import guard_without_tombstone
+from tests.twins.replacing import replaced
 from worker import apply
 
 LONG = settings.get_current_profile_name() == "long"
