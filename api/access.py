@@ -48,8 +48,10 @@ async def require_access(connection: AsyncConnection, project_id: str, user_id: 
 
     """
     refuse_nul(project_id)
-    owns = exists().where(projects.c.project_id == project_id, projects.c.owner_user_id == user_id)
-    works_on = exists().where(
+    owns = exists(projects.c.project_id).where(
+        projects.c.project_id == project_id, projects.c.owner_user_id == user_id
+    )
+    works_on = exists(project_collaborators.c.project_id).where(
         project_collaborators.c.project_id == project_id,
         project_collaborators.c.user_id == user_id,
         project_collaborators.c.is_active,

@@ -102,7 +102,9 @@ async def require_project(engine: AsyncEngine, project_id: str | None) -> None:
     if project_id is None:
         return
     async with engine.connect() as connection:
-        found = await connection.execute(select(exists().where(projects.c.project_id == project_id)))
+        found = await connection.execute(
+            select(exists(projects.c.project_id).where(projects.c.project_id == project_id))
+        )
     if not found.scalar_one():
         raise CommandError(f"There is no project {project_id!r}.")
 

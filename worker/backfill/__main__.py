@@ -90,7 +90,9 @@ async def require_project(connection: AsyncConnection, project_id: str | None) -
     """Complain of a project that does not exist: a mistyped one would pass for one without collections."""
     if project_id is None:
         return
-    found = await connection.execute(select(exists().where(projects.c.project_id == project_id)))
+    found = await connection.execute(
+        select(exists(projects.c.project_id).where(projects.c.project_id == project_id))
+    )
     if not found.scalar_one():
         raise CommandError(f"There is no project {project_id!r}.")
 
