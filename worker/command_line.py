@@ -6,13 +6,14 @@ import contextlib
 import json
 import signal
 import sys
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import uvloop
 from rich.console import Console
 
 from shared.doorbell import BULK_CHANNEL, Doorbell, open_redis
-from shared.faults import UNDEFINED_TABLE, is_transient, sqlstate
+from shared.faults import UNDEFINED_TABLE, is_transient, reason, sqlstate
 from shared.logs import configure_logging
 from shared.settings import CommandSettings, SettingsError, load_settings
 
@@ -109,10 +110,8 @@ def run_command(name: str, command: Command) -> int:
             return runner.run(_interruptible(settings, command))
         except CommandError as error:
             stderr.print(str(error), markup=False, soft_wrap=True)
-        except Exception as error:
-            if (advice := _advice_on(error)) is None:
-                raise
-            stderr.print(advice, markup=False, soft_wrap=True)
+        except Exception as error:  # noqa: BLE001 - its own text may quote what users wrote
+            stderr.print(_advice_on(error) or _trace_of(error), markup=False, soft_wrap=True)
     return FAILURE
 
 
@@ -136,3 +135,9 @@ def _advice_on(error: Exception) -> str | None:
     if is_transient(error):
         return f"PostgreSQL is away or busy ({code or type(error).__name__}). Check DATABASE_URL; try again."
     return None
+
+
+def _trace_of(error: Exception) -> str:
+    """Say where the command failed and why, without the error's text: that may quote what users wrote."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    return f"{frames}{type(error).__name__}: {reason(error)} ({sqlstate(error)})"

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.audit_runs import AuditOptions, AuditRun
 from shared.database import driver_connection
 from shared.doorbell import Doorbell
+from shared.faults import reason, sqlstate
 from worker.audit.canary import blindness
 from worker.audit.comparison import Scope, Tally, compare, prepare, slices_for
 from worker.audit.custody import Custody, RunLostError, begin, is_due, take_up
@@ -39,8 +40,6 @@ from worker.audit.report import Progress, Reporter, Watch
 from worker.audit.verdict import Coverage, judge
 
 __all__ = ["RunLostError", "audit", "carry_out", "is_due", "take_up"]
-
-LONGEST_ERROR = 500
 
 
 class InterruptedRunError(Exception):
@@ -263,6 +262,6 @@ class Inspection:
 
     async def fail(self, error: Exception) -> None:
         """Record that the run came to no end, unless that fails as well: then its heart just stops."""
-        reason = f"{type(error).__name__}: {error}"[:LONGEST_ERROR]
+        why = f"{reason(error)} ({sqlstate(error) or type(error).__name__})"
         with contextlib.suppress(RunLostError, SQLAlchemyError, OSError, TimeoutError):
-            await self.end({"status": "failed", "verdict": "incomplete", "error": reason})
+            await self.end({"status": "failed", "verdict": "incomplete", "error": why})
