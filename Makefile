@@ -1,14 +1,16 @@
 # Everything a developer types. Needs make, git and Python 3.11 or newer; nothing else.
 PYTHON ?= python3
 UV_VERSION := 0.13.9
+PIP_AUDIT_VERSION := 2.10.1
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-fast lint format lock chaos twins bench-latency bench-backfill bench-held-snapshot clean
+.PHONY: help venv run test test-fast lint format lock audit-dependencies chaos twins bench-latency bench-backfill \
+	bench-held-snapshot clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
 venv: $(INSTALLED) ## Install what requirements-dev.txt pins into .venv (PYTHON=python3.12 to choose one)
 
@@ -48,6 +50,14 @@ lock: ## Make both requirements files anew from pyproject.toml (ARGS=--upgrade f
 		--no-emit-index-url --no-emit-find-links --no-annotate --no-header $(ARGS) pyproject.toml "$$@"; }; \
 	compile -o requirements.txt; \
 	compile --extra local --extra dev -c requirements.txt -o requirements-dev.txt
+
+# Status 3, which make shows as an error: nothing is wrong, but nobody could be asked about vulnerabilities.
+audit-dependencies: venv ## Check lock files, installation, licences and, where a service answers, vulnerabilities
+	@set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \
+	"$(PYTHON)" -m venv "$$tools"; \
+	"$$tools/bin/python" -m pip install --quiet --disable-pip-version-check \
+		pip-audit==$(PIP_AUDIT_VERSION) || echo "pip-audit could not be installed"; \
+	$(BIN)/python -m deploy.dependencies --pip-audit "$$tools/bin/pip-audit"
 
 twins: venv ## Take each guarantee's mechanism out and show which test convicts it (ARGS=--list)
 	$(BIN)/python -m tests.twins $(ARGS)
