@@ -15,7 +15,9 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from deploy.local.postgres import Postgres
+from shared import dead_letters
 from shared.database import create_engine
+from shared.dead_letters import Selection
 from shared.events import EventType, Source
 from shared.outbox import append_states
 from shared.outbox_tables import metadata
@@ -27,6 +29,10 @@ from tests.legacy_rows import seed, set_collection
 from tests.phase1.script import BEFORE_PHASE_1, SCRIPT
 from tests.processes import ROOT, Running, environment, running_api, running_worker
 from tests.security.conftest import ROLES, ROLES_SQL
+from worker.caution import Caution
+from worker.claim import LIVE_LANE
+from worker.dead_letters.upkeep import LetterUpkeep
+from worker.presence import Presence
 from worker.relay import drain
 
 ADMIN_TOKEN = "administrators only"
@@ -96,6 +102,7 @@ async def test_the_api_role_answers_every_recorded_request(
         await replay(settings, sql, engine, test_recording.in_our_app)
 
 
+@pytest.mark.slow
 async def test_api_worker_and_commands_work_as_their_roles(
     urls: dict[str, str], redis_url: str, sql: asyncpg.Connection
 ) -> None:
@@ -126,8 +133,12 @@ async def test_api_worker_and_commands_work_as_their_roles(
         await sql.execute("UPDATE project_collections SET research_context = 'drift' WHERE id % 2 = 0")
         repaired = await command(urls["operator"], redis_url, "-m", "worker.audit", "--repair")
         assert (repaired["verdict"], repaired["repaired"] > 0) == ("repaired", True)
+        settled = len(worker.logged("event_settled"))
         await sql.execute(POISON)
-        assert (await worker.wait_for("event_settled", len(worker.logged("event_settled")) + 1)) is not None
+        dead = str((await worker.wait_for("event_settled", settled + 1))["event_id"])
+        letters = [urls["operator"], redis_url, "-m", "worker.dead_letters"]
+        assert (await command(*letters, "show", dead))["state"] == "dead"
+        assert (await command(*letters, "replay", "--wait", dead))["replayed"] == 1
         verified = (await client.get("/admin/verify-phase1-migration")).json()
         assert (verified["verdict"], verified["match"]) == ("in_sync", True)
         assert (await client.get("/readyz")).json()["status"] == "ready"
@@ -159,61 +170,67 @@ async def test_a_worker_drives_repairs_and_prunes_audits_by_itself(
     assert await sql.fetchval("SELECT count(*) FROM audit_findings WHERE audit_run_id = 1") == 0
 
 
-# What the parts of the product that read and close dead letters, and remember worker processes, send.
-FURTHER_ROADS = {
-    "api": [
-        """SELECT id, aggregate_id, event_type, source, created_at, died_at, sqlstate, error, attempts, state,
-            closed_at, replayed_as FROM outbox_dead_letters WHERE state = 'dead' FOR UPDATE""",
-        "UPDATE outbox_dead_letters SET state = 'discarded', closed_at = clock_timestamp() WHERE id = 1",
-        """UPDATE outbox_dead_letters SET state = 'replayed', closed_at = clock_timestamp(), replayed_as = 9
-            WHERE id = 2""",
-    ],
-    "worker": [
-        """UPDATE outbox_dead_letters AS letter SET state = 'superseded', closed_at = clock_timestamp()
-            FROM applied_versions AS guard WHERE letter.closed_at IS NULL
-            AND guard.collection_id = letter.aggregate_id AND guard.version > letter.id""",
-        """DELETE FROM outbox_dead_letters WHERE id = ANY(ARRAY(SELECT id FROM outbox_dead_letters
-            WHERE closed_at < clock_timestamp() - interval '30 days' LIMIT 1 FOR UPDATE SKIP LOCKED))""",
-        """INSERT INTO outbox_dead_letters
-                (id, aggregate_id, event_type, source, payload, created_at, sqlstate, error, attempts)
-            SELECT event.id, event.aggregate_id, event.event_type, event.source, event.payload,
-                event.created_at, 'P0001', 'error', greatest(event.attempts, 1)
-            FROM outbox_events AS event
-            ON CONFLICT (id) DO UPDATE SET sqlstate = excluded.sqlstate, error = excluded.error,
-                attempts = outbox_dead_letters.attempts + excluded.attempts, died_at = clock_timestamp(),
-                state = 'dead', closed_at = NULL, replayed_as = NULL""",
-        "UPDATE outbox_events SET attempts = attempts + 1 WHERE id = ANY('{1}') RETURNING id, attempts",
-        "INSERT INTO worker_processes (name) VALUES ('host:1') RETURNING id",
-        "UPDATE worker_processes SET heartbeat_at = clock_timestamp(), ended_at = clock_timestamp()",
-        "DELETE FROM worker_processes WHERE ended_at IS NOT NULL",
-    ],
-    "operator": [
-        "SELECT * FROM outbox_dead_letters ORDER BY id FOR UPDATE",
-        "UPDATE outbox_dead_letters SET state = 'discarded', closed_at = clock_timestamp() WHERE id = 1",
-        """UPDATE outbox_dead_letters SET state = 'replayed', closed_at = clock_timestamp(), replayed_as = 9
-            WHERE id = 2""",
-        "SELECT * FROM worker_processes",
-    ],
-    "reader": [
-        "SELECT state, count(*), max(died_at) FROM outbox_dead_letters GROUP BY state",
-        "SELECT lane, count(*), min(created_at), max(attempts) FROM outbox_events GROUP BY lane",
-        "SELECT * FROM audit_runs ORDER BY id DESC LIMIT 1",
-        "SELECT audit_run_id, collection_id, kind, outcome FROM audit_findings",
-        "SELECT status, processed, planned, throttled_by FROM backfill_runs",
-        "SELECT name, heartbeat_at FROM worker_processes WHERE ended_at IS NULL",
-        "SELECT count(*) FROM collections WHERE is_active",
-        "SELECT count(*) FROM project_collections",
-        "SELECT count(*), count(*) FILTER (WHERE is_deleted) FROM applied_versions",
-        "SELECT max(version_num) FROM collection_sync_version",
-    ],
-}
+DASHBOARD = [
+    "SELECT state, count(*), max(died_at) FROM outbox_dead_letters GROUP BY state",
+    "SELECT lane, count(*), min(created_at), max(attempts) FROM outbox_events GROUP BY lane",
+    "SELECT * FROM audit_runs ORDER BY id DESC LIMIT 1",
+    "SELECT audit_run_id, collection_id, kind, outcome FROM audit_findings",
+    "SELECT status, processed, planned, throttled_by FROM backfill_runs",
+    "SELECT name, heartbeat_at FROM worker_processes WHERE ended_at IS NULL",
+    "SELECT count(*) FROM collections WHERE is_active",
+    "SELECT count(*) FROM project_collections",
+    "SELECT count(*), count(*) FILTER (WHERE is_deleted) FROM applied_versions",
+    "SELECT max(version_num) FROM collection_sync_version",
+]
 
 
-@pytest.mark.parametrize("role", ROLES)
-async def test_a_role_may_what_its_part_of_the_product_needs(role: str, urls: dict[str, str]) -> None:
-    async with connected(urls[role]) as connection:
-        for statement in FURTHER_ROADS[role]:
+async def test_the_reader_sees_counts_ages_and_states(urls: dict[str, str]) -> None:
+    async with connected(urls["reader"]) as connection:
+        for statement in DASHBOARD:
             await connection.execute(statement)
+
+
+@pytest.mark.parametrize("role", ["api", "operator"])
+async def test_dead_letters_are_found_replayed_and_discarded_as_this_role(
+    role: str, urls: dict[str, str], engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await seed(sql)
+    await set_collection(engine, "c01", "text")
+    for _ in range(2):
+        await sql.execute(POISON)
+    await drain(engine)
+    async with engine_of(urls[role]) as as_role, as_role.begin() as connection:
+        first, second = await dead_letters.find(connection, Selection(project_id="p1"))
+        assert await dead_letters.count(connection, Selection(state=None)) == {"dead": 2}
+        assert list((await dead_letters.replay(connection, [first.id])).replayed) == [first.id]
+        assert await dead_letters.discard(connection, [second.id]) == [second.id]
+
+
+async def test_a_worker_sets_lethal_events_aside_and_tends_letters_as_its_role(
+    urls: dict[str, str], engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    """Through all that comes after processes that were killed: presence, marks, burial, and closing."""
+    await seed(sql)
+    await sql.execute("""
+        INSERT INTO worker_processes (name, heartbeat_at)
+        SELECT 'killed', clock_timestamp() - interval '1 minute' * age FROM generate_series(1, 90) AS age
+    """)
+    lethal = await set_collection(engine, "one", "text")
+    await sql.execute("UPDATE outbox_events SET attempts = 3")
+    async with engine_of(urls["worker"]) as as_worker:
+        presence = Presence(as_worker, "host:1")
+        caution = Caution(presence)
+        assert await caution.is_due(LIVE_LANE)
+        await caution.run_once(as_worker, LIVE_LANE)
+        await set_collection(engine, "one", "another")
+        await caution.run_once(as_worker, LIVE_LANE)
+        await presence.beat()
+        await presence.leave()
+        await LetterUpkeep(as_worker, retention_days=1).tend()
+        assert dict(await sql.fetch("SELECT id, state FROM outbox_dead_letters")) == {lethal: "superseded"}
+        await sql.execute("UPDATE outbox_dead_letters SET closed_at = closed_at - interval '2 days'")
+        await LetterUpkeep(as_worker, retention_days=1).tend()
+    assert await sql.fetchval("SELECT count(*) FROM outbox_dead_letters") == 0
 
 
 @pytest.mark.parametrize("role", ["api", "worker", "operator"])
