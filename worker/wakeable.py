@@ -63,9 +63,15 @@ class WakeableWorker(Worker):
             tasks.create_task(self._drain_without_redis())
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
-        """Start jobs as arq does, but give the slot back that arq leaks when Redis fails in between."""
+        """Start jobs as arq does, but give the slot back that arq leaks when Redis fails in between.
+
+        Entries whose names are no text are nobody's rings: arq would die of them again and again.
+        """
+        strange = [job_id for job_id in job_ids if not job_id.isascii()]
+        if strange:
+            await self.pool.zrem(self.queue_name, *strange)
         try:
-            await super().start_jobs(job_ids)
+            await super().start_jobs([job_id for job_id in job_ids if job_id.isascii()])
         except REDIS_ERRORS:
             self.job_counter -= 1
             self.sem.release()
@@ -137,12 +143,12 @@ class WakeableWorker(Worker):
         """Take a ring; only subscribed messages come here, and None when there was none for a while."""
         if message is None:
             return
-        if message["channel"].decode() == WAKE_CHANNEL:
+        if message["channel"] == WAKE_CHANNEL.encode():
             self._drainer.wake_live("doorbell")
         else:
             self._drainer.wake_bulk("doorbell")
         if message["data"]:
-            self._heard.add(message["data"].decode())
+            self._heard.add(message["data"].decode(errors="replace"))  # anybody may have published it
             self._rung.set()
 
     async def _answer_rings(self) -> None:
