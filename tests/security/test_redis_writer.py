@@ -40,12 +40,12 @@ async def jobs_that_ask_for_something_else(redis: Redis) -> None:
 
 async def keys_of_another_type(redis: Redis) -> None:
     await redis.delete(QUEUE_NAME, DIRTY_KEY)
-    await redis.execute_command("RPUSH", DIRTY_KEY, "x")
+    await redis.zadd(DIRTY_KEY, {"x": 1})
     await redis.set(QUEUE_NAME, "x")
 
 
 async def a_job_of_another_type(redis: Redis) -> None:
-    await redis.execute_command("RPUSH", f"{job_key_prefix}list", "x")
+    await redis.zadd(f"{job_key_prefix}list", {"x": 1})
     await redis.zadd(QUEUE_NAME, {"list": 1})
 
 
