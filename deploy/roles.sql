@@ -181,6 +181,7 @@ GRANT SELECT (collection_id, project_id) ON project_collections TO collection_sy
 -- whoever logs in as them with another client. PostgreSQL reads such settings from the role that logs in,
 -- never from one that it is a member of, so each login gets them, in this database. A login in several of
 -- the roles gets the longest. Any session may still change its own: this stops accidents, not attackers.
+-- Where the login is not ours to alter, a warning says what is to be set.
 DO $$
 DECLARE
     setting record;
@@ -208,10 +209,15 @@ BEGIN
         JOIN pg_roles AS login ON login.oid = membership.member AND login.rolcanlogin
         ORDER BY limits.rank
     LOOP
-        EXECUTE format(
-            'ALTER ROLE %I IN DATABASE %I SET %I = %L',
-            setting.login, current_database(), setting.name, setting.value
-        );
+        BEGIN
+            EXECUTE format(
+                'ALTER ROLE %I IN DATABASE %I SET %I = %L',
+                setting.login, current_database(), setting.name, setting.value
+            );
+        EXCEPTION WHEN insufficient_privilege THEN
+            RAISE WARNING 'login % was made by somebody else, who must set its % to %',
+                setting.login, setting.name, setting.value;
+        END;
     END LOOP;
 END
 $$;

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import secrets
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ import asyncpg
 import httpx
 import pytest
 from pydantic import SecretStr
+from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from deploy.local.postgres import Postgres
@@ -24,6 +26,8 @@ from shared.outbox_tables import metadata
 from shared.settings import Settings
 from tests.api import test_recording
 from tests.api.recording import seed as seed_recorded
+from tests.conftest import migrate
+from tests.databases import Databases
 from tests.drift import drained
 from tests.legacy_rows import seed, set_collection
 from tests.phase1.script import BEFORE_PHASE_1, SCRIPT
@@ -420,6 +424,30 @@ async def test_psql_runs_the_file(database_url: str, postgres: Postgres, sql: as
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert await sql.fetch(GRANTED)
+
+
+async def test_an_owner_who_is_no_superuser_runs_the_file(
+    databases: Databases, urls: dict[str, str], sql: asyncpg.Connection
+) -> None:
+    """Logins that were made by somebody else are warned of: their limits are not the owner's to set."""
+    owner, login = f"owner_{secrets.token_hex(4)}", f"sync_{secrets.token_hex(4)}"
+    await sql.execute(f"CREATE ROLE {owner} LOGIN CREATEROLE PASSWORD 'owner'")
+    with databases.clone("template0") as database_url:
+        url = make_url(database_url)
+        await sql.execute(f"ALTER DATABASE {url.database} OWNER TO {owner}")
+        owners = url.set(username=owner, password="owner").render_as_string(hide_password=False)
+        await asyncio.to_thread(migrate, owners)
+        async with connected(owners) as connection:
+            await connection.execute(f"CREATE ROLE {login} LOGIN")
+            await sql.execute(f"GRANT collection_sync_api TO {login}")
+            warnings: list[str] = []
+            connection.add_log_listener(lambda _, message: warnings.append(message.message))
+            await connection.execute(ROLES_SQL)
+            assert len(warnings) == len(urls) * len(LIMITS), warnings
+            settings = "SELECT cardinality(setconfig) FROM pg_db_role_setting WHERE setrole = $1::regrole"
+            assert await connection.fetchval(settings, login) == len(LIMITS)
+            await connection.execute(f"DROP ROLE {login}")
+    await sql.execute(f"DROP ROLE {owner}")
 
 
 async def test_each_login_has_the_limits_of_its_role(urls: dict[str, str]) -> None:
