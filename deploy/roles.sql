@@ -81,7 +81,7 @@ GRANT
     )
     ON collections TO collection_sync_api;
 
-GRANT SELECT (id, aggregate_id, created_at, lane), INSERT (aggregate_id, event_type, source, payload)
+GRANT SELECT (id, aggregate_id, created_at), INSERT (aggregate_id, event_type, source, payload)
     ON outbox_events TO collection_sync_api;
 GRANT SELECT (collection_id, version) ON applied_versions TO collection_sync_api;
 GRANT
@@ -118,10 +118,7 @@ GRANT
     ON outbox_events TO collection_sync_worker;
 GRANT SELECT, INSERT, UPDATE ON applied_versions TO collection_sync_worker;
 GRANT
-    SELECT (
-        id, aggregate_id, event_type, source, created_at, died_at, sqlstate, error, attempts, state,
-        closed_at, replayed_as
-    ),
+    SELECT (id, aggregate_id, sqlstate, error, attempts, closed_at),
     INSERT,
     UPDATE (died_at, sqlstate, error, attempts, state, closed_at, replayed_as),
     DELETE

@@ -290,6 +290,7 @@ FORBIDDEN = {
         "SELECT payload FROM outbox_events",
         "SELECT * FROM outbox_events",
         "SELECT event_type FROM outbox_events",
+        "SELECT lane FROM outbox_events",
         "DELETE FROM outbox_events",
         "UPDATE outbox_events SET attempts = 0",
         "SELECT id FROM outbox_events FOR UPDATE",
