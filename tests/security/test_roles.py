@@ -51,9 +51,10 @@ GRANTED = """
 """
 LIMITS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 POISON = """
-    INSERT INTO outbox_events (aggregate_id, event_type, source, payload) VALUES ('c01',
+    INSERT INTO outbox_events (aggregate_id, event_type, source, payload) VALUES ($1,
         'collection.updated', 'api', '{"project_id": "p1", "research_context": 7, "created_at": "",
         "updated_at": ""}')
+    RETURNING id
 """
 
 
@@ -94,6 +95,20 @@ async def command(url: str, redis_url: str, *arguments: str) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
     return result
+
+
+async def emptied(sql: asyncpg.Connection) -> None:
+    """Wait until nothing is pending, whatever its outcome was."""
+    async with asyncio.timeout(20):
+        while await sql.fetchval("SELECT count(*) FROM outbox_events"):
+            await asyncio.sleep(0.01)
+
+
+async def died(sql: asyncpg.Connection, collection_id: str) -> int:
+    """Append a poison event and return its id once a worker has set it aside."""
+    event_id: int = await sql.fetchval(POISON, collection_id)
+    await emptied(sql)
+    return event_id
 
 
 async def test_the_api_role_answers_every_recorded_request(
@@ -137,19 +152,27 @@ async def test_api_worker_and_commands_work_as_their_roles(
         await sql.execute("UPDATE project_collections SET research_context = 'drift' WHERE id % 2 = 0")
         repaired = await command(urls["operator"], redis_url, "-m", "worker.audit", "--repair")
         assert (repaired["verdict"], repaired["repaired"] > 0) == ("repaired", True)
-        settled = len(worker.logged("event_settled"))
-        await sql.execute(POISON)
-        dead = str((await worker.wait_for("event_settled", settled + 1))["event_id"])
+        first, second, third = [await died(sql, collection) for collection in ("c01", "c02", "c04")]
         letters = [urls["operator"], redis_url, "-m", "worker.dead_letters"]
-        assert (await command(*letters, "show", dead))["state"] == "dead"
-        assert (await command(*letters, "replay", "--wait", dead))["replayed"] == 1
+        assert (await command(*letters, "show", str(first)))["state"] == "dead"
+        assert (await command(*letters, "replay", "--wait", str(first)))["replayed"] == 1
+        for method, path in (
+            ("GET", ""),
+            ("GET", f"/{second}"),
+            ("POST", f"/{second}/discard"),
+            ("POST", f"/{third}/replay"),
+        ):
+            answer = await client.request(method, f"/admin/dead-letters{path}")
+            assert answer.status_code == 200, (path, answer.text)
+        await emptied(sql)
         verified = (await client.get("/admin/verify-phase1-migration")).json()
         assert (verified["verdict"], verified["match"]) == ("in_sync", True)
         assert (await client.get("/readyz")).json()["status"] == "ready"
         assert_nothing_was_refused(api, worker)
         busy = await command(urls["operator"], redis_url, SCRIPT, "--rollback")
         assert busy["dry_run"]
-    assert await sql.fetchval("SELECT count(*) FROM outbox_dead_letters") == 1
+    states = await sql.fetch("SELECT state FROM outbox_dead_letters ORDER BY id")
+    assert [row["state"] for row in states] == ["replayed", "discarded", "replayed"]
     gone = await command(urls["operator"], redis_url, SCRIPT, "--rollback", "--yes")
     assert gone["removed"] > 0
 
@@ -201,7 +224,7 @@ async def test_dead_letters_are_found_replayed_and_discarded_as_this_role(
     await seed(sql)
     await set_collection(engine, "c01", "text")
     for _ in range(2):
-        await sql.execute(POISON)
+        await sql.execute(POISON, "c01")
     await drain(engine)
     async with engine_of(urls[role]) as as_role, as_role.begin() as connection:
         first, second = await dead_letters.find(connection, Selection(project_id="p1"))
