@@ -38,6 +38,7 @@ from worker.claim import LIVE_LANE
 from worker.dead_letters.upkeep import LetterUpkeep
 from worker.presence import Presence
 from worker.relay import drain
+from worker.snapshot_holders import HOLDERS
 
 ADMIN_TOKEN = "administrators only"
 GRANTED = """
@@ -268,6 +269,26 @@ async def test_whoever_replays_or_repairs_appends_the_present_state(
     await set_collection(engine, "one", "text")
     async with engine_of(urls[role]) as as_role, as_role.begin() as connection:
         assert list(await append_states(connection, ["one"], EventType.UPDATED, Source.REPAIR)) == ["one"]
+
+
+async def test_the_worker_role_sees_who_holds_a_snapshot_but_not_what_they_ask(
+    urls: dict[str, str], database_url: str, sql: asyncpg.Connection
+) -> None:
+    await seed(sql)
+    async with connected(database_url) as holder, engine_of(urls["worker"]) as as_worker:
+        transaction = holder.transaction(isolation="repeatable_read")
+        await transaction.start()
+        await holder.execute("SELECT count(*) FROM collections")
+        await sql.execute("UPDATE projects SET project_name = 'x'")
+        pid = holder.get_server_pid()
+        async with as_worker.connect() as connection:
+            holders = {row.pid: row for row in await connection.execute(HOLDERS)}
+            queries = await connection.exec_driver_sql(
+                "SELECT query FROM pg_stat_activity WHERE pid = $1", (pid,)
+            )
+            assert queries.scalar_one() == "<insufficient privilege>"
+        assert (holders[pid].kind, holders[pid].state) == ("session", None)
+        await transaction.rollback()
 
 
 NOT_FOR_ANYBODY = [
