@@ -13,11 +13,12 @@ from http import HTTPStatus
 from fastapi import Request
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import Message
+from starlette.types import Message, Receive
 
 from api.errors import BodyTooLargeError, SlowBodyError
 
 MAX_BODY_BYTES = 1024 * 1024
+MAX_DISCARDED_BYTES = 16 * MAX_BODY_BYTES
 BODY_SECONDS = 10.0
 
 
@@ -25,6 +26,29 @@ def announced_size(request: Request) -> int:
     """Return the Content-Length, or 0 when it is none; the bytes are counted in any case."""
     digits = request.headers.get("content-length", "")[:20]  # int() refuses what is too long
     return int(digits) if digits.isdecimal() else 0
+
+
+def refuse_unread(request: Request) -> None:
+    """Refuse a body whose announced length is far too large, or too large for a client that asks first.
+
+    Raises:
+        BodyTooLargeError: it is.
+
+    """
+    asks_first = "expect" in request.headers
+    if announced_size(request) > (MAX_BODY_BYTES if asks_first else MAX_DISCARDED_BYTES):
+        raise BodyTooLargeError
+
+
+async def discard(receive: Receive, message: Message) -> None:
+    """Take in what follows the message, within a bound, and forget it.
+
+    A client that is cut off while it sends may never see its answer.
+    """
+    discarded = 0
+    while message.get("more_body") and discarded < MAX_DISCARDED_BYTES:
+        message = await receive()
+        discarded += len(message.get("body", b""))
 
 
 async def with_whole_body(request: Request) -> Request:
@@ -36,8 +60,7 @@ async def with_whole_body(request: Request) -> Request:
         HTTPException: the client went away before its end.
 
     """
-    if announced_size(request) > MAX_BODY_BYTES:
-        raise BodyTooLargeError
+    refuse_unread(request)
     received = 0
 
     async def receive_counted() -> Message:
@@ -45,6 +68,7 @@ async def with_whole_body(request: Request) -> Request:
         message = await request.receive()
         received += len(message.get("body", b""))
         if received > MAX_BODY_BYTES:
+            await discard(request.receive, message)
             raise BodyTooLargeError
         return message
 

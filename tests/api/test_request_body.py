@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import tracemalloc
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -14,7 +15,7 @@ from structlog.testing import capture_logs
 
 from api import request_body
 from api.main import create_app
-from api.request_body import MAX_BODY_BYTES
+from api.request_body import MAX_BODY_BYTES, MAX_DISCARDED_BYTES
 from shared.settings import Settings
 from tests.api.clients import ALL, OWNER, SEEDED, create, started
 
@@ -69,7 +70,18 @@ async def test_a_body_without_an_announced_length_is_counted_while_it_is_read(
 ) -> None:
     endless = Chunks(b" " * 65_536, 10_000)
     assert_too_large(await client.post(ALL, headers=OWNER, content=endless))
-    assert MAX_BODY_BYTES < endless.sent <= MAX_BODY_BYTES + 2 * 65_536
+    assert MAX_DISCARDED_BYTES < endless.sent <= MAX_BODY_BYTES + MAX_DISCARDED_BYTES + 65_536
+
+
+async def test_of_a_body_that_is_too_long_only_a_part_is_ever_kept(client: httpx.AsyncClient) -> None:
+    tracemalloc.start()
+    try:
+        answer = await client.post(ALL, headers=OWNER, content=Chunks(b" " * 65_536, 200))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert_too_large(answer)
+    assert most < 4 * MAX_BODY_BYTES  # of the 12.5 MiB that came
 
 
 def scope_of_a_post(*headers: tuple[bytes, bytes]) -> Scope:
@@ -83,9 +95,18 @@ def scope_of_a_post(*headers: tuple[bytes, bytes]) -> Scope:
     }
 
 
-@pytest.mark.parametrize("length", [f"{MAX_BODY_BYTES + 1}", "1" + "0" * 30, "9" * 5_000], ids=len)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"content-length", b"%d" % (MAX_DISCARDED_BYTES + 1))],
+        [(b"content-length", b"1" + b"0" * 30)],
+        [(b"content-length", b"9" * 5_000)],
+        [(b"content-length", b"%d" % (MAX_BODY_BYTES + 1)), (b"expect", b"100-continue")],
+    ],
+    ids=["far", "farther", "no number", "asks first"],
+)
 async def test_an_announced_length_is_enough_to_refuse_without_reading(
-    client: httpx.AsyncClient, app: FastAPI, length: str
+    client: httpx.AsyncClient, app: FastAPI, headers: list[tuple[bytes, bytes]]
 ) -> None:
     del client  # asked for so that the app is started
     sent: list[Message] = []
@@ -96,14 +117,14 @@ async def test_an_announced_length_is_enough_to_refuse_without_reading(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await app(scope_of_a_post((b"content-length", length.encode())), receive, send)
+    await app(scope_of_a_post(*headers), receive, send)
     assert sent[0]["status"] == 413
 
 
 async def test_a_length_that_is_no_number_or_a_lie_does_not_hide_the_bytes(client: httpx.AsyncClient) -> None:
     for length in ("5", "0", "-1", "nonsense", "²"):
         headers = httpx.Headers({**OWNER, "Content-Length": length}, encoding="latin-1")
-        answer = await client.post(ALL, headers=headers, content=Chunks(b" " * 65_536, 100))
+        answer = await client.post(ALL, headers=headers, content=Chunks(b" " * 65_536, 20))
         assert_too_large(answer)
 
 
