@@ -33,7 +33,13 @@ def refuse_nul(identifier: str) -> None:
 
 
 async def resolve_email(connection: AsyncConnection, caller: str) -> str:
-    """Return the id of the user with exactly this e-mail address, or else the caller as given."""
+    """Return the id of the user with exactly this e-mail address, or else the caller as given.
+
+    Raises:
+        AccessDeniedError: the caller holds a NUL character.
+
+    """
+    refuse_nul(caller)
     if "@" not in caller:
         return caller
     found = await connection.execute(select(users.c.user_id).where(users.c.email == caller))
@@ -48,6 +54,7 @@ async def require_access(connection: AsyncConnection, project_id: str, user_id: 
 
     """
     refuse_nul(project_id)
+    refuse_nul(user_id)
     owns = exists(projects.c.project_id).where(
         projects.c.project_id == project_id, projects.c.owner_user_id == user_id
     )

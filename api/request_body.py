@@ -1,10 +1,11 @@
 """Reading a request's body within bounds of size and time, before anything else is taken for it.
 
 A client that sends its body slowly holds neither a connection to PostgreSQL nor a place among the requests
-at work, and it is cut off. What uvicorn bounds by itself: 64 KiB of a body that nobody has read yet, and
-five seconds between two requests of a connection. What it does not, so that a gateway must: how long a
-client takes to send its headers, how long headers are, how many connections there are, and what a client
-goes on sending to an endpoint that has answered already or takes no body; that is discarded unread.
+at work, and it is cut off. What uvicorn (with httptools) bounds by itself: 64 KiB of a body that nobody has
+read yet, and five seconds between two requests of a connection. What it does not, so that a gateway must:
+how long a client takes to send its headers, how long headers are, how many connections there are, how long
+a client takes to read its answer, and what it goes on sending to an endpoint that has answered already or
+takes no body; that is discarded unread.
 """
 
 import asyncio

@@ -140,3 +140,18 @@ async def test_a_project_that_is_only_linked_gives_no_access_to_the_collection(
     caller = {"User-ID": NAMES["MAILUSER"]}
     assert (await client.put(through_p2, headers=caller, json={})).status_code == 404
     assert (await client.put(through_p2.replace(NAMES["P2"], P1), headers=caller, json={})).status_code == 403
+
+
+async def test_a_caller_with_a_nul_is_nobody_where_a_server_lets_it_through(
+    client: httpx.AsyncClient,
+) -> None:
+    for caller in ("a\0b", "a\0@b"):
+        headers = {"User-ID": caller}
+        answers = [
+            await client.get(ALL, headers=headers),
+            await client.get(f"{SEEDED}/sync", headers=headers),
+            await client.post(ALL, headers=headers, json={"collection_name": "x"}),
+            await client.put(SEEDED, headers=headers, json={}),
+            await client.delete(SEEDED, headers=headers),
+        ]
+        assert [answer.status_code for answer in answers] == [403] * 5

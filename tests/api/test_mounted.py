@@ -1,7 +1,7 @@
 """The router in somebody else's app: the same answers, whatever that app does with its own errors."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import asyncpg
 import httpx
@@ -13,7 +13,9 @@ from pydantic import BaseModel, SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.admin import admin
+from api.admission import PLACES
 from api.context import collection_sync
+from api.request_body import MAX_BODY_BYTES
 from api.routes import router
 from shared.settings import Settings
 from tests.api.clients import ALL, OWNER, SEEDED, STRANGER, UNKNOWN, create, started
@@ -74,6 +76,20 @@ async def test_invalid_bodies_are_answered_as_in_our_own_app(host: httpx.AsyncCl
 
 async def test_json_without_a_content_type_is_accepted(host: httpx.AsyncClient) -> None:
     assert (await host.post(ALL, headers=OWNER, content=b'{"collection_name": "x"}')).status_code == 200
+
+
+async def test_the_bounds_of_work_and_of_bodies_hold_there_too(settings: Settings) -> None:
+    app = host_of(settings)
+    async with started(app) as host:
+        large = await host.post(ALL, headers=OWNER, content=b" " * (MAX_BODY_BYTES + 1))
+        assert (large.status_code, large.json()) == (413, {"detail": "The body is too large"})
+        full = app.state.collection_sync.lanes.reads
+        async with AsyncExitStack() as stack:
+            for _ in range(PLACES):
+                await stack.enter_async_context(full.place())
+            refused = await host.get(ALL, headers=OWNER)
+            assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+            assert (await host.post("/own", json={"name": "x" * MAX_BODY_BYTES})).status_code == 200
 
 
 async def test_failures_tell_nothing_even_in_debug_mode(
