@@ -75,5 +75,5 @@ bench-held-snapshot: venv ## Measure a backlog while somebody holds a snapshot, 
 	$(BIN)/python -m benchmarks.held_snapshot $(ARGS)
 
 clean: ## Remove the caches and the data of `make run`; .venv stays
-	rm -rf .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .schemathesis
 	find . -path ./.venv -prune -o -type d -name __pycache__ -exec rm -rf {} +
