@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from tests.security.conftest import ROLES_SQL
 from tests.twins import bulk, doorbell, relay, writes
 from tests.twins.replacing import Put, instead_of, with_statement
 from worker.rollback import IS_ENRICHED
@@ -34,6 +35,10 @@ WAKE_UPS = "tests/race/test_wake_ups.py::test_"
 OVERWRITE = "tests/backfill/test_overwrite.py::test_"
 AUDIT = "tests/audit/test_"
 ROLLBACK = "tests/rollback/test_"
+OVERLOAD = "tests/api/test_overload.py::test_"
+BODY = "tests/api/test_request_body.py::test_"
+
+GRANT_ALL = "GRANT ALL ON ALL TABLES IN SCHEMA public TO collection_sync_api"
 
 TWINS = {
     # A write
@@ -95,6 +100,21 @@ TWINS = {
         "what others own stays",
         with_statement("worker.apply.RETIRE_ROWS", "AND target.project_id = former.project_id", ""),
         (f"{RELAY}links_to_other_projects_and_tags_and_mappings_are_never_touched",),
+    ),
+    "where it was deleted taken for a former home": Twin(
+        "what others own stays",
+        with_statement("worker.apply.GUARD", "WHEN NOT guard.is_deleted THEN", "WHEN true THEN"),
+        (f"{RELAY}a_link_to_where_a_collection_was_deleted_stays_when_it_comes_back_elsewhere",),
+    ),
+    "convicted without evidence": Twin(
+        "no event is convicted without evidence",
+        instead_of("worker.settle._Trial._is_its_own", lambda *_: True),
+        (f"{POISON}rows_that_are_refused_for_no_known_reason_wait_while_nothing_shows_whose_fault_it_is",),
+    ),
+    "a held row holds up the batch": Twin(
+        "who holds a row holds up no other",
+        instead_of("shared.faults.LOCK_NOT_AVAILABLE", "none"),
+        (f"{POISON}a_row_that_somebody_holds_makes_only_its_own_event_wait",),
     ),
     "claim behind a cursor": Twin(
         "what commits late is applied",
@@ -268,5 +288,26 @@ TWINS = {
         "a rollback takes what is ours and nothing else",
         with_statement("worker.rollback.REMOVE_ROWS", f"OR {IS_ENRICHED}", ""),
         (f"{ROLLBACK}what_stays.py::test_a_row_that_holds_anything_stays_and_one_whose_json_is_empty_goes",),
+    ),
+    # The outside
+    "patience without end": Twin(
+        "no request queues without end",
+        instead_of("api.admission.PATIENCE_SECONDS", 8.0),
+        (f"{OVERLOAD}while_every_connection_is_stuck_the_rest_is_refused_soon_and_then_all_is_well_again",),
+    ),
+    "a body of any size": Twin(
+        "no request takes memory or time without bound",
+        instead_of("api.request_body.MAX_BODY_BYTES", 1 << 40),
+        (f"{BODY}a_body_without_an_announced_length_is_counted_while_it_is_read",),
+    ),
+    "a role that may everything": Twin(
+        "a process may no more than it needs",
+        instead_of("tests.security.conftest.ROLES_SQL", f"{ROLES_SQL}; {GRANT_ALL}"),
+        ("tests/security/test_roles.py::test_what_a_role_has_no_business_with_is_refused_with_42501[api]",),
+    ),
+    "a token that is not asked for": Twin(
+        "no door opens without its token",
+        instead_of("api.admin.carries_token", lambda *_: True),
+        ("tests/api/test_credentials.py::test_every_route_answers_every_credential_as_the_table_says",),
     ),
 }

@@ -85,6 +85,18 @@ async def test_links_to_other_projects_and_tags_and_mappings_are_never_touched(
     assert await target_rows(sql, "c1") == [link]
 
 
+async def test_a_link_to_where_a_collection_was_deleted_stays_when_it_comes_back_elsewhere(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await set_collection(engine, "c1", project_id="p1")
+    await set_collection(engine, "c1", project_id="p1", is_active=False)
+    await drain(engine)
+    await sql.execute("INSERT INTO project_collections (project_id, collection_id) VALUES ('p1', 'c1')")
+    await set_collection(engine, "c1", project_id="p2")
+    await drain(engine)
+    assert [row["project_id"] for row in await target_rows(sql, "c1")] == ["p1", "p2"]
+
+
 async def test_null_timestamps_are_carried_over(engine: AsyncEngine, sql: asyncpg.Connection) -> None:
     await sql.execute(
         "INSERT INTO collections (collection_id, project_id, collection_name, created_by, is_active,"
