@@ -47,18 +47,24 @@ class Caution:
         self._assured: set[Lanes] = set()  # whose events of the beginning are all settled
         self._owed: list[int] = []  # marks to take away: their batch ended in good order
         self._lost_in_a_row = 0
+        self._is_server_suspect = False
 
     async def is_due(self, lanes: Lanes) -> bool:
         """Say whether batches of these lanes are to be settled with caution: until none of them is left."""
         unclean_ends = await self._presence.arrive()
-        doubtful = unclean_ends >= UNCLEAN_ENDS or self._lost_in_a_row >= LOST_CONNECTIONS
+        doubtful = unclean_ends >= UNCLEAN_ENDS or self._is_server_suspect
         return doubtful and lanes not in self._assured
 
     def note_failure(self, error: Exception) -> None:
         """Take a batch's fault into account: connections that are lost over and over give cause to doubt."""
         self._lost_in_a_row = self._lost_in_a_row + 1 if is_connection_lost(error) else 0
         if self._lost_in_a_row >= LOST_CONNECTIONS:
+            self._is_server_suspect = True
             self._assured.clear()
+
+    def note_success(self) -> None:
+        """Take a batch into account that ended well: what was lost before was not lost in a row."""
+        self._lost_in_a_row = 0
 
     async def run_once(self, engine: AsyncEngine, lanes: Lanes) -> Batch:
         """Settle one batch as `relay.run_once` does, its events marked before; full unless there was none.
@@ -96,7 +102,6 @@ class Caution:
             raise
         settled = {event.id for event in batch.events if batch.verdicts[event.id].is_final}
         self._owed = [event_id for event_id in marked if event_id not in settled]
-        self._lost_in_a_row = 0
         return batch
 
     async def _pay(self, engine: AsyncEngine) -> None:

@@ -165,6 +165,7 @@ class LaneDrainer:
             await self._back_off(error)
             return False
         self._failures = 0
+        self._caution.note_success()
         self._claim_start.note(start, batch.events, batch.claim_seconds)
         if batch.events:
             self._settled_at = time.monotonic()

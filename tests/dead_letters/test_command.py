@@ -92,7 +92,7 @@ async def test_a_replay_without_a_worker_is_done_and_says_who_goes_on(
 ) -> None:
     done = await command(env, "replay", letter)
     assert done.returncode == 0
-    assert "Replayed 1 dead letters with 1 events. The workers apply them" in done.stdout
+    assert "Replayed 1 dead letter with 1 event. The workers apply them" in done.stdout
     await drain(engine)
     assert await drift(sql) == []
     again = await answered(env, "replay", letter, status=1)

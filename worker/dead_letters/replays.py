@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared import dead_letters
 from shared.doorbell import Doorbell
+from worker.dead_letters.report import counted
 
 logger = structlog.get_logger(__name__)
 
@@ -61,7 +62,7 @@ class Replays:
 
     def sentence(self) -> str:
         """Say what was done and what became of it."""
-        done = f"Replayed {self.replayed:,} dead letters with {len(self.event_ids):,} events."
+        done = f"Replayed {counted(self.replayed)} with {counted(len(self.event_ids), 'event')}."
         if self.pending is None:
             return f"{done} The workers apply them after users' writes."
         if self.pending:
