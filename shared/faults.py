@@ -8,7 +8,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 # Classes and codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
-TRANSIENT_CLASSES = frozenset({"08", "53", "57"})  # connection, resources, operator intervention
+# Connection, resources, operator intervention; and a login that is refused: a password may be changing.
+TRANSIENT_CLASSES = frozenset({"08", "28", "53", "57"})
 TRANSIENT_CODES = frozenset(
     {
         "40001",  # serialization_failure

@@ -13,6 +13,7 @@ import asyncpg
 import httpx
 import pytest
 from pydantic import SecretStr
+from sqlalchemy.engine import make_url
 from structlog.testing import capture_logs
 
 from api.context import ringing
@@ -139,6 +140,16 @@ async def test_an_unexpected_failure_tells_neither_the_client_nor_the_log_what_u
     assert (line["event"], line["log_level"], line["sqlstate"]) == ("request_failed", "error", "23514")
     assert "change_row" in line["frames"]
     assert "Confidential" not in str(line)
+
+
+async def test_a_login_that_is_refused_because_its_password_is_being_changed_is_answered_with_503(
+    settings: Settings, seeded: asyncpg.Connection
+) -> None:
+    del seeded
+    url = make_url(settings.database_url.get_secret_value()).set(password="another")
+    wrong = SecretStr(url.render_as_string(hide_password=False))
+    async with started(create_app(settings.model_copy(update={"database_url": wrong}))) as client:
+        assert_unavailable(await client.get(ALL, headers=OWNER))
 
 
 @asynccontextmanager

@@ -18,7 +18,9 @@ async def raised(engine: AsyncEngine, statement: str) -> DBAPIError:
     return caught.value
 
 
-@pytest.mark.parametrize("code", ["08006", "40001", "40P01", "55P03", "57014", "57P01", "57P03", "53300"])
+@pytest.mark.parametrize(
+    "code", ["08006", "28P01", "40001", "40P01", "55P03", "57014", "57P01", "57P03", "53300"]
+)
 async def test_faults_that_pass_by_themselves_are_transient_and_no_row_s_fault(
     engine: AsyncEngine, code: str
 ) -> None:
