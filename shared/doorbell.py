@@ -15,7 +15,7 @@ import structlog
 from arq.constants import job_key_prefix
 from arq.jobs import serialize_job
 from redis.asyncio import ConnectionPool, Redis
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError, RedisError  # noqa: A004 - its name
 
 from shared.cancellation import heed_cancellation
 
@@ -60,14 +60,31 @@ def from_json(data: bytes) -> dict[str, Any]:
     return value
 
 
+class _OnUvloop:
+    """Mixed into redis-py's connections: what uvloop says of a closed one becomes an error of Redis.
+
+    A connection that breaks after it was made, and before it is written to, makes uvloop raise
+    RuntimeError, which redis-py passes on. It would end whoever outlives only REDIS_ERRORS.
+    """
+
+    async def send_packed_command(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - redis-py's own
+        try:
+            await super().send_packed_command(*arguments, **options)  # type: ignore[misc]
+        except RuntimeError as error:
+            msg = "the connection was closed before it was written to"
+            raise ConnectionError(msg) from error
+
+
 def open_pool(url: str, timeout_seconds: float | None = REDIS_TIMEOUT_SECONDS) -> ConnectionPool:
     """Make a pool that connects on first use, so Redis may be away; None waits for answers for ever."""
-    return ConnectionPool.from_url(
+    pool = ConnectionPool.from_url(
         url,
         socket_timeout=timeout_seconds,
         socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
         socket_keepalive=True,
     )
+    pool.connection_class = type("Connection", (_OnUvloop, pool.connection_class), {})
+    return pool
 
 
 def open_redis(url: str) -> Redis:

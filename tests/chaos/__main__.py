@@ -21,6 +21,7 @@ from tests.chaos.run import Plan, Report, carry_out
 from tests.chaos.system import servers
 
 CLEAN, LOST, WRONG_USAGE = 0, 1, 2
+MOST_EVIDENCE = 200
 WIDTH_OF_A_FILE = 130
 
 DESCRIPTION = """\
@@ -139,6 +140,13 @@ def show(console: Console, report: Report) -> None:
     )
 
 
+def show_evidence(progress: Console, report: Report) -> None:
+    """Print what stands against each promise that was broken, up to a bound."""
+    for check in report.checks:
+        for evidence in check.against[:MOST_EVIDENCE]:
+            progress.out(f"{check.name}: {evidence}", highlight=False)
+
+
 def main() -> int:
     """Run the suite and return the exit status."""
     arguments = parse()
@@ -167,6 +175,7 @@ def main() -> int:
         console.out(json.dumps(as_json(report)), highlight=False)
     else:
         show(console, report)
+    show_evidence(progress, report)
     return CLEAN if report.is_clean else LOST
 
 

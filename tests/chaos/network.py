@@ -135,9 +135,9 @@ class Side(asyncio.Protocol):
 
     def reset(self) -> None:
         """End the connection at once, with RST, and with it the other one."""
-        connection = self.transport.get_extra_info("socket")  # None when it ended before
+        connection = self.transport.get_extra_info("socket")  # None, or of no file, when it ended before
         if connection is not None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
         self.transport.abort()
         if self.other is not None and not self.other.transport.is_closing():

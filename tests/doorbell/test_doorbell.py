@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
 from arq.constants import job_key_prefix
 from redis.asyncio import Redis
 
@@ -22,6 +23,7 @@ from shared.doorbell import (
     WAKE_CHANNEL,
     Doorbell,
     dismiss,
+    open_pool,
     open_redis,
     ring,
 )
@@ -156,3 +158,19 @@ async def test_a_hung_redis_is_given_up_within_the_bound(own_valkey: Valkey, *, 
             with pytest.raises(REDIS_ERRORS):
                 await ring(redis)
             assert time.monotonic() - began < REDIS_TIMEOUT_SECONDS + 0.5
+
+
+def test_a_connection_that_breaks_before_it_is_written_to_is_an_error_of_redis_on_uvloop_too(
+    redis_url: str,
+) -> None:
+    async def write_to_a_closed_connection() -> None:
+        pool = open_pool(redis_url)
+        connection = await pool.get_connection()
+        connection._writer.transport.abort()  # noqa: SLF001 - as the network does it
+        await asyncio.sleep(0)
+        with pytest.raises(REDIS_ERRORS):
+            await connection.send_command("PING", check_health=False)
+        await pool.disconnect()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(write_to_a_closed_connection())
