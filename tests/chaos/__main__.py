@@ -11,7 +11,6 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-import uvloop
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -165,7 +164,7 @@ def main() -> int:
         try:
             with (
                 servers(directory) as (postgres, valkey),
-                Runner(loop_factory=uvloop.new_event_loop) as runner,
+                Runner() as runner,  # uvloop's stops to accept connections once many were reset
             ):
                 report = runner.run(carry_out(plan, directory, postgres, valkey, tell))
         except LocalError as error:
