@@ -488,7 +488,9 @@ async def test_an_owner_who_is_no_superuser_runs_the_file(
             warnings: list[str] = []
             connection.add_log_listener(lambda _, message: warnings.append(message.message))
             await connection.execute(ROLES_SQL)
-            assert len(warnings) == len(urls) * len(LIMITS), warnings
+            # Before 16, CREATEROLE is enough to alter any login that is no superuser's.
+            not_ours = len(urls) if connection.get_server_version().major >= 16 else 0
+            assert len(warnings) == not_ours * len(LIMITS), warnings
             settings = "SELECT cardinality(setconfig) FROM pg_db_role_setting WHERE setrole = $1::regrole"
             assert await connection.fetchval(settings, login) == len(LIMITS)
             await connection.execute(f"DROP ROLE {login}")
