@@ -1,6 +1,7 @@
 """`python -m tests.chaos`: what `make chaos` runs."""
 
 import argparse
+import contextlib
 import json
 import math
 import random
@@ -8,6 +9,7 @@ import sys
 import tempfile
 from asyncio import Runner
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -77,6 +79,9 @@ def parse() -> argparse.Namespace:
         "--minutes", type=minutes, default=3.0, help="for how long faults are begun (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, help="draws the faults (default: another one each time)")
+    parser.add_argument(
+        "--keep", metavar="DIRECTORY", type=Path, help="keep logs and data in this new directory"
+    )
     parser.add_argument("--json", action="store_true", help="end with one line of JSON instead of tables")
     return parser.parse_args()
 
@@ -139,6 +144,17 @@ def show(console: Console, report: Report) -> None:
     )
 
 
+@contextlib.contextmanager
+def kept_or_temporary(directory: Path | None) -> Iterator[Path]:
+    """Yield an empty directory: the one that is to be kept, or one that goes afterwards."""
+    if directory is None:
+        with tempfile.TemporaryDirectory(prefix="chaos-") as name:
+            yield Path(name)
+    else:
+        directory.mkdir(parents=True)
+        yield directory.absolute()
+
+
 def show_evidence(progress: Console, report: Report) -> None:
     """Print what stands against each promise that was broken, up to a bound."""
     for check in report.checks:
@@ -159,8 +175,7 @@ def main() -> int:
 
     tell(f"seed {seed}")
     plan = Plan(seed, arguments.minutes * 60)
-    with tempfile.TemporaryDirectory(prefix="chaos-") as name:
-        directory = Path(name)
+    with kept_or_temporary(arguments.keep) as directory:
         try:
             with (
                 servers(directory) as (postgres, valkey),
