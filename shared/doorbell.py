@@ -36,15 +36,21 @@ LAST_RETRY_SECONDS = 1.0
 REDIS_ERRORS = (RedisError, OSError, TimeoutError)
 
 # One round trip. Every ring is published; it also queues an arq job, for workers that do not listen at
-# that moment, unless one is queued already. What no worker took in its time is forgotten.
+# that moment, unless one is queued already. What no worker took in its time is forgotten, but no sweep:
+# those are the workers' own. The time is Redis's, whatever the clock of whoever rings says; the job is
+# due a second before, so that it is due at once for a worker whose clock is a little behind.
 RING = """
 local queues = redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1])
 if queues then
+    local now = redis.call('TIME')
+    local due = now[1] * 1000 + math.floor(now[2] / 1000) - 1000
     redis.call('PSETEX', KEYS[2], ARGV[2], ARGV[3])
-    redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', ARGV[4] - ARGV[2])
-    redis.call('ZADD', KEYS[3], ARGV[4], ARGV[5])
+    for _, job in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', due - ARGV[2], 'LIMIT', 0, 100)) do
+        if string.sub(job, 1, 5) ~= 'cron:' then redis.call('ZREM', KEYS[3], job) end
+    end
+    redis.call('ZADD', KEYS[3], due, ARGV[4])
 end
-redis.call('PUBLISH', ARGV[6], queues and ARGV[5] or '')
+redis.call('PUBLISH', ARGV[5], queues and ARGV[4] or '')
 return queues and 1 or 0
 """
 
@@ -106,10 +112,9 @@ async def ring(redis: Redis, channel: str = WAKE_CHANNEL) -> bool:
     job_id = uuid.uuid4().hex  # a fixed id would be refused while an earlier job still runs
     now_ms = int(time.time() * 1000)
     job = serialize_job(DRAIN_JOB, (), {}, None, now_ms, serializer=to_json)
-    due_ms = now_ms - 1_000  # due at once even when the worker's clock is behind ours
     answer = redis.eval(
         RING, 3, DIRTY_KEY, job_key_prefix + job_id, QUEUE_NAME,
-        str(DIRTY_MS), str(JOB_EXPIRES_MS), job.decode(), str(due_ms), job_id, channel,
+        str(DIRTY_MS), str(JOB_EXPIRES_MS), job.decode(), job_id, channel,
     )  # fmt: skip
     async with asyncio.timeout(REDIS_TIMEOUT_SECONDS):
         return bool(await cast("Awaitable[int]", answer))

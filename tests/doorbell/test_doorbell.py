@@ -109,6 +109,23 @@ async def test_jobs_that_no_worker_took_do_not_pile_up(redis: Redis) -> None:
     assert await redis.zcard(QUEUE_NAME) == 1
 
 
+@pytest.mark.parametrize("ahead_seconds", [3600, -3600])
+async def test_a_ring_by_whose_clock_is_wrong_takes_no_sweep_away_and_is_due_all_the_same(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch, ahead_seconds: int
+) -> None:
+    """A sweep is queued up to a second before its time, and by a worker whose own clock may be behind."""
+    now = time.time()
+    sweeps = {"cron:sweep:1": now * 1000 + 500, "cron:sweep:2": (now - 3600) * 1000}
+    await redis.zadd(QUEUE_NAME, sweeps)
+    with monkeypatch.context() as patch:
+        patch.setattr("shared.doorbell.time.time", lambda: now + ahead_seconds)
+        assert await ring(redis)
+    queued = {job.decode(): score for job, score in await redis.zrange(QUEUE_NAME, 0, -1, withscores=True)}
+    assert sweeps.items() <= queued.items()
+    (due_ms,) = [score for job, score in queued.items() if job not in sweeps]
+    assert now * 1000 - 1_500 < due_ms < time.time() * 1000
+
+
 async def test_while_nobody_takes_a_job_another_is_queued_after_two_seconds(redis: Redis) -> None:
     await ring(redis)
     assert 0 < await redis.pttl(DIRTY_KEY) <= 2_000
