@@ -22,7 +22,6 @@ from deploy.local.errors import LocalError
 from deploy.local.postgres import Postgres
 from deploy.local.run import migrate
 from shared.settings import Settings, load_settings
-from worker.drainer import Drainer
 from worker.main import arq_settings
 from worker.snapshot_holders import held_snapshots
 
@@ -109,10 +108,10 @@ async def snapshot(url: str) -> AsyncIterator[int]:
 async def drained(settings: Settings) -> float:
     """Return the seconds that a worker's drains take for everything that is pending."""
     context = arq_settings(settings)["ctx"]
-    drainer = Drainer(context["engines"][0])
     began = time.perf_counter()
-    await drainer.drain("sweep")
+    await context["drainer"].drain("sweep")
     seconds = time.perf_counter() - began
+    await context["duties"].stop()  # the process leaves; else the next one would be cautious
     for engine in context["engines"]:
         await engine.dispose()
     return seconds
@@ -136,6 +135,7 @@ async def turn(settings: Settings, url: str, source: str, events: int, hindrance
     sql = await asyncpg.connect(url)
     try:
         await sql.execute(EMPTY)
+        await sql.execute("DELETE FROM outbox_dead_letters")
         await sql.execute(APPEND, source, events)
         dead = 0
         if hindrance == "poison":
