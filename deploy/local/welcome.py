@@ -81,7 +81,4 @@ In another terminal, for the project's other commands:
 {command("worker.backfill", "--wait")}
 {command("worker.audit")}
 
-# What could not be applied, and why (nothing, unless you break something):
-{command("worker.dead_letters", "list")}
-
 Each event that the worker settles, as it happens:"""
