@@ -49,7 +49,7 @@ lock: ## Make both requirements files anew from pyproject.toml (ARGS=--upgrade f
 	compile() { "$$tools/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-annotate --no-header $(ARGS) pyproject.toml "$$@"; }; \
 	compile -o requirements.txt; \
-	compile --extra local --extra dev -c requirements.txt -o requirements-dev.txt
+	compile --extra local --extra tracing --extra dev -c requirements.txt -o requirements-dev.txt
 
 # Status 3, which make shows as an error: nothing is wrong, but nobody could be asked about vulnerabilities.
 audit-dependencies: venv ## Check lock files, installation, licences and, where a service answers, vulnerabilities

@@ -24,9 +24,10 @@ HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 NOT_OURS = {"pip", "setuptools"}  # what `python -m venv` brings with it
 SERVICES = ("pypi", "osv")
 ALLOWED_LICENCES = {
-    "Apache Software License", "Apache-2.0", "BSD License", "BSD-2-Clause", "BSD-3-Clause", "MIT",
-    "MIT License", "MPL-2.0", "Mozilla Public License 2.0 (MPL 2.0)", "PSF-2.0",
+    "3-Clause BSD License", "Apache Software License", "Apache-2.0", "BSD License", "BSD-2-Clause",
+    "BSD-3-Clause", "MIT", "MIT License", "MPL-2.0", "Mozilla Public License 2.0 (MPL 2.0)", "PSF-2.0",
 }  # fmt: skip
+READ_BY_HAND = {"axe-playwright-python": {"MIT"}}  # its metadata name the file only
 NO_LICENCES = {"DFSG approved", "OSI Approved"}  # classifiers that stand beside one
 
 Locked = dict[str, Requirement]
@@ -91,7 +92,9 @@ def licences_of(distribution: Distribution) -> set[str]:
     classifiers = [line for line in metadata.get_all("Classifier") or [] if line.startswith("License ::")]
     if classifiers:
         return {line.rpartition(" :: ")[2] for line in classifiers} - NO_LICENCES
-    return {(metadata["License"] or "unknown").partition("\n")[0]}
+    if metadata["License"]:
+        return {metadata["License"].partition("\n")[0]}
+    return READ_BY_HAND.get(canonicalize_name(distribution.name), {"unknown"})
 
 
 def licence_problems(found: Iterable[Distribution]) -> list[str]:
