@@ -14,11 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.database import driver_connection
 from shared.faults import is_connection_lost
+from worker.batch import Batch
 from worker.claim import ClaimedEvent, Lanes, acknowledge, claim
 from worker.dead_letters.bury import bury
 from worker.outcomes import Outcome, Verdict
 from worker.presence import Presence
-from worker.relay import Batch, run_these
+from worker.relay import run_these
 
 logger = structlog.get_logger(__name__)
 

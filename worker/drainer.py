@@ -10,11 +10,13 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.faults import UNDEFINED_TABLE, is_transient, sqlstate
+from worker.batch import Batch
+from worker.batch_report import report_batch
 from worker.caution import Caution
 from worker.claim import BEGINNING, BULK_LANES, LIVE_LANE, Lanes, Position
 from worker.claim_start import ClaimStart
 from worker.presence import Presence, own_name
-from worker.relay import Batch, log_batch, run_once
+from worker.relay import run_once
 
 logger = structlog.get_logger(__name__)
 
@@ -169,7 +171,7 @@ class LaneDrainer:
         self._claim_start.note(start, batch.events, batch.claim_seconds)
         if batch.events:
             self._settled_at = time.monotonic()
-            log_batch(batch, reason)
+            report_batch(batch, reason)
         if is_polite:
             await asyncio.sleep(batch.duration_seconds * REST_PER_BATCH)
         if batch.is_full or start == BEGINNING:

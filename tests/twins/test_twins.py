@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 from tests.twins import __main__ as command
 from tests.twins.plugin import is_assertion
 from tests.twins.registry import TWINS
-from worker.relay import log_batch
+from worker.batch_log import log_batch
 
 
 @pytest.mark.slow

@@ -14,10 +14,11 @@ from shared.settings import Settings
 from tests.databases import Databases
 from tests.legacy_rows import set_collection, target_rows
 from tests.race import freezing
+from worker.batch import Batch
 from worker.claim import LIVE_LANE, Lanes, Position
 from worker.drainer import POLITE_BATCH, Drainer
 from worker.main import arq_settings, drain_outbox, stop, sweep
-from worker.relay import Batch, run_once
+from worker.relay import run_once
 
 AFTER_CLAIM = "guard: claimed, before the guard"
 

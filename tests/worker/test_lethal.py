@@ -21,12 +21,12 @@ from tests.legacy_rows import seed, set_collection
 from tests.processes import environment, running, running_worker
 from tests.race import freezing
 from tests.worker.lethal import LETHAL
+from worker.batch import Batch
 from worker.caution import LOST_CONNECTIONS, TOGETHER, Caution
 from worker.claim import ALL_LANES, BULK_LANES, LIVE_LANE
 from worker.drainer import Drainer
 from worker.outcomes import Outcome
 from worker.presence import Presence
-from worker.relay import Batch
 
 BYSTANDERS = 60
 MOST_STARTS = 20

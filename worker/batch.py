@@ -1,0 +1,26 @@
+"""A batch: what one transaction did."""
+
+from dataclasses import dataclass, field
+
+from worker.claim import ClaimedEvent
+from worker.outcomes import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one transaction did: the events it claimed, a verdict for each, its duration in seconds.
+
+    `claim_seconds` is the part of it that the claim took, which never waits for a lock. `is_full` says
+    that it held as many events as it may: there may be more.
+    """
+
+    events: list[ClaimedEvent] = field(default_factory=list)
+    verdicts: dict[int, Verdict] = field(default_factory=dict)
+    duration_seconds: float = 0.0
+    claim_seconds: float = 0.0
+    is_full: bool = False
+
+    @property
+    def had_faults(self) -> bool:
+        """Say whether PostgreSQL refused any of the events: the next batch may well have such as well."""
+        return any(verdict.sqlstate is not None for verdict in self.verdicts.values())
