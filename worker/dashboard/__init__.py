@@ -1,0 +1,1 @@
+"""Consistency dashboards, drawn from log lines alone: `python -m worker.dashboard`."""

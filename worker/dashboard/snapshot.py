@@ -1,0 +1,215 @@
+"""What the page shows, at one moment: the interface between what reads the log and what draws it.
+
+A snapshot is JSON: `dataclasses.asdict` of `Snapshot`. Times are UTC in seconds since 1970, durations in
+seconds, lags in milliseconds. None means unknown. Every list is bounded, whatever the size of the log.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Tone = Literal["good", "warning", "bad", "unknown"]
+
+
+@dataclass(slots=True)
+class Verdict:
+    """The answer on top of the page, e.g. state `in_sync`, title "In sync", tone `good`.
+
+    states: in_sync, repaired, drift, incomplete, unverified (no audit yet), outdated (the last audit is
+    old), late (live events wait over a minute), blind (no heartbeat), database_away.
+
+    title: the few words on top. It holds no age: the page shows how long ago `verified_at` and
+    `last_heartbeat_at` were, by its own clock. detail: one sentence. since: when the state began.
+    """
+
+    state: str
+    tone: Tone
+    title: str
+    detail: str
+    since: float | None = None
+    verified_at: float | None = None  # when the last audit ended that compared everything
+    last_heartbeat_at: float | None = None
+    blind_after_seconds: float = 15.0
+
+
+@dataclass(slots=True)
+class GoOn:
+    """Whether the operator may take the next step, and, if not, each reason as a sentence."""
+
+    may: bool
+    reasons: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Audit:
+    """One audit that ended; its counts as in `audit_finished`."""
+
+    run_id: int
+    at: float
+    verdict: str | None  # None: it failed
+    requested_by: str
+    project_id: str | None
+    repair: bool
+    compared: int
+    missing: int
+    mismatched: int
+    orphaned: int
+    pending: int
+    repaired: int
+    unlisted: int
+    duration_seconds: float
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class Finding:
+    """One pair that differed. `legacy` should be there, `before` was there, `after` its repair `after` is."""
+
+    run_id: int
+    at: float
+    collection_id: str
+    project_id: str
+    kind: str  # missing | mismatched | orphaned
+    differs: list[str]
+    legacy: dict[str, str | None] | None
+    before: dict[str, str | None] | None
+    after: dict[str, str | None] | None = None
+    outcome: str | None = None  # repaired | still_differs | pending; None: not repaired
+    repaired_at: float | None = None
+
+
+@dataclass(slots=True)
+class DeadLetter:
+    """One event that died, and whether its letter is open still."""
+
+    event_id: int
+    at: float
+    collection_id: str
+    project_id: str | None
+    event_type: str
+    source: str
+    sqlstate: str | None
+    error: str
+    state: str = "dead"  # dead | superseded | replayed | discarded
+    closed_at: float | None = None
+
+
+@dataclass(slots=True)
+class Backfill:
+    """One backfill run, as far as its lines tell."""
+
+    run_id: int
+    status: str  # running | paused | cancelled | finished | interrupted
+    started_at: float | None
+    at: float  # of its last line
+    processed: int
+    planned: int
+    enqueued: int
+    skipped: int
+    rows_a_second: float | None = None
+    eta_seconds: float | None = None
+    throttled_by: str | None = None  # the sentence
+    duration_seconds: float | None = None
+    driver: str | None = None
+    project_id: str | None = None
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker process, by its lines."""
+
+    name: str  # host:pid
+    state: str  # running | silent | stopped
+    started_at: float | None
+    last_heartbeat_at: float | None
+    stopped_at: float | None
+    uptime_seconds: float | None
+    database: str | None  # up | away
+    redis: str | None
+    clock_offset_ms: float | None
+
+
+@dataclass(slots=True)
+class Waiting:
+    """What waits in one lane, by the newest heartbeat. `pending` is counted up to 100,000."""
+
+    pending: int | None
+    oldest_seconds: float | None
+
+
+@dataclass(slots=True)
+class Lane:
+    """One lane's totals over everything that was read."""
+
+    name: str  # live | repair | backfill
+    outcomes: dict[str, int]  # applied | stale | conflated | obsolete | dead
+    postponed: int  # each time an event was
+    batches: int
+    lag_ms: dict[str, float | None]  # p50 | p95 | p99 | max
+
+
+@dataclass(slots=True)
+class Trouble:
+    """A warning or an error that is not shown elsewhere, with how often it came and its last line's fields."""
+
+    event: str
+    level: str
+    count: int
+    first_at: float
+    last_at: float
+    fields: dict[str, object]
+
+
+@dataclass(slots=True)
+class Series:
+    """Numbers over time, as columns of the same length; `None` where nothing was said.
+
+    times: the beginning of each step. per step: `settled[lane][outcome]` events, `lag_ms[lane]["p50"|"p95"|
+    "p99"]`, `pending[lane]` (the highest), `oldest_seconds[lane]` (the highest), `written` (by the API).
+    """
+
+    step_seconds: float
+    times: list[float] = field(default_factory=list)
+    settled: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    lag_ms: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)
+    pending: dict[str, list[int | None]] = field(default_factory=dict)
+    oldest_seconds: dict[str, list[float | None]] = field(default_factory=dict)
+    written: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Source:
+    """How much of the log was read, and how much of it was no use."""
+
+    files: int
+    bytes_read: int
+    bytes_total: int
+    lines: int
+    broken: int  # not JSON, or not a line of ours
+    broken_sample: str | None  # the last of them, cut
+    unknown: int  # events that this version does not know
+    newer_schema: int
+    first_at: float | None
+    last_at: float | None
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """Everything on the page."""
+
+    made_at: float
+    live: bool  # served, and growing; else a file to keep: its clock stands still at made_at
+    source: Source
+    verdict: Verdict
+    go_on: GoOn
+    waiting: dict[str, Waiting]  # live | repair | backfill
+    dead_letters_open: int | None  # by the newest heartbeat, else by what was read
+    lanes: list[Lane]
+    audits: list[Audit]  # the newest last, thinned evenly beyond a few hundred
+    findings: list[Finding]  # the newest first
+    findings_total: int
+    dead_letters: list[DeadLetter]  # the newest first
+    dead_letters_total: int
+    backfills: list[Backfill]  # the newest first
+    workers: list[Worker]
+    troubles: list[Trouble]  # the newest first
+    series: dict[str, Series]  # by range: "15m", "1h", "24h", "all"
