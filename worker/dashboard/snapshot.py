@@ -149,7 +149,7 @@ class Lane:
 
 @dataclass(slots=True)
 class Trouble:
-    """A warning or an error that is not shown elsewhere, with how often it came and its last line's fields."""
+    """A warning or an error not shown elsewhere, how often it came, and the fields of its last line."""
 
     event: str
     level: str
