@@ -1,89 +1,112 @@
 """JSON lines: one object per line, to stdout and, where asked for, to a file.
 
-The value of `event` is a fixed name; everything that varies is a field of its own.
+The value of `event` is a fixed name; everything that varies is a field of its own: see `log_contract.py`.
 """
 
-import errno
-import io
+import json
 import logging
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 import structlog
 
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+from shared.log_contract import SCHEMA_VERSION
+from shared.log_file import PatientFileHandler
 
 logger = structlog.get_logger(__name__)
 
-SCHEMA_VERSION = 1
 # Less than this would drown our lines: one for each job, request, or job that was taken back.
 LEAST_LEVELS = {"arq": logging.ERROR, "uvicorn.access": logging.WARNING, "httpx": logging.WARNING}
+ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
 
 
-class PatientFile(io.FileIO):
-    """A file of lines that outlives a disk without space, at the cost of the lines that do not fit.
+class Lines:
+    """Makes the lines of one process, and writes them: structlog's last processor, and its logger."""
 
-    The first line lost is reported by one of ours, `log_file_failed`, the first that fits again by
-    `log_file_restored` with the number `lost`. A line that was cut short is completed before the next.
-    """
+    def __init__(self, process: str, handlers: Sequence[logging.Handler]) -> None:
+        """Write to these handlers, which no logger of Python's needs to know."""
+        self._process = process
+        self._handlers = handlers
 
-    def __init__(self, path: str) -> None:
-        """Append to the file, from a new line on, or create it."""
-        super().__init__(path, "ab")
-        self._rest = b"\n" if _ends_within_a_line(path) else b""
-        self._lost = 0
+    def __call__(self, _logger: object, level: str, fields: structlog.typing.EventDict) -> str:
+        """Return the line of one event."""
+        return ENCODER.encode({**self._common(_now(), level, fields.pop("event")), **fields})
 
-    def write(self, line: "ReadableBuffer") -> int:
-        """Write one line, or as much of it as fits; never raise for want of space."""
-        began, whole = False, bytes(line)
+    def write(self, lines: str) -> None:
+        """Write one line or several to each handler, by one call; report on stderr what cannot be."""
+        record = logging.makeLogRecord({"msg": lines})
+        for handler in self._handlers:
+            handler.handle(record)
+
+    info = warning = error = critical = write
+
+    def write_many(self, event: str, rows: Sequence[tuple[str, Mapping[str, object]]]) -> None:
+        """Make and write a line for each level and fields; they share one timestamp."""
+        now = _now()
+        common = {level: self._common(now, level, event) for level in {level for level, _ in rows}}
+        made = ENCODER.encode([{**common[level], **fields} for level, fields in rows])
+        # Quotation marks within a value are escaped, so only between two lines can this stand.
+        self.write(made[1:-1].replace('}, {"timestamp": ', '}\n{"timestamp": '))
+
+    def close(self) -> None:
+        """Close the handlers."""
+        for handler in self._handlers:
+            handler.close()
+
+    def _common(self, now: str, level: str, event: str) -> dict[str, object]:
+        return {
+            "timestamp": now,
+            "level": level,
+            "event": event,
+            "process": self._process,
+            "schema_version": SCHEMA_VERSION,
+        }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class LibraryHandler(logging.Handler):
+    """Makes a `library_message` of what a library logs: its words are values, and it adds no field."""
+
+    def __init__(self, lines: Lines) -> None:
+        """Pass on from `info`; to close this closes the lines' handlers."""
+        super().__init__(logging.INFO)
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log the record as one of our events; report on stderr what cannot be rendered."""
         try:
-            self._write_rest()
-            self._rest, began = whole, True
-            self._write_rest()
-        except OSError as error:
-            if not began or self._rest == whole:
-                self._lose(error)
-            if self._rest == whole:
-                self._rest = b""
-        else:
-            self._report_return()
-        return len(whole)
+            logger.log(
+                min(record.levelno // 10 * 10, logging.CRITICAL),
+                "library_message",
+                logger=record.name,
+                message=record.getMessage(),
+                **_stacks(record),
+            )
+        except Exception:  # noqa: BLE001 - whoever logs must not fail of it
+            self.handleError(record)
 
-    def _write_rest(self) -> None:
-        while self._rest:
-            self._rest = self._rest[super().write(self._rest) :]
-
-    def _lose(self, error: OSError) -> None:
-        self._lost += 1
-        if self._lost == 1:  # our own line comes here too, and is lost in silence
-            logger.error("log_file_failed", error=errno.errorcode.get(error.errno or 0, type(error).__name__))
-
-    def _report_return(self) -> None:
-        if self._lost:
-            lost, self._lost = self._lost, 0
-            logger.warning("log_file_restored", lost=lost)
+    def close(self) -> None:
+        """Close what the lines are written to."""
+        self._lines.close()
+        super().close()
 
 
-def _ends_within_a_line(path: str) -> bool:
-    try:
-        with Path(path).open("rb") as file:
-            file.seek(-1, io.SEEK_END)
-            return file.read(1) != b"\n"
-    except OSError:  # it is empty, or not there, or no file to be read
-        return False
-
-
-class PatientFileHandler(logging.FileHandler):
-    """Writes every line at once to a `PatientFile`: what a buffer kept back would be lost in silence."""
-
-    def _open(self) -> io.TextIOWrapper:
-        file = PatientFile(self.baseFilename)
-        return io.TextIOWrapper(file, "utf-8", "backslashreplace", write_through=True)
+def _stacks(record: logging.LogRecord) -> dict[str, str]:
+    stacks = {}
+    if record.exc_info and record.exc_info[0]:
+        stacks["exception"] = logging.Formatter().formatException(record.exc_info)
+    if record.stack_info:
+        stacks["stack"] = record.stack_info
+    return stacks
 
 
 def configure_logging(process: str, log_file: Path | None, stream: TextIO | None) -> None:
-    """Send everything this process logs, third parties included, to `stream` and `log_file` as JSON lines.
+    """Send everything this process logs, libraries included, to `stream` and `log_file` as JSON lines.
 
     Args:
         process: `api`, `worker` or the command's name; each line says which wrote it.
@@ -91,41 +114,38 @@ def configure_logging(process: str, log_file: Path | None, stream: TextIO | None
         stream: None when a person is at the terminal, who sees something better.
 
     """
-
-    def stamp(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-        first = {name: event.pop(name) for name in ("timestamp", "level", "event")}
-        return {**first, "process": process, "schema_version": SCHEMA_VERSION, **event}
-
-    shared_processors: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-        stamp,
-    ]
-    structlog.configure(
-        processors=[*shared_processors, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=False,
-    )
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[*shared_processors, structlog.stdlib.add_logger_name],
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
-        ],
-    )
-    handlers: list[logging.Handler] = [
-        logging.NullHandler() if stream is None else logging.StreamHandler(stream)
-    ]
+    handlers: list[logging.Handler] = [] if stream is None else [logging.StreamHandler(stream)]
     if log_file is not None:
         handlers.append(PatientFileHandler(log_file))
-    for handler in handlers:
-        handler.setFormatter(formatter)
-    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
+    lines = Lines(process, handlers)
+    structlog.configure(
+        processors=[lines],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=lambda *_: lines,
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(level=logging.INFO, handlers=[LibraryHandler(lines)], force=True)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
     for name, level in LEAST_LEVELS.items():
         logging.getLogger(name).setLevel(level)
+
+
+def log_many(event: str, rows: Sequence[tuple[str, Mapping[str, object]]]) -> None:
+    """Log one event of this name for each row, at a fraction of what as many calls of a logger cost.
+
+    The lines are those that a logger would write, but they share one timestamp. Where the lines do not
+    go to `configure_logging`'s handlers, as in tests that capture them, each is a call of a logger.
+
+    Args:
+        event: the name, out of the contract.
+        rows: the level (`info`, `warning`, `error` or `critical`) and the fields of each.
+
+    """
+    last = structlog.get_config()["processors"][-1]
+    if not isinstance(last, Lines):
+        for level, fields in rows:
+            getattr(logger, level)(event, **fields)
+    elif rows:
+        last.write_many(event, rows)
