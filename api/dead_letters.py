@@ -209,7 +209,7 @@ async def replay_one(sync: CollectionSync, letter_id: int) -> DeadLetter:
             await _refuse(connection, letter_id)
         after = await _read(connection, letter_id)
     sync.doorbell.press()
-    logger.info("dead_letters_replayed", letters=1, no_collection=0)
+    logger.info("dead_letters_replayed", letters=1, no_collection=0, event_ids=[letter_id])
     return after
 
 
@@ -227,7 +227,7 @@ async def discard_one(sync: CollectionSync, letter_id: int) -> DeadLetter:
         if not done:
             await _refuse(connection, letter_id)
         after = await _read(connection, letter_id)
-    logger.info("dead_letters_discarded", letters=1)
+    logger.info("dead_letters_discarded", letters=1, event_ids=[letter_id])
     return after
 
 
@@ -237,7 +237,12 @@ async def replay_chosen(sync: CollectionSync, choice: Choice) -> Replayed:
         done = await dead_letters.replay(connection, await _chosen(connection, choice))
         remaining = await _remaining(connection, choice)
     sync.doorbell.press()
-    logger.info("dead_letters_replayed", letters=len(done.replayed), no_collection=len(done.homeless))
+    logger.info(
+        "dead_letters_replayed",
+        letters=len(done.replayed),
+        no_collection=len(done.homeless),
+        event_ids=sorted(done.replayed)[: dead_letters.MOST_NAMED],
+    )
     return Replayed(
         replayed=len(done.replayed),
         events=len(set(done.replayed.values())),
@@ -253,7 +258,7 @@ async def discard_chosen(sync: CollectionSync, choice: Choice) -> Discarded:
         ids = await _chosen(connection, choice)
         done = await dead_letters.discard(connection, ids)
         remaining = await _remaining(connection, choice)
-    logger.info("dead_letters_discarded", letters=len(done))
+    logger.info("dead_letters_discarded", letters=len(done), event_ids=done[: dead_letters.MOST_NAMED])
     return Discarded(discarded=len(done), not_dead=sorted(set(ids) - set(done)), remaining=remaining)
 
 

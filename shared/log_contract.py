@@ -103,7 +103,7 @@ _PROJECT = "string: the home project"
 _EVENT_TYPE = (
     "string: `collection.created`, `collection.updated` or `collection.deleted`; another is malformed"
 )
-_LETTER_IDS = "array: the first hundred letters: `outbox_dead_letters.id`, which is the event's id"
+_LETTER_IDS = "array: the first five hundred of them: `outbox_dead_letters.id`, which is the event's id"
 _SCOPE = "string?: only this home project; null: all"
 
 _BACKFILL_COUNTS = {

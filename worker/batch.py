@@ -24,3 +24,7 @@ class Batch:
     def had_faults(self) -> bool:
         """Say whether PostgreSQL refused any of the events: the next batch may well have such as well."""
         return any(verdict.sqlstate is not None for verdict in self.verdicts.values())
+
+    def lag_ms(self, event: ClaimedEvent) -> float:
+        """Return the milliseconds from the event's append to the end of this batch."""
+        return event.age_ms + self.duration_seconds * 1000

@@ -1,39 +1,64 @@
-"""The log lines of a batch: one for each of its lanes, and one for each of its events."""
+"""The log lines of a batch: one for each lane it took from, and one for each of its events.
 
+`shared/log_contract.py` states their fields.
+"""
+
+import math
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 import structlog
 
 from shared.events import Source
+from shared.logs import log_many
 from worker.batch import Batch
 from worker.claim import ClaimedEvent
-from worker.outcomes import Outcome, Verdict
+from worker.outcomes import Outcome
 
 logger = structlog.get_logger(__name__)
 
+LANES = ("live", "repair", "backfill")  # by `outbox_events.lane`
+# Of the events that a backfill had applied one in so many has a line: millions of lines would say nothing.
+SAMPLED_ONE_OF = 1_000
+LAG_GROWTH = math.log(1.1)
+
+Line = tuple[str, Mapping[str, object]]  # level, fields
+
 
 def log_batch(batch: Batch, wake: str) -> None:
-    """Write one line for the batch and one for each event, but none for what a backfill applied.
-
-    What is postponed has one line for all.
-    """
-    counts = Counter(verdict.outcome for verdict in batch.verdicts.values())
-    settled = [event for event in batch.events if batch.verdicts[event.id].is_final]
-    lags = sorted(event.age_ms + batch.duration_seconds * 1000 for event in settled)
-    logger.info(
-        "batch_settled",
-        wake=wake,
-        claimed=len(batch.events),
-        **{outcome.value: counts[outcome] for outcome in Outcome},
-        lag_ms_p50=round(lags[len(lags) // 2], 3),
-        lag_ms_max=round(lags[-1], 3),
-        duration_ms=round(batch.duration_seconds * 1000, 3),
-    )
+    """Write the lines of a batch; what is postponed has one line for all."""
+    for lane, name in enumerate(LANES):
+        if events := [event for event in batch.events if event.lane == lane]:
+            logger.info("batch_settled", wake=wake, lane=name, **summary(batch, events))
     log_postponed(batch)
-    for event in settled:
-        verdict = batch.verdicts[event.id]
-        if event.source != Source.BACKFILL or verdict.outcome is not Outcome.APPLIED:
-            log_event(event, verdict, batch.duration_seconds)
+    log_many("event_settled", list(event_lines(batch)))
+
+
+def summary(batch: Batch, events: Sequence[ClaimedEvent]) -> dict[str, object]:
+    """Count what became of these events of the batch, and how late they were."""
+    outcomes = Counter(batch.verdicts[event.id].outcome for event in events)
+    lags = sorted(batch.lag_ms(event) for event in events if batch.verdicts[event.id].is_final)
+    return {
+        "claimed": len(events),
+        **{outcome.value: outcomes[outcome] for outcome in Outcome},
+        "oldest_pending_ms": round(max(event.age_ms for event in events), 3),
+        "lag_ms_p50": percentile(lags, 50),
+        "lag_ms_p95": percentile(lags, 95),
+        "lag_ms_p99": percentile(lags, 99),
+        "lag_ms_max": percentile(lags, 100),
+        "lag_ms_counts": {str(step): count for step, count in sorted(Counter(map(lag_step, lags)).items())},
+        "duration_ms": round(batch.duration_seconds * 1000, 3),
+    }
+
+
+def percentile(ordered: Sequence[float], percent: int) -> float | None:
+    """Return the least value that so many per cent do not exceed; None of nothing."""
+    return round(ordered[-(-len(ordered) * percent // 100) - 1], 3) if ordered else None
+
+
+def lag_step(lag_ms: float) -> int:
+    """Return the i for which the lag is in (1.1^(i-1), 1.1^i] milliseconds."""
+    return math.ceil(math.log(max(lag_ms, 0.001)) / LAG_GROWTH)
 
 
 def log_postponed(batch: Batch) -> None:
@@ -51,18 +76,26 @@ def log_postponed(batch: Batch) -> None:
         )
 
 
-def log_event(event: ClaimedEvent, verdict: Verdict, batch_seconds: float) -> None:
-    """Write the line of one event; one that died is an error."""
-    log = logger.error if verdict.outcome is Outcome.DEAD else logger.info
-    reason = {} if verdict.error is None else {"sqlstate": verdict.sqlstate, "error": verdict.error}
-    log(
-        "event_settled",
-        event_id=event.id,
-        collection_id=event.collection_id,
-        project_id=event.project_id,
-        event_type=event.event_type,
-        source=event.source,
-        outcome=verdict.outcome,
-        lag_ms=round(event.age_ms + batch_seconds * 1000, 3),
-        **reason,
-    )
+def event_lines(batch: Batch) -> Iterator[Line]:
+    """Yield level and fields of each event that is done with; one that died is an error."""
+    for event in batch.events:
+        verdict = batch.verdicts[event.id]
+        if not verdict.is_final:
+            continue
+        sampled: dict[str, object] = {}
+        if event.source == Source.BACKFILL and verdict.outcome is Outcome.APPLIED:
+            if event.id % SAMPLED_ONE_OF:
+                continue
+            sampled = {"one_of": SAMPLED_ONE_OF}
+        reason = {} if verdict.error is None else {"sqlstate": verdict.sqlstate, "error": verdict.error}
+        fields = {
+            "event_id": event.id,
+            "collection_id": event.collection_id,
+            "project_id": event.project_id,
+            "event_type": event.event_type,
+            "source": event.source,
+            "outcome": verdict.outcome.value,
+            "lag_ms": round(batch.lag_ms(event), 3),
+        }
+        level = "error" if verdict.outcome is Outcome.DEAD else "info"
+        yield level, fields | reason | sampled

@@ -1,7 +1,8 @@
 """What a worker does besides draining.
 
-Each second by itself, whether Redis is there or not: showing that the process lives, tending dead letters,
-and naming who holds a snapshot. When told to look: driving backfills and audits that were left to workers.
+By itself, whether Redis is there or not: showing that the process lives, in the database and in the log,
+tending dead letters, and naming who holds a snapshot. When told to look: driving backfills and audits that
+were left to workers.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from worker.audit.run import take_up as take_up_audit
 from worker.backfill.drive import drive
 from worker.backfill.drive import take_up as take_up_backfill
 from worker.dead_letters.upkeep import LetterUpkeep
+from worker.heartbeat import BEAT_SECONDS, Heart
 from worker.presence import Presence
 from worker.snapshot_holders import LOOK_SECONDS, SnapshotWatch
 
@@ -28,7 +30,7 @@ logger = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS = 10.0  # for a chunk in hand, when the process is to end
 TICK_SECONDS = 1.0
-CONNECTIONS = 7  # two for each of audit and backfill, and one for each of the others
+CONNECTIONS = 8  # two for each of audit and backfill, and one for each of the others
 
 
 class Duties:
@@ -38,11 +40,13 @@ class Duties:
     another takes up seconds later.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a duty, or what duties need
         self,
         engine: AsyncEngine,
         redis: Redis,
+        *,
         presence: Presence,
+        heart: Heart,
         letters: LetterUpkeep,
         snapshots: SnapshotWatch,
     ) -> None:
@@ -52,6 +56,7 @@ class Duties:
         """
         self._engine = engine
         self._presence = presence
+        self._heart = heart
         self._letters = letters
         self._snapshots = snapshots
         self._ticking: asyncio.Task[None] | None = None
@@ -62,13 +67,15 @@ class Duties:
         self._failing: set[str] = set()
 
     def start(self) -> None:
-        """Begin with what is done each second."""
+        """Begin with what is done every few seconds."""
         self._ticking = asyncio.create_task(self._tick(), name="duties")
 
     async def _tick(self) -> None:
         for tick in itertools.count():
             self._begin("presence", self._presence.beat)
             self._begin("dead letters", self._letters.tend)
+            if tick % BEAT_SECONDS == 0:
+                self._begin("heartbeat", self._heart.beat)
             if tick % LOOK_SECONDS == 0:
                 self._begin("snapshots", self._snapshots.look)
             await asyncio.sleep(TICK_SECONDS)

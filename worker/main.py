@@ -30,6 +30,7 @@ from worker.drainer import CONNECTIONS, Drainer
 from worker.duties import CONNECTIONS as DUTIES_CONNECTIONS
 from worker.duties import Duties
 from worker.health import HEALTH_SECONDS, own_health_key
+from worker.heartbeat import Heart
 from worker.presence import Presence, own_name
 from worker.snapshot_holders import SnapshotWatch
 from worker.wakeable import WakeableWorker
@@ -70,7 +71,7 @@ async def start(ctx: dict[str, Any]) -> None:
     """Say that the worker begins; arq calls it once."""
     configure_logging("worker", ctx["log_file"], sys.stdout)
     ctx["duties"].start()
-    logger.info("worker_started", pid=os.getpid(), health_key=ctx["health_key"])
+    logger.info("worker_started", worker=own_name(), pid=os.getpid(), health_key=ctx["health_key"])
 
 
 async def stop(ctx: dict[str, Any]) -> None:
@@ -79,7 +80,7 @@ async def stop(ctx: dict[str, Any]) -> None:
     for engine in ctx["engines"]:
         await engine.dispose()
     await ctx["bell"].aclose()
-    logger.info("worker_stopped", pid=os.getpid())
+    logger.info("worker_stopped", worker=own_name(), pid=os.getpid())
 
 
 def arq_settings(settings: Settings) -> dict[str, Any]:
@@ -98,7 +99,7 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
         statement_timeout_seconds=30,
     )
     presence = Presence(duties_engine, own_name())
-    letters = LetterUpkeep(duties_engine, settings.dead_letter_retention_days)
+    heart = Heart(duties_engine, own_name())
     bell = open_redis(settings.redis_url.get_secret_value())
     health_key = own_health_key()
     return {
@@ -111,7 +112,15 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
             "engines": (engine, duties_engine),
             "bell": bell,
             "drainer": Drainer(engine, presence),
-            "duties": Duties(duties_engine, bell, presence, letters, SnapshotWatch(duties_engine)),
+            "heart": heart,
+            "duties": Duties(
+                duties_engine,
+                bell,
+                presence=presence,
+                heart=heart,
+                letters=LetterUpkeep(duties_engine, settings.dead_letter_retention_days),
+                snapshots=SnapshotWatch(duties_engine),
+            ),
             "log_file": settings.log_file,
             "health_key": health_key,
         },
@@ -145,6 +154,7 @@ def build_worker(settings: Settings, arguments: dict[str, Any]) -> WakeableWorke
     url = settings.redis_url.get_secret_value()
     return WakeableWorker(
         drainer=arguments["ctx"]["drainer"],
+        heart=arguments["ctx"]["heart"],
         listener=Redis.from_pool(open_pool(url, timeout_seconds=None)),
         redis_pool=ArqRedis(
             open_pool(url),

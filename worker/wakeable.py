@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 from shared.cancellation import heed_cancellation
 from shared.doorbell import BULK_CHANNEL, REDIS_ERRORS, WAKE_CHANNEL, dismiss
 from worker.drainer import Drainer
+from worker.heartbeat import Heart
 
 logger = structlog.get_logger(__name__)
 
@@ -36,13 +37,22 @@ class WakeableWorker(Worker):
     A Redis that refuses, hangs or forgets never ends it: meanwhile it drains PostgreSQL directly.
     """
 
-    def __init__(self, drainer: Drainer, listener: Redis, **arq_settings: Any) -> None:  # noqa: ANN401 - arq's own
+    def __init__(
+        self,
+        drainer: Drainer,
+        heart: Heart,
+        listener: Redis,
+        **arq_settings: Any,  # noqa: ANN401 - arq's own
+    ) -> None:
         """Take what arq's worker takes, the drainer for the time without Redis, and a client to listen on.
+
+        The heart is told whether Redis answers.
 
         The listener must not have a socket timeout: it waits for messages.
         """
         super().__init__(**arq_settings)
         self._drainer = drainer
+        self._heart = heart
         self._listener = listener
         self._rung = asyncio.Event()
         self._heard: set[str] = set()  # the jobs of the rings that we heard
@@ -175,6 +185,7 @@ class WakeableWorker(Worker):
         if self._redis_away and not away:
             logger.info("redis_restored")
         self._redis_away = away
+        self._heart.note_redis(away=away)
 
     def _forget_finished_jobs(self) -> None:
         """Do what arq's poll does after it has talked to Redis; the outbox remembers what is undone."""

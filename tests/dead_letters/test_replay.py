@@ -118,13 +118,13 @@ async def test_a_letter_is_superseded_once_a_newer_event_of_its_collection_is_ap
     await drain(engine)
     letter = await dead(engine, sql)
     await dead(engine, sql, "another")
-    assert await close_overtaken(engine) == 0  # what is applied is older
+    assert await close_overtaken(engine) == []  # what is applied is older
 
     await set_collection(engine, "c1", "v6")
-    assert await close_overtaken(engine) == 0  # what is newer is not applied yet
+    assert await close_overtaken(engine) == []  # what is newer is not applied yet
     await drain(engine)
     assert [row["research_context"] for row in await target_rows(sql, "c1")] == ["v6"]
-    assert await close_overtaken(engine) == 1
+    assert await close_overtaken(engine) == [letter]
     assert (await states(sql))[letter] == "superseded"
     assert await drift(sql) == []
 

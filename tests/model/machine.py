@@ -381,7 +381,7 @@ class Machine(RuleBasedStateMachine):
     def tend_letters(self) -> None:
         """Letters that were overtaken are closed, and no others."""
         closed = self.world.run(close_overtaken(self.world.engine))
-        assert closed == len(self.model.supersede())
+        assert len(closed) == len(self.model.supersede())
         assert self.world.actual().letters == self.model.letters
 
     # -- workers -----------------------------------------------------------------------------------

@@ -44,6 +44,22 @@ READ_FIRST = """
     FROM audit_findings WHERE audit_run_id = $1 ORDER BY collection_id LIMIT $2
 """
 
+# Served by audit_findings_pkey and by the unique constraint of project_collections.
+READ_REPAIRED = """
+    SELECT finding.collection_id, finding.project_id, finding.kind, finding.legacy, finding.outcome,
+        CASE WHEN home.collection_id IS NOT NULL THEN jsonb_build_object(
+            'research_context', home.research_context,
+            'created_at', home.created_at,
+            'updated_at', home.updated_at
+        ) END AS target
+    FROM audit_findings AS finding
+    LEFT JOIN project_collections AS home
+        ON home.collection_id = finding.collection_id AND home.project_id = finding.project_id
+    WHERE finding.audit_run_id = $1 AND finding.outcome IS NOT NULL
+    ORDER BY finding.collection_id
+    LIMIT $2
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -99,6 +115,12 @@ async def first_findings(engine: AsyncEngine, run_id: int, most: int) -> list[Fi
     """Return the first findings of a run, with the outcome of their repair."""
     async with driver_connection(engine) as connection:
         return [_finding(row) for row in await connection.fetch(READ_FIRST, run_id, most)]
+
+
+async def repaired_findings(engine: AsyncEngine, run_id: int, most: int) -> list[Finding]:
+    """Return the first findings of a run that were compared again, each `target` as the home row is now."""
+    async with driver_connection(engine) as connection:
+        return [_finding(row) for row in await connection.fetch(READ_REPAIRED, run_id, most)]
 
 
 def _finding(row: asyncpg.Record) -> Finding:

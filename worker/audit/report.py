@@ -86,8 +86,18 @@ class Reporter:
         """
         self._log.info("audit_repair_appended", appended=appended, without_collection=without_collection)
 
-    def repair_verified(self, outcomes: Outcomes) -> None:
-        """Say what the comparison of the repaired pairs showed."""
+    def repair_verified(self, outcomes: Outcomes, findings: list[Finding]) -> None:
+        """Say what the comparison of the repaired pairs showed, and what these are now."""
+        for finding in findings:
+            log = self._log.info if finding.outcome == "repaired" else self._log.warning
+            log(
+                "audit_finding_repaired",
+                collection_id=finding.collection_id,
+                project_id=finding.project_id,
+                kind=finding.kind,
+                outcome=finding.outcome,
+                target=_bounded(finding.target),
+            )
         log = self._log.warning if outcomes.still_differs or outcomes.pending else self._log.info
         log("audit_repair_verified", **asdict(outcomes))
 

@@ -26,6 +26,7 @@ from worker.audit.findings import (
     pages,
     record,
     repaired_before,
+    repaired_findings,
 )
 from worker.audit.repair import (
     PATIENCE_SECONDS,
@@ -232,7 +233,9 @@ class Inspection:
             if not settled or not self._outcomes.pending or time.monotonic() > patient_until:
                 break
             await asyncio.sleep(POLL_SECONDS)
-        self._reporter.repair_verified(self._outcomes)
+        self._reporter.repair_verified(
+            self._outcomes, await repaired_findings(self._engine, self._run.id, MOST_LISTED)
+        )
 
     def _go_on(self) -> None:
         if self._interrupted.is_set():

@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared import dead_letters
@@ -26,6 +27,8 @@ from worker.dead_letters import report
 from worker.dead_letters.options import parse, selection_of
 from worker.dead_letters.payload import read_payload, read_present_state
 from worker.dead_letters.replays import replay_all, until_settled
+
+logger = structlog.get_logger(__name__)
 
 STATEMENT_TIMEOUT_SECONDS = 30
 LAST_STALL_HINT = "is a worker running? start one with `python -m worker`"
@@ -95,7 +98,9 @@ async def discard(engine: AsyncEngine, arguments: argparse.Namespace, interrupte
     discarded: list[int] = []
     async for ids in pages(engine, arguments, interrupted):
         async with engine.begin() as connection:
-            discarded += await dead_letters.discard(connection, ids)
+            done = await dead_letters.discard(connection, ids)
+        logger.info("dead_letters_discarded", letters=len(done), event_ids=done[: dead_letters.MOST_NAMED])
+        discarded += done
     not_dead = sorted(set(arguments.ids) - set(discarded))
     if arguments.json:
         print_json({"discarded": len(discarded), "not_dead": not_dead})

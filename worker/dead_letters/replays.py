@@ -86,7 +86,12 @@ async def replay_all(
         replays.closed += done.closed
         if doorbell is not None:
             doorbell.press()
-        logger.info("dead_letters_replayed", letters=len(done.replayed), no_collection=len(done.homeless))
+        logger.info(
+            "dead_letters_replayed",
+            letters=len(done.replayed),
+            no_collection=len(done.homeless),
+            event_ids=sorted(done.replayed)[: dead_letters.MOST_NAMED],
+        )
     return replays
 
 

@@ -7,6 +7,8 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.dead_letters import MOST_NAMED
+
 logger = structlog.get_logger(__name__)
 
 LEAST_SECONDS = 1.0  # between two looks
@@ -23,6 +25,7 @@ CLOSE_OVERTAKEN = text("""
     WHERE letter.closed_at IS NULL
         AND guard.collection_id = letter.aggregate_id
         AND guard.version > letter.id
+    RETURNING letter.id
 """)
 
 # Served by outbox_dead_letters_closed and outbox_dead_letters_pkey.
@@ -37,10 +40,10 @@ PRUNE = text("""
 """)
 
 
-async def close_overtaken(engine: AsyncEngine) -> int:
-    """Close the letters whose collection shows a newer event by now; return how many there were."""
+async def close_overtaken(engine: AsyncEngine) -> list[int]:
+    """Close the letters whose collection shows a newer event by now; return their ids."""
     async with engine.begin() as connection:
-        return (await connection.execute(CLOSE_OVERTAKEN)).rowcount
+        return sorted((await connection.execute(CLOSE_OVERTAKEN)).scalars())
 
 
 async def prune(engine: AsyncEngine, days: int) -> int:
@@ -65,7 +68,7 @@ class LetterUpkeep:
         if began < self._next_look:
             return
         if superseded := await close_overtaken(self._engine):
-            logger.info("dead_letters_superseded", letters=superseded)
+            logger.info("dead_letters_superseded", letters=len(superseded), event_ids=superseded[:MOST_NAMED])
         ended = time.monotonic()
         self._next_look = began + max(LEAST_SECONDS, SHARE * (ended - began))
         if ended >= self._next_prune:

@@ -1,0 +1,102 @@
+"""The worker's heartbeat in its log: that it lives, and what waits."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+logger = structlog.get_logger(__name__)
+
+BEAT_SECONDS = 5
+PATIENCE_SECONDS = 2.0
+MOST_COUNTED = 100_000
+
+# Served by outbox_events_claim_order, and outbox_dead_letters_open. Bounded: a backlog of millions, which
+# is when somebody looks, must not be counted to its end every five seconds. The oldest of a lane is the one
+# with the lowest id: that is the order of appends, but for transactions that were open at the same time.
+LOOK = text("""
+    SELECT
+        waiting.lane,
+        (SELECT count(*) FROM (
+            SELECT FROM outbox_events AS event WHERE event.lane = waiting.lane LIMIT :most
+        ) AS counted) AS pending,
+        greatest(0, coalesce((
+            SELECT extract(epoch FROM clock_timestamp() - event.created_at)
+            FROM outbox_events AS event WHERE event.lane = waiting.lane ORDER BY event.id LIMIT 1
+        ), 0))::float8 AS oldest_seconds,
+        (SELECT count(*) FROM outbox_dead_letters WHERE closed_at IS NULL) AS dead_letters,
+        extract(epoch FROM clock_timestamp())::float8 AS database_time
+    FROM (VALUES (0), (1), (2)) AS waiting (lane)
+    ORDER BY waiting.lane
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The fields of one `worker_heartbeat` line; counts are None while PostgreSQL does not answer."""
+
+    worker: str
+    uptime_seconds: float
+    database: str
+    redis: str
+    pending_live: int | None = None
+    pending_repair: int | None = None
+    pending_backfill: int | None = None
+    oldest_live_seconds: float | None = None
+    oldest_repair_seconds: float | None = None
+    oldest_backfill_seconds: float | None = None
+    dead_letters: int | None = None
+    clock_offset_ms: float | None = None
+
+
+class Heart:
+    """Writes a heartbeat each time it is told to, whether PostgreSQL answers or not."""
+
+    def __init__(
+        self, engine: AsyncEngine, name: str, watch: Callable[[Heartbeat], None] | None = None
+    ) -> None:
+        """Take an engine to look with, one connection at a time, the process's name, and who is told too."""
+        self._engine = engine
+        self._name = name
+        self._watch = watch
+        self._began = time.monotonic()
+        self._redis = "up"
+
+    def note_redis(self, *, away: bool) -> None:
+        """Say from now on that Redis is away, or up."""
+        self._redis = "away" if away else "up"
+
+    async def beat(self) -> None:
+        """Look at what waits, for two seconds at most, and write the line."""
+        heartbeat = Heartbeat(self._name, round(time.monotonic() - self._began, 1), "away", self._redis)
+        with contextlib.suppress(SQLAlchemyError, OSError, TimeoutError):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                heartbeat = await self._look(heartbeat)
+        log = logger.info if heartbeat.database == "up" else logger.warning
+        log("worker_heartbeat", **asdict(heartbeat))
+        if self._watch is not None:
+            self._watch(heartbeat)
+
+    async def _look(self, heartbeat: Heartbeat) -> Heartbeat:
+        async with self._engine.connect() as connection:
+            began = time.time()
+            live, repair, backfill = (await connection.execute(LOOK, {"most": MOST_COUNTED})).all()
+            asked_at = (began + time.time()) / 2
+        return replace(
+            heartbeat,
+            database="up",
+            pending_live=live.pending,
+            pending_repair=repair.pending,
+            pending_backfill=backfill.pending,
+            oldest_live_seconds=round(live.oldest_seconds, 3),
+            oldest_repair_seconds=round(repair.oldest_seconds, 3),
+            oldest_backfill_seconds=round(backfill.oldest_seconds, 3),
+            dead_letters=live.dead_letters,
+            clock_offset_ms=round((asked_at - live.database_time) * 1000, 3),
+        )
