@@ -96,6 +96,13 @@ class Settings(ProcessSettings):
     dead_letter_retention_days: Annotated[
         int, Field(ge=1, le=36_500, description="Days after which a closed dead letter is removed.")
     ] = 30
+    worker_metrics_port: Annotated[
+        int | None,
+        Field(ge=1, le=65_535, description="Serve the worker's metrics to Prometheus on this port."),
+    ] = None
+    worker_metrics_host: Annotated[
+        str, Field(description="The address to serve them on; 127.0.0.1 unless set.")
+    ] = "127.0.0.1"
 
 
 SettingsType = TypeVar("SettingsType", bound=DatabaseSettings)

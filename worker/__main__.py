@@ -12,6 +12,7 @@ from shared.logs import configure_logging
 from shared.settings import Settings, SettingsError, load_settings
 from worker.health import is_any_worker_alive
 from worker.main import serve
+from worker.metrics import MetricsPortError
 
 DESCRIPTION = """\
 Apply pending outbox events to project_collections until SIGTERM or Ctrl-C.
@@ -19,7 +20,14 @@ Apply pending outbox events to project_collections until SIGTERM or Ctrl-C.
 Any number of workers may run at once. PostgreSQL holds the work and Redis only
 wakes the worker: while Redis is away, PostgreSQL is asked directly."""
 
-VARIABLES = ("database_url", "redis_url", "log_file", "dead_letter_retention_days")
+VARIABLES = (
+    "database_url",
+    "redis_url",
+    "log_file",
+    "dead_letter_retention_days",
+    "worker_metrics_port",
+    "worker_metrics_host",
+)
 EPILOG = f"""\
 environment:
 {chr(10).join(f"  {name.upper():26} {Settings.model_fields[name].description}" for name in VARIABLES)}
@@ -63,7 +71,11 @@ def main() -> int:
         contextlib.suppress(asyncio.CancelledError),
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        runner.run(serve(settings))
+        try:
+            runner.run(serve(settings))
+        except MetricsPortError as error:
+            print(error, file=sys.stderr)
+            return 1
     return 0
 
 

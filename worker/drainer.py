@@ -5,13 +5,14 @@ import contextlib
 import math
 import random
 import time
+from collections.abc import Sequence
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.faults import UNDEFINED_TABLE, is_transient, sqlstate
 from worker.batch import Batch
-from worker.batch_report import report_batch
+from worker.batch_report import BatchObserver, report_batch
 from worker.caution import Caution
 from worker.claim import BEGINNING, BULK_LANES, LIVE_LANE, Lanes, Position
 from worker.claim_start import ClaimStart
@@ -39,16 +40,27 @@ class Drainer:
     It works in tasks of its own, so that whoever wakes it may end, or be cancelled, at any time.
     """
 
-    def __init__(self, engine: AsyncEngine, presence: Presence | None = None) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        presence: Presence | None = None,
+        observers: Sequence[BatchObserver] = (),
+    ) -> None:
         """Take the engine to work on, with CONNECTIONS at most; the caller disposes of it.
 
-        The process's presence is recorded before its first batch.
+        The process's presence is recorded before its first batch. The observers are told of each batch.
         """
         caution = Caution(presence or Presence(engine, own_name()))
-        self._live = LaneDrainer(engine, caution, LIVE_LANE, LIVE_BATCH)
+        self._live = LaneDrainer(engine, caution, LIVE_LANE, LIVE_BATCH, observers)
         self._bulk = [
             LaneDrainer(
-                engine, caution, BULK_LANES, BULK_BATCH, gives_way_to=self._live, stands_down=number > 0
+                engine,
+                caution,
+                BULK_LANES,
+                BULK_BATCH,
+                observers,
+                gives_way_to=self._live,
+                stands_down=number > 0,
             )
             for number in range(BULK_DRAINS)
         ]
@@ -95,11 +107,14 @@ class LaneDrainer:
         caution: Caution,
         lanes: Lanes,
         batch_size: int,
+        observers: Sequence[BatchObserver],
         *,
         gives_way_to: "LaneDrainer | None" = None,
         stands_down: bool = False,
     ) -> None:
         """Take the engine to work on, the process's caution, the lanes to claim from and how many at a time.
+
+        The observers are told of each batch.
 
         While the drainer that this one gives way to has events, it claims few at a time and rests in
         between, or, if it stands down, does nothing.
@@ -108,6 +123,7 @@ class LaneDrainer:
         self._caution = caution
         self._lanes = lanes
         self._batch_size = batch_size
+        self._observers = observers
         self._gives_way_to = gives_way_to
         self._stands_down = stands_down
         self._claim_start = ClaimStart()
@@ -171,7 +187,7 @@ class LaneDrainer:
         self._claim_start.note(start, batch.events, batch.claim_seconds)
         if batch.events:
             self._settled_at = time.monotonic()
-            report_batch(batch, reason)
+            report_batch(batch, reason, self._observers)
         if is_polite:
             await asyncio.sleep(batch.duration_seconds * REST_PER_BATCH)
         if batch.is_full or start == BEGINNING:
@@ -205,5 +221,7 @@ class LaneDrainer:
             failures=self._failures,
             **({"hint": "run `alembic upgrade head`"} if code == UNDEFINED_TABLE else {}),
         )
+        for observer in self._observers:
+            observer.batch_failed(error)
         ceiling = min(FIRST_RETRY_SECONDS * 2 ** min(self._failures, 10), LAST_RETRY_SECONDS)
         await asyncio.sleep(random.uniform(0, ceiling))  # noqa: S311 - jitter, not a secret

@@ -24,13 +24,15 @@ from worker.backfill.drive import take_up as take_up_backfill
 from worker.dead_letters.upkeep import LetterUpkeep
 from worker.heartbeat import BEAT_SECONDS, Heart
 from worker.presence import Presence
+from worker.run_state import LOOK_SECONDS as RUN_LOOK_SECONDS
+from worker.run_state import RunWatch
 from worker.snapshot_holders import LOOK_SECONDS, SnapshotWatch
 
 logger = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS = 10.0  # for a chunk in hand, when the process is to end
 TICK_SECONDS = 1.0
-CONNECTIONS = 8  # two for each of audit and backfill, and one for each of the others
+CONNECTIONS = 9  # two for each of audit and backfill, and one for each of the others
 
 
 class Duties:
@@ -49,16 +51,18 @@ class Duties:
         heart: Heart,
         letters: LetterUpkeep,
         snapshots: SnapshotWatch,
+        runs: RunWatch | None = None,
     ) -> None:
         """Take an engine that is not the drainer's, with CONNECTIONS at most, and a client to ring with.
 
-        The caller closes both, after `stop`.
+        The caller closes both, after `stop`. `runs` is for the metrics, where there are any.
         """
         self._engine = engine
         self._presence = presence
         self._heart = heart
         self._letters = letters
         self._snapshots = snapshots
+        self._runs = runs
         self._ticking: asyncio.Task[None] | None = None
         self._doorbell = Doorbell(redis, BULK_CHANNEL)
         self._ringing: asyncio.Task[None] | None = None
@@ -78,6 +82,8 @@ class Duties:
                 self._begin("heartbeat", self._heart.beat)
             if tick % LOOK_SECONDS == 0:
                 self._begin("snapshots", self._snapshots.look)
+            if self._runs is not None and tick % RUN_LOOK_SECONDS == 0:
+                self._begin("metrics", self._runs.look)
             await asyncio.sleep(TICK_SECONDS)
 
     def look(self) -> None:

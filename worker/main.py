@@ -31,7 +31,9 @@ from worker.duties import CONNECTIONS as DUTIES_CONNECTIONS
 from worker.duties import Duties
 from worker.health import HEALTH_SECONDS, own_health_key
 from worker.heartbeat import Heart
+from worker.metrics import WorkerMetrics
 from worker.presence import Presence, own_name
+from worker.run_state import RunWatch
 from worker.snapshot_holders import SnapshotWatch
 from worker.wakeable import WakeableWorker
 
@@ -68,8 +70,15 @@ async def sweep(ctx: dict[str, Any]) -> None:
 
 
 async def start(ctx: dict[str, Any]) -> None:
-    """Say that the worker begins; arq calls it once."""
+    """Say that the worker begins; arq calls it once.
+
+    Raises:
+        MetricsPortError: its metrics cannot be served; whoever starts it must know.
+
+    """
     configure_logging("worker", ctx["log_file"], sys.stdout)
+    if ctx["metrics"] is not None:
+        ctx["metrics_server"] = ctx["metrics"].serve(*ctx["metrics_address"])
     ctx["duties"].start()
     logger.info("worker_started", worker=own_name(), pid=os.getpid(), health_key=ctx["health_key"])
 
@@ -80,6 +89,9 @@ async def stop(ctx: dict[str, Any]) -> None:
     for engine in ctx["engines"]:
         await engine.dispose()
     await ctx["bell"].aclose()
+    if "metrics_server" in ctx:
+        await asyncio.to_thread(ctx["metrics_server"].shutdown)
+        ctx["metrics_server"].server_close()
     logger.info("worker_stopped", worker=own_name(), pid=os.getpid())
 
 
@@ -99,7 +111,9 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
         statement_timeout_seconds=30,
     )
     presence = Presence(duties_engine, own_name())
-    heart = Heart(duties_engine, own_name())
+    snapshots = SnapshotWatch(duties_engine)
+    metrics = WorkerMetrics() if settings.worker_metrics_port else None
+    heart = Heart(duties_engine, own_name(), watch=metrics.observe_heartbeat if metrics else None)
     bell = open_redis(settings.redis_url.get_secret_value())
     health_key = own_health_key()
     return {
@@ -111,7 +125,7 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
         "ctx": {
             "engines": (engine, duties_engine),
             "bell": bell,
-            "drainer": Drainer(engine, presence),
+            "drainer": Drainer(engine, presence, [metrics] if metrics else []),
             "heart": heart,
             "duties": Duties(
                 duties_engine,
@@ -119,8 +133,11 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
                 presence=presence,
                 heart=heart,
                 letters=LetterUpkeep(duties_engine, settings.dead_letter_retention_days),
-                snapshots=SnapshotWatch(duties_engine),
+                snapshots=snapshots,
+                runs=RunWatch(duties_engine, snapshots, metrics.observe_runs) if metrics else None,
             ),
+            "metrics": metrics,
+            "metrics_address": (settings.worker_metrics_host, settings.worker_metrics_port),
             "log_file": settings.log_file,
             "health_key": health_key,
         },

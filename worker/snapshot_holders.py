@@ -135,6 +135,11 @@ class SnapshotWatch:
         self._engine = engine
         self._watched: dict[tuple[str, int | None, str | None], Watched] = {}
 
+    @property
+    def longest_held_seconds(self) -> float:
+        """For how long, by the last look, somebody has held a snapshot; 0 when nobody did."""
+        return max((watched.held_seconds for watched in self._watched.values()), default=0.0)
+
     async def look(self) -> None:
         """Ask PostgreSQL once, and log what is due. Cheap, but every LOOK_SECONDS is often enough.
 
