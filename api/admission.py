@@ -37,6 +37,7 @@ class Lane:
         self._seats = seats
         self._waiting = 0
         self._refused = 0
+        self.refused_in_all = 0
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
@@ -73,6 +74,7 @@ class Lane:
         if not self._refused:
             logger.warning("overloaded", lane=self._name)
         self._refused += 1
+        self.refused_in_all += 1
         raise OverloadedError
 
     def _note_relief(self) -> None:

@@ -68,6 +68,7 @@ async def write(
         await log_activity(connection, caller, event_type, row)
         event_id = await append_event(connection, row.collection_id, event_type, Source.API)
     sync.doorbell.press()
+    sync.appended[event_type] += 1
     logger.info(
         "collection_written",
         action=ACTIVITIES[event_type][0],

@@ -1,9 +1,10 @@
 """What the endpoints need from the process they run in, and how to set it up and take it down."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import structlog
@@ -14,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from api.admission import PATIENCE_SECONDS, POOL_SIZE, Lanes
 from shared.database import create_engine
 from shared.doorbell import Doorbell, open_redis
+from shared.events import EventType
 from shared.settings import Settings
 
 logger = structlog.get_logger(__name__)
@@ -32,6 +34,7 @@ class CollectionSync:
     redis: Redis
     doorbell: Doorbell
     lanes: Lanes
+    appended: Counter[EventType] = field(default_factory=Counter)  # events of writes that are committed
 
 
 def report_silence(task: asyncio.Task[None]) -> None:

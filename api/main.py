@@ -9,6 +9,8 @@ from fastapi import FastAPI
 from api.admin import admin
 from api.context import collection_sync
 from api.health import health
+from api.metrics import ApiMetrics, Measured
+from api.metrics import router as metrics_router
 from api.routes import router
 from shared.logs import configure_logging
 from shared.settings import Settings, SettingsError, load_settings
@@ -16,12 +18,14 @@ from shared.settings import Settings, SettingsError, load_settings
 
 def create_app(settings: Settings) -> FastAPI:
     """Build the service for these settings; it connects to nothing before it is started."""
+    metrics = ApiMetrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         configure_logging("api", settings.log_file, sys.stdout)
         async with collection_sync(app, settings):
-            yield
+            with metrics.showing(app.state.collection_sync):
+                yield
 
     app = FastAPI(
         title="Collections",
@@ -32,6 +36,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(router)
     app.include_router(admin)
     app.include_router(health)
+    app.include_router(metrics_router)
+    app.state.metrics = metrics
+    app.add_middleware(Measured, metrics=metrics)
     return app
 
 

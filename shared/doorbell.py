@@ -141,6 +141,7 @@ class Doorbell:
         self._redis = redis
         self._channel = channel
         self._pressed = asyncio.Event()
+        self.is_heard = True
 
     def press(self) -> None:
         """Ask for a ring; returns at once. Call it after COMMIT, never before."""
@@ -149,7 +150,6 @@ class Doorbell:
     async def run(self) -> None:
         """Ring whenever pressed, until cancelled. While Redis is away it keeps trying, with back-off."""
         delay = FIRST_RETRY_SECONDS
-        away = False
         while True:
             heed_cancellation()
             await self._pressed.wait()
@@ -158,13 +158,13 @@ class Doorbell:
                 await ring(self._redis, self._channel)
             except REDIS_ERRORS as error:
                 self._pressed.set()
-                if not away:
+                if self.is_heard:
                     logger.warning("doorbell_silent", error=type(error).__name__)
-                away = True
+                self.is_heard = False
                 await asyncio.sleep(random.uniform(delay / 2, delay))  # noqa: S311 - jitter, not a secret
                 delay = min(delay * 2, LAST_RETRY_SECONDS)
             else:
-                if away:
+                if not self.is_heard:
                     logger.info("doorbell_restored")
-                away = False
+                self.is_heard = True
                 delay = FIRST_RETRY_SECONDS

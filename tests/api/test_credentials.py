@@ -20,6 +20,7 @@ GATEWAY, ADMIN = "the gateway's token", "the administrators' token"
 KINDS = {
     "/healthz": "health",
     "/readyz": "health",
+    "/metrics": "health",
     "/openapi.json": "documents",
     "/docs": "documents",
     "/redoc": "documents",
@@ -165,6 +166,6 @@ def test_the_table_is_whole() -> None:
 
 
 def test_a_route_of_no_known_kind_fails() -> None:
-    for path in ("/metrics", "/administrators", "/project"):
+    for path in ("/status", "/administrators", "/project"):
         with pytest.raises(AssertionError, match="say who may call it"):
             kind_of(path)

@@ -1,0 +1,145 @@
+"""The API's metrics, served by the process itself: docs/metrics.md says what each one means.
+
+They belong to the service of `api.main` and not to the router that a host mounts: a host has its own.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import Metric, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
+from sqlalchemy.pool import QueuePool
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.admission import POOL_SIZE
+from api.context import CollectionSync
+from shared.events import EventType
+from shared.metrics import Histogram, Tally, gauge, open_registry
+
+REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+OTHER = "other"  # whatever a client makes up: it must not make a new series
+
+
+class ProcessState(Collector):
+    """What the process knows of itself, read when somebody looks."""
+
+    def __init__(self) -> None:
+        """Show names without numbers until there is something to look at."""
+        self.sync: CollectionSync | None = None
+        self.in_flight = 0
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the requests under way and, while the service runs, what they share."""
+        yield gauge("http_requests_in_flight", "Requests that are not answered yet.", self.in_flight)
+        yield gauge("database_connections_in_use", "Connections of the pool at work.", connections(self.sync))
+        yield gauge("database_connections_limit", "Connections that the pool has at most.", POOL_SIZE)
+        heard, read_only = (
+            (self.sync.doorbell.is_heard, self.sync.settings.read_only_mode) if self.sync else (None, None)
+        )
+        yield gauge("doorbell_up", "Whether Redis took the last ring.", heard)
+        yield gauge("read_only", "Whether every write is refused.", read_only)
+        yield from refused(self.sync).collect()
+        yield from appended(self.sync).collect()
+
+
+def connections(sync: CollectionSync | None) -> int | None:
+    """Count the connections that requests hold at this moment."""
+    pool = sync and sync.engine.pool
+    return pool.checkedout() if isinstance(pool, QueuePool) else None
+
+
+def refused(sync: CollectionSync | None) -> Tally:
+    """Tally the requests refused for want of room, by lane."""
+    tally = Tally("requests_refused", "Requests answered with 503 for want of room.", lane=())
+    if sync is not None:
+        for lane in fields(sync.lanes):
+            tally.add(lane.name, count=getattr(sync.lanes, lane.name).refused_in_all)
+    return tally
+
+
+def appended(sync: CollectionSync | None) -> Tally:
+    """Tally the events that committed writes appended, by type."""
+    tally = Tally("events_appended", "Events of committed writes.", event_type=EventType)
+    if sync is not None:
+        for event_type, count in sync.appended.copy().items():
+            tally.add(event_type, count=count)
+    return tally
+
+
+class ApiMetrics:
+    """The metrics of one API process."""
+
+    def __init__(self) -> None:
+        """Begin with nothing counted."""
+        self.state = ProcessState()
+        self._requests = Tally("http_requests", "Requests answered.", method=(), route=(), status=())
+        self._duration = Histogram(
+            "http_request_duration_seconds",
+            "From the request's head to the end of its answer.",
+            REQUEST_SECONDS,
+            method=(),
+            route=(),
+        )
+        self.registry = open_registry(self.state, self._requests, self._duration)
+
+    @contextmanager
+    def showing(self, sync: CollectionSync) -> Iterator[None]:
+        """Show what these resources are at while the body runs."""
+        self.state.sync = sync
+        try:
+            yield
+        finally:
+            self.state.sync = None
+
+    def count(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count a request that was answered; its path only as the template of the route that took it."""
+        method = scope["method"] if scope["method"] in METHODS else OTHER
+        route = getattr(scope.get("route"), "path", OTHER)
+        self._requests.add(method, route, f"{status // 100}xx")
+        self._duration.observe(seconds, method, route)
+
+
+class Measured:
+    """ASGI middleware that counts requests; it changes nothing about them."""
+
+    def __init__(self, app: ASGIApp, metrics: ApiMetrics) -> None:
+        """Take the application to measure, and where to count."""
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; one that ends in an exception counts as answered with 500."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 500
+
+        async def note_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        self._metrics.state.in_flight += 1
+        try:
+            await self._app(scope, receive, note_status)
+        finally:
+            self._metrics.state.in_flight -= 1
+            self._metrics.count(scope, status, time.perf_counter() - began)
+
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Show the process's metrics to Prometheus: numbers only, so they are as open as the health endpoints."""
+    exposed: ApiMetrics = request.app.state.metrics
+    text = await asyncio.to_thread(generate_latest, exposed.registry)
+    return Response(text, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
