@@ -22,7 +22,6 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        configure_logging("api", settings.log_file, sys.stdout)
         async with collection_sync(app, settings):
             with metrics.showing(app.state.collection_sync):
                 yield
@@ -43,10 +42,15 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def __getattr__(name: str) -> FastAPI:
-    """Make `app` when a server asks for it, so that to import this module needs no environment."""
+    """Make `app` when a server asks for it, so that to import this module needs no environment.
+
+    The log is configured then, which is before uvicorn's first line.
+    """
     if name != "app":
         raise AttributeError(name)
     try:
-        return create_app(load_settings(Settings))
+        settings = load_settings(Settings)
     except SettingsError as error:
         sys.exit(str(error))
+    configure_logging("api", settings.log_file, sys.stdout)
+    return create_app(settings)

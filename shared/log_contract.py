@@ -467,6 +467,11 @@ CONTRACT: Mapping[str, LogEvent] = {
             lost="integer: lines that the file lacks",
         ),
         _event(
+            "log_file_not_rotated", "all", "error",
+            "The file cannot be renamed, so it grows beyond 100 MiB. Tried again at each further MiB.",
+            error="string: such as `EACCES`",
+        ),
+        _event(
             "library_message", "all", "info warning error critical",
             "A library has something to say, in its own words.",
             logger="string: which",

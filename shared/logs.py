@@ -13,7 +13,7 @@ from typing import TextIO
 import structlog
 
 from shared.log_contract import SCHEMA_VERSION
-from shared.log_file import PatientFileHandler
+from shared.log_file import LogFileHandler
 
 logger = structlog.get_logger(__name__)
 
@@ -116,7 +116,7 @@ def configure_logging(process: str, log_file: Path | None, stream: TextIO | None
     """
     handlers: list[logging.Handler] = [] if stream is None else [logging.StreamHandler(stream)]
     if log_file is not None:
-        handlers.append(PatientFileHandler(log_file))
+        handlers.append(LogFileHandler(log_file))
     lines = Lines(process, handlers)
     structlog.configure(
         processors=[lines],

@@ -1,0 +1,39 @@
+"""Scripts that log, in processes of their own: logging is a process's one and all."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.processes import ROOT
+
+BEGIN = """
+import resource, sys
+from pathlib import Path
+import structlog
+import shared.log_file
+from shared.logs import configure_logging, log_many
+
+file = Path(sys.argv[1])
+shared.log_file.MAX_BYTES, shared.log_file.FILES = int(sys.argv[2]), int(sys.argv[3])
+configure_logging("test", file, sys.stdout)
+log = structlog.get_logger()
+"""
+LARGE = 10**9
+
+
+def start(script: str, file: Path, max_bytes: int = LARGE, files: int = 5) -> subprocess.Popen[str]:
+    """Start the script with a log file, of at most so many bytes, and so many of them."""
+    command = [sys.executable, "-c", BEGIN + script, str(file), str(max_bytes), str(files)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
+def run(script: str, file: Path, max_bytes: int = LARGE, files: int = 5) -> list[dict[str, Any]]:
+    """Run the script and return what it logged to stdout; it must not have complained."""
+    with start(script, file, max_bytes, files) as process:
+        stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (0, "")
+    return [json.loads(line) for line in io.StringIO(stdout)]
