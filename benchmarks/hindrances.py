@@ -1,4 +1,4 @@
-"""What hinders a worker that has much to apply: a snapshot that somebody holds, events that are poison."""
+"""What hinders a worker that has much to apply: a snapshot that is held, poison events, its own log."""
 
 import argparse
 import asyncio
@@ -8,24 +8,25 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from unittest import mock
 
 import asyncpg
-import structlog
 import uvloop
 
 from benchmarks.backfill import EMPTY, FEWEST_ROWS, OWNER, ROWS, require
 from deploy.local.errors import LocalError
 from deploy.local.postgres import Postgres
 from deploy.local.run import migrate
+from shared.logs import configure_logging
 from shared.settings import Settings, load_settings
 from worker.main import arq_settings
 from worker.snapshot_holders import held_snapshots
 
-TARGETS = {"snapshot": 0.8, "poison": 0.5}  # of the speed without the hindrance
+TARGETS = {"snapshot": 0.8, "poison": 0.5, "log": 0.9}  # of the speed without the hindrance
 SOURCES = ("api", "backfill")
 POISON_AMONG = 10_000
 POISON_EVENTS = 20
@@ -34,17 +35,19 @@ DESCRIPTION = f"""\
 Measure how fast a worker's drains apply a backlog while something hinders them, as a
 ratio to the same without, in one run: a session that holds a snapshot, idle in a
 REPEATABLE READ transaction from before the first event is applied until after the last;
-and {POISON_EVENTS} events of {POISON_AMONG:,}, evenly spread, that can never be applied.
+{POISON_EVENTS} events of {POISON_AMONG:,}, evenly spread, that can never be applied; and the log, at its
+default level, to stdout and to a file, against no line at all.
 
 Starts PostgreSQL of its own (fsync on); DATABASE_URL is not looked at. The drains
-are the product's, with its sessions, in this process; their log lines go to a file.
+are the product's, with its sessions, in this process; both kinds of lines go to files.
 The repeats take turns: without, with; for live events, then for a backfill's. Each run
 must leave no event, every other one in the target as it is in the legacy table, and
 the poison as dead letters; the worker must see who holds the snapshot."""
 
 EPILOG = f"""\
-exit status: 0 when the ratios are >= {TARGETS["snapshot"]} beside a snapshot and
-{TARGETS["poison"]} with poison; 1 when not; 2 on wrong usage or when it could not be measured."""
+exit status: 0 when the ratios are >= {TARGETS["snapshot"]} beside a snapshot,
+{TARGETS["poison"]} with poison and {TARGETS["log"]} with a log; 1 when not; 2 on wrong usage or when it
+could not be measured."""
 
 APPEND = """
     INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
@@ -105,6 +108,13 @@ async def snapshot(url: str) -> AsyncIterator[int]:
         await holder.close()
 
 
+@contextmanager
+def silence() -> Iterator[None]:
+    """Let no drain write a line."""
+    with mock.patch("worker.batch_report.log_batch"):
+        yield
+
+
 async def drained(settings: Settings) -> float:
     """Return the seconds that a worker's drains take for everything that is pending."""
     context = arq_settings(settings)["ctx"]
@@ -123,6 +133,12 @@ async def is_seen(settings: Settings, pid: int) -> bool:
     holders = await held_snapshots(engine)
     await engine.dispose()
     return pid in {holder.pid for holder in holders}
+
+
+async def free_turn(settings: Settings, url: str, source: str, events: int, hindrance: str) -> float:
+    """Return the seconds of a turn that lacks this hindrance."""
+    with silence() if hindrance == "log" else nullcontext():
+        return await turn(settings, url, source, events, None)
 
 
 async def turn(settings: Settings, url: str, source: str, events: int, hindrance: str | None) -> float:
@@ -160,8 +176,10 @@ async def require_done(sql: asyncpg.Connection, events: int, dead: int) -> None:
     require(await sql.fetchval(DIFFERENT) == 0, "the target shows what the legacy table holds")
 
 
-async def measure(settings: Settings, events: int, repeats: int, say: Callable[[str], None]) -> Report:
-    """Measure everything on an empty database.
+async def measure(
+    settings: Settings, only: Sequence[str], events: int, repeats: int, say: Callable[[str], None]
+) -> Report:
+    """Measure these hindrances on an empty database.
 
     Raises:
         LocalError: something did not do its work.
@@ -174,11 +192,12 @@ async def measure(settings: Settings, events: int, repeats: int, say: Callable[[
     server = await sql.fetchval("SHOW server_version")
     await sql.close()
     lanes = []
-    for hindrance, of_events in (("snapshot", events), ("poison", POISON_AMONG)):
+    for hindrance in only:
+        of_events = POISON_AMONG if hindrance == "poison" else events
         for source in SOURCES:
             turns = []
             for _ in range(repeats):
-                free = await turn(settings, url, source, of_events, None)
+                free = await free_turn(settings, url, source, of_events, hindrance)
                 turns.append((free, await turn(settings, url, source, of_events, hindrance)))
                 say(f"{hindrance}, {source}: {turns[-1][0]:.2f} s without, {turns[-1][1]:.2f} s with")
             lanes.append(lane_of(hindrance, source, of_events, turns))
@@ -212,7 +231,10 @@ def main() -> int:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--events", type=int, default=200_000, help="beside the snapshot (default: 200000)")
+    parser.add_argument("--only", choices=TARGETS, action="append", help="measure this one; may be repeated")
+    parser.add_argument(
+        "--events", type=int, default=200_000, help="of each turn but those with poison (default: 200000)"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="turns of each (default: 3)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     arguments = parser.parse_args()
@@ -233,19 +255,19 @@ def run(arguments: argparse.Namespace) -> Report:
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
+    only = arguments.only or tuple(TARGETS)
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
-        lines = stack.enter_context((directory / "worker.log").open("w"))
-        structlog.configure(
-            processors=[structlog.processors.add_log_level, structlog.processors.JSONRenderer()],
-            logger_factory=structlog.WriteLoggerFactory(lines),
-        )
+        lines = stack.enter_context((directory / "stdout").open("w"))
+        configure_logging("worker", directory / "worker.log", lines)
         service = stack.enter_context(Postgres(directory / "postgresql"))
         os.environ[service.url_variable] = service.url
         os.environ.setdefault("REDIS_URL", "redis://127.0.0.1:1")  # none is asked
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(migrate())
-            return runner.run(measure(load_settings(Settings), arguments.events, arguments.repeats, say))
+            return runner.run(
+                measure(load_settings(Settings), only, arguments.events, arguments.repeats, say)
+            )
 
 
 if __name__ == "__main__":

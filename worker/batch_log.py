@@ -80,22 +80,21 @@ def event_lines(batch: Batch) -> Iterator[Line]:
     """Yield level and fields of each event that is done with; one that died is an error."""
     for event in batch.events:
         verdict = batch.verdicts[event.id]
-        if not verdict.is_final:
+        outcome = verdict.outcome
+        is_sampled = event.source == Source.BACKFILL and outcome is Outcome.APPLIED
+        if not verdict.is_final or (is_sampled and event.id % SAMPLED_ONE_OF):
             continue
-        sampled: dict[str, object] = {}
-        if event.source == Source.BACKFILL and verdict.outcome is Outcome.APPLIED:
-            if event.id % SAMPLED_ONE_OF:
-                continue
-            sampled = {"one_of": SAMPLED_ONE_OF}
-        reason = {} if verdict.error is None else {"sqlstate": verdict.sqlstate, "error": verdict.error}
-        fields = {
+        fields: dict[str, object] = {
             "event_id": event.id,
             "collection_id": event.collection_id,
             "project_id": event.project_id,
             "event_type": event.event_type,
             "source": event.source,
-            "outcome": verdict.outcome.value,
+            "outcome": outcome.value,
             "lag_ms": round(batch.lag_ms(event), 3),
         }
-        level = "error" if verdict.outcome is Outcome.DEAD else "info"
-        yield level, fields | reason | sampled
+        if verdict.error is not None:
+            fields |= {"sqlstate": verdict.sqlstate, "error": verdict.error}
+        if is_sampled:
+            fields["one_of"] = SAMPLED_ONE_OF
+        yield ("error" if outcome is Outcome.DEAD else "info"), fields
