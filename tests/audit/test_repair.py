@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
 from shared.audit_runs import AuditOptions
 from shared.doorbell import QUEUE_NAME, Doorbell, open_redis
@@ -61,8 +62,9 @@ async def test_what_hand_run_sql_broke_is_mended_and_compared_again(
         UPDATE project_collections SET tags = '["kept"]' WHERE collection_id = 'text';
     """)
 
-    async with relaying(engine):
-        one = await audited(engine, repair=True, slices=2)
+    with capture_logs() as lines:
+        async with relaying(engine):
+            one = await audited(engine, repair=True, slices=2)
 
     assert await found(seeded) == {
         "text": "mismatched", "row": "missing", "deleted": "orphaned", "target": "mismatched"
@@ -72,6 +74,12 @@ async def test_what_hand_run_sql_broke_is_mended_and_compared_again(
     assert await drift(seeded) == []
     [row] = await target_rows(seeded, "text")
     assert (row["research_context"], row["tags"]) == ("by hand", '["kept"]')
+    after = {line["collection_id"]: line for line in lines if line["event"] == "audit_finding_repaired"}
+    assert {name: (line["kind"], line["outcome"]) for name, line in after.items()} == {
+        name: (kind, "repaired") for name, kind in (await found(seeded)).items()
+    }
+    assert after["text"]["target"]["research_context"] == "by hand"
+    assert after["deleted"]["target"] is None
     assert (await audited(engine, repair=True)).verdict == "in_sync"
 
 

@@ -4,6 +4,7 @@ import asyncio
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
 from shared import dead_letters
 from shared.dead_letters import Replay, Selection
@@ -124,7 +125,11 @@ async def test_a_letter_is_superseded_once_a_newer_event_of_its_collection_is_ap
     assert await close_overtaken(engine) == []  # what is newer is not applied yet
     await drain(engine)
     assert [row["research_context"] for row in await target_rows(sql, "c1")] == ["v6"]
-    assert await close_overtaken(engine) == [letter]
+    with capture_logs() as lines:
+        await LetterUpkeep(engine, retention_days=1).tend()
+    superseded = {"event": "dead_letters_superseded", "letters": 1, "event_ids": [letter]}
+    assert [line for line in lines if line.items() >= superseded.items()]
+    assert await close_overtaken(engine) == []
     assert (await states(sql))[letter] == "superseded"
     assert await drift(sql) == []
 
