@@ -35,6 +35,7 @@ EXAMPLE: JsonDict = {
     "state": "replayed",
     "closed_at": "2025-10-02T11:00:00+00:00",
     "replayed_as": 4812,
+    "trace_id": "0af7651916cd43dd8448eb211c80319c",
 }
 EXAMPLE_PAGE: JsonDict = {
     "total": 250,
@@ -124,6 +125,7 @@ class DeadLetter(BaseModel):
     state: State = Field(description="superseded: a newer event of the collection was applied since.")
     closed_at: Timestamp | None
     replayed_as: int | None = Field(description="The event that took its place.")
+    trace_id: str | None = Field(description="The trace of the request that appended the event.")
 
 
 class DeadLetterPage(BaseModel):

@@ -27,7 +27,8 @@ letters = outbox_dead_letters.c
 class DeadLetter:
     """A row of `outbox_dead_letters` without its payload; the columns are explained there.
 
-    collection_id: the event's aggregate. created_at: when the event was appended.
+    collection_id: the event's aggregate. created_at: when the event was appended. trace_id: of the request
+    that appended it, 32 hexadecimal digits.
     """
 
     id: int
@@ -42,6 +43,7 @@ class DeadLetter:
     state: str
     closed_at: datetime | None
     replayed_as: int | None
+    trace_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,9 @@ class Replay:
     closed: Sequence[int]
 
 
+RENAMED = {"collection_id": letters.aggregate_id, "trace_id": func.substr(letters.traceparent, 4, 32)}
 COLUMNS = [
-    (letters.aggregate_id if field.name == "collection_id" else letters[field.name]).label(field.name)
+    (RENAMED[field.name] if field.name in RENAMED else letters[field.name]).label(field.name)
     for field in fields(DeadLetter)
 ]
 

@@ -6,6 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.events import EventType, Source
+from shared.traceparent import current_traceparent
 
 # The projection, read from the row itself inside the transaction that wrote or locked it, so the
 # event holds exactly what the database holds.
@@ -18,8 +19,8 @@ PAYLOAD = """jsonb_build_object(
 
 # Served by collections_pkey.
 APPEND_EVENT = text(f"""
-    INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
-    SELECT collection_id, :event_type, :source, {PAYLOAD}
+    INSERT INTO outbox_events (aggregate_id, event_type, source, payload, traceparent)
+    SELECT collection_id, :event_type, :source, {PAYLOAD}, CAST(:traceparent AS text)
     FROM collections
     WHERE collection_id = :collection_id
     RETURNING id
@@ -36,12 +37,13 @@ APPEND_STATES = text(f"""
         ORDER BY collection_id
         FOR SHARE
     ), appended AS (
-        INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
+        INSERT INTO outbox_events (aggregate_id, event_type, source, payload, traceparent)
         SELECT
             collection_id,
             CASE WHEN is_active THEN CAST(:event_type AS varchar) ELSE '{EventType.DELETED}' END,
             :source,
-            {PAYLOAD}
+            {PAYLOAD},
+            CAST(:traceparent AS text)
         FROM locked
         RETURNING aggregate_id, id
     )
@@ -55,14 +57,21 @@ async def append_event(
     """Append the collection's present state and return the event's id, which is its version.
 
     The caller must have written or locked the collection's row in this transaction before: then,
-    for each collection, the order of ids is the order of commits.
+    for each collection, the order of ids is the order of commits. The event carries the trace that
+    this code runs in, if any.
 
     Raises:
         sqlalchemy.exc.NoResultFound: there is no such collection.
 
     """
     appended = await connection.execute(
-        APPEND_EVENT, {"collection_id": collection_id, "event_type": event_type, "source": source}
+        APPEND_EVENT,
+        {
+            "collection_id": collection_id,
+            "event_type": event_type,
+            "source": source,
+            "traceparent": current_traceparent(),
+        },
     )
     event_id: int = appended.scalar_one()
     return event_id
@@ -88,6 +97,11 @@ async def append_states(
     """
     appended = await connection.execute(
         APPEND_STATES,
-        {"collection_ids": list(collection_ids), "event_type": event_type, "source": source},
+        {
+            "collection_ids": list(collection_ids),
+            "event_type": event_type,
+            "source": source,
+            "traceparent": current_traceparent(),
+        },
     )
     return {collection_id: event_id for collection_id, event_id in appended.all()}  # noqa: C416 - rows, not tuples

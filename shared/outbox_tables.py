@@ -22,6 +22,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData()
 
+TRACEPARENT_SHAPE = "traceparent ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'"
+TRACEPARENT_COMMENT = "The trace that the event was written in, as W3C Trace Context writes it."
+
 outbox_events = Table(
     "outbox_events",
     metadata,
@@ -46,7 +49,9 @@ outbox_events = Table(
         server_default=text("0"),
         comment="How often a cautious worker began with it and came to no end.",
     ),
+    Column("traceparent", Text, comment=TRACEPARENT_COMMENT),
     CheckConstraint("attempts IS NOT NULL AND attempts >= 0", name="outbox_events_attempts_counted"),
+    CheckConstraint(TRACEPARENT_SHAPE, name="outbox_events_traceparent_of_w3c", postgresql_not_valid=True),
     comment="Changes of collections that project_collections does not show yet. Applied events are deleted.",
 )
 Index("outbox_events_claim_order", outbox_events.c.lane, outbox_events.c.id)
@@ -98,12 +103,16 @@ outbox_dead_letters = Table(
         comment="When it ceased to be dead; removed so many days later.",
     ),
     Column("replayed_as", BigInteger, comment="outbox_events.id of the event that took its place."),
+    Column("traceparent", Text, comment=TRACEPARENT_COMMENT),
     CheckConstraint(
         "state IN ('dead', 'superseded', 'replayed', 'discarded')", name="outbox_dead_letters_known_state"
     ),
     CheckConstraint("(state = 'dead') = (closed_at IS NULL)", name="outbox_dead_letters_closed_unless_dead"),
     CheckConstraint(
         "(state = 'replayed') = (replayed_as IS NOT NULL)", name="outbox_dead_letters_replayed_as_an_event"
+    ),
+    CheckConstraint(
+        TRACEPARENT_SHAPE, name="outbox_dead_letters_traceparent_of_w3c", postgresql_not_valid=True
     ),
     comment="Events that can never be applied, set aside so that the others go on.",
 )

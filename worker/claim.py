@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import asyncpg
 
+from shared.traceparent import trace_id_of
+
 
 class Lanes(NamedTuple):
     """A range of `outbox_events.lane`: 0 live, 1 repair, 2 backfill; both ends are meant."""
@@ -42,7 +44,8 @@ CLAIMED = """
             AND jsonb_typeof(payload -> 'updated_at') IN ('string', 'null')
             AS well_formed,
         attempts,
-        lane
+        lane,
+        traceparent
     FROM claimed
     ORDER BY id
 """
@@ -82,6 +85,7 @@ class ClaimedEvent:
     `age_ms` is the time from the event's append to its claim, by the database's clock.
     `well_formed` is false when the type is unknown or the payload has not the shape of an event.
     `attempts` counts the marks that a cautious worker left on it, see `worker/caution.py`.
+    `traceparent` names the trace that it was written in, as W3C Trace Context does; None when there was none.
     """
 
     id: int
@@ -93,11 +97,17 @@ class ClaimedEvent:
     well_formed: bool
     attempts: int
     lane: int
+    traceparent: str | None = None
 
     @property
     def position(self) -> Position:
         """Its place in the order in which events are claimed."""
         return Position(self.lane, self.id)
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace that it was written in, 32 hexadecimal digits."""
+        return None if self.traceparent is None else trace_id_of(self.traceparent)
 
 
 async def claim(

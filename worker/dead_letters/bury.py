@@ -10,9 +10,10 @@ from worker.outcomes import Outcome, Verdict
 # was delivered twice, and died twice, is one letter.
 BURY = """
     INSERT INTO outbox_dead_letters
-        (id, aggregate_id, event_type, source, payload, created_at, sqlstate, error, attempts)
+        (id, aggregate_id, event_type, source, payload, created_at, sqlstate, error, attempts,
+        traceparent)
     SELECT event.id, event.aggregate_id, event.event_type, event.source, event.payload,
-        event.created_at, dead.sqlstate, dead.error, greatest(event.attempts, 1)
+        event.created_at, dead.sqlstate, dead.error, greatest(event.attempts, 1), event.traceparent
     FROM unnest($1::bigint[], $2::text[], $3::text[]) AS dead (id, sqlstate, error)
     JOIN outbox_events AS event ON event.id = dead.id
     ON CONFLICT (id) DO UPDATE SET

@@ -50,6 +50,7 @@ def details(letter: DeadLetter, payload: object, present: Mapping[str, Any] | No
         f"  event       {letter.event_type} from {letter.source}, appended at {letter.created_at}\n"
         f"  died        {letter.died_at}, tried {letter.attempts} times\n"
         f"  reason      {reason(letter)}\n"
+        f"  trace       {letter.trace_id or 'none'}\n"
         f"  closed      {letter.closed_at or 'no'}\n"
         f"Its event held:\n{as_text(payload)}\n{outlook}"
     )
