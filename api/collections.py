@@ -15,6 +15,7 @@ from api.errors import CollectionNotFoundError, ReadOnlyModeError
 from shared.events import EventType, Source
 from shared.legacy_tables import activity_logs, article_collections, collections
 from shared.outbox import append_event
+from shared.traceparent import current_trace_id
 
 logger = structlog.get_logger(__name__)
 
@@ -69,6 +70,7 @@ async def write(
         event_id = await append_event(connection, row.collection_id, event_type, Source.API)
     sync.doorbell.press()
     sync.appended[event_type] += 1
+    trace_id = current_trace_id()
     logger.info(
         "collection_written",
         action=ACTIVITIES[event_type][0],
@@ -76,6 +78,7 @@ async def write(
         project_id=project_id,
         event_id=event_id,
         event_type=event_type,
+        **({} if trace_id is None else {"trace_id": trace_id}),
     )
     return row
 

@@ -14,6 +14,7 @@ from api.metrics import router as metrics_router
 from api.routes import router
 from shared.logs import configure_logging
 from shared.settings import Settings, SettingsError, load_settings
+from shared.tracing import require_exporter, start_tracing
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -22,9 +23,13 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with collection_sync(app, settings):
-            with metrics.showing(app.state.collection_sync):
-                yield
+        stop_tracing = start_tracing("api")
+        try:
+            async with collection_sync(app, settings):
+                with metrics.showing(app.state.collection_sync):
+                    yield
+        finally:
+            stop_tracing()
 
     app = FastAPI(
         title="Collections",
@@ -49,6 +54,7 @@ def __getattr__(name: str) -> FastAPI:
     if name != "app":
         raise AttributeError(name)
     try:
+        require_exporter()
         settings = load_settings(Settings)
     except SettingsError as error:
         sys.exit(str(error))
