@@ -10,6 +10,7 @@ import uvloop
 from shared.doorbell import REDIS_ERRORS
 from shared.logs import configure_logging
 from shared.settings import Settings, SettingsError, load_settings
+from shared.tracing import require_exporter
 from worker.health import is_any_worker_alive
 from worker.main import serve
 from worker.metrics import MetricsPortError
@@ -61,6 +62,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         settings = load_settings(Settings)
+        require_exporter()
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2

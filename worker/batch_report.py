@@ -5,6 +5,7 @@ from typing import Protocol
 
 from worker.batch import Batch
 from worker.batch_log import log_batch
+from worker.tracing import trace_batch
 
 
 class BatchObserver(Protocol):
@@ -26,6 +27,7 @@ def report_batch(batch: Batch, wake: str, observers: Sequence[BatchObserver] = (
         observers: who is told besides the log.
 
     """
+    trace_batch(batch, wake)  # first: its spans end when the batch did
     log_batch(batch, wake)
     for observer in observers:
         observer.batch_settled(batch)

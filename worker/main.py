@@ -25,6 +25,7 @@ from shared.doorbell import (
 )
 from shared.logs import configure_logging
 from shared.settings import Settings, load_settings
+from shared.tracing import start_tracing
 from worker.dead_letters.upkeep import LetterUpkeep
 from worker.drainer import CONNECTIONS, Drainer
 from worker.duties import CONNECTIONS as DUTIES_CONNECTIONS
@@ -77,6 +78,7 @@ async def start(ctx: dict[str, Any]) -> None:
 
     """
     configure_logging("worker", ctx["log_file"], sys.stdout)
+    ctx["stop_tracing"] = start_tracing("worker")
     if ctx["metrics"] is not None:
         ctx["metrics_server"] = ctx["metrics"].serve(*ctx["metrics_address"])
     ctx["duties"].start()
@@ -92,6 +94,7 @@ async def stop(ctx: dict[str, Any]) -> None:
     if "metrics_server" in ctx:
         await asyncio.to_thread(ctx["metrics_server"].shutdown)
         ctx["metrics_server"].server_close()
+    ctx["stop_tracing"]()
     logger.info("worker_stopped", worker=own_name(), pid=os.getpid())
 
 

@@ -15,6 +15,7 @@ from worker.claim import ALL_LANES, BEGINNING, ClaimedEvent, Lanes, Position, ac
 from worker.dead_letters.bury import bury
 from worker.outcomes import Outcome
 from worker.settle import may_pass_apart, settle
+from worker.tracing import trace_failed_batch
 
 BATCH_SIZE = 500
 
@@ -56,6 +57,21 @@ async def run_these(engine: AsyncEngine, ids: Sequence[int]) -> Batch:
 
 
 async def _run(engine: AsyncEngine, take: Take, most: int, *, apart: bool) -> Batch:
+    began = time.perf_counter()
+    in_hand: list[ClaimedEvent] = []
+
+    async def take_in_hand(connection: asyncpg.Connection) -> list[ClaimedEvent]:
+        in_hand[:] = events = await take(connection)
+        return events
+
+    try:
+        return await _run_whole_or_apart(engine, take_in_hand, most, apart=apart)
+    except Exception as error:
+        trace_failed_batch(in_hand, error, time.perf_counter() - began)
+        raise
+
+
+async def _run_whole_or_apart(engine: AsyncEngine, take: Take, most: int, *, apart: bool) -> Batch:
     try:
         return await _transact(engine, take, most, isolating=apart)
     except (asyncpg.PostgresError, UnappliedError) as error:
