@@ -10,7 +10,7 @@ from api.admission import Lane, Lanes
 from api.context import of_request
 from api.errors import answer_to
 from api.request_body import with_whole_body
-from api.tracing import note_answer, span_of
+from api.tracing import in_its_trace
 
 
 class GuardedRoute(APIRoute):
@@ -43,13 +43,11 @@ class GuardedRoute(APIRoute):
                 return await handle(request)
 
         async def handle_guarded(request: Request) -> Response:
-            with span_of(request) as span:
-                try:
+            try:
+                with in_its_trace(request):
                     self.admit(request)
-                    response = await handle_bounded(request)
-                except Exception as error:  # noqa: BLE001 - a host's own handler might show the driver's text
-                    response = answer_to(error, request)
-                note_answer(span, response)
-                return response
+                    return await handle_bounded(request)
+            except Exception as error:  # noqa: BLE001 - a host's own handler might show the driver's text
+                return answer_to(error, request)
 
         return handle_guarded

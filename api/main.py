@@ -12,6 +12,7 @@ from api.health import health
 from api.metrics import ApiMetrics, Measured
 from api.metrics import router as metrics_router
 from api.routes import router
+from api.tracing import TELEMETRY
 from shared.logs import configure_logging
 from shared.settings import Settings, SettingsError, load_settings
 from shared.tracing import require_exporter, start_tracing
@@ -36,6 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
         version="1.0.0",
         description="The collections of research projects, as the legacy service offers them.",
         lifespan=lifespan,
+        telemetry=TELEMETRY,
     )
     app.include_router(router)
     app.include_router(admin)
