@@ -95,6 +95,8 @@ def event_lines(batch: Batch) -> Iterator[Line]:
         }
         if verdict.error is not None:
             fields |= {"sqlstate": verdict.sqlstate, "error": verdict.error}
+        if event.trace_id is not None:
+            fields["trace_id"] = event.trace_id
         if is_sampled:
             fields["one_of"] = SAMPLED_ONE_OF
         yield ("error" if outcome is Outcome.DEAD else "info"), fields
