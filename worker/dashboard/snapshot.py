@@ -75,6 +75,7 @@ class Finding:
     after: dict[str, str | None] | None = None
     outcome: str | None = None  # repaired | still_differs | pending; None: not repaired
     repaired_at: float | None = None
+    agreed_at: float | None = None  # when the first audit of everything after it ended without drift
 
 
 @dataclass(slots=True)
@@ -89,7 +90,7 @@ class DeadLetter:
     source: str
     sqlstate: str | None
     error: str
-    state: str = "dead"  # dead | superseded | replayed | discarded
+    state: str = "dead"  # dead | superseded | replayed | discarded | closed: no line says how
     closed_at: float | None = None
 
 

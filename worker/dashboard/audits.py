@@ -1,0 +1,137 @@
+"""The audits that ended, and the pairs they found to differ."""
+
+from bisect import insort
+from collections import OrderedDict
+from typing import Any
+
+from worker.dashboard.lines import BrokenLineError, Line, cut
+from worker.dashboard.snapshot import Audit, Finding
+
+MOST_AUDITS = 300
+MOST_UNCLEAN_AUDITS = 300
+MOST_FINDINGS = 500
+LONGEST_ID = 200
+LONGEST_TEXT = 500
+MOST_COLUMNS = 10
+CLEAN = ("in_sync", "pending")
+PROOFS = (*CLEAN, "repaired", "drift")
+
+
+def is_clean(audit: Audit) -> bool:
+    """Say whether the audit ended, found no drift and had nothing to repair."""
+    return audit.verdict in CLEAN
+
+
+def proves(audit: Audit) -> bool:
+    """Say whether the audit came to a result."""
+    return audit.verdict in PROOFS
+
+
+def left(audit: Audit) -> int:
+    """Return how many pairs differ after the audit, as far as it knows."""
+    return max(audit.missing + audit.mismatched + audit.orphaned - audit.repaired, 0)
+
+
+def audit_of(line: Line, at: float) -> Audit:
+    """Read `audit_finished`."""
+    failed = line["status"] != "finished"
+    return Audit(
+        run_id=line["run_id"],
+        at=at,
+        verdict=None if failed or line["verdict"] is None else cut(line["verdict"], LONGEST_ID),
+        requested_by=cut(line["requested_by"], LONGEST_ID),
+        project_id=None if line["project_id"] is None else cut(line["project_id"], LONGEST_ID),
+        repair=line["repair"],
+        **{
+            name: line[name]
+            for name in (
+                "compared", "missing", "mismatched", "orphaned", "pending", "repaired", "unlisted",
+            )
+        },
+        duration_seconds=max(line["duration_ms"], 0) / 1000,
+        error=None if line["error"] is None else cut(line["error"], LONGEST_TEXT),
+    )  # fmt: skip
+
+
+class Audits:
+    """Audits by time, thinned evenly when there are many; those that were not clean are kept."""
+
+    def __init__(self) -> None:
+        """Know none yet."""
+        self.ended: list[Audit] = []
+
+    def finished(self, line: Line, at: float) -> None:
+        """Take `audit_finished`."""
+        insort(self.ended, audit_of(line, at), key=lambda audit: (audit.at, audit.run_id))
+        if len(self.ended) >= 2 * MOST_AUDITS + MOST_UNCLEAN_AUDITS:
+            self._thin()
+
+    def _thin(self) -> None:
+        """Drop every second clean audit, but never the first after one that was not, nor the last."""
+        unclean = [place for place, audit in enumerate(self.ended) if not is_clean(audit)]
+        kept = set(unclean[-MOST_UNCLEAN_AUDITS:])
+        kept |= {place + 1 for place in kept} | {len(self.ended) - 1}
+        clean = [place for place, audit in enumerate(self.ended) if is_clean(audit)]
+        while len(kept) + len(clean) > 2 * MOST_AUDITS:
+            clean = clean[::2]
+        kept |= set(clean)
+        self.ended = [audit for place, audit in enumerate(self.ended) if place in kept]
+
+    def of_everything(self) -> list[Audit]:
+        """Return the audits that compared all projects, the newest last."""
+        return [audit for audit in self.ended if audit.project_id is None]
+
+
+def _side(written: dict[str, Any] | None) -> dict[str, str | None] | None:
+    if written is None:
+        return None
+    return {
+        cut(name, LONGEST_ID): None if value is None else cut(value, LONGEST_TEXT)
+        for name, value in list(written.items())[:MOST_COLUMNS]
+    }
+
+
+class Findings:
+    """The newest findings, and how many there were in all."""
+
+    def __init__(self) -> None:
+        """Know none yet."""
+        self._found: OrderedDict[tuple[int, str], Finding] = OrderedDict()
+        self.total = 0
+
+    def found(self, line: Line, at: float) -> None:
+        """Take `audit_finding`."""
+        differs = line["differs"]
+        if not all(isinstance(name, str) for name in differs):
+            raise BrokenLineError
+        finding = Finding(
+            run_id=line["run_id"],
+            at=at,
+            collection_id=cut(line["collection_id"], LONGEST_ID),
+            project_id=cut(line["project_id"], LONGEST_ID),
+            kind=cut(line["kind"], LONGEST_ID),
+            differs=[cut(name, LONGEST_ID) for name in differs[:MOST_COLUMNS]],
+            legacy=_side(line["legacy"]),
+            before=_side(line["target"]),
+        )
+        self.total += 1
+        self._found[finding.run_id, finding.collection_id] = finding
+        if len(self._found) > MOST_FINDINGS + MOST_FINDINGS // 5:
+            newest = sorted(self._found.items(), key=lambda item: item[1].at)[-MOST_FINDINGS:]
+            self._found = OrderedDict(newest)
+
+    def repaired(self, line: Line, at: float) -> None:
+        """Take `audit_finding_repaired`, which the same process writes after the finding."""
+        finding = self._found.get((line["run_id"], cut(line["collection_id"], LONGEST_ID)))
+        if finding is not None:
+            finding.after = _side(line["target"])
+            finding.outcome = cut(line["outcome"], LONGEST_ID)
+            finding.repaired_at = at
+
+    def shown(self, audits: list[Audit]) -> list[Finding]:
+        """Return the newest findings, the newest first; `audits` of everything tell which agree since."""
+        clean = [audit.at for audit in audits if is_clean(audit)]
+        for finding in self._found.values():
+            finding.agreed_at = next((at for at in clean if at > finding.at), None)
+        newest = sorted(self._found.values(), key=lambda finding: (finding.at, finding.collection_id))
+        return newest[-MOST_FINDINGS:][::-1]

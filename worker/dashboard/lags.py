@@ -1,0 +1,48 @@
+"""Lags as counts by size, which add up over batches and workers, and their percentiles."""
+
+from typing import Any
+
+from worker.dashboard.lines import BrokenLineError
+
+Counts = dict[int, int]
+
+BASE = 1.1  # of the contract's `lag_ms_counts`
+MOST_BUCKETS = 400  # 1.1^400 ms are a million years
+PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+
+
+def counts_of(written: dict[str, Any]) -> Counts:
+    """Read `lag_ms_counts`, lags by the i of (1.1^(i-1), 1.1^i] ms; raise BrokenLineError if it is none."""
+    counts = {}
+    for key, count in written.items():
+        if not (key.isascii() and key.isdigit()) or len(key) > 3 or type(count) is not int:  # noqa: PLR2004
+            raise BrokenLineError
+        if not 0 <= count < 2**63 or int(key) > MOST_BUCKETS:
+            raise BrokenLineError
+        counts[int(key)] = count
+    return counts
+
+
+def add(counts: Counts, more: Counts) -> None:
+    """Add `more` to `counts`."""
+    for bucket, count in more.items():
+        counts[bucket] = counts.get(bucket, 0) + count
+
+
+def percentiles(counts: Counts) -> dict[str, float | None]:
+    """Return p50, p95 and p99 in ms, each the geometric middle of its bucket: within 5 % of the true one."""
+    total = sum(counts.values())
+    if not total:
+        return dict.fromkeys(PERCENTILES)
+    found: dict[str, float | None] = {}
+    wanted = iter(PERCENTILES.items())
+    name, share = next(wanted)
+    below = 0
+    for bucket in sorted(counts):
+        below += counts[bucket]
+        while below >= share * total:
+            found[name] = round(BASE ** (bucket - 0.5), 3)
+            if (following := next(wanted, None)) is None:
+                return found
+            name, share = following
+    return found

@@ -1,0 +1,244 @@
+"""Everything that is known of a log: each line is folded in once, and the whole is of bounded size."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from shared.log_contract import SCHEMA_VERSION
+from worker.dashboard import lags
+from worker.dashboard.audits import Audits, Findings
+from worker.dashboard.backfills import ENDS, Backfills
+from worker.dashboard.letters import CLOSINGS, DeadLetters
+from worker.dashboard.lines import EARLIEST, SHAPES, BrokenLineError, Line, Stamps, cut, parse
+from worker.dashboard.snapshot import Lane, Snapshot, Source, Verdict
+from worker.dashboard.steps import LANES, OUTCOMES, Step, Timeline
+from worker.dashboard.troubles import Troubles
+from worker.dashboard.verdict import Facts, go_on, verdict
+from worker.dashboard.workers import Workers
+
+AHEAD_SECONDS = 86_400.0  # a clock may be wrong by so much before its lines are no use
+WRONG_CLOCK_MS = 1000.0
+LONGEST_SAMPLE = 200
+ALARMING = {"warning", "error", "critical"}
+
+
+@dataclass(slots=True)
+class Clock:
+    """How far the clock of the machine that wrote a file is ahead, as the last heartbeat in it says."""
+
+    ahead_seconds: float = 0.0
+
+    def set_by(self, heartbeat: Line) -> None:
+        """Take a heartbeat's offset, if it is worth correcting."""
+        offset = heartbeat["clock_offset_ms"]
+        if offset is not None:
+            self.ahead_seconds = offset / 1000 if abs(offset) > WRONG_CLOCK_MS else 0.0
+
+    def corrected(self, at: float) -> float:
+        """Return the time by PostgreSQL's clock; what makes no sense is left alone."""
+        right = at - self.ahead_seconds
+        return right if right >= EARLIEST else at
+
+
+class Total:
+    """One lane, over everything that was read."""
+
+    def __init__(self) -> None:
+        """Count from nothing."""
+        self.step = Step()
+        self.postponed = 0
+        self.batches = 0
+        self.longest_ms: float | None = None
+
+    def shown(self, name: str) -> Lane:
+        """Return the totals as the page shows them."""
+        outcomes = self.step.settled.get(name, [0] * len(OUTCOMES))
+        lag_ms = {**lags.percentiles(self.step.lag_counts.get(name, {})), "max": self.longest_ms}
+        return Lane(name, dict(zip(OUTCOMES, outcomes, strict=True)), self.postponed, self.batches, lag_ms)
+
+
+class LogState:
+    """What all lines together say."""
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        """Know nothing yet; `now` is the reader's clock."""
+        self.now = now
+        self.source = Source(0, 0, 0, 0, 0, None, 0, 0, None, None)
+        self._stamps = Stamps()
+        self._latest = now() + AHEAD_SECONDS
+        self._workers = Workers()
+        self._audits = Audits()
+        self._findings = Findings()
+        self._letters = DeadLetters()
+        self._backfills = Backfills()
+        self._troubles = Troubles()
+        self._lanes = {lane: Total() for lane in LANES}
+        self._timeline = Timeline()
+        self._handlers: dict[str, Callable[[Line, float], None]] = {
+            "worker_started": self._workers.started,
+            "worker_stopped": self._workers.stopped,
+            "worker_heartbeat": self._heartbeat,
+            "batch_settled": self._batch,
+            "event_settled": self._event,
+            "collection_written": self._written,
+            "audit_finished": self._audits.finished,
+            "audit_finding": self._findings.found,
+            "audit_finding_repaired": self._findings.repaired,
+            "backfill_started": self._backfills.started,
+            "backfill_chunk": self._backfills.chunk,
+            "backfill_throttled": self._backfills.throttled,
+            "backfill_unthrottled": self._backfills.throttled,
+            "backfill_taken_over": self._backfills.counted,
+            **dict.fromkeys(ENDS, self._backfills.counted),
+            **dict.fromkeys(CLOSINGS, self._letters.closed),
+        }
+        self._shown_elsewhere = {*self._handlers, "audit_repair_verified"}
+
+    def fold(self, texts: Iterable[str], clock: Clock) -> None:
+        """Take lines of a file, without their ends; blank ones are passed over. Nothing in them raises."""
+        self._latest = self.now() + AHEAD_SECONDS
+        for text in texts:
+            try:
+                self._take(parse(text), clock)
+            except BrokenLineError:
+                if not text or text.isspace():
+                    continue
+                self.broken(text)
+                continue
+            self.source.lines += 1
+
+    def broken(self, text: str) -> None:
+        """Count a line that is no use, and keep its beginning."""
+        self.source.lines += 1
+        self.source.broken += 1
+        self.source.broken_sample = cut(text, LONGEST_SAMPLE)
+
+    def _take(self, line: dict[str, Any], clock: Clock) -> None:
+        event = line.get("event")
+        if type(event) is not str:
+            raise BrokenLineError
+        at = self._stamps.seconds(line.get("timestamp"))
+        if at > self._latest:
+            raise BrokenLineError
+        shape = SHAPES.get(event)
+        if shape is None:
+            self._unknown(line, clock.corrected(at))
+        elif not shape.fits(line):
+            self._misshapen(line)
+        else:
+            if event == "worker_heartbeat":
+                clock.set_by(line)
+            self._known(line, event, clock.corrected(at))
+
+    def _known(self, line: Line, event: str, at: float) -> None:
+        if (handler := self._handlers.get(event)) is not None:
+            handler(line, at)
+        if line.get("schema_version") != SCHEMA_VERSION:
+            self._count_version(line)
+        if event not in self._shown_elsewhere and line.get("level") in ALARMING:
+            self._troubles.take(line, at)
+        self._saw(at)
+
+    def _unknown(self, line: Line, at: float) -> None:
+        self.source.unknown += 1
+        self._count_version(line)
+        if line.get("level") in ALARMING:
+            self._troubles.take(line, at)
+        self._saw(at)
+
+    def _misshapen(self, line: Line) -> None:
+        """Pass over a line of another version of ours; one of this version is broken."""
+        version = line.get("schema_version")
+        if type(version) is not int or version == SCHEMA_VERSION:
+            raise BrokenLineError
+        self._count_version(line)
+        self.source.unknown += version < SCHEMA_VERSION
+
+    def _count_version(self, line: Line) -> None:
+        version = line.get("schema_version")
+        self.source.newer_schema += type(version) is int and version > SCHEMA_VERSION
+
+    def _saw(self, at: float) -> None:
+        if self.source.last_at is None or at > self.source.last_at:
+            self.source.last_at = at
+        if self.source.first_at is None or at < self.source.first_at:
+            self.source.first_at = at
+
+    def _heartbeat(self, line: Line, at: float) -> None:
+        self._workers.heartbeat(line, at)
+        step = self._timeline.at(at, self.now())
+        for lane in LANES:
+            step.wait(lane, line[f"pending_{lane}"], line[f"oldest_{lane}_seconds"])
+
+    def _batch(self, line: Line, at: float) -> None:
+        if (total := self._lanes.get(line["lane"])) is None:
+            raise BrokenLineError
+        lane = line["lane"]
+        counts = lags.counts_of(line["lag_ms_counts"])
+        outcomes = [line[outcome] for outcome in OUTCOMES]
+        self._timeline.at(at, self._latest - AHEAD_SECONDS).settle(lane, outcomes, counts)
+        total.step.settle(lane, outcomes, counts)
+        total.postponed += line["postponed"]
+        total.batches += 1
+        if (longest := line["lag_ms_max"]) is not None:
+            total.longest_ms = longest if total.longest_ms is None else max(longest, total.longest_ms)
+
+    def _event(self, line: Line, at: float) -> None:
+        if line["outcome"] == "dead":
+            self._letters.died(line, at)
+
+    def _written(self, line: Line, at: float) -> None:  # noqa: ARG002 - the signature of a handler
+        self._timeline.at(at, self._latest - AHEAD_SECONDS).written += 1
+
+    def _facts(self, now: float, dead_letters_open: int | None) -> Facts:
+        return Facts(
+            now=now,
+            last_heartbeat_at=self._workers.last_heartbeat_at,
+            database_away_since=self._workers.database_away_since(now),
+            waiting=self._workers.waiting(),
+            audits=self._audits.ended,
+            dead_letters_open=dead_letters_open,
+            backfills=self._backfills.shown(),
+        )
+
+    def snapshot(self, *, live: bool) -> Snapshot:
+        """Return everything on the page, as of now; its lists are shared with the state, not copied."""
+        now = self.now()
+        end = now if live or self.source.last_at is None else self.source.last_at
+        queue = self._workers.queue
+        none_open_at = queue.at if queue is not None and not queue.dead_letters else None
+        letters = self._letters.shown(none_open_at)
+        counted, counted_at = (None, 0.0) if queue is None else (queue.dead_letters, queue.at)
+        dead_letters_open = self._letters.open_since(counted, counted_at)
+        facts = self._facts(now, dead_letters_open)
+        answer = verdict(facts)
+        if not live:
+            answer = _with_the_end(answer, replace(facts, now=end))
+        return Snapshot(
+            made_at=now,
+            live=live,
+            source=replace(self.source),
+            verdict=answer,
+            go_on=go_on(facts, answer),
+            waiting=facts.waiting,
+            dead_letters_open=dead_letters_open,
+            lanes=[total.shown(lane) for lane, total in self._lanes.items()],
+            audits=self._audits.ended,
+            findings=self._findings.shown(self._audits.of_everything()),
+            findings_total=self._findings.total,
+            dead_letters=letters,
+            dead_letters_total=self._letters.total,
+            backfills=facts.backfills,
+            workers=self._workers.shown(now),
+            troubles=self._troubles.shown(),
+            series=self._timeline.series(end, now),
+        )
+
+
+def _with_the_end(answer: Verdict, at_end: Facts) -> Verdict:
+    """Add to a file's verdict "blind" what the file said when it ended."""
+    before = verdict(at_end)
+    if answer.state != "blind" or before.state == "blind":
+        return answer
+    return replace(answer, detail=f"{answer.detail} When the log ended: {before.title}. {before.detail}")
