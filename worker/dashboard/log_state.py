@@ -49,13 +49,12 @@ class Total:
         self.step = Step()
         self.postponed = 0
         self.batches = 0
-        self.longest_ms: float | None = None
 
     def shown(self, name: str) -> Lane:
         """Return the totals as the page shows them."""
         outcomes = self.step.settled.get(name, [0] * len(OUTCOMES))
-        lag_ms = {**lags.percentiles(self.step.lag_counts.get(name, {})), "max": self.longest_ms}
-        return Lane(name, dict(zip(OUTCOMES, outcomes, strict=True)), self.postponed, self.batches, lag_ms)
+        named = dict(zip(OUTCOMES, outcomes, strict=True))
+        return Lane(name, named, self.postponed, self.batches, self.step.overall(name))
 
 
 class LogState:
@@ -167,7 +166,7 @@ class LogState:
 
     def _heartbeat(self, line: Line, at: float) -> None:
         self._workers.heartbeat(line, at)
-        step = self._timeline.at(at, self.now())
+        step = self._timeline.at(at, self._latest - AHEAD_SECONDS)
         for lane in LANES:
             step.wait(lane, line[f"pending_{lane}"], line[f"oldest_{lane}_seconds"])
 
@@ -177,12 +176,11 @@ class LogState:
         lane = line["lane"]
         counts = lags.counts_of(line["lag_ms_counts"])
         outcomes = [line[outcome] for outcome in OUTCOMES]
-        self._timeline.at(at, self._latest - AHEAD_SECONDS).settle(lane, outcomes, counts)
-        total.step.settle(lane, outcomes, counts)
+        longest_ms = line["lag_ms_max"]
+        self._timeline.at(at, self._latest - AHEAD_SECONDS).settle(lane, outcomes, counts, longest_ms)
+        total.step.settle(lane, outcomes, counts, longest_ms)
         total.postponed += line["postponed"]
         total.batches += 1
-        if (longest := line["lag_ms_max"]) is not None:
-            total.longest_ms = longest if total.longest_ms is None else max(longest, total.longest_ms)
 
     def _event(self, line: Line, at: float) -> None:
         if line["outcome"] == "dead":

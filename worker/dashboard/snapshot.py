@@ -172,6 +172,9 @@ class Series:
     times: list[float] = field(default_factory=list)
     settled: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     lag_ms: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)
+    lag_overall: dict[str, dict[str, float | None]] = field(
+        default_factory=dict
+    )  # also "max"; all steps as one
     pending: dict[str, list[int | None]] = field(default_factory=dict)
     oldest_seconds: dict[str, list[float | None]] = field(default_factory=dict)
     written: list[int] = field(default_factory=list)

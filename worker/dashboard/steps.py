@@ -21,18 +21,21 @@ class Step:
 
     settled: dict[str, list[int]] = field(default_factory=dict)
     lag_counts: dict[str, Counts] = field(default_factory=dict)
+    longest_ms: dict[str, float] = field(default_factory=dict)
     pending: dict[str, int] = field(default_factory=dict)
     oldest_seconds: dict[str, float] = field(default_factory=dict)
     written: int = 0
     percentiles: dict[str, Percentiles] = field(default_factory=dict)  # computed when they are asked for
 
-    def settle(self, lane: str, outcomes: list[int], counts: Counts) -> None:
+    def settle(self, lane: str, outcomes: list[int], counts: Counts, longest_ms: float | None) -> None:
         """Add events by outcome, in the order of OUTCOMES, and their lags."""
         before = self.settled.get(lane)
         self.settled[lane] = (
             list(outcomes) if before is None else [a + b for a, b in zip(before, outcomes, strict=True)]
         )
         lags.add(self.lag_counts.setdefault(lane, {}), counts)
+        if longest_ms is not None:
+            self.longest_ms[lane] = max(longest_ms, self.longest_ms.get(lane, longest_ms))
         self.percentiles.pop(lane, None)
 
     def wait(self, lane: str, pending: int | None, oldest_seconds: float | None) -> None:
@@ -45,10 +48,14 @@ class Step:
     def merge(self, other: "Step") -> None:
         """Add another step to this one."""
         for lane, outcomes in other.settled.items():
-            self.settle(lane, outcomes, other.lag_counts[lane])
+            self.settle(lane, outcomes, other.lag_counts[lane], other.longest_ms.get(lane))
         for lane in LANES:
             self.wait(lane, other.pending.get(lane), other.oldest_seconds.get(lane))
         self.written += other.written
+
+    def overall(self, lane: str) -> Percentiles:
+        """Return the percentiles of this step's lags, and the longest as `max`."""
+        return {**self.lag_ms(lane), "max": self.longest_ms.get(lane)}
 
     def lag_ms(self, lane: str) -> Percentiles:
         """Return the percentiles of this step's lags."""
@@ -149,7 +156,9 @@ def _merged(steps: dict[int, Step], index: int, step: Step) -> None:
 def _series(steps: dict[int, Step], step_seconds: float, first: int, last: int) -> Series:
     within = [index for index in steps if first <= index <= last]
     indexes = range(min(within), last + 1) if within else range(0)
-    nothing = Step()
+    nothing, together = Step(), Step()
+    for index in within:
+        together.merge(steps[index])
     chosen = [steps.get(index, nothing) for index in indexes]
     return Series(
         step_seconds=step_seconds,
@@ -165,6 +174,7 @@ def _series(steps: dict[int, Step], step_seconds: float, first: int, last: int) 
             lane: {name: [step.lag_ms(lane)[name] for step in chosen] for name in lags.PERCENTILES}
             for lane in LANES
         },
+        lag_overall={lane: together.overall(lane) for lane in LANES},
         pending={lane: [step.pending.get(lane) for step in chosen] for lane in LANES},
         oldest_seconds={lane: [step.oldest_seconds.get(lane) for step in chosen] for lane in LANES},
         written=[step.written for step in chosen],

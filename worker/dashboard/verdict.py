@@ -69,7 +69,7 @@ def _blind(facts: Facts) -> Verdict | None:
     detail = (
         f"No heartbeat of any worker for over {BLIND_AFTER_SECONDS:.0f} seconds: nobody knows what waits."
     )
-    return Verdict("blind", "bad", "Blind", detail, since=facts.last_heartbeat_at)
+    return Verdict("blind", "bad", "Blind", detail, since=facts.last_heartbeat_at + BLIND_AFTER_SECONDS)
 
 
 def _database_away(facts: Facts) -> Verdict | None:

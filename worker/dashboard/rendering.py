@@ -1,0 +1,114 @@
+"""The page put together: for a server, and as one file to keep or to mail."""
+
+import base64
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from worker.dashboard import page
+from worker.dashboard.snapshot import Snapshot
+
+# What would end a script in HTML, or a line in old JavaScript, as JSON may write it too.
+ESCAPES: Final = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
+POLICY: Final = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self' 'unsafe-inline'",  # the charts' library styles its elements
+    "img-src": "'self' data: blob:",
+    "connect-src": "'self'",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+}
+
+
+def to_json(snapshot: Snapshot) -> str:
+    """Return the snapshot as JSON in ASCII, whatever a log made it hold."""
+    return json.dumps(snapshot, default=_fields, allow_nan=False, separators=(",", ":"))
+
+
+def _fields(value: object) -> dict[str, object]:
+    names: tuple[str, ...] = value.__slots__  # type: ignore[attr-defined]
+    return {name: getattr(value, name) for name in names}
+
+
+def served(snapshot: Snapshot) -> str:
+    """Return the page that takes its parts, and later snapshots, from its server."""
+    return _filled(
+        {
+            "style": '<link rel="stylesheet" href="/style.css">',
+            "plotly": '<script src="/plotly.js" defer></script>',
+            "script": '<script src="/script.js" defer></script>',
+            "snapshot": _data(snapshot),
+        }
+    )
+
+
+def self_contained(snapshot: Snapshot) -> str:
+    """Return the page that needs nothing but a browser, and lets it load nothing."""
+    scripts = {"plotly": page.plotly(), "script": page.script()}
+    hashes = " ".join(_hash(text) for text in scripts.values())
+    policy = written(
+        {**POLICY, "script-src": hashes, "style-src": "'unsafe-inline'", "connect-src": "'none'"}
+    )
+    return _filled(
+        {
+            "style": f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+            f"<style>{page.style()}</style>",
+            **{name: f"<script>{_inlined(text)}</script>" for name, text in scripts.items()},
+            "snapshot": _data(snapshot),
+        }
+    )
+
+
+def written(policy: Mapping[str, str]) -> str:
+    """Return a content security policy as browsers read it."""
+    return "; ".join(f"{name} {value}" for name, value in policy.items())
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that whoever looks finds the old one or the whole new one; raise OSError."""
+    number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(number, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            os.fchmod(number, 0o666 & ~_umask())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _data(snapshot: Snapshot) -> str:
+    return f'<script type="application/json" id="snapshot">{to_json(snapshot).translate(ESCAPES)}</script>'
+
+
+def _hash(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def _inlined(script: str) -> str:
+    """Return a script that may stand in HTML; ours and the library's do as they are."""
+    if "</script" in script.lower() or "<!--" in script:
+        msg = "A script holds what would end it in HTML; it cannot be inlined."
+        raise ValueError(msg)
+    return script
+
+
+def _filled(tags: Mapping[str, str]) -> str:
+    """Replace each placeholder of the template, which stands on a line of its own, by its tags."""
+    lines = [tags.get(line.strip("{} "), line) if line.startswith("{{") else line for line in _template()]
+    return "\n".join(lines) + "\n"
+
+
+def _template() -> list[str]:
+    return page.template().splitlines()

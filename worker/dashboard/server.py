@@ -1,0 +1,191 @@
+"""The page, live: served to this machine, and the log read on beside it."""
+
+import asyncio
+import contextlib
+import gzip
+import hashlib
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Final
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from worker.dashboard import page
+from worker.dashboard.log_state import LogState
+from worker.dashboard.reading import Logs
+from worker.dashboard.rendering import POLICY, served, to_json, written
+
+LOOK_SECONDS: Final = 0.2  # for new lines
+FRESH_SECONDS: Final = 0.5  # a snapshot is made anew when it is older and somebody asks
+SHUTDOWN_SECONDS: Final = 2
+LOOPBACK_NAMES: Final = {"127.0.0.1", "localhost", "[::1]"}
+HEADERS: Final = {
+    "Content-Security-Policy": written({**POLICY, "frame-ancestors": "'none'"}),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class Snapshots:
+    """The present snapshot as JSON: made when it is asked for, and at most twice a second."""
+
+    def __init__(self, state: LogState) -> None:
+        """Make snapshots of the state."""
+        self._state = state
+        self._made_at = 0.0
+        self._body = b""
+        self._tag = ""
+
+    def latest(self) -> tuple[bytes, str]:
+        """Return the JSON and its entity tag, which stays the same while nothing but the time changes."""
+        if not self._body or time.monotonic() - self._made_at >= FRESH_SECONDS:
+            self._body = to_json(self._state.snapshot(live=True)).encode()
+            self._tag = f'"{hashlib.sha256(_timeless(self._body)).hexdigest()[:32]}"'
+            self._made_at = time.monotonic()
+        return self._body, self._tag
+
+
+def _timeless(body: bytes) -> bytes:
+    return body.partition(b",")[2]  # without `made_at`, its first field
+
+
+class Guard:
+    """Answers only requests that name this machine, and sends the headers of HEADERS with every answer.
+
+    A page of another site whose name was made to lead here (DNS rebinding) names that site.
+    """
+
+    def __init__(self, app: ASGIApp, names: set[str]) -> None:
+        """Guard the application; `names` are hosts, without ports."""
+        self._app = app
+        self._names = names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        app: ASGIApp = self._app
+        if scope["type"] == "http" and _host(Headers(scope=scope)) not in self._names:
+            app = PlainTextResponse("This address is not served.\n", 421)
+        await app(scope, receive, send_guarded)
+
+
+def _host(headers: Headers) -> str:
+    host = headers.get("host", "").lower()
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdigit() else host
+
+
+def application(state: LogState, host: str) -> ASGIApp:
+    """Return the application that serves the page of a log; `host` is the address it listens on."""
+    snapshots = Snapshots(state)
+
+    async def index(_: Request) -> Response:
+        return HTMLResponse(served(state.snapshot(live=True)), headers={"Cache-Control": "no-store"})
+
+    async def snapshot(request: Request) -> Response:
+        body, tag = snapshots.latest()
+        headers = {"ETag": tag, "Cache-Control": "no-store"}
+        if tag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        return Response(body, media_type="application/json", headers=headers)
+
+    routes = [
+        Route("/", index),
+        Route("/snapshot.json", snapshot),
+        Route("/plotly.js", _library),
+        Route("/style.css", _text(page.style, "text/css")),
+        Route("/script.js", _text(page.script, "text/javascript")),
+    ]
+    bracketed = f"[{host}]" if ":" in host else host
+    return Guard(Starlette(routes=routes), LOOPBACK_NAMES | {bracketed})
+
+
+def _text(content: Callable[[], str], media_type: str) -> Callable[[Request], Response]:
+    def answer(_: Request) -> Response:
+        return Response(content(), media_type=media_type, headers={"Cache-Control": "no-cache"})
+
+    return answer
+
+
+@cache
+def _packed_library() -> bytes:
+    return gzip.compress(page.plotly().encode(), 6)
+
+
+def _library(request: Request) -> Response:
+    """Serve the charts' library; a new version of it needs a new start of the server."""
+    headers = {"Cache-Control": "max-age=86400, immutable", "Vary": "Accept-Encoding"}
+    if "gzip" not in request.headers.get("accept-encoding", ""):
+        return Response(page.plotly(), media_type="text/javascript", headers=headers)
+    headers["Content-Encoding"] = "gzip"
+    return Response(_packed_library(), media_type="text/javascript", headers=headers)
+
+
+class OurServer(uvicorn.Server):
+    """A server that leaves signals to us: uvicorn's would end the process by the signal, not with 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+async def serve(
+    state: LogState, logs: Logs, listener: socket.socket, host: str, on_chunk: Callable[[], None]
+) -> None:
+    """Serve the page and read on until SIGINT or SIGTERM.
+
+    Args:
+        state: what the logs are folded into.
+        logs: what is read, first the old part of it, then what is appended.
+        listener: bound already.
+        host: the address that it is bound to.
+        on_chunk: called after each chunk of the old part.
+
+    """
+    config = uvicorn.Config(
+        application(state, host),
+        access_log=False,
+        lifespan="off",
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        ws="none",
+    )
+    server = OurServer(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, lambda: setattr(server, "should_exit", True))
+    async with asyncio.TaskGroup() as group:
+        follower = group.create_task(_follow(logs, on_chunk))
+        await server.serve(sockets=[listener])
+        follower.cancel()
+
+
+async def _follow(logs: Logs, on_chunk: Callable[[], None]) -> None:
+    for _ in logs.read():
+        on_chunk()
+        await asyncio.sleep(0)
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        logs.look()
+        for _ in logs.read():
+            await asyncio.sleep(0)

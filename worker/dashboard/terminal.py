@@ -1,0 +1,127 @@
+"""What a person at a terminal sees: a bar while the log is read, then the answers and a summary."""
+
+import time
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from worker.dashboard.snapshot import Audit, Lane, Snapshot, Source
+
+BAR_SECONDS = 0.1
+TONES = {"good": "green", "warning": "yellow", "bad": "red", "unknown": "blue"}
+
+
+def bar(console: Console) -> Progress:
+    """Return a bar over the bytes of the logs; where the console is no terminal nothing is drawn."""
+    return Progress(
+        TextColumn("Reading"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+class Watch:
+    """Moves a bar; call it after each chunk."""
+
+    def __init__(self, progress: Progress, source: Source) -> None:
+        """Show how much of the source was read."""
+        self._progress = progress
+        self._source = source
+        self._task = progress.add_task("read", total=None)
+        self._moved_at = 0.0
+
+    def __call__(self) -> None:
+        """Draw, but not more often than one can see; take the bar away at the end."""
+        done = self._source.bytes_read >= self._source.bytes_total
+        if done or time.monotonic() - self._moved_at >= BAR_SECONDS:
+            self._moved_at = time.monotonic()
+            self._progress.update(
+                self._task, completed=self._source.bytes_read, total=max(self._source.bytes_total, 1)
+            )
+
+
+def show(console: Console, snapshot: Snapshot) -> None:
+    """Print the verdict, whether one may go on, and what else is on top of the page."""
+    verdict = snapshot.verdict
+    console.print(
+        Text(verdict.title, f"bold {TONES[verdict.tone]}"), Text(printable(verdict.detail)), sep="  "
+    )
+    if snapshot.go_on.may:
+        console.print("You may go on.")
+    else:
+        console.print("Do not go on:")
+    for reason in snapshot.go_on.reasons:
+        console.print(Text(f"  - {printable(reason)}"))
+    console.print(_summary(snapshot))
+
+
+def printable(text: str) -> str:
+    """Return a text of a log without what a terminal would obey or cannot show."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def _summary(snapshot: Snapshot) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, value in _rows(snapshot):
+        table.add_row(name, Text(printable(value)))
+    return table
+
+
+def _rows(snapshot: Snapshot) -> list[tuple[str, str]]:
+    source, verdict, now = snapshot.source, snapshot.verdict, snapshot.made_at
+    running = sum(worker.state == "running" for worker in snapshot.workers)
+    return [
+        ("verified", _moment(verdict.verified_at, now)),
+        ("last heartbeat", _moment(verdict.last_heartbeat_at, now)),
+        ("last line", _moment(source.last_at, now)),
+        *_audit_rows([audit for audit in snapshot.audits if audit.project_id is None]),
+        *((lane.name, _lane(lane)) for lane in snapshot.lanes if lane.batches),
+        ("dead letters open", f"{snapshot.dead_letters_open:,}"),
+        *(
+            (f"backfill {run.run_id}", f"{run.status}, {run.processed:,} of {run.planned:,} rows")
+            for run in snapshot.backfills[:1]
+        ),
+        ("workers", f"{running} running, {len(snapshot.workers)} known"),
+        ("lines", f"{source.lines:,}, {source.broken:,} broken, {source.unknown:,} unknown"),
+    ]
+
+
+def _audit_rows(whole: list[Audit]) -> list[tuple[str, str]]:
+    counts = ("compared", "missing", "mismatched", "orphaned", "pending", "repaired")
+    return [
+        ("last audit", ", ".join(f"{getattr(audit, count):,} {count}" for count in counts))
+        for audit in whole[-1:]
+    ]
+
+
+def _lane(lane: Lane) -> str:
+    settled = ", ".join(f"{count:,} {outcome}" for outcome, count in lane.outcomes.items() if count)
+    lag = f"lag p50 {_ms(lane.lag_ms['p50'])}, p99 {_ms(lane.lag_ms['p99'])}"
+    return f"{settled or 'none settled'}; {lag}"
+
+
+def _moment(at: float | None, now: float) -> str:
+    if at is None:
+        return "never"
+    local = datetime.fromtimestamp(at, UTC).astimezone()
+    return f"{_ago(max(now - at, 0))} ago ({local:%Y-%m-%d %H:%M:%S %Z})"
+
+
+def _ago(seconds: float) -> str:
+    for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _ms(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:,.1f} ms"
