@@ -126,7 +126,7 @@ def serve_page(options: argparse.Namespace, state: LogState, logs: Logs) -> int:
     """Serve until a signal."""
     with listen(options.host, options.serve) as listener:
         host = f"[{options.host}]" if ":" in options.host else options.host
-        stdout.print(f"http://{host}:{listener.getsockname()[1]}/", soft_wrap=True)
+        stdout.print(f"http://{host}:{listener.getsockname()[1]}", soft_wrap=True)
         stderr.print("Ctrl-C ends it.")
         with terminal.bar(stderr) as bar, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             watch = terminal.Watch(bar, state.source)

@@ -20,7 +20,7 @@ from worker.dashboard.workers import Workers
 AHEAD_SECONDS = 86_400.0  # a clock may be wrong by so much before its lines are no use
 WRONG_CLOCK_MS = 1000.0
 LONGEST_SAMPLE = 200
-ALARMING = {"warning", "error", "critical"}
+ALARMING = ("warning", "error", "critical")  # a level may be anything, also what no set takes
 
 
 @dataclass(slots=True)
