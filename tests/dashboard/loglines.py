@@ -25,7 +25,9 @@ USUAL: dict[str, dict[str, Any]] = {
     },
     "batch_settled": {"wake": "doorbell", "lane": "live"},
     "event_settled": {"event_type": "collection.updated", "source": "api", "outcome": "applied"},
-    "audit_finished": {"status": "finished", "verdict": "in_sync", "requested_by": "schedule", "duration_ms": 500.0},
+    "audit_finished": {
+        "status": "finished", "verdict": "in_sync", "requested_by": "schedule", "duration_ms": 500.0,
+    },
     "audit_finding": {"kind": "mismatched"},
     "audit_finding_repaired": {"kind": "mismatched", "outcome": "repaired"},
 }  # fmt: skip
@@ -57,7 +59,7 @@ def line(event: str, at: float = NOW, **given: object) -> str:
     return json.dumps(fields(event, at, **given), ensure_ascii=False)
 
 
-def batch(at: float = NOW, lane: str = "live", lags: dict[int, int] | None = None, **outcomes: Any) -> str:
+def batch(at: float = NOW, lane: str = "live", lags: dict[int, int] | None = None, **outcomes: int) -> str:
     """Return the line of a batch with these outcomes and lags by bucket."""
     claimed = sum(outcomes.values())
     counts = {str(bucket): count for bucket, count in (lags or {}).items()}

@@ -63,18 +63,21 @@ class Audits:
     def finished(self, line: Line, at: float) -> None:
         """Take `audit_finished`."""
         insort(self.ended, audit_of(line, at), key=lambda audit: (audit.at, audit.run_id))
-        if len(self.ended) >= 2 * MOST_AUDITS + MOST_UNCLEAN_AUDITS:
+        if len(self.ended) >= 2 * MOST_AUDITS + 2 * MOST_UNCLEAN_AUDITS:
             self._thin()
 
     def _thin(self) -> None:
-        """Drop every second clean audit, but never the first after one that was not, nor the last."""
+        """Keep one clean audit for each piece of the time, the first after one that was not, and the last."""
         unclean = [place for place, audit in enumerate(self.ended) if not is_clean(audit)]
         kept = set(unclean[-MOST_UNCLEAN_AUDITS:])
         kept |= {place + 1 for place in kept} | {len(self.ended) - 1}
-        clean = [place for place, audit in enumerate(self.ended) if is_clean(audit)]
-        while len(kept) + len(clean) > 2 * MOST_AUDITS:
-            clean = clean[::2]
-        kept |= set(clean)
+        begin, end = self.ended[0].at, self.ended[-1].at
+        pieces = {
+            int((audit.at - begin) / (end - begin + 1) * MOST_AUDITS): place
+            for place, audit in enumerate(self.ended)
+            if is_clean(audit)
+        }
+        kept |= set(pieces.values())
         self.ended = [audit for place, audit in enumerate(self.ended) if place in kept]
 
     def of_everything(self) -> list[Audit]:

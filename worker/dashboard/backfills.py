@@ -22,6 +22,7 @@ class Run:
 
     shown: Backfill
     status_at: float = 0.0
+    driven_at: float = 0.0
     progress_at: float = 0.0
     throttle_at: float = 0.0
     totals_at: float = 0.0
@@ -48,6 +49,7 @@ class Backfills:
     def _is(self, run: Run, status: str, at: float) -> None:
         if at >= run.status_at:
             run.status_at, run.shown.status = at, status
+        if at >= run.throttle_at:
             run.throttle_at, run.shown.throttled_by = at, None
 
     def _progress(self, run: Run, line: Line, at: float) -> None:
@@ -63,7 +65,8 @@ class Backfills:
         run.shown.started_at = min(at, run.shown.started_at or at)
         run.shown.project_id = None if line["project_id"] is None else cut(line["project_id"], LONGEST_ID)
         self._progress(run, line, at)
-        if at >= run.status_at:
+        if at >= run.driven_at:
+            run.driven_at = at
             run.shown.driver = None if line["driver"] is None else cut(line["driver"], LONGEST_ID)
         self._is(run, "running", at)
 

@@ -1,13 +1,15 @@
 """Lags as counts by size, which add up over batches and workers, and their percentiles."""
 
+import re
 from typing import Any
 
-from worker.dashboard.lines import BrokenLineError
+from worker.dashboard.lines import LARGEST, BrokenLineError
 
 Counts = dict[int, int]
 
 BASE = 1.1  # of the contract's `lag_ms_counts`
-MOST_BUCKETS = 400  # 1.1^400 ms are a million years
+BUCKETS = range(-200, 401)  # 1.1^400 ms are a million years
+KEY = re.compile(r"-?[0-9]{1,3}")
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 
@@ -15,11 +17,11 @@ def counts_of(written: dict[str, Any]) -> Counts:
     """Read `lag_ms_counts`, lags by the i of (1.1^(i-1), 1.1^i] ms; raise BrokenLineError if it is none."""
     counts = {}
     for key, count in written.items():
-        if not (key.isascii() and key.isdigit()) or len(key) > 3 or type(count) is not int:  # noqa: PLR2004
+        if KEY.fullmatch(key) is None or type(count) is not int or not 0 <= count < LARGEST:
             raise BrokenLineError
-        if not 0 <= count < 2**63 or int(key) > MOST_BUCKETS:
+        if (bucket := int(key)) not in BUCKETS:
             raise BrokenLineError
-        counts[int(key)] = count
+        counts[bucket] = count
     return counts
 
 

@@ -23,6 +23,9 @@ JSON_TYPES: Mapping[str, tuple[type, ...]] = {
 }
 
 
+_ABSENT: Final = object()
+
+
 class BrokenLineError(Exception):
     """The line is not JSON, or not a line of ours."""
 
@@ -88,10 +91,14 @@ class Shape:
 
     @classmethod
     def of(cls, event: LogEvent) -> "Shape":
-        """Take the types out of the contract; what may be absent may be null, and the other way round."""
+        """Take the types out of the contract; what may be absent may be null as well."""
         kinds = {
             name: frozenset(
-                (*JSON_TYPES[field.type], *((type(None),) if field.nullable or field.optional else ()))
+                (
+                    *JSON_TYPES[field.type],
+                    *((type(None),) if field.nullable or field.optional else ()),
+                    *((type(_ABSENT),) if field.optional else ()),
+                )
             )
             for name, field in event.fields.items()
         }
@@ -105,7 +112,7 @@ class Shape:
         """Say whether all fields are there with the right types, and integers are not negative."""
         get = line.get
         for name, kinds in self.kinds:
-            if type(get(name)) not in kinds:
+            if type(get(name, _ABSENT)) not in kinds:
                 return False
         for name in self.counts:
             if (value := get(name)) is not None and not 0 <= value < LARGEST:
