@@ -1,0 +1,54 @@
+"""The page itself: its template, style and scripts, as texts.
+
+The template has a line for each of `{{style}}`, `{{plotly}}`, `{{script}}` and `{{snapshot}}`, to be replaced by
+complete tags: links to a server's files, or the texts of this module, inlined. No line of theirs holds
+`</script` or `</style`.
+"""
+
+from importlib.resources import files
+
+# In this order, as one: a file may use what another declares, and only the last does anything by itself.
+SCRIPTS = (
+    "clock",
+    "words",
+    "elements",
+    "range",
+    "judgement",
+    "verdict",
+    "tiles",
+    "drawing",
+    "agreement",
+    "charts",
+    "backfill",
+    "failures",
+    "findings",
+    "workers",
+    "source",
+    "live",
+    "page",
+)
+
+
+def template() -> str:
+    """Return the HTML with its four placeholders."""
+    return _text("template.html")
+
+
+def style() -> str:
+    """Return the style sheet."""
+    return _text("style.css")
+
+
+def script() -> str:
+    """Return all scripts as one classic script that declares nothing global."""
+    parts = "\n".join(_text(f"scripts/{name}.js") for name in SCRIPTS)
+    return f'(() => {{\n"use strict";\n\n{parts}}})();\n'
+
+
+def plotly() -> str:
+    """Return the library that draws the charts, from its installed package: 5 MB."""
+    return (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+
+
+def _text(name: str) -> str:
+    return (files(__package__) / name).read_text(encoding="utf-8")

@@ -1,0 +1,113 @@
+// Each audit: how many pairs it compared, what came out, and how many differed. Where a drift was known and not
+// yet repaired, the ground is coloured.
+
+const DIFFERENCES = [
+  { kind: "missing", tint: "chart-2", pattern: "" },
+  { kind: "mismatched", tint: "chart-3", pattern: "/" },
+  { kind: "orphaned", tint: "chart-4", pattern: "x" },
+  { kind: "pending", tint: "chart-6", pattern: "." },
+];
+const RESULTS = [
+  { name: "agrees", symbol: "circle", tint: "good", of: (audit) => audit.verdict === "in_sync" || audit.verdict === "pending" },
+  { name: "repaired", symbol: "triangle-up", tint: "warning", of: (audit) => audit.verdict === "repaired" },
+  { name: "drift", symbol: "x", tint: "bad", of: (audit) => audit.verdict === "drift" },
+  { name: "proves nothing", symbol: "diamond-open", tint: "unknown", of: (audit) => !["in_sync", "pending", "repaired", "drift"].includes(audit.verdict) },
+];
+
+function agreementChart(snapshot, range) {
+  const span = spanOf(snapshot, range);
+  const audits = snapshot.audits.filter(({ at }) => at >= span[0]);
+  if (audits.length === 0) return { nothing: noAudit(snapshot) };
+  return {
+    traces: [comparedLine(audits), ...resultMarks(audits), ...differenceBars(audits, span)],
+    layout: {
+      barmode: "stack",
+      shapes: driftPeriods(snapshot.audits, span),
+      xaxis: timeAxis(span, { anchor: "y2" }),
+      yaxis: valueAxis("compared", { domain: [0.62, 1], nticks: 3 }),
+      yaxis2: valueAxis("differ", { domain: [0, 0.46], nticks: 4, range: [0, Math.max(4, ...audits.map(differing)) * 1.1] }),
+    },
+    sentence: agreementSentence(audits),
+    columns: ["Audit ended", "Result", "Compared", ...DIFFERENCES.map(({ kind }) => kind)],
+    rows: audits.toReversed().map((audit) => [audit.at, resultOf(audit).name, count(audit.compared), ...DIFFERENCES.map(({ kind }) => count(audit[kind]))]),
+  };
+}
+
+function noAudit(snapshot) {
+  if (snapshot.audits.length) return ["No audit in this range. The last was ", age(snapshot.audits.at(-1).at), "."];
+  return ["No audit was seen yet: ", make("code", {}, "python -m worker.audit")];
+}
+
+function differing(audit) {
+  return DIFFERENCES.reduce((sum, { kind }) => sum + audit[kind], 0);
+}
+
+function resultOf(audit) {
+  return RESULTS.find((result) => result.of(audit));
+}
+
+function comparedLine(audits) {
+  const times = audits.map(({ at }) => at);
+  return {
+    ...line("compared", times, audits.map(({ compared }) => compared), audits.map(({ compared }) => count(compared)), { stroke: colour("chart-1") }),
+    showlegend: false,
+  };
+}
+
+function resultMarks(audits) {
+  return RESULTS.map((result) => [result, audits.filter(result.of)])
+    .filter(([, marked]) => marked.length > 0)
+    .map(([{ name, symbol, tint }, marked]) => ({
+      type: "scatter",
+      mode: "markers",
+      name,
+      x: marked.map(({ at }) => plotTime(at)),
+      y: marked.map(({ compared }) => compared),
+      hoverinfo: "skip",
+      marker: { symbol, size: symbol === "circle" ? 6 : 10, color: colour(tint), line: { color: colour(tint), width: symbol.endsWith("open") ? 2 : 0 } },
+    }));
+}
+
+function differenceBars(audits, [from, to]) {
+  return DIFFERENCES.map(({ kind, tint, pattern }) => ({
+    type: "bar",
+    name: kind,
+    x: audits.map(({ at }) => plotTime(at)),
+    y: audits.map((audit) => audit[kind]),
+    yaxis: "y2",
+    width: ((to - from) * 1000) / 90,
+    customdata: audits.map((audit) => count(audit[kind])),
+    hovertemplate: "%{customdata}",
+    marker: { color: colour(tint), pattern: { shape: pattern, fillmode: "replace", size: 5, solidity: 0.5 } },
+  }));
+}
+
+/** Colour the ground from each audit that found drift to the next one that shows agreement. */
+function driftPeriods(audits, [from, to]) {
+  const periods = [];
+  let since = null;
+  for (const audit of audits) {
+    const { name } = resultOf(audit);
+    if (name === "drift") since ??= audit.at;
+    if (since != null && (name === "agrees" || name === "repaired")) {
+      periods.push([since, audit.at]);
+      since = null;
+    }
+  }
+  if (since != null) periods.push([since, to]);
+  return periods.filter(([, end]) => end > from).map(([begin, end]) => driftGround(Math.max(begin, from), end));
+}
+
+function driftGround(begin, end) {
+  return { type: "rect", xref: "x", yref: "paper", x0: plotTime(begin), x1: plotTime(end), y0: 0, y1: 1, layer: "below", fillcolor: colour("bad"), opacity: 0.16, line: { width: 0 } };
+}
+
+function agreementSentence(audits) {
+  const last = audits.at(-1);
+  const drifted = audits.filter((audit) => resultOf(audit).name === "drift").length;
+  const found = DIFFERENCES.map(({ kind }) => `${count(last[kind])} ${kind}`);
+  return (
+    `${counted(audits.length, "audit", "audits")}, of which ${count(drifted)} found drift. ` +
+    `The last, at ${timeOf(last.at)}, compared ${counted(last.compared, "pair", "pairs")}: ${listed(found)}.`
+  );
+}

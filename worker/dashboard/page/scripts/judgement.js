@@ -1,0 +1,30 @@
+// What the page may say by its own clock. Data that is old proves nothing, so a verdict can only get worse here.
+
+const NOTICE_AFTER_SECONDS = 3;
+const UNKNOWN_AFTER_SECONDS = 15;
+
+/** Return the verdict to show, and whether one may go on, when nobody has answered for `silence` seconds. */
+function judge(snapshot, at, silence) {
+  if (silence >= UNKNOWN_AFTER_SECONDS) return unanswered(snapshot);
+  if (snapshot.live && isBlind(snapshot.verdict, at)) return blind(snapshot);
+  return { verdict: snapshot.verdict, goOn: snapshot.go_on };
+}
+
+function isBlind(verdict, at) {
+  const heard = verdict.last_heartbeat_at;
+  return verdict.state !== "blind" && heard != null && at - heard > verdict.blind_after_seconds;
+}
+
+function unanswered(snapshot) {
+  const detail = "The dashboard does not answer. What you see below is old.";
+  const verdict = { ...snapshot.verdict, state: "unanswered", tone: "unknown", title: "Unknown", detail, since: null };
+  return { verdict, goOn: { may: false, reasons: ["Nothing is known of this moment."] } };
+}
+
+function blind(snapshot) {
+  const heard = snapshot.verdict.last_heartbeat_at;
+  const bound = snapshot.verdict.blind_after_seconds;
+  const detail = `No worker was heard for ${duration(bound)}. Nothing is known of what happened since then.`;
+  const verdict = { ...snapshot.verdict, state: "blind", tone: "bad", title: "Blind: no heartbeat", detail, since: heard + bound };
+  return { verdict, goOn: { may: false, reasons: ["No worker is heard."] } };
+}

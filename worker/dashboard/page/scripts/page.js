@@ -1,0 +1,66 @@
+// Draws the snapshot that came with the page, and, while it is live, each one that follows.
+
+let snapshot = JSON.parse(byId("snapshot").textContent);
+
+function drawPage() {
+  const range = chosenRange();
+  drawMoment();
+  showTiles(snapshot, range);
+  showDeadLetters(snapshot);
+  showFindings(snapshot);
+  showTroubles(snapshot);
+  showSource(snapshot);
+  if (document.hidden) return;
+  draw("agreement", agreementChart(snapshot, range));
+  draw("lag", lagChart(snapshot, range));
+  draw("throughput", throughputChart(snapshot, range));
+  draw("waiting", waitingChart(snapshot, range));
+}
+
+/** Draw what changes by time alone. */
+function drawMoment() {
+  showVerdict(judge(snapshot, now(), silence()));
+  showNotice();
+  showBackfill(snapshot);
+  showWorkers(snapshot);
+  tickAges();
+}
+
+function showSnapshot(newer) {
+  snapshot = newer;
+  setClock(newer, performance.now());
+  drawPage();
+}
+
+function showMade() {
+  const text = snapshot.live ? ["Live"] : ["As of ", make("time", { datetime: new Date(snapshot.made_at * 1000).toISOString() }, fullTimes.format(snapshot.made_at * 1000))];
+  byId("made").replaceChildren(...text);
+  byId("made").classList.toggle("live", snapshot.live);
+  byId("zone").textContent = Intl.DateTimeFormat().resolvedOptions().timeZone;
+}
+
+function begin() {
+  setClock(snapshot, performance.getEntriesByType("navigation")[0]?.responseStart ?? performance.now());
+  showMade();
+  showRange();
+  onRange(drawPage);
+  for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", drawPage);
+  document.addEventListener("visibilitychange", () => document.hidden || drawPage());
+  document.querySelector(".skip").addEventListener("click", skip);
+  drawPage();
+  if (snapshot.live) beginLive();
+}
+
+/** Move the focus without a change of the address, which holds the range. */
+function skip(event) {
+  event.preventDefault();
+  byId("verdict").focus();
+}
+
+function beginLive() {
+  ask(showSnapshot);
+  setInterval(() => document.hidden || drawMoment(), 1000);
+  document.addEventListener("visibilitychange", () => document.hidden || ask(showSnapshot));
+}
+
+begin();

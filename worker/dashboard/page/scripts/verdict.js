@@ -1,0 +1,48 @@
+// The answer on top. Its title and detail are a live region and change only when they say something else;
+// the ages beside them tick in silence.
+
+const TONE_NAMES = { good: "Good", warning: "Warning", bad: "Bad", unknown: "Unknown" };
+const ICON_SIGNS = { good: "✓", warning: "▲", bad: "✕", unknown: "?" };
+const ICON_COLOURS = { good: "#12805c", warning: "#a15c00", bad: "#c62f2f", unknown: "#66707d" };
+
+function showVerdict({ verdict, goOn }) {
+  if (!changed("verdict", [verdict, goOn, clock.live])) return;
+  byId("verdict").className = `verdict ${verdict.tone}`;
+  byId("verdict").dataset.state = verdict.state;
+  byId("verdict-shape").setAttribute("href", `#shape-${verdict.tone}`);
+  say("verdict-title", verdict.title);
+  say("verdict-detail", verdict.detail);
+  byId("verdict-ages").replaceChildren(...verdictAges(verdict));
+  document.title = `${ICON_SIGNS[verdict.tone]} ${verdict.title} – collection-sync`;
+  byId("icon").href = iconOf(verdict.tone);
+  showGoOn(goOn);
+}
+
+function say(id, text) {
+  const shown = logText(text);
+  if (byId(id).textContent !== shown.textContent) byId(id).replaceChildren(shown);
+}
+
+function verdictAges(verdict) {
+  const ages = [
+    make("li", { id: "verified" }, ...(verdict.verified_at == null ? ["Never verified"] : ["Verified ", age(verdict.verified_at)])),
+    make("li", { id: "heartbeat" }, ...(verdict.last_heartbeat_at == null ? ["No heartbeat yet"] : ["Last heartbeat ", age(verdict.last_heartbeat_at)])),
+  ];
+  if (verdict.since != null) ages.push(make("li", {}, "So since ", moment(verdict.since), " (", age(verdict.since), ")"));
+  return ages;
+}
+
+function showGoOn({ may, reasons }) {
+  byId("go-on").className = `go-on ${may ? "good" : "bad"}`;
+  byId("go-on-answer").replaceChildren(shape(may ? "good" : "bad"), may ? "Yes" : "No");
+  const shown = may && reasons.length === 0 ? ["Nothing speaks against the next step."] : reasons;
+  byId("go-on-reasons").replaceChildren(...shown.map((reason) => make("li", {}, logText(reason))));
+}
+
+/** Draw the browser tab's icon: the tone's colour and sign. */
+function iconOf(tone) {
+  const svg =
+    `<svg xmlns="${SVG}" viewBox="0 0 32 32"><rect width="32" height="32" rx="8" fill="${ICON_COLOURS[tone]}"/>` +
+    `<text x="16" y="23" font-size="20" font-weight="bold" text-anchor="middle" fill="#fff">${ICON_SIGNS[tone]}</text></svg>`;
+  return `data:image/svg+xml,${encodeURIComponent(svg)}`;
+}
