@@ -58,8 +58,8 @@ def rich(now: float = NOW, *, live: bool = False) -> Snapshot:
         go_on=GoOn(
             may=False,
             reasons=[
-                "Both tables differ in 3 places: python -m worker.audit --repair.",
-                "2 dead letters are open: python -m worker.dead_letters list.",
+                "Both tables differ in 3 places: `python -m worker.audit --repair`.",
+                "2 dead letters are open: `python -m worker.dead_letters list`.",
                 "A backfill runs: 64 % of it is done.",
             ],
         ),
@@ -296,6 +296,10 @@ def _series(now: float, seconds: float, step: float) -> Series:
                 name: [_wave(at, seconds, low, 3 * low) if on else None for at, on in zip(times, backfilling, strict=True)]
                 for name, low in (("p50", 4_000.0), ("p95", 9_000.0), ("p99", 11_000.0))
             },
+        },
+        lag_overall={
+            "live": {"p50": 2.1, "p95": 3.9, "p99": 31.0, "max": 812.0},
+            "backfill": {"p50": 9_300.0, "p95": 31_400.0, "p99": 37_900.0, "max": 41_000.0},
         },
         pending={
             "live": [round(_wave(at, seconds / 2, 0, 14)) for at in times],

@@ -16,6 +16,7 @@ SCRIPTS = (
     "judgement",
     "verdict",
     "tiles",
+    "legend",
     "drawing",
     "agreement",
     "charts",

@@ -5,7 +5,7 @@ const DIFFERENCES = [
   { kind: "missing", tint: "chart-2", pattern: "" },
   { kind: "mismatched", tint: "chart-3", pattern: "/" },
   { kind: "orphaned", tint: "chart-4", pattern: "x" },
-  { kind: "pending", tint: "chart-6", pattern: "." },
+  { kind: "pending", tint: "chart-6", pattern: "-" },
 ];
 const RESULTS = [
   { name: "agrees", symbol: "circle", tint: "good", of: (audit) => audit.verdict === "in_sync" || audit.verdict === "pending" },
@@ -46,12 +46,11 @@ function resultOf(audit) {
   return RESULTS.find((result) => result.of(audit));
 }
 
-function comparedLine(audits) {
+/** Of audits of everything: one of a project compares less, and that says nothing. */
+function comparedLine(all) {
+  const audits = all.filter(({ project_id: project }) => project == null);
   const times = audits.map(({ at }) => at);
-  return {
-    ...line("compared", times, audits.map(({ compared }) => compared), audits.map(({ compared }) => count(compared)), { stroke: colour("chart-1") }),
-    showlegend: false,
-  };
+  return line("compared", times, audits.map(({ compared }) => compared), audits.map(({ compared }) => count(compared)), { stroke: colour("chart-1") }, { showlegend: false });
 }
 
 function resultMarks(audits) {

@@ -1,8 +1,8 @@
 // Lag, throughput and what waits, over time.
 
 const LAG_STEPS = [[0.1, "0.1 ms"], [1, "1 ms"], [10, "10 ms"], [100, "100 ms"], [1e3, "1 s"], [1e4, "10 s"], [6e4, "1 min"], [6e5, "10 min"], [3.6e6, "1 h"], [8.64e7, "1 d"]];
-const AGE_STEPS = [[0.05, "0"], [0.1, "0.1 s"], [1, "1 s"], [10, "10 s"], [60, "1 min"], [600, "10 min"], [3600, "1 h"], [86400, "1 d"]];
-const PENDING_STEPS = [[0.5, "0"], [1, "1"], [10, "10"], [100, "100"], [1e3, "1 k"], [1e4, "10 k"], [1e5, "100 k"]];
+const AGE_STEPS = [[0.03, "0"], [0.1, ""], [1, "1 s"], [10, ""], [60, "1 min"], [600, ""], [3600, "1 h"], [86400, "1 d"]];
+const PENDING_STEPS = [[0.3, "0"], [1, ""], [10, "10"], [100, ""], [1e3, "1 k"], [1e4, ""], [1e5, "100 k"]];
 const LANE_LOOKS = {
   live: { tint: "chart-1", dash: "solid", symbol: "circle", pattern: "" },
   repair: { tint: "chart-3", dash: "dot", symbol: "diamond", pattern: "x" },
@@ -147,7 +147,7 @@ function floored(values, floor) {
 
 function laneLine(series, lane, values, texts, more) {
   const { tint, dash, symbol } = LANE_LOOKS[lane];
-  return line(lane, series.times, values, texts, { dash, symbol, stroke: colour(tint), line: { color: colour(tint), dash, width: 1.75, shape: "hv" }, ...more });
+  return line(lane, series.times, values, texts, { dash, symbol, stroke: colour(tint) }, more);
 }
 
 /** From here on the worker is late. */

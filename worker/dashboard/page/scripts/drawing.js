@@ -3,7 +3,6 @@
 // it is given: it gets numbers, times and fixed words only, never a text out of the log.
 
 const ROWS_SHOWN = 60;
-const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
 const CONFIG = { displayModeBar: false, displaylogo: false, responsive: true, showTips: false, plotlyServerURL: "", topojsonURL: "about:blank" };
 
 /** Return the style sheet's colour of that name, as it is in this scheme. */
@@ -21,6 +20,7 @@ function timeAxis([from, to], more = {}) {
   return {
     type: "date",
     range: [plotTime(from), plotTime(to)],
+    tickformat: to - from > 2 * DAY ? "%d %b" : "%H:%M",
     hoverformat: to - from > DAY / 2 ? "%d %b %H:%M" : "%H:%M:%S",
     fixedrange: true,
     gridcolor: colour("grid"),
@@ -60,22 +60,21 @@ function logAxis(title, values, steps, more = {}) {
 function layoutOf(more) {
   return {
     autosize: true,
-    height: 272,
-    margin: { l: 48, r: 12, t: 8, b: 28 },
+    height: 248,
+    margin: { l: 48, r: 12, t: 8, b: 24 },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: colour("sans"), size: 12, color: colour("soft") },
-    legend: { orientation: "h", x: 0, xanchor: "left", y: 1.03, yanchor: "bottom", itemclick: false, itemdoubleclick: false, font: { size: 11.5 } },
     hovermode: "x unified",
     hoverlabel: { bgcolor: colour("panel"), bordercolor: colour("line"), font: { color: colour("text"), size: 12 } },
     dragmode: false,
-    showlegend: true,
+    showlegend: false,
     ...more,
   };
 }
 
 /** A line; where both neighbours of a point are unknown, a dot stands for it. */
-function line(name, times, values, texts, { dash, stroke, symbol, ...more }) {
+function line(name, times, values, texts, { dash, stroke, symbol }, more = {}) {
   const alone = values.map((value, index) => value != null && values[index - 1] == null && values[index + 1] == null);
   const marker = { size: alone.map((dot) => (dot ? 6 : 0)), symbol, color: stroke, line: { width: 0 } };
   return {
@@ -102,6 +101,7 @@ function draw(id, chart) {
   const figure = byId(id);
   const plot = figure.querySelector(".plot");
   const empty = chart.nothing != null;
+  figure.querySelector(".legend").hidden = empty;
   plot.hidden = figure.querySelector("details").hidden = empty;
   figure.querySelector(".nothing").hidden = !empty;
   if (empty) {
@@ -110,6 +110,7 @@ function draw(id, chart) {
   }
   plot.setAttribute("aria-label", chart.sentence);
   Plotly.react(plot, chart.traces, layoutOf(chart.layout), CONFIG);
+  showLegend(figure, chart.traces);
   showData(figure, chart);
 }
 

@@ -24,6 +24,11 @@ function logText(text) {
   return make("bdi", {}, shown);
 }
 
+/** The same for a sentence of ours: what stands between backticks is a command. */
+function sentence(text) {
+  return make("span", {}, ...text.split("`").map((part, index) => (index % 2 ? make("code", {}, logText(part)) : logText(part))));
+}
+
 function codeOf(sign) {
   return sign.codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
 }

@@ -1,6 +1,6 @@
 // Events that died, and every other warning and error.
 
-const LETTER_TONES = { dead: "bad", superseded: "good", replayed: "good", discarded: "unknown" };
+const LETTER_TONES = { dead: "bad", superseded: "good", replayed: "good", discarded: "unknown", closed: "unknown" };
 const LEVEL_TONES = { warning: "warning", error: "bad", critical: "bad" };
 
 function showDeadLetters({ dead_letters: letters, dead_letters_total: total }) {
@@ -23,7 +23,7 @@ function letterRow(letter) {
   return make(
     "tr",
     {},
-    cell(badge(LETTER_TONES[letter.state] ?? "unknown", state)),
+    cell([badge(LETTER_TONES[letter.state] ?? "unknown", state), ...(letter.closed_at == null ? [] : [make("span", { class: "dim block" }, moment(letter.closed_at))])]),
     cell(moment(letter.at)),
     make("th", { scope: "row" }, String(letter.event_id)),
     cell(logText(letter.collection_id)),

@@ -35,8 +35,14 @@ function pairCell(finding, rows) {
 }
 
 function kindCell(finding, rows) {
-  const outcome = finding.outcome ? badge(OUTCOME_TONES[finding.outcome] ?? "unknown", OUTCOME_WORDS[finding.outcome] ?? finding.outcome) : make("span", { class: "dim" }, "not repaired");
-  return cell([make("span", { class: "kind" }, logText(finding.kind)), outcome], { rowspan: rows });
+  return cell([make("span", { class: "kind" }, logText(finding.kind)), fate(finding)], { rowspan: rows });
+}
+
+/** Say what became of the pair, as far as the log knows. */
+function fate({ outcome, agreed_at: agreed }) {
+  if (outcome && !(outcome !== "repaired" && agreed)) return badge(OUTCOME_TONES[outcome] ?? "unknown", OUTCOME_WORDS[outcome] ?? outcome);
+  if (agreed) return make("span", { class: "badge good" }, shape("good"), make("span", {}, "agrees since ", moment(agreed)));
+  return make("span", { class: "dim" }, "not repaired");
 }
 
 function sides(finding, name) {

@@ -24,7 +24,7 @@ function unanswered(snapshot) {
 function blind(snapshot) {
   const heard = snapshot.verdict.last_heartbeat_at;
   const bound = snapshot.verdict.blind_after_seconds;
-  const detail = `No worker was heard for ${duration(bound)}. Nothing is known of what happened since then.`;
-  const verdict = { ...snapshot.verdict, state: "blind", tone: "bad", title: "Blind: no heartbeat", detail, since: heard + bound };
-  return { verdict, goOn: { may: false, reasons: ["No worker is heard."] } };
+  const detail = `No heartbeat of any worker for over ${bound} seconds: nobody knows what waits.`;
+  const verdict = { ...snapshot.verdict, state: "blind", tone: "bad", title: "Blind", detail, since: heard + bound };
+  return { verdict, goOn: { may: false, reasons: ["No heartbeat of any worker: nobody knows what waits."] } };
 }

@@ -24,7 +24,7 @@ function onRange(redraw) {
 
 /** Return the first and the last moment of a range, in seconds since 1970. */
 function spanOf(snapshot, range) {
-  const end = snapshot.made_at;
+  const end = (snapshot.live ? null : snapshot.source.last_at) ?? snapshot.made_at;
   if (range in RANGE_SECONDS) return [end - RANGE_SECONDS[range], end];
   return [Math.min(snapshot.source.first_at ?? end - 900, end - 60), end];
 }

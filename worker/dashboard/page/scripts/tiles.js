@@ -4,13 +4,18 @@ const LANES = ["live", "repair", "backfill"];
 const LATE_SECONDS = 60;
 
 function showTiles(snapshot, range) {
-  if (!changed("tiles", [snapshot.waiting, snapshot.dead_letters_open, snapshot.audits.at(-1), lagOf(snapshot, range), range])) return;
+  if (!changed("tiles", [snapshot.waiting, snapshot.dead_letters_open, lastWholeAudit(snapshot), lagOf(snapshot, range), range])) return;
   const waiting = LANES.map((lane) => [lane, snapshot.waiting[lane] ?? {}]);
   describe(byId("tile-oldest"), waiting.map(([lane, { oldest_seconds: oldest }]) => [lane, duration(oldest), lane === "live" && oldest > LATE_SECONDS ? "warning" : null]));
   describe(byId("tile-pending"), waiting.map(([lane, { pending }]) => [lane, pendingCount(pending)]));
   describe(byId("tile-dead"), [["open", count(snapshot.dead_letters_open), snapshot.dead_letters_open ? "bad" : null]]);
   showLagTile(lagOf(snapshot, range), range);
-  showAuditTile(snapshot.audits.at(-1));
+  showAuditTile(lastWholeAudit(snapshot));
+}
+
+/** Return the last audit that did not keep to one project. */
+function lastWholeAudit({ audits }) {
+  return audits.findLast(({ project_id: project }) => project == null);
 }
 
 /** Return the percentiles over the whole range. */

@@ -36,7 +36,7 @@ function showGoOn({ may, reasons }) {
   byId("go-on").className = `go-on ${may ? "good" : "bad"}`;
   byId("go-on-answer").replaceChildren(shape(may ? "good" : "bad"), may ? "Yes" : "No");
   const shown = may && reasons.length === 0 ? ["Nothing speaks against the next step."] : reasons;
-  byId("go-on-reasons").replaceChildren(...shown.map((reason) => make("li", {}, logText(reason))));
+  byId("go-on-reasons").replaceChildren(...shown.map((reason) => make("li", {}, sentence(reason))));
 }
 
 /** Draw the browser tab's icon: the tone's colour and sign. */
