@@ -21,12 +21,15 @@ STOP_PATIENCE_SECONDS = 10
 LONGEST_LINE_BYTES = 2**20
 
 
-async def launch(death_signal: str, *module: str, pass_fds: Sequence[int] = ()) -> Process:
+async def launch(
+    death_signal: str, *module: str, pass_fds: Sequence[int] = (), log_file: Path | None = None
+) -> Process:
     """Start `python -m` with these words in the checkout; its stderr goes where its stdout goes."""
+    variables = {} if log_file is None else {"LOG_FILE": str(log_file)}
     return await asyncio.create_subprocess_exec(
         *tied_to_us([sys.executable, "-m", *module], death_signal),
         cwd=ROOT,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **variables},
         stdin=DEVNULL,
         stdout=PIPE,
         stderr=STDOUT,
@@ -55,13 +58,17 @@ async def watch(name: str, process: Process) -> None:
 
 @asynccontextmanager
 async def running(
-    programs: Mapping[str, Sequence[str]], directory: Path, pass_fds: Sequence[int] = ()
+    programs: Mapping[str, Sequence[str]],
+    directory: Path,
+    logs: Mapping[str, Path],
+    pass_fds: Sequence[int] = (),
 ) -> AsyncIterator[list[asyncio.Task[None]]]:
     """Run programs for as long as the block; all have ended after it.
 
     Args:
         programs: for each name, the module and its arguments.
         directory: where their ids are kept, for the next start to find what outlived us.
+        logs: for some names, the file to which the program writes its log lines too.
         pass_fds: open files that they share with us.
 
     Yields the tasks that watch them. One that ends means that its program has.
@@ -73,7 +80,7 @@ async def running(
         for name, module in programs.items():
             pid_file = directory / f"{name}.pid"
             end_leftover(pid_file, " ".join(module), signal.SIGTERM)
-            processes.append(await launch("KILL", *module, pass_fds=pass_fds))
+            processes.append(await launch("KILL", *module, pass_fds=pass_fds, log_file=logs.get(name)))
             pid_file.write_text(str(processes[-1].pid))
             watches.append(asyncio.create_task(watch(name, processes[-1])))
         yield watches

@@ -25,6 +25,7 @@ from shared.settings import Settings, load_settings
 SAMPLE = Path(__file__).with_name("sample.sql")
 READY_PATIENCE_SECONDS = 60
 LAST_PORT = 65_535
+WRITERS = ("api", "worker", "commands")  # of log lines
 
 
 def start_services(data: Path, stack: ExitStack) -> list[Service]:
@@ -76,6 +77,11 @@ def listen(first_port: int) -> socket.socket:
     raise LocalError(f"There is no free port from {first_port} on. Choose a lower one with --port.")
 
 
+def address(listener: socket.socket) -> str:
+    """Return the address of what serves on this socket."""
+    return f"http://{LOOPBACK}:{listener.getsockname()[1]}"
+
+
 def is_ready(port: int) -> bool:
     """Ask the API whether it can serve requests."""
     connection = HTTPConnection(LOOPBACK, port, timeout=3)
@@ -101,6 +107,16 @@ async def readiness(port: int) -> None:
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise LocalError(f"The API did not become ready within {READY_PATIENCE_SECONDS} s.") from None
+
+
+def log_files(data: Path) -> dict[str, Path]:
+    """Return where the API, the worker and commands write their lines; the files are there."""
+    given = os.environ.get("LOG_FILE")
+    logs = {name: Path(given) if given else data / "logs" / f"{name}.log" for name in WRITERS}
+    for log in logs.values():
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch()
+    return logs
 
 
 async def end_of_a_service(services: Sequence[Service]) -> None:
@@ -137,23 +153,34 @@ async def run(data: Path, first_port: int) -> None:
         settings = load_settings(Settings)
         await migrate()
         await insert_sample(settings)
-        listener = stack.enter_context(listen(first_port))
-        await serve(services, data, listener, interrupted)
+        api = stack.enter_context(listen(first_port))
+        dashboard = stack.enter_context(listen(api.getsockname()[1] + 1))
+        await serve(services, data, api, dashboard, interrupted)
     print("Stopped.")
 
 
 async def serve(
-    services: Sequence[Service], data: Path, listener: socket.socket, interrupted: asyncio.Event
+    services: Sequence[Service],
+    data: Path,
+    api: socket.socket,
+    dashboard: socket.socket,
+    interrupted: asyncio.Event,
 ) -> None:
-    """Run the API and the worker, greet when they are ready, and show events until interrupted."""
-    port: int = listener.getsockname()[1]
-    uvicorn = ("uvicorn", "api.main:app", "--fd", str(listener.fileno()), "--no-access-log")
-    programs = {"api": (*uvicorn, "--timeout-graceful-shutdown", "3"), "worker": ("worker",)}
-    async with running(programs, data, pass_fds=(listener.fileno(),)) as watches:
+    """Run API, worker and dashboard, greet when they are ready, and show events until interrupted."""
+    logs = log_files(data)
+    uvicorn = ("uvicorn", "api.main:app", "--fd", str(api.fileno()), "--no-access-log")
+    programs = {
+        "api": (*uvicorn, "--timeout-graceful-shutdown", "3"),
+        "worker": ("worker",),
+        "dashboard": (
+            "worker.dashboard", *map(str, logs.values()), "--serve", "--fd", str(dashboard.fileno())
+        ),
+    }  # fmt: skip
+    async with running(programs, data, logs, pass_fds=(api.fileno(), dashboard.fileno())) as watches:
         end = asyncio.create_task(interrupted.wait())
         trouble = asyncio.create_task(end_of_a_service(services))
-        await first_of(readiness(port), end, trouble, *watches)
+        await first_of(readiness(api.getsockname()[1]), end, trouble, *watches)
         if not interrupted.is_set():
-            print(welcome(f"http://{LOOPBACK}:{port}", services), flush=True)
+            print(welcome(address(api), address(dashboard), logs["commands"], services), flush=True)
             await first_of(end, trouble, *watches)
         print("\nStopping.", flush=True)

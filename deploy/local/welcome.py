@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from deploy.local.postgres import USER, Postgres
 from deploy.local.service import LOOPBACK, Service
@@ -50,20 +51,24 @@ def look(services: Sequence[Service]) -> str:
     return python()
 
 
-def welcome(api: str, services: Sequence[Service]) -> str:
+def welcome(api: str, dashboard: str, log: Path, services: Sequence[Service]) -> str:
     """Return the text to print.
 
     Args:
         api: the API's address.
+        dashboard: the dashboard's.
+        log: the file of commands' log lines, which the dashboard reads.
         services: those that we started. Addresses that were given are known to the reader, and may
             hold a password that is not ours to show.
 
     """
     collections = api + COLLECTIONS
     variables = "".join(f"export {service.url_variable}={service.url}\n" for service in services)
+    variables += f"export LOG_FILE={shlex.quote(str(log))}\n"
     return f"""
 API            {api}
 documentation  {api}/docs
+dashboard      {dashboard}
 Ctrl-C         stops everything
 
 In another terminal, for the project's other commands:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -21,7 +22,7 @@ from tests.databases import Databases
 from tests.local.starts import ROOT, eventually, gone
 
 READY = "Each event that the worker settles"
-PID_FILES = ("api.pid", "worker.pid", "postgresql/pid", "valkey/pid")
+PID_FILES = ("api.pid", "worker.pid", "dashboard.pid", "postgresql/pid", "valkey/pid")
 CURL = re.compile(r"curl -sS -X (\w+) (\S+) -H 'User-ID: (\S+)'(?: -H '(\S+): (\S+)' -d '(.+)')?; echo")
 
 
@@ -55,6 +56,12 @@ class Run:
 
     def exports(self) -> list[str]:
         return [line for line in self.said.splitlines() if line.startswith("export ")]
+
+    def dashboard(self) -> dict[str, Any]:
+        """Return what the dashboard shows now."""
+        address = self.line("dashboard").split()[-1]
+        shown: dict[str, Any] = httpx.get(f"{address}/snapshot.json").raise_for_status().json()
+        return shown
 
     def until_ready(self) -> None:
         over = eventually(lambda: READY in self.said or self.process.poll() is not None, 60)
@@ -108,7 +115,7 @@ def test_what_it_prints_works_and_an_interrupt_ends_it(tmp_path: Path) -> None:
     with make_run(tmp_path / "a place", {}) as run:
         run.until_ready()
         pids = run.pids()
-        assert len(pids) == 4
+        assert len(pids) == 5
         listing, creation, update, deletion = [
             line for line in run.said.splitlines() if line.startswith("curl")
         ]
@@ -123,7 +130,7 @@ def test_what_it_prints_works_and_an_interrupt_ends_it(tmp_path: Path) -> None:
         assert "Updated with curl" in shown.stdout
         assert "sample-untouched" not in shown.stdout
         assert "sample-unwanted" not in shown.stdout
-        addresses = dict(line.removeprefix("export ").split("=", 1) for line in run.exports())
+        addresses = dict(shlex.split(line)[1].split("=", 1) for line in run.exports())
         for line in run.said.splitlines():
             if " -m worker." in line:
                 done = subprocess.run(
@@ -135,6 +142,7 @@ def test_what_it_prints_works_and_an_interrupt_ends_it(tmp_path: Path) -> None:
                 )
                 said = done.stdout.decode()
         assert "agree" in said
+        assert eventually(lambda: run.dashboard()["verdict"]["state"] == "in_sync"), run.dashboard()
         assert run.end_with(signal.SIGINT) == 0
         assert run.said.endswith("Stopping.\nStopped.\n")
         assert "Traceback" not in run.said
@@ -181,7 +189,7 @@ def test_a_kill_leaves_no_process_behind(tmp_path: Path) -> None:
     with make_run(tmp_path / "data", {}) as run:
         run.until_ready()
         pids = run.pids()
-        assert len(pids) == 4
+        assert len(pids) == 5
         run.process.kill()
         assert eventually(lambda: gone(pids))
 

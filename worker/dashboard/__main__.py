@@ -72,6 +72,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="address for --serve; other machines see no page (default 127.0.0.1)",
     )
     parser.add_argument(
+        "--fd",
+        metavar="NUMBER",
+        type=int,
+        help="for --serve: a socket that listens already, of a supervisor's",
+    )
+    parser.add_argument(
         "--json",
         action="store_true",
         help="end with one machine-readable line on stdout, and nothing else there",
@@ -124,7 +130,7 @@ def execute(options: argparse.Namespace) -> int:
 
 def serve_page(options: argparse.Namespace, state: LogState, logs: Logs) -> int:
     """Serve until a signal."""
-    with listen(options.host, options.serve) as listener:
+    with listen(options) as listener:
         host = f"[{options.host}]" if ":" in options.host else options.host
         stdout.print(f"http://{host}:{listener.getsockname()[1]}", soft_wrap=True)
         stderr.print("Ctrl-C ends it.")
@@ -134,8 +140,11 @@ def serve_page(options: argparse.Namespace, state: LogState, logs: Logs) -> int:
     return SUCCESS
 
 
-def listen(host: str, wanted: int) -> socket.socket:
-    """Return a listener on the port, on any for 0, or on the first of PORTS that is free."""
+def listen(options: argparse.Namespace) -> socket.socket:
+    """Return the listener that was handed over, or one on the port, any for 0, or the first free of PORTS."""
+    if options.fd is not None:
+        return socket.socket(fileno=options.fd)
+    host, wanted = options.host, options.serve
     numbers = PORTS if wanted == ANY_OF_THEM else [wanted]
     reason = ""
     for number in numbers:
