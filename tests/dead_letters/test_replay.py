@@ -3,6 +3,7 @@
 import asyncio
 
 import asyncpg
+import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
@@ -135,9 +136,11 @@ async def test_a_letter_is_superseded_once_a_newer_event_of_its_collection_is_ap
 
 
 async def test_a_letter_that_is_buried_after_a_newer_event_was_applied_is_superseded_as_well(
-    engine: AsyncEngine, sql: asyncpg.Connection
+    engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two workers: one has the poison in hand while the other applies what is newer."""
+    # The freeze is a lock as well, and must outlast the other worker's way to it.
+    monkeypatch.setattr("worker.relay.ISOLATED_LOCK_TIMEOUT", "SET LOCAL lock_timeout = '30s'")
     point = "acknowledge: before"
     await freezing.install(sql)
     await set_collection(engine, "c1", "older")
