@@ -11,25 +11,11 @@ NOW = 1_000_000.0
 
 
 def audit(ago: float, verdict: str | None = "in_sync", **fields: object) -> Audit:
-    counts = {
-        "compared": 50,
-        "missing": 0,
-        "mismatched": 0,
-        "orphaned": 0,
-        "pending": 0,
-        "repaired": 0,
-        "unlisted": 0,
-    }
     plain = Audit(
-        1,
-        NOW - ago,
-        verdict,
-        "schedule",
-        None,
-        repair=False,
-        **counts,
-        duration_seconds=1.0,  # type: ignore[arg-type]
-    )
+        run_id=1, at=NOW - ago, verdict=verdict, requested_by="schedule", project_id=None, repair=False,
+        compared=50, missing=0, mismatched=0, orphaned=0, pending=0, repaired=0, unlisted=0,
+        duration_seconds=1.0,
+    )  # fmt: skip
     return replace(plain, **fields)  # type: ignore[arg-type]
 
 

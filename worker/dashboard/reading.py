@@ -14,9 +14,7 @@ from worker.dashboard.log_state import Clock, LogState
 CHUNK: Final = 256 * 1024  # bytes, about five milliseconds of work
 LONGEST_LINE: Final = 1024 * 1024
 SAMPLE: Final = 200
-MOST_OPEN: Final = (
-    3  # files of one log: the one that is written, and renamed ones that somebody may still hold
-)
+MOST_OPEN: Final = 64  # files of one log
 GZIP_MAGIC = b"\x1f\x8b"
 
 Key = tuple[int, int]  # device and inode: a renamed file keeps them
@@ -118,13 +116,18 @@ class Tail:
         if not self.packed and os.fstat(self._file.fileno()).st_size < self._file.tell():
             self._start_anew()
         try:
-            data = self._stream.read(CHUNK)
+            data = self._next()
         except (EOFError, zlib.error, OSError) as error:
             data = self._give_up(error)
         self._count()
         if data:
             self._lines.feed(data)
         return bool(data)
+
+    def _next(self) -> bytes:
+        if isinstance(self._stream, gzip.GzipFile):
+            return self._stream.read1(CHUNK)  # its `read` loses what comes before damage
+        return self._stream.read(CHUNK)
 
     def _start_anew(self) -> None:
         """Read from the start again: somebody emptied the file."""
@@ -154,6 +157,9 @@ class Tail:
 class Followed:
     """One log and what rotation makes of it, followed by inode: no line is read twice, none passed over.
 
+    All its files stay open while they are there: a renamed one may still be written to, and the inode of an
+    open file is not given to another.
+
     Where logrotate copies a file and empties it, the copy is left alone; what was written between the last
     look and the emptying is lost to us.
     """
@@ -166,6 +172,7 @@ class Followed:
         self._clock = Clock()
         self._tails: dict[Key, Tail] = {}
         self._current: Key | None = None
+        self._gone: set[Key] = set()
         for member in family(path):
             if member.path == path:
                 self._current = member.key
@@ -193,11 +200,10 @@ class Followed:
         for tail in list(self._tails.values()):
             while tail.read():
                 yield
-            if tail.packed:
+            if tail.packed or tail.key in self._gone or len(self._tails) > MOST_OPEN:
                 tail.close()
                 del self._tails[tail.key]
-        while len(self._tails) > MOST_OPEN:
-            self._tails.pop(next(iter(self._tails))).close()
+        self._known -= self._gone
 
     def look(self) -> None:
         """Find the files that came by rotation since."""
@@ -208,7 +214,9 @@ class Followed:
         key = (found.st_dev, found.st_ino)
         if key == self._current:
             return
-        for member in family(self._path):
+        members = family(self._path)
+        self._gone = self._tails.keys() - {member.key for member in members}
+        for member in members:
             if member.path == self._path:
                 tail = self._open(member.path)
                 self._current = key if tail is None else tail.key
