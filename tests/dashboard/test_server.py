@@ -1,0 +1,189 @@
+"""The served page: live, for this machine only, and answered while a long log is read."""
+
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.dashboard.conftest import Serve, command, wait_until
+from tests.dashboard.loglines import batch, line, text
+
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-embedder-policy": "require-corp",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+PATHS = {
+    "/": 200,
+    "/snapshot.json": 200,
+    "/plotly.js": 200,
+    "/style.css": 200,
+    "/script.js": 200,
+    "/template.html": 404,
+    "/../snapshot.py": 404,
+}
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "worker.log"
+    now = time.time()
+    path.write_bytes(
+        text([line("worker_heartbeat", now), line("audit_finished", now), batch(now, applied=1)])
+    )
+    return path
+
+
+def append(log: Path, *lines: str) -> None:
+    with log.open("ab") as file:
+        file.write(text(lines))
+
+
+def snapshot(client: httpx.Client) -> dict[str, Any]:
+    content: dict[str, Any] = client.get("/snapshot.json").raise_for_status().json()
+    return content
+
+
+def applied(client: httpx.Client) -> int:
+    return sum(lane["outcomes"]["applied"] for lane in snapshot(client)["lanes"])
+
+
+def test_new_lines_are_shown_within_a_second_also_after_a_rotation(log: Path, serve: Serve) -> None:
+    with serve(log, "--serve", "0") as (client, _):
+        wait_until(lambda: applied(client) == 1)
+        append(log, batch(time.time(), applied=10))
+        assert wait_until(lambda: applied(client) == 11) < 1
+        log.rename(f"{log}.1")
+        append(log, batch(time.time(), applied=100))
+        assert wait_until(lambda: applied(client) == 111) < 1
+
+
+def test_the_page_turns_blind_and_sees_again_without_a_new_start(log: Path, serve: Serve) -> None:
+    now = time.time()
+    log.write_bytes(text([line("worker_heartbeat", now - 13.5), line("audit_finished", now - 20)]))
+
+    def state(client: httpx.Client) -> str:
+        return str(snapshot(client)["verdict"]["state"])
+
+    with serve(log, "--serve", "0") as (client, _):
+        wait_until(lambda: state(client) == "blind")
+        assert time.time() - (now - 13.5) >= 15
+        assert not snapshot(client)["go_on"]["may"]
+        append(log, line("worker_heartbeat", time.time()))
+        wait_until(lambda: state(client) == "in_sync")
+        assert snapshot(client)["go_on"]["may"]
+
+
+def test_a_snapshot_is_sent_once_while_nothing_changes(log: Path, serve: Serve) -> None:
+    log.write_bytes(text([line("worker_heartbeat", time.time() - 3600)]))  # no step of time moves
+    with serve(log, "--serve", "0") as (client, _):
+        wait_until(lambda: snapshot(client)["source"]["lines"] == 1)
+        time.sleep(0.6)
+        first = client.get("/snapshot.json")
+        assert first.headers["cache-control"] == "no-store"
+        known = {"If-None-Match": first.headers["etag"]}
+        for _ in range(4):
+            again = client.get("/snapshot.json", headers=known)
+            assert (again.status_code, again.content) == (304, b"")
+            time.sleep(0.3)
+        append(log, batch(time.time(), applied=1))
+        wait_until(lambda: client.get("/snapshot.json", headers=known).status_code == 200)
+
+
+def test_every_answer_carries_the_strict_headers_and_only_get_is_answered(log: Path, serve: Serve) -> None:
+    with serve(log, "--serve", "0") as (client, _):
+        for path, status in PATHS.items():
+            answer = client.get(path)
+            assert answer.status_code == status
+            assert HEADERS.items() <= dict(answer.headers).items()
+            policy = answer.headers["content-security-policy"]
+            for rule in (
+                "default-src 'none'",
+                "script-src 'self'",
+                "connect-src 'self'",
+                "frame-ancestors 'none'",
+            ):
+                assert rule in policy.split("; ")
+            assert client.head(path).status_code == status
+        for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+            assert client.request(method, "/snapshot.json").status_code == 405
+
+
+def test_a_page_of_another_name_cannot_read_it(log: Path, serve: Serve) -> None:
+    with serve(log, "--serve", "0") as (client, _):
+        port = client.base_url.port
+        for host in (f"127.0.0.1:{port}", f"localhost:{port}", "LOCALHOST", f"[::1]:{port}"):
+            assert client.get("/", headers={"Host": host}).status_code == 200
+        for host in (
+            "evil.example",
+            f"evil.example:{port}",
+            "127.0.0.1.evil.example",
+            "",
+            "localhost:80:80",
+            "[::1",
+        ):
+            assert client.get("/", headers={"Host": host}).status_code == 421
+
+
+def test_the_page_names_only_what_its_server_has(log: Path, serve: Serve) -> None:
+    with serve(log, "--serve", "0") as (client, _):
+        html = client.get("/").text
+        for part in ('href="/style.css"', 'src="/plotly.js"', 'src="/script.js"', 'id="snapshot"'):
+            assert part in html
+        packed = client.get("/plotly.js")
+        plain = client.get("/plotly.js", headers={"Accept-Encoding": "identity"})
+        assert packed.headers["content-encoding"] == "gzip"
+        assert "content-encoding" not in plain.headers
+        assert packed.content == plain.content  # the client unpacks
+        assert int(packed.headers["content-length"]) < len(plain.content) / 2
+        assert "immutable" in packed.headers["cache-control"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_well(log: Path, serve: Serve, number: signal.Signals) -> None:
+    with serve(log, "--serve", "0") as (_, process):
+        process.send_signal(number)
+        assert process.wait(10) == 0
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_a_port_that_is_taken_is_refused_and_without_one_the_next_is_tried(log: Path, serve: Serve) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = subprocess.run(
+            command(log, "--serve", port), env={}, capture_output=True, text=True, check=False
+        )
+        assert (ended.returncode, ended.stdout) == (1, "")
+        assert "Name another with --serve PORT" in ended.stderr
+    with serve(log, "--serve") as (first, _), serve(log, "--serve") as (second, _):
+        assert first.base_url.port is not None
+        assert second.base_url.port is not None
+        assert 8080 <= first.base_url.port < second.base_url.port < 8180
+
+
+def test_it_is_answered_while_a_long_log_is_read(log: Path, serve: Serve) -> None:
+    lines = text([batch(time.time() - 60, applied=1)] * 50_000)
+    with log.open("wb") as file:
+        for _ in range(3):
+            file.write(lines)
+    with serve(log, "--serve", "0") as (client, _):
+        seen: list[dict[str, Any]] = []
+        slowest = 0.0
+        while not seen or seen[-1]["bytes_read"] < seen[-1]["bytes_total"]:
+            begun = time.monotonic()
+            seen.append(snapshot(client)["source"])
+            slowest = max(slowest, time.monotonic() - begun)
+        assert len({source["bytes_read"] for source in seen}) > 1, "it was never seen half read"
+        assert all(source["bytes_total"] == log.stat().st_size for source in seen)
+        assert slowest < 2
+        wait_until(lambda: applied(client) == 150_000)
