@@ -31,7 +31,7 @@ from tests.databases import Databases
 from tests.drift import drained
 from tests.legacy_rows import seed, set_collection
 from tests.phase1.script import BEFORE_PHASE_1, SCRIPT
-from tests.processes import ROOT, Running, environment, running_api, running_worker
+from tests.processes import ROOT, Running, environment, free_port, running_api, running_worker
 from tests.security.conftest import ROLES, ROLES_SQL
 from worker.caution import Caution
 from worker.claim import LIVE_LANE
@@ -131,7 +131,9 @@ async def test_api_worker_and_commands_work_as_their_roles(
     await sql.execute(BEFORE_PHASE_1)
     headers = {"User-ID": "owner", "X-Admin-Token": ADMIN_TOKEN}
     async with (
-        running_worker(environment(urls["worker"], redis_url)) as worker,
+        running_worker(
+            environment(urls["worker"], redis_url, WORKER_METRICS_PORT=str(free_port()))
+        ) as worker,
         running_api(environment(urls["api"], redis_url, ADMIN_TOKEN=ADMIN_TOKEN)) as (api, api_url),
         httpx.AsyncClient(base_url=api_url, headers=headers, timeout=30) as client,
     ):
