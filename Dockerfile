@@ -15,7 +15,9 @@ RUN chmod -R u=rwX,go=rX . && python -m compileall -q .
 
 FROM python:3.13-slim-bookworm
 RUN groupadd --system --gid 10001 app \
-    && useradd --system --uid 10001 --gid app --no-create-home --home-dir /nonexistent app
+    && useradd --system --uid 10001 --gid app --no-create-home --home-dir /nonexistent app \
+    # Where LOG_FILE may lie: a volume that is mounted there for the first time takes its owner from here.
+    && install --directory --owner=app --group=app /var/log/collection-sync
 COPY --from=install /venv /venv
 COPY --from=install /app /app
 WORKDIR /app
