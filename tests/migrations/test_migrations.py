@@ -111,6 +111,39 @@ def test_the_code_asks_for_the_newest_migration() -> None:
     assert revisions[-1].name.startswith(f"{REVISION}_")
 
 
+READ = """
+    SELECT relname, seq_tup_read, idx_tup_fetch, pg_relation_filenode(relid) FROM pg_stat_user_tables
+    WHERE relname IN ('outbox_events', 'outbox_dead_letters') ORDER BY relname
+"""
+PENDING = """
+    INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
+    SELECT number, 'collection.updated', 'api', '{}' FROM generate_series(1, 1000) AS number;
+    INSERT INTO outbox_dead_letters (id, aggregate_id, event_type, source, payload, created_at, error)
+    SELECT id, aggregate_id, event_type, source, payload, created_at, '' FROM outbox_events
+"""
+
+
+async def test_the_column_for_traces_comes_and_goes_without_a_look_at_pending_events(
+    empty_url: str,
+) -> None:
+    """However many there are: the tables are locked meanwhile."""
+    assert alembic(empty_url, "upgrade", "0003").returncode == 0
+    connection = await asyncpg.connect(empty_url)
+    try:
+        await connection.execute(PENDING)
+        await connection.execute("SELECT pg_stat_force_next_flush()")
+        before = await connection.fetch(READ)
+        assert before[0]["seq_tup_read"] == 0 < before[1]["seq_tup_read"]
+        for step in (("upgrade", "0004"), ("downgrade", "0003"), ("upgrade", "0004")):
+            assert alembic(empty_url, *step).returncode == 0
+            assert await connection.fetch(READ) == before
+        assert (
+            await connection.fetchval("SELECT count(*) FROM outbox_events WHERE traceparent IS NULL") == 1000
+        )
+    finally:
+        await connection.close()
+
+
 async def test_half_of_the_legacy_schema_is_refused_and_nothing_is_changed(empty_url: str) -> None:
     connection = await asyncpg.connect(empty_url)
     await connection.execute("CREATE TABLE collections (collection_id varchar PRIMARY KEY)")

@@ -203,6 +203,7 @@ async def test_a_worker_drives_repairs_and_prunes_audits_by_itself(
 DASHBOARD = [
     "SELECT state, count(*), max(died_at) FROM outbox_dead_letters GROUP BY state",
     "SELECT lane, count(*), min(created_at), max(attempts) FROM outbox_events GROUP BY lane",
+    "SELECT id, traceparent FROM outbox_events UNION SELECT id, traceparent FROM outbox_dead_letters",
     "SELECT * FROM audit_runs ORDER BY id DESC LIMIT 1",
     "SELECT audit_run_id, collection_id, kind, outcome FROM audit_findings",
     "SELECT status, processed, planned, throttled_by FROM backfill_runs",
@@ -315,12 +316,14 @@ NOT_FOR_ANYBODY = [
     "TRUNCATE project_collections",
     "UPDATE outbox_events SET payload = '{}'",
     "UPDATE outbox_events SET aggregate_id = 'x'",
+    "UPDATE outbox_events SET traceparent = NULL",
     (
         "INSERT INTO outbox_events (id, aggregate_id, event_type, source, payload)"
         " OVERRIDING SYSTEM VALUE VALUES (1, 'x', 'x', 'api', '{}')"
     ),
     "TRUNCATE outbox_events",
     "UPDATE outbox_dead_letters SET payload = '{}'",
+    "UPDATE outbox_dead_letters SET traceparent = NULL",
     "UPDATE collection_sync_version SET version_num = '0'",
     "DELETE FROM backfill_runs",
     "DROP TABLE outbox_events",
@@ -337,6 +340,7 @@ FORBIDDEN = {
         "SELECT * FROM outbox_events",
         "SELECT event_type FROM outbox_events",
         "SELECT lane FROM outbox_events",
+        "SELECT traceparent FROM outbox_events",
         "DELETE FROM outbox_events",
         "UPDATE outbox_events SET attempts = 0",
         "SELECT id FROM outbox_events FOR UPDATE",
@@ -382,6 +386,7 @@ FORBIDDEN = {
         "INSERT INTO project_collections (project_id, collection_id, tags) VALUES ('p1', 'x', '[]')",
         "UPDATE project_collections SET linked_project_question_ids = '{}'",
         "SELECT payload FROM outbox_dead_letters",
+        "SELECT traceparent FROM outbox_dead_letters",
         "DELETE FROM applied_versions",
         "INSERT INTO backfill_runs (status) VALUES ('running')",
         "SELECT version_num FROM collection_sync_version",
