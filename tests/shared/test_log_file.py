@@ -1,8 +1,16 @@
 """The log file while it grows, is moved by others, and while the disk is full."""
 
+import contextlib
+import fcntl
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
+import pytest
+
+from shared import log_file
 from tests.log_lines import lines_of
 from tests.shared.scripts import run, start
 
@@ -46,6 +54,18 @@ def test_a_line_that_a_process_left_unfinished_does_not_spoil_the_next(tmp_path:
     unfinished, following = file.read_text(encoding="utf-8").splitlines()[1:]
     assert unfinished == '{"tor'
     assert json.loads(following)["event"] == "next"
+
+
+def test_a_line_that_another_process_is_writing_at_this_moment_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file := tmp_path / "log").write_text('{"theirs')
+    with file.open("a") as theirs, monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", lambda _: print('": 1}', file=theirs, flush=True))
+        ours = log_file.LogFile(file)
+    with contextlib.closing(ours):
+        ours.write(b"{}\n")
+    assert lines_of(file) == [{"theirs": 1}, {}]
 
 
 def test_of_many_lines_at_once_those_that_fit_on_the_disk_are_kept_and_the_others_counted(
@@ -97,6 +117,45 @@ def test_two_processes_share_a_file_that_is_renamed_again_and_again_and_no_line_
     assert len(sizes) > 20
     assert limit * 0.9 < min(sizes)
     assert max(sizes) <= limit + 2_000
+
+
+def frozen(patch: pytest.MonkeyPatch, module: ModuleType, name: str, meanwhile: Callable[[], None]) -> None:
+    """Do something just before the first call of a function, as another process may."""
+    function = getattr(module, name)
+
+    def called(*arguments: object) -> None:
+        patch.setattr(module, name, function)
+        meanwhile()
+        function(*arguments)
+
+    patch.setattr(module, name, called)
+
+
+FULL, OTHER, OURS = "." * 95 + "\n", "other\n", "ours\n"
+
+
+@pytest.mark.parametrize(
+    ("point", "kept"),
+    [
+        # Both found the file full; the other one renames it before ours gets the lock.
+        ((fcntl, "flock"), {"log.1": FULL, "log": OTHER + OURS}),
+        # Ours has the lock: the other one goes on with the file as it is.
+        ((log_file, "_move_up"), {"log.1": FULL + OTHER, "log": OURS}),
+    ],
+)
+def test_of_two_that_find_the_file_full_at_once_one_renames_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    point: tuple[ModuleType, str],
+    kept: dict[str, str],
+) -> None:
+    monkeypatch.setattr(log_file, "MAX_BYTES", 100)
+    ours, other = (log_file.LogFile(tmp_path / "log") for _ in range(2))
+    with contextlib.closing(ours), contextlib.closing(other):
+        ours.write(FULL.encode())
+        frozen(monkeypatch, *point, lambda: other.write(OTHER.encode()))
+        ours.write(OURS.encode())
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == kept
 
 
 def test_there_are_never_more_than_so_many_files_and_the_oldest_lines_go(tmp_path: Path) -> None:
