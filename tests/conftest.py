@@ -20,6 +20,8 @@ from shared.settings import Settings
 from tests.databases import Databases
 from tests.locales import compile_english
 
+pytest_plugins = ["tests.logs.plugin"]
+
 ROOT = Path(__file__).parent.parent
 
 

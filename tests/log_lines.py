@@ -1,13 +1,14 @@
 """The log's lines as tests read them, and hold them against the contract."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from shared.log_contract import COMMON, problems
 
 seen: set[str] = set()  # the names of all events that any line of this session had
+breaches: list[str] = []  # of the test that runs: the fixture of tests/logs/plugin.py fails it for them
 
 
 def lines_of(*files: Path) -> list[dict[str, Any]]:
@@ -25,10 +26,13 @@ def log_lines(printed: Iterable[str]) -> list[dict[str, Any]]:
     return [line for line in objects if not COMMON.keys().isdisjoint(line)]
 
 
-def breaches(lines: Iterable[dict[str, Any]]) -> list[str]:
-    """Say which lines break the contract, and how; remember which events were seen."""
-    found = []
+def hold_against_contract(lines: Iterable[Mapping[str, Any]]) -> None:
+    """Let the test fail that wrote one of these lines, if it breaks the contract."""
     for line in lines:
         seen.add(line.get("event", ""))
-        found += [f"{problem}: {line}" for problem in problems(line)]
-    return found
+        breaches.extend(f"{problem}: {dict(line)}" for problem in problems(line))
+
+
+def hold_printed(printed: str) -> None:
+    """Do the same with what a process printed."""
+    hold_against_contract(log_lines(f"{line}\n" for line in printed.split("\n")[:-1]))

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 
 from deploy.local.children import tied_to_us
+from tests.log_lines import hold_against_contract, log_lines
 
 ROOT = Path(__file__).parent.parent
 
@@ -36,7 +37,7 @@ def free_port() -> int:
 
 
 class Running:
-    """A started process; everything it printed is kept as lines."""
+    """A started process; everything it printed is kept as lines, and held against the log's contract."""
 
     def __init__(self, arguments: list[str], env: Mapping[str, str]) -> None:
         command = tied_to_us([sys.executable, *arguments], "KILL")
@@ -44,6 +45,7 @@ class Running:
             command, cwd=ROOT, env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         self.lines: list[str] = []
+        self._is_held = False
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -90,6 +92,9 @@ class Running:
             self.process.kill()
         self.process.wait(10)
         self._reader.join(5)
+        if not self._is_held:
+            self._is_held = True
+            hold_against_contract(log_lines(self.lines))
 
 
 @contextlib.contextmanager

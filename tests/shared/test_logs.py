@@ -33,8 +33,8 @@ log_many("odd", [])
 
 def test_many_lines_at_once_are_seen_by_a_test_that_captures_them() -> None:
     with capture_logs() as lines:
-        log_many("odd", [("info", {"number": 1}), ("error", {"number": 2})])
+        log_many("log_file_restored", [("warning", {"lost": 1}), ("warning", {"lost": 2})])
     assert lines == [
-        {"event": "odd", "log_level": "info", "number": 1},
-        {"event": "odd", "log_level": "error", "number": 2},
+        {"event": "log_file_restored", "log_level": "warning", "lost": 1},
+        {"event": "log_file_restored", "log_level": "warning", "lost": 2},
     ]

@@ -1,0 +1,79 @@
+"""That no line outside the contract goes unnoticed: the plugin that holds all tests' lines against it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import structlog
+from structlog.testing import capture_logs
+
+from shared.log_contract import CONTRACT
+from shared.logs import log_many
+from tests.log_lines import breaches, hold_printed
+from tests.processes import ROOT, environment, running
+
+LINE = (
+    '{"timestamp": "2026-01-01T00:00:00Z", "level": "info", "event": "redis_restored",'
+    ' "process": "api", "schema_version": 2}\n'
+)
+
+
+def found() -> list[str]:
+    """Return in which ways the lines so far broke the contract, and forgive them."""
+    said = [breach.partition(":")[0] for breach in breaches]
+    breaches.clear()
+    return said
+
+
+def test_a_line_of_the_test_s_own_process_is_held_against_the_contract_captured_or_not() -> None:
+    log = structlog.get_logger()
+    log.info("unheard_of")
+    assert found() == ["unknown event 'unheard_of'"]
+    with capture_logs() as lines:
+        log.bind(error="ENOSPC").error("log_file_failed", more=1)
+        log_many("redis_restored", [("info", {}), ("error", {})])
+    assert found() == ["unknown field more", "level is error, not info"]
+    assert [line["event"] for line in lines] == ["log_file_failed", "redis_restored", "redis_restored"]
+    log.bind(error="ENOSPC").error("log_file_failed")
+    assert found() == []
+
+
+def test_so_is_a_line_of_another_process() -> None:
+    line = LINE.replace("}", ', "more": 1}')
+    script = f"print({line!r}, end='')"
+    with running(["-c", script], environment("", "")) as process:
+        process.process.wait(10)
+    assert found() == ["unknown field more"]
+
+
+def test_what_is_no_line_of_the_log_is_left_alone() -> None:
+    hold_printed(f'usage: command\n{{"verdict": "in_sync"}}\n{LINE}{LINE[:-20]}')
+    assert found() == []
+
+
+def whole_suite(directory: Path, events: list[str]) -> tuple[int, str]:
+    """Run a suite of two tests, the first of which sees these events; return its status and what it says."""
+    (directory / "pytest.ini").write_text("[pytest]\ntestpaths = .\nmarkers = alone\n")
+    (directory / "test_it.py").write_text(
+        "from tests.log_lines import seen\n\n"
+        f"def test_first() -> None:\n    seen.update({events!r})\n\n"
+        "def test_second() -> None:\n    pass\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-p", "tests.logs.plugin", "-n", "2", "-m", "not alone"]
+    ran = subprocess.run(
+        command,
+        cwd=directory,
+        env={**environment("", ""), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return ran.returncode, ran.stdout
+
+
+def test_the_whole_suite_fails_for_an_event_that_no_test_had_written(tmp_path: Path) -> None:
+    assert whole_suite(tmp_path, list(CONTRACT))[0] == 0
+    status, said = whole_suite(tmp_path, [name for name in CONTRACT if name != "redis_lost"])
+    assert status == 1
+    assert "FAILED log contract: no test had redis_lost written" in said
+    assert said.count("FAILED") == 1
