@@ -125,6 +125,7 @@ def configure_logging(process: str, log_file: Path | None, stream: TextIO | None
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=logging.INFO, handlers=[LibraryHandler(lines)], force=True)
+    logging.captureWarnings(capture=True)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True

@@ -17,6 +17,7 @@ from deploy.local.children import tied_to_us
 from shared.settings import Settings
 from tests.audit.pairs import put_legacy, put_pair, put_synced
 from tests.databases import Databases
+from tests.log_lines import hold_printed
 from tests.processes import ROOT, Running, environment, running, running_worker
 
 KEYS = [
@@ -61,6 +62,7 @@ async def run_audit(env: dict[str, str], *arguments: str) -> Ended:
     async with asyncio.timeout(30):
         stdout, stderr = await process.communicate()
     assert process.returncode is not None
+    hold_printed(stderr.decode())
     return Ended(process.returncode, stdout.decode(), stderr.decode())
 
 

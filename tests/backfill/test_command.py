@@ -18,6 +18,7 @@ from shared.backfill_runs import BackfillOptions
 from tests.backfill.driving import being_driven, current, started, until_row
 from tests.backfill.rows import EXPECTED, UNTOUCHED, enqueued, fingerprints, insert_many, insert_mixed_rows
 from tests.drift import drift
+from tests.log_lines import hold_printed
 from tests.processes import ROOT, Running, running
 from worker.backfill.options import parse
 from worker.relay import drain
@@ -63,6 +64,7 @@ async def backfill(env: dict[str, str], *words: str) -> Completed:
         process.kill()
         raise
     assert process.returncode is not None
+    hold_printed(stderr.decode())
     return Completed(process.returncode, stdout.decode(), stderr.decode())
 
 

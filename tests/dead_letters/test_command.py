@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.dead_letters.test_replay import dead, states
 from tests.drift import drift
 from tests.legacy_rows import set_collection
+from tests.log_lines import hold_printed
 from tests.processes import ROOT, environment, running_worker
 from tests.worker.events import append_raw
 from worker.relay import drain
@@ -35,7 +36,9 @@ async def command(env: Env, *arguments: object) -> subprocess.CompletedProcess[s
             check=False,
         )
 
-    return await asyncio.to_thread(run)
+    done = await asyncio.to_thread(run)
+    hold_printed(done.stderr)
+    return done
 
 
 async def answered(env: Env, *arguments: object, status: int = 0) -> dict[str, Any]:

@@ -59,11 +59,12 @@ def whole_suite(directory: Path, events: list[str]) -> tuple[int, str]:
         f"def test_first() -> None:\n    seen.update({events!r})\n\n"
         "def test_second() -> None:\n    pass\n"
     )
-    command = [sys.executable, "-m", "pytest", "-p", "tests.logs.plugin", "-n", "2", "-m", "not alone"]
+    plugins = ["-p", "xdist.plugin", "-p", "tests.logs.plugin"]
+    command = [sys.executable, "-m", "pytest", *plugins, "-n", "2", "-m", "not alone"]
     ran = subprocess.run(
         command,
         cwd=directory,
-        env={**environment("", ""), "PYTHONPATH": str(ROOT)},
+        env={**environment("", ""), "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         check=False,

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from tests.log_lines import hold_printed
 from tests.processes import ROOT
 
 SCRIPT = "migrations/phase1_backfill_project_collections.py"
@@ -29,7 +30,7 @@ BEFORE_PHASE_1 = """
 
 async def call(env: Mapping[str, str], *options: str) -> subprocess.CompletedProcess[str]:
     """Run the script to its end; its stderr holds JSON log lines and sentences."""
-    return await asyncio.to_thread(
+    done = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, SCRIPT, *options],
         cwd=ROOT,
@@ -39,6 +40,8 @@ async def call(env: Mapping[str, str], *options: str) -> subprocess.CompletedPro
         text=True,
         timeout=60,
     )
+    hold_printed(done.stderr)
+    return done
 
 
 def the_json(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
