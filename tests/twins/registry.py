@@ -1,10 +1,14 @@
 """Every twin: which promise it breaks, how it is put in place, and which tests must fail on it."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.security.conftest import ROLES_SQL
 from tests.twins import bulk, doorbell, relay, writes
 from tests.twins.replacing import Put, instead_of, with_statement
+from worker.dashboard.snapshot import Verdict
+from worker.dashboard.verdict import RULES, Facts
 from worker.rollback import IS_ENRICHED
 
 
@@ -37,8 +41,16 @@ AUDIT = "tests/audit/test_"
 ROLLBACK = "tests/rollback/test_"
 OVERLOAD = "tests/api/test_overload.py::test_"
 BODY = "tests/api/test_request_body.py::test_"
+VERDICT = "tests/dashboard/test_verdict.py::test_"
+TRACE = "tests/tracing/test_one_trace.py::test_"
 
 GRANT_ALL = "GRANT ALL ON ALL TABLES IN SCHEMA public TO collection_sync_api"
+
+
+def rules_without(name: str) -> tuple[Callable[[Facts], Verdict | None], ...]:
+    """Return the rules of the dashboard's verdict but for one."""
+    return tuple(rule for rule in RULES if rule.__name__ != name)
+
 
 TWINS = {
     # A write
@@ -309,5 +321,36 @@ TWINS = {
         "no door opens without its token",
         instead_of("api.admin.carries_token", lambda *_: True),
         ("tests/api/test_credentials.py::test_every_route_answers_every_credential_as_the_table_says",),
+    ),
+    # What it tells
+    "the last verdict of a dead worker": Twin(
+        "green is only what is proved and seen",
+        instead_of("worker.dashboard.verdict.RULES", rules_without("_blind")),
+        (f"{VERDICT}the_first_rule_that_has_something_to_say_decides",),
+    ),
+    "a repair believed at once": Twin(
+        "green is only what is proved and seen",
+        instead_of("worker.dashboard.verdict.RULES", rules_without("_repaired")),
+        (f"{VERDICT}the_first_rule_that_has_something_to_say_decides",),
+    ),
+    "a heartbeat that waits for PostgreSQL": Twin(
+        "a worker that lives says so",
+        instead_of("worker.heartbeat.PATIENCE_SECONDS", None),
+        ("tests/worker/test_heartbeat.py::test_while_postgresql_does_not_answer_it_beats_all_the_same",),
+    ),
+    "lags in the step below": Twin(
+        "lags add up",
+        instead_of("worker.batch_log.lag_step", lambda lag_ms: math.floor(math.log(lag_ms, 1.1))),
+        ("tests/worker/test_batch_log.py::test_lags_are_those_of_the_events_lines_and_can_be_added_up",),
+    ),
+    "the file renamed without a lock": Twin(
+        "no line is lost when its file is renamed",
+        instead_of("shared.log_file.fcntl.flock", lambda *_: None),
+        ("tests/shared/test_log_file.py::test_of_two_that_find_the_file_full_at_once_one_renames_it",),
+    ),
+    "the trace left behind": Twin(
+        "one trace leads from the request to the applied row",
+        instead_of("shared.outbox.current_traceparent", lambda: None),
+        (f"{TRACE}the_trace_of_the_caller_is_stored_whether_or_not_there_are_spans",),
     ),
 }
