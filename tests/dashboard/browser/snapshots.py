@@ -271,7 +271,10 @@ def _series(now: float, seconds: float, step: float) -> Series:
     times = [now - seconds + step * number for number in range(int(seconds / step))]
     backfilling = [now - at < 14 * MINUTE for at in times]
     live = [round(_wave(at, seconds / 2.5, 2, 22) * step) for at in times]
-    bulk = [round(900 * step * _wave(at, seconds, 0.7, 1)) if on else 0 for at, on in zip(times, backfilling, strict=True)]
+    bulk = [
+        round(900 * step * _wave(at, seconds, 0.7, 1)) if on else 0
+        for at, on in zip(times, backfilling, strict=True)
+    ]
     return Series(
         step,
         times,
@@ -293,7 +296,10 @@ def _series(now: float, seconds: float, step: float) -> Series:
                 "p99": [_wave(at, seconds / 4, 3.0, 40.0, 2) for at in times],
             },
             "backfill": {
-                name: [_wave(at, seconds, low, 3 * low) if on else None for at, on in zip(times, backfilling, strict=True)]
+                name: [
+                    _wave(at, seconds, low, 3 * low) if on else None
+                    for at, on in zip(times, backfilling, strict=True)
+                ]
                 for name, low in (("p50", 4_000.0), ("p95", 9_000.0), ("p99", 11_000.0))
             },
         },
@@ -309,7 +315,9 @@ def _series(now: float, seconds: float, step: float) -> Series:
         oldest_seconds={
             "live": [_wave(at, seconds / 2, 0, 0.4) for at in times],
             "repair": [0.0] * len(times),
-            "backfill": [_wave(at, seconds, 10, 40) if on else 0.0 for at, on in zip(times, backfilling, strict=True)],
+            "backfill": [
+                _wave(at, seconds, 10, 40) if on else 0.0 for at, on in zip(times, backfilling, strict=True)
+            ],
         },
         written=live,
     )

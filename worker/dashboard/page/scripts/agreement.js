@@ -63,8 +63,15 @@ function resultMarks(audits) {
       x: marked.map(({ at }) => plotTime(at)),
       y: marked.map(({ compared }) => compared),
       hoverinfo: "skip",
+      cliponaxis: false,
       marker: { symbol, size: symbol === "circle" ? 6 : 10, color: colour(tint), line: { color: colour(tint), width: symbol.endsWith("open") ? 2 : 0 } },
     }));
+}
+
+/** Return how wide a bar may be, in milliseconds, so that it covers no other, but can be seen. */
+function barWidth(audits, seconds) {
+  const gaps = audits.slice(1).map(({ at }, index) => at - audits[index].at);
+  return Math.max(Math.min(seconds / 90, 0.9 * Math.min(...gaps)), seconds / 400) * 1000;
 }
 
 function differenceBars(audits, [from, to]) {
@@ -74,7 +81,7 @@ function differenceBars(audits, [from, to]) {
     x: audits.map(({ at }) => plotTime(at)),
     y: audits.map((audit) => audit[kind]),
     yaxis: "y2",
-    width: ((to - from) * 1000) / 90,
+    width: barWidth(audits, to - from),
     customdata: audits.map((audit) => count(audit[kind])),
     hovertemplate: "%{customdata}",
     marker: { color: colour(tint), pattern: { shape: pattern, fillmode: "replace", size: 5, solidity: 0.5 } },

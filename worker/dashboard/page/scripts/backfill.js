@@ -1,6 +1,6 @@
 // The newest backfill run in large, and all of them as a table.
 
-const STATUS_TONES = { running: "none", finished: "good", paused: "warning", interrupted: "warning", cancelled: "unknown" };
+const STATUS_TONES = { running: "busy", finished: "good", paused: "warning", interrupted: "warning", cancelled: "unknown" };
 
 function showBackfill({ backfills }) {
   if (!changed("backfill", [backfills, backfills[0]?.status === "running" && Math.floor(now())])) return;

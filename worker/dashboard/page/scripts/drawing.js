@@ -108,10 +108,11 @@ function draw(id, chart) {
     figure.querySelector(".nothing").replaceChildren(...chart.nothing);
     return;
   }
+  showData(figure, chart);
+  if (!changed(id, [chart.traces, chart.layout])) return;
   plot.setAttribute("aria-label", chart.sentence);
   Plotly.react(plot, chart.traces, layoutOf(chart.layout), CONFIG);
   showLegend(figure, chart.traces);
-  showData(figure, chart);
 }
 
 function showData(figure, { columns, rows }) {

@@ -74,7 +74,7 @@ function shape(tone) {
 
 /** Show a word with its tone's shape and colour. */
 function badge(tone, text) {
-  return make("span", { class: `badge ${tone}` }, ...(tone === "none" ? [] : [shape(tone)]), logText(text));
+  return make("span", { class: `badge ${tone}` }, shape(tone), logText(text));
 }
 
 function cell(content, attributes = {}) {

@@ -1,7 +1,7 @@
-// Asks the server for the newest snapshot each second. Silence is counted from the first question that was not
+// Asks the server for the newest snapshot, often enough to show a line within two seconds. Silence is counted from the first question that was not
 // answered, not from the last answer: a tab that slept did not ask.
 
-const ASK_EVERY_MS = 1000;
+const ASK_EVERY_MS = 700;
 const ANSWER_WITHIN_MS = 4000;
 const conversation = { tag: null, unansweredSince: null, timer: null, asking: false };
 

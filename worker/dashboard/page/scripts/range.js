@@ -22,9 +22,11 @@ function onRange(redraw) {
   });
 }
 
-/** Return the first and the last moment of a range, in seconds since 1970. */
+/** Return the first and the last moment of a range, in seconds since 1970. It moves in steps too small to see. */
 function spanOf(snapshot, range) {
-  const end = (snapshot.live ? null : snapshot.source.last_at) ?? snapshot.made_at;
-  if (range in RANGE_SECONDS) return [end - RANGE_SECONDS[range], end];
-  return [Math.min(snapshot.source.first_at ?? end - 900, end - 60), end];
+  const last = (snapshot.live ? null : snapshot.source.last_at) ?? snapshot.made_at;
+  const seconds = RANGE_SECONDS[range] ?? Math.max(60, last - (snapshot.source.first_at ?? last));
+  const step = Math.max(1, Math.floor(seconds / 500));
+  const end = Math.ceil(last / step) * step;
+  return [end - seconds, end];
 }
