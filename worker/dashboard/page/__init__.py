@@ -1,8 +1,7 @@
 """The page itself: its template, style and scripts, as texts.
 
-The template has a line for each of `{{style}}`, `{{plotly}}`, `{{script}}` and `{{snapshot}}`, to be replaced by
-complete tags: links to a server's files, or the texts of this module, inlined. No line of theirs holds
-`</script` or `</style`.
+The template has a line for each of `{{style}}`, `{{plotly}}`, `{{script}}` and `{{snapshot}}`, to be replaced
+by complete tags: links to a server's files, or the texts of this module, inlined.
 """
 
 from importlib.resources import files

@@ -1,0 +1,249 @@
+"""A browser beside a real run: every step shows on the open page, at its time and in its order."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from playwright.async_api import Browser
+
+from deploy.local.children import tied_to_us
+from tests.backfill.rows import ADD_MANY
+from tests.dashboard.browser.watching import LIGHT, Watched, watch
+from tests.drift import drift
+from tests.legacy_rows import seed
+from tests.processes import ROOT, environment, free_port, running, running_api, running_worker
+from tests.worker.events import append_raw
+
+SHOWN_WITHIN_SECONDS = 2.0  # of the line, without a reload
+BLIND_AFTER_SECONDS = 15.0  # of the last heartbeat
+SPARE_SECONDS = 3.0
+# Every verdict that the page shows, with the moment, from its first one on.
+RECORD_STATES = """
+    window.seen = [];
+    addEventListener('DOMContentLoaded', () => {
+        const verdict = document.getElementById('verdict');
+        const note = () => {
+            const state = verdict.dataset.state;
+            if (state && window.seen.at(-1)?.state !== state) window.seen.push({state, at: Date.now() / 1000});
+        };
+        new MutationObserver(note).observe(verdict, {attributes: true});
+    });
+"""
+STATE_IS = "state => document.getElementById('verdict').dataset.state === state"
+SAYS = "([where, what]) => document.querySelector(where).innerText.replace(/\\s+/g, ' ').includes(what)"
+
+
+@dataclass
+class Scene:
+    """The processes' environment, their common log, and the page that is open on it."""
+
+    env: dict[str, str]
+    log: Path
+    watched: Watched
+    address: str
+
+    async def command(self, *words: str) -> int:
+        """Run one of our commands to its end and return its status."""
+        process = await asyncio.create_subprocess_exec(
+            *tied_to_us([sys.executable, "-m", *words], "KILL"),
+            cwd=ROOT,
+            env=self.env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        async with asyncio.timeout(40):
+            return await process.wait()
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        """Return the log's whole lines with this event's name."""
+        whole = self.log.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
+        return [line for line in map(json.loads, whole) if line["event"] == event]
+
+    async def line(self, event: str, **fields: object) -> dict[str, Any]:
+        """Wait for a line of these fields and return it, with the moment of its timestamp as `at`."""
+        async with asyncio.timeout(20):
+            while not (found := [line for line in self.lines(event) if fields.items() <= line.items()]):
+                await asyncio.sleep(0.02)
+        return found[-1] | {"at": datetime.fromisoformat(found[-1]["timestamp"]).timestamp()}
+
+    async def shows(self, line: dict[str, Any], condition: str, argument: object) -> None:
+        """Wait until the page shows what the line says, and no longer than it may take."""
+        await self.watched.until(condition, 10, argument)
+        assert time.time() - line["at"] < SHOWN_WITHIN_SECONDS
+
+    async def states(self) -> list[dict[str, Any]]:
+        """Return every verdict that was shown, as `state` and `at`."""
+        seen: list[dict[str, Any]] = await self.watched.page.evaluate("window.seen")
+        return seen
+
+
+@contextlib.asynccontextmanager
+async def open_page(env: dict[str, str], log: Path, browser: Browser) -> AsyncIterator[Scene]:
+    """Serve the log and open the page on it."""
+    log.touch()
+    port = free_port()
+    with running(["-m", "worker.dashboard", str(log), "--serve", str(port)], env) as dashboard:
+        while not any(line.startswith("http://") for line in dashboard.lines):
+            assert dashboard.process.poll() is None, dashboard.output
+            await asyncio.sleep(0.02)
+        context = await browser.new_context(**LIGHT)
+        await context.add_init_script(RECORD_STATES)
+        watched = await watch(context)
+        address = f"http://127.0.0.1:{port}/"
+        await watched.page.goto(address)
+        yield Scene(env, log, watched, address)
+        await context.close()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "log.jsonl"
+
+
+@pytest.fixture
+def env(database_url: str, redis_url: str, log: Path) -> dict[str, str]:
+    return environment(database_url, redis_url, LOG_FILE=str(log))
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+async def test_each_step_of_a_run_shows_within_two_seconds_and_the_verdict_turns_red_and_green(
+    env: dict[str, str], log: Path, sql: asyncpg.Connection, browser: Browser
+) -> None:
+    await seed(sql)
+    async with (
+        open_page(env, log, browser) as scene,
+        running_api(env) as (_, api),
+        running_worker(env),
+    ):
+        green = await scene.line("audit_finished", verdict="in_sync")  # the worker's first, by itself
+        await scene.shows(green, STATE_IS, "in_sync")
+        await _write(scene, api)
+        await _poison(scene, sql)
+        red, repaired, clean = await _drift_and_repair(scene, sql)
+        await _backfill(scene, sql)
+        await _close_letters(scene)
+        seen = [state for state in await scene.states() if state["state"] not in {"blind", "unverified"}]
+
+    assert [state["state"] for state in seen] == ["in_sync", "drift", "repaired", "in_sync"]
+    for state, cause in zip(seen, (green, red, repaired, clean), strict=True):
+        assert 0 < state["at"] - cause["at"] < SHOWN_WITHIN_SECONDS
+    scene.watched.assert_quiet()
+    assert scene.watched.hosts() == {scene.address.split("/")[2]}
+    assert await drift(sql) == []
+
+
+async def _write(scene: Scene, api: str) -> None:
+    async with httpx.AsyncClient(base_url=api, headers={"User-ID": "owner"}) as client:
+        for number in range(20):
+            body = {"collection_name": f"Number {number}", "description": f"text {number}"}
+            answer = await client.post("/projects/p1/collections", json=body)
+            assert answer.is_success, answer.text
+    last = (await _settled(scene, 20))[-1]
+    await scene.shows(last, SAYS, ["#lanes-rows tr:first-child", "live 20 0"])
+    assert "20 live applied" in str(await scene.watched.page.locator("#throughput .plot").get_attribute("aria-label"))
+
+
+async def _settled(scene: Scene, events: int) -> list[dict[str, Any]]:
+    async with asyncio.timeout(20):
+        while sum(line["applied"] for line in scene.lines("batch_settled")) < events:
+            await asyncio.sleep(0.02)
+    return [await scene.line("batch_settled")]
+
+
+async def _poison(scene: Scene, sql: asyncpg.Connection) -> None:
+    event_id = await append_raw(sql, "poisoned", created_at="tomorrow-ish")
+    line = await scene.line("event_settled", event_id=event_id, outcome="dead")
+    await scene.shows(line, SAYS, ["#letters-rows", f"{event_id} poisoned p1 collection.updated api 22007"])
+    heartbeat = await scene.line("worker_heartbeat", dead_letters=1)
+    await scene.shows(heartbeat, SAYS, ["#tile-dead", "1"])
+    assert "No" in await scene.watched.text("#go-on-answer")
+
+
+async def _drift_and_repair(
+    scene: Scene, sql: asyncpg.Connection
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    changed, lost = [
+        row["collection_id"]
+        for row in await sql.fetch("SELECT collection_id FROM project_collections ORDER BY 1 LIMIT 2")
+    ]
+    await sql.execute(
+        "UPDATE project_collections SET research_context = 'by hand' WHERE collection_id = $1", changed
+    )
+    await sql.execute("DELETE FROM project_collections WHERE collection_id = $1", lost)
+    assert await scene.watched.state() == "in_sync"  # nobody has looked yet
+
+    assert await scene.command("worker.audit") == 1
+    red = await scene.line("audit_finished", verdict="drift")
+    await scene.shows(red, STATE_IS, "drift")
+    assert "Drift: 2" in await scene.watched.text("#verdict-title")
+    await scene.shows(red, SAYS, ["#findings-rows", "by hand"])
+    assert await scene.watched.text("#tile-audit") == "compared 20 missing 1 mismatched 1 orphaned 0 pending 0"
+
+    await scene.command("worker.audit", "--repair")
+    repaired = await scene.line("audit_finished", verdict="repaired")
+    await scene.shows(repaired, STATE_IS, "repaired")
+    assert (await scene.watched.text("#findings-rows")).count("repaired") >= 2
+
+    assert await scene.command("worker.audit") == 0
+    clean = max(
+        [await scene.line("audit_finished", verdict="in_sync", requested_by="command")], key=lambda line: line["at"]
+    )
+    await scene.shows(clean, STATE_IS, "in_sync")
+    return red, repaired, clean
+
+
+async def _backfill(scene: Scene, sql: asyncpg.Connection) -> None:
+    await sql.execute(ADD_MANY, "old", 3000)
+    assert await scene.command("worker.backfill", "--wait") == 0
+    line = await scene.line("backfill_finished")
+    await scene.watched.until(SAYS, 5, ["#backfill-status", "finished"])
+    figures = await scene.watched.text("#backfill-figures")
+    assert f"{line['processed']:,} of {line['planned']:,}" in figures
+    await scene.watched.until(SAYS, 5, ["#tile-audit", f"{await _pairs(sql):,}"])
+
+
+async def _pairs(sql: asyncpg.Connection) -> int:
+    count: int = await sql.fetchval("SELECT count(*) FROM project_collections")
+    return count
+
+
+async def _close_letters(scene: Scene) -> None:
+    assert await scene.command("worker.dead_letters", "discard", "--all") == 0
+    line = await scene.line("dead_letters_discarded")
+    await scene.shows(line, SAYS, ["#letters-rows", "discarded"])
+    await scene.watched.until(SAYS, 10, ["#go-on-answer", "Yes"])
+
+
+@pytest.mark.slow
+async def test_the_page_says_blind_fifteen_seconds_after_the_last_heartbeat_of_a_killed_worker(
+    env: dict[str, str], log: Path, sql: asyncpg.Connection, browser: Browser
+) -> None:
+    await seed(sql)
+    async with open_page(env, log, browser) as scene, running_worker(env) as worker:
+        await scene.line("audit_finished", verdict="in_sync")
+        await scene.watched.until(STATE_IS, 10, "in_sync")
+        worker.signal(signal.SIGKILL)
+        await worker.exit_code()
+        heard = (await scene.line("worker_heartbeat"))["at"]
+        await scene.watched.until(STATE_IS, BLIND_AFTER_SECONDS + SPARE_SECONDS + 5, "blind")
+        shown = (await scene.states())[-1]
+
+        assert shown["state"] == "blind"
+        assert BLIND_AFTER_SECONDS - 1 < shown["at"] - heard < BLIND_AFTER_SECONDS + SPARE_SECONDS
+        assert "Blind" in await scene.watched.text("#verdict-title")
+        assert "No" in await scene.watched.text("#go-on-answer")
+        await scene.watched.until(SAYS, 5, ["#workers-rows", "silent"])
+        scene.watched.assert_quiet()
