@@ -143,7 +143,8 @@ def test_each_log_query_names_what_the_contract_has(title: str, query: str) -> N
                 nullable = any(kind.nullable or kind.optional for kind in kinds if kind)
                 assert not nullable or (label, "!=", "") in one.filters, (title, name)
         assert one.unwrapped in {None, one.stamped, *one.fields}
-        assert not any(name.endswith("_id") for name in one.fields.values()), title
+        ids = {label for label, name in one.fields.items() if name.endswith("_id")}
+        assert ids <= {label for label, match, wanted in one.filters if (match, wanted) == ("=", "")}, title
 
 
 def events_of(one: Range) -> set[str]:
@@ -172,7 +173,12 @@ def test_each_query_of_the_dashboard_finds_lines_made_from_the_contract(title: s
 
 
 FIRING = {
-    "Drift": [entry("audit_finished", -200, verdict="drift")],
+    "Drift": [
+        entry("audit_finished", -300, verdict="in_sync", project_id=None),
+        entry("audit_finished", -200, verdict="drift", project_id=None),
+        entry("audit_finished", -100, verdict="in_sync", project_id="p1"),
+        entry("audit_finished", -50, verdict="incomplete", project_id=None),
+    ],
     "OldestPending": [entry("worker_heartbeat", at, oldest_live_seconds=70 + at) for at in (-5, -1)],
     "NoHeartbeat": [entry("worker_heartbeat", -70), entry("worker_started", -1)],
     "DeadLetters": [entry("worker_heartbeat", -1, dead_letters=2)],
@@ -184,8 +190,8 @@ FIRING = {
 }
 QUIET = {
     "Drift": [
-        entry("audit_finished", -400, verdict="drift"),
-        entry("audit_finished", -10, verdict="repaired"),
+        entry("audit_finished", -400, verdict="drift", project_id=None),
+        entry("audit_finished", -10, verdict="repaired", project_id=None),
     ],
     "OldestPending": [
         entry("worker_heartbeat", -6, oldest_live_seconds=75),

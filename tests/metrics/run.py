@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,14 +66,25 @@ async def scrape(url: str) -> Exposition:
         return Exposition.of(answer.text)
 
 
-async def scrape_when(url: str, **expected: float) -> Exposition:
-    """Scrape until each of these series without labels has its value, and return what was exposed then."""
+async def scrape_when(url: str, ready: Callable[[Exposition], bool]) -> Exposition:
+    """Scrape until what is exposed is ready, and return it."""
     async with asyncio.timeout(30):
-        while True:
-            exposed = await scrape(url)
-            if all(exposed.value(name) == value for name, value in expected.items()):
-                return exposed
+        while not ready(exposed := await scrape(url)):
             await asyncio.sleep(0.1)
+        return exposed
+
+
+def database_is(up: float) -> Callable[[Exposition], bool]:
+    return lambda exposed: exposed.value("collection_sync_database_up") == up
+
+
+def has_seen_it_all(exposed: Exposition) -> bool:
+    """Say whether the worker looked at the database after the last step of the run."""
+    return (
+        exposed.value("collection_sync_dead_letters_open"),
+        exposed.value("collection_sync_audit_verdict", verdict="in_sync"),
+        exposed.value("collection_sync_backfill_status", status="finished"),
+    ) == (1, 1, 1)
 
 
 def logged(*processes: Running) -> list[dict[str, Any]]:
@@ -113,13 +125,13 @@ async def act(sql: asyncpg.Connection, database_url: str, redis_url: str) -> Run
         running_api(env) as (api, api_url),
         httpx.AsyncClient(base_url=api_url, headers=OWNER | ADMIN, timeout=30) as client,
     ):
+        await worker.wait_for("audit_finished")  # which finds the drift that the seed brings
         ids = await write(client)
         event_id = await append_raw(sql, POISON, research_context=7)
         assert (await client.post("/admin/backfill", json={})).status_code == 202
         await worker.wait_for("backfill_finished")
         assert (await client.get("/admin/verify-phase1-migration")).status_code == 200
-        await worker.wait_for("worker_heartbeat", len(worker.logged("worker_heartbeat")) + 2)
-        exposed = await scrape_when(f"http://127.0.0.1:{port}", collection_sync_dead_letters_open=1)
+        exposed = await scrape_when(f"http://127.0.0.1:{port}", has_seen_it_all)
         run = Run(await scrape(api_url), exposed, logged(worker, api), ids)
         run.ids |= {POISON, UNHEARD_OF, str(event_id), str(worker.pid), str(api.pid), *NAMES.values()}
         run.ids |= {str(line["event_id"]) for line in run.lines if "event_id" in line}

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.settings import Settings, SettingsError, load_settings
 from tests.legacy_rows import seed, set_collection
-from tests.metrics.run import Exposition, scrape_when
+from tests.metrics.run import Exposition, database_is, scrape_when
 from tests.processes import environment, free_port, running, running_worker
 from tests.worker.events import append_raw
 from worker.batch import Batch
@@ -42,7 +42,7 @@ async def test_with_a_port_a_worker_listens_on_loopback_only(database_url: str, 
     env = environment(database_url, redis_url, WORKER_METRICS_PORT=str(port))
     async with running_worker(env) as worker:
         assert listening(worker.pid) == [f"127.0.0.1:{port}"]
-        await scrape_when(f"http://127.0.0.1:{port}", collection_sync_database_up=1)
+        await scrape_when(f"http://127.0.0.1:{port}", database_is(1))
 
 
 def listening(pid: int) -> list[str]:
@@ -72,14 +72,14 @@ async def test_arqs_own_command_serves_them_too(database_url: str, redis_url: st
     env = environment(database_url, redis_url, WORKER_METRICS_PORT=str(port))
     with running(["-m", "arq", "worker.main.WorkerSettings"], env) as worker:
         await worker.wait_for("worker_started")
-        await scrape_when(f"http://127.0.0.1:{port}", collection_sync_database_up=1)
+        await scrape_when(f"http://127.0.0.1:{port}", database_is(1))
 
 
 async def test_a_worker_that_starts_without_postgresql_shows_names_and_no_numbers(redis_url: str) -> None:
     port, nobody = free_port(), free_port()
     env = environment(f"postgresql://u@127.0.0.1:{nobody}/d", redis_url, WORKER_METRICS_PORT=str(port))
     async with running_worker(env):
-        exposed = await scrape_when(f"http://127.0.0.1:{port}", collection_sync_database_up=0)
+        exposed = await scrape_when(f"http://127.0.0.1:{port}", database_is(0))
     assert exposed.families[OLDEST].samples == []
     assert exposed.families["collection_sync_audit_verdict"].samples == []
     assert exposed.value("collection_sync_heartbeat_timestamp_seconds") is not None
