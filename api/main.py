@@ -15,7 +15,7 @@ from api.routes import router
 from api.tracing import TELEMETRY
 from shared.logs import configure_logging
 from shared.settings import Settings, SettingsError, load_settings
-from shared.tracing import require_exporter, start_tracing
+from shared.tracing import Tracing, require_exporter
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -24,13 +24,14 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        stop_tracing = start_tracing("api")
+        tracing = Tracing("api")
+        tracing.start()
         try:
             async with collection_sync(app, settings):
                 with metrics.showing(app.state.collection_sync):
                     yield
         finally:
-            stop_tracing()
+            tracing.stop()
 
     app = FastAPI(
         title="Collections",

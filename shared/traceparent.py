@@ -9,7 +9,9 @@ from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-LONGEST = 512  # characters; later versions of the header may be longer than the 55 of this one
+# Characters; later versions of the header may be longer than the 55 of this one. Of what is longer still the
+# propagator would log a line for each request.
+LONGEST = 512
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 

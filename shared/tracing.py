@@ -24,8 +24,6 @@ ASKING = (
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 LAST_EXPORT_SECONDS = 2.0  # for what is not sent yet, when the process is to end
 
-Stop = Callable[[], None]
-
 
 def tracer() -> Tracer:
     """Return what starts this system's spans; without a provider they do nothing."""
@@ -73,46 +71,55 @@ def require_exporter() -> None:
         ) from None
 
 
-def start_tracing(process: str) -> Stop:
-    """Send this process's spans from here on, where the environment asks for it.
+class Tracing:
+    """Sends this process's spans from its start to its stop, where the environment asks for it.
 
     They are sent by a thread of its own, from a bounded queue: neither a request nor a batch waits for a
     collector, and what the queue does not hold is dropped.
-
-    Args:
-        process: `api` or `worker`: the service is called `collection-sync-<process>`, unless
-            OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES calls it something else.
-
-    Returns:
-        what sends the rest and ends the sending; it waits for LAST_EXPORT_SECONDS at most.
-
-    Raises:
-        SettingsError: as `require_exporter`.
-
     """
-    require_exporter()
-    if asked_by() is None:
-        return lambda: None
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
-    from opentelemetry.sdk.resources import OTELResourceDetector, Resource  # noqa: PLC0415
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
-    # A collector that is away is worth a line for each batch that is lost, not one for each attempt.
-    logging.getLogger("opentelemetry").setLevel(logging.ERROR)
-    ours = {
-        "service.name": f"collection-sync-{process}",
-        "service.instance.id": f"{platform.node()}:{os.getpid()}",  # as in worker_processes and the log
-    }
-    resource = Resource.create().merge(Resource(ours)).merge(OTELResourceDetector().detect())
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    trace.set_tracer_provider(provider)
-    return lambda: _within_bounds(provider.shutdown)
+    def __init__(self, process: str) -> None:
+        """Take the process: `api` or `worker`.
 
+        The service is called `collection-sync-<process>`, unless OTEL_SERVICE_NAME or
+        OTEL_RESOURCE_ATTRIBUTES calls it something else.
+        """
+        self._process = process
+        self._shut_down: Callable[[], None] | None = None
 
-def _within_bounds(shutdown: Callable[[], None]) -> None:
-    """Leave a collector that hangs behind: the thread does not keep the process alive."""
-    thread = threading.Thread(target=shutdown, name="last spans", daemon=True)
-    thread.start()
-    thread.join(LAST_EXPORT_SECONDS)
+    def start(self) -> None:
+        """Install a provider, if one is asked for; once in a process. Connects to nothing yet.
+
+        Raises:
+            SettingsError: as `require_exporter`.
+
+        """
+        require_exporter()
+        if asked_by() is None:
+            return
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+        from opentelemetry.sdk.resources import OTELResourceDetector, Resource  # noqa: PLC0415
+        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+
+        # A collector that is away is worth a line for each batch that is lost, not one for each attempt.
+        logging.getLogger("opentelemetry").setLevel(logging.ERROR)
+        ours = {
+            "service.name": f"collection-sync-{self._process}",
+            "service.instance.id": f"{platform.node()}:{os.getpid()}",  # as in worker_processes and the log
+        }
+        resource = Resource.create().merge(Resource(ours)).merge(OTELResourceDetector().detect())
+        provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        trace.set_tracer_provider(provider)
+        self._shut_down = provider.shutdown
+
+    def stop(self) -> None:
+        """Send what is left and end the sending, within LAST_EXPORT_SECONDS.
+
+        A collector that hangs is left behind: the thread does not keep the process alive.
+        """
+        if self._shut_down is not None:
+            thread = threading.Thread(target=self._shut_down, name="last spans", daemon=True)
+            thread.start()
+            thread.join(LAST_EXPORT_SECONDS)

@@ -25,7 +25,7 @@ from shared.doorbell import (
 )
 from shared.logs import configure_logging
 from shared.settings import Settings, load_settings
-from shared.tracing import start_tracing
+from shared.tracing import Tracing
 from worker.dead_letters.upkeep import LetterUpkeep
 from worker.drainer import CONNECTIONS, Drainer
 from worker.duties import CONNECTIONS as DUTIES_CONNECTIONS
@@ -78,7 +78,7 @@ async def start(ctx: dict[str, Any]) -> None:
 
     """
     configure_logging("worker", ctx["log_file"], sys.stdout)
-    ctx["stop_tracing"] = start_tracing("worker")
+    ctx["tracing"].start()
     if ctx["metrics"] is not None:
         ctx["metrics_server"] = ctx["metrics"].serve(*ctx["metrics_address"])
     ctx["duties"].start()
@@ -94,7 +94,7 @@ async def stop(ctx: dict[str, Any]) -> None:
     if "metrics_server" in ctx:
         await asyncio.to_thread(ctx["metrics_server"].shutdown)
         ctx["metrics_server"].server_close()
-    ctx["stop_tracing"]()
+    ctx["tracing"].stop()
     logger.info("worker_stopped", worker=own_name(), pid=os.getpid())
 
 
@@ -141,6 +141,7 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
             ),
             "metrics": metrics,
             "metrics_address": (settings.worker_metrics_host, settings.worker_metrics_port),
+            "tracing": Tracing("worker"),
             "log_file": settings.log_file,
             "health_key": health_key,
         },

@@ -105,11 +105,12 @@ class _BatchSpans:
     def __init__(
         self, events: Sequence[ClaimedEvent], seconds: float, attributes: Mapping[str, str | int]
     ) -> None:
+        self._tracer = tracer()
         self._ended_at = time.time_ns()
         self._began_at = self._ended_at - round(seconds * 1e9)
         self.traced = list(_traced(events))
         requests = list({(request.trace_id, request.span_id): request for _, request in self.traced}.values())
-        self._span = tracer().start_span(
+        self._span = self._tracer.start_span(
             f"process {DESTINATION}",
             context=Context(),  # in a trace of its own
             kind=SpanKind.CONSUMER,
@@ -131,7 +132,7 @@ class _BatchSpans:
         is_first = event.attempts == 0 and event.id not in _TRIED_IN_VAIN
         batch = self._span.get_span_context()
         parent, linked = (request, batch) if is_first else (batch, request)
-        span = tracer().start_span(
+        span = self._tracer.start_span(
             f"apply {DESTINATION}",
             context=trace.set_span_in_context(trace.NonRecordingSpan(parent), Context()),
             kind=SpanKind.CONSUMER,

@@ -45,12 +45,13 @@ async def write(client: httpx.AsyncClient, *headers: tuple[str, str]) -> dict[st
     return dict(written)
 
 
-async def test_a_malformed_traceparent_is_ignored(
-    client: httpx.AsyncClient, seeded: asyncpg.Connection
+async def test_a_malformed_traceparent_is_ignored_without_a_word(
+    client: httpx.AsyncClient, seeded: asyncpg.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     for header in IGNORED:
         written = await write(client, ("traceparent", header))
         assert ("trace_id" in written, await seeded.fetchval(CARRIED)) == (False, None), header
+    assert [record for record in caplog.records if record.name.startswith("opentelemetry")] == []
 
 
 async def test_of_a_well_formed_traceparent_the_known_parts_are_stored(

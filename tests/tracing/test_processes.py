@@ -29,7 +29,7 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 UNASKED = """
 import sys, api.main, worker.main, shared.tracing
-shared.tracing.start_tracing("api")
+shared.tracing.Tracing("api").start()
 assert not shared.tracing.is_on()
 optional = ("opentelemetry.sdk", "opentelemetry.exporter")
 print([name for name in sys.modules if name.startswith(optional)])
