@@ -10,6 +10,8 @@ import asyncpg
 import httpx
 import pytest
 
+from shared.settings import SettingsError
+from shared.tracing import require_exporter
 from tests.drift import drained
 from tests.legacy_rows import seed
 from tests.processes import ROOT, Running, environment, free_port, running, running_api, running_worker
@@ -28,9 +30,14 @@ sys.argv = sys.argv[1:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 UNASKED = """
-import sys, api.main, worker.main, shared.tracing
-shared.tracing.Tracing("api").start()
-assert not shared.tracing.is_on()
+import os, sys, api.main, worker.main, shared.tracing
+for forbidding in ({}, {"OTEL_TRACES_EXPORTER": "none"}, {"OTEL_SDK_DISABLED": "true"}):
+    if forbidding:
+        os.environ.update(forbidding, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1")
+    shared.tracing.Tracing("api").start()
+    assert not shared.tracing.is_on()
+    for name in forbidding:
+        del os.environ[name]
 optional = ("opentelemetry.sdk", "opentelemetry.exporter")
 print([name for name in sys.modules if name.startswith(optional)])
 """
@@ -122,41 +129,42 @@ async def test_without_the_libraries_the_callers_trace_is_handed_on_all_the_same
     assert (settled["event_id"], settled["outcome"]) == (written["event_id"], "applied")
 
 
-@pytest.mark.parametrize(
-    ("setting", "value", "words"),
-    [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1", "pip install opentelemetry-sdk"),
-        ("OTEL_TRACES_EXPORTER", "otlp", "OTEL_TRACES_EXPORTER asks for traces"),
-        ("OTEL_TRACES_EXPORTER", "console", "only otlp and none"),
-    ],
-)
-async def test_whoever_asks_for_traces_that_cannot_be_sent_is_told_what_to_do(
-    setting: str, value: str, words: str, database_url: str, redis_url: str
+async def test_whoever_asks_for_traces_without_the_libraries_is_told_what_to_install(
+    database_url: str, redis_url: str
 ) -> None:
-    env = environment(database_url, redis_url, **{setting: value})
+    env = environment(database_url, redis_url, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1")
     with (
         running(["-c", WITHOUT, "worker"], env) as worker,
         running(["-c", WITHOUT, "uvicorn", "api.main:app", "--port", str(free_port())], env) as api,
     ):
         assert (await worker.exit_code(), await api.exit_code()) == (2, 1)
     for process in (worker, api):
-        assert words in process.output
+        assert "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, but opentelemetry" in process.output
+        assert "pip install opentelemetry-sdk" in process.output
         assert "Traceback" not in process.output
 
 
 @pytest.mark.parametrize(
-    "asked",
+    ("setting", "value"),
     [
-        {},
-        {"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"},
-        {"OTEL_SDK_DISABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"},
+        ("OTEL_TRACES_EXPORTER", "console"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
     ],
 )
-def test_nothing_of_the_sdk_is_imported_until_somebody_asks(asked: dict[str, str]) -> None:
+def test_what_is_not_offered_is_refused(setting: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    require_exporter()
+    monkeypatch.setenv(setting, value)
+    with pytest.raises(SettingsError, match=f"{setting}: only"):
+        require_exporter()
+
+
+def test_nothing_of_the_sdk_is_imported_until_somebody_asks() -> None:
     ran = subprocess.run(
         [sys.executable, "-c", UNASKED],
         cwd=ROOT,
-        env=environment("", "", **asked),
+        env=environment("", ""),
         capture_output=True,
         text=True,
         check=False,
