@@ -114,9 +114,9 @@ def configure_logging(process: str, log_file: Path | None, stream: TextIO | None
         stream: None when a person is at the terminal, who sees something better.
 
     """
-    handlers: list[logging.Handler] = [] if stream is None else [logging.StreamHandler(stream)]
-    if log_file is not None:
-        handlers.append(LogFileHandler(log_file))
+    handlers: list[logging.Handler] = [] if log_file is None else [LogFileHandler(log_file)]
+    if stream is not None:  # the second, because it may block, and the process be killed meanwhile
+        handlers.append(logging.StreamHandler(stream))
     lines = Lines(process, handlers)
     structlog.configure(
         processors=[lines],

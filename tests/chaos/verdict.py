@@ -11,6 +11,7 @@ from pathlib import Path
 
 import asyncpg
 
+from shared.log_contract import problems
 from tests.chaos.supervision import Life, Supervised
 from tests.chaos.system import System, connected
 from tests.chaos.users import NOT_FOUND, PROJECT, Kind, Write, name_of, text_of
@@ -207,7 +208,7 @@ def judge_processes(system: System) -> list[Check]:
     return [
         check("no process ended by itself, and each stopped when told to", len(lives), [*ends, *stops]),
         check(
-            "every line is a JSON object without a traceback",
+            "every line keeps the log's contract, and has no traceback",
             sum(len(life.lines) for _, life in lives),
             strange,
         ),
@@ -222,21 +223,19 @@ def judge_processes(system: System) -> list[Check]:
 
 
 def strange_lines(life: Life) -> list[str]:
-    """Return what is no line of ours; uvicorn's first ones come before the log is configured."""
+    """Return what is no line of ours."""
     lines = life.lines.copy()
     if life.was_killed and lines and not lines[-1].endswith("\n"):
         del lines[-1]
-    while lines and lines[0].startswith("INFO:"):
-        del lines[0]
-    return [line for line in lines if not is_json_line(line)]
+    return [line for line in lines if not is_ours(line)]
 
 
-def is_json_line(line: str) -> bool:
+def is_ours(line: str) -> bool:
     try:
         fields = json.loads(line)
     except ValueError:
         return False
-    return isinstance(fields, dict) and "event" in fields and "exception" not in fields
+    return isinstance(fields, dict) and not problems(fields) and "exception" not in fields
 
 
 def count_of_lines(file: Path) -> int:
@@ -247,17 +246,10 @@ def reported_losses(process: Supervised) -> int:
     return sum(line["lost"] for life in process.lives for line in life.logged("log_file_restored"))
 
 
-def without_time(line: str) -> str:
-    """Leave out when it was written: a third party's line is stamped for each place it goes to."""
-    return line.partition('", "')[2]
-
-
 def judge_log_file(process: Supervised, file: Path) -> Check:
     """Hold what a file lacks of stdout's lines against what was reported; a SIGKILL may cost one more."""
-    printed = Counter(
-        without_time(line) for life in process.lives for line in life.lines if line.startswith("{")
-    )
-    written = Counter(map(without_time, file.read_text(encoding="utf-8").splitlines(keepends=True)))
+    printed = Counter(line for life in process.lives for line in life.lines)
+    written = Counter(file.read_text(encoding="utf-8").splitlines(keepends=True))
     missing = (printed - written).total()
     unreported = missing - reported_losses(process)
     kills = sum(end.was_killed for end in process.ends)
@@ -270,7 +262,7 @@ def strange_in_files(files: Sequence[Path]) -> list[str]:
         f"{file.name}: {line[:200]}"
         for file in files
         for line in file.read_text(encoding="utf-8").splitlines()
-        if not is_json_line(line)
+        if not is_ours(line)
     ]
 
 
