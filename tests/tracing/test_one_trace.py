@@ -106,6 +106,7 @@ async def test_the_trace_of_the_caller_is_stored_whether_or_not_there_are_spans(
         request.getfixturevalue("spans")
     await client.put(SEEDED, headers=OWNER | {"traceparent": caller}, json={"description": "x"})
     carried = await seeded.fetchval(CARRIED)
+    assert carried is not None
     assert (carried[:36], carried == caller) == (caller[:36], not span_count)
 
 

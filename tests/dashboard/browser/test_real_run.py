@@ -153,7 +153,9 @@ async def _write(scene: Scene, api: str) -> None:
             assert answer.is_success, answer.text
     last = (await _settled(scene, 20))[-1]
     await scene.shows(last, SAYS, ["#lanes-rows tr:first-child", "live 20 0"])
-    assert "20 live applied" in str(await scene.watched.page.locator("#throughput .plot").get_attribute("aria-label"))
+    assert "20 live applied" in str(
+        await scene.watched.page.locator("#throughput .plot").get_attribute("aria-label")
+    )
 
 
 async def _settled(scene: Scene, events: int) -> list[dict[str, Any]]:
@@ -190,7 +192,9 @@ async def _drift_and_repair(
     await scene.shows(red, STATE_IS, "drift")
     assert "Drift: 2" in await scene.watched.text("#verdict-title")
     await scene.shows(red, SAYS, ["#findings-rows", "by hand"])
-    assert await scene.watched.text("#tile-audit") == "compared 20 missing 1 mismatched 1 orphaned 0 pending 0"
+    assert (
+        await scene.watched.text("#tile-audit") == "compared 20 missing 1 mismatched 1 orphaned 0 pending 0"
+    )
 
     await scene.command("worker.audit", "--repair")
     repaired = await scene.line("audit_finished", verdict="repaired")
@@ -199,7 +203,8 @@ async def _drift_and_repair(
 
     assert await scene.command("worker.audit") == 0
     clean = max(
-        [await scene.line("audit_finished", verdict="in_sync", requested_by="command")], key=lambda line: line["at"]
+        [await scene.line("audit_finished", verdict="in_sync", requested_by="command")],
+        key=lambda line: line["at"],
     )
     await scene.shows(clean, STATE_IS, "in_sync")
     return red, repaired, clean
