@@ -19,8 +19,9 @@ from tests.dashboard.loglines import batch, line, text
 from tests.processes import ROOT
 
 KEYS = {
-    "state", "title", "detail", "may_go_on", "reasons", "verified_at", "last_heartbeat_at", "compared",
-    "missing",    "mismatched", "orphaned", "pending", "repaired", "dead_letters", "files", "lines", "broken", "unknown",
+    "state", "title", "detail", "may_go_on", "reasons", "verified_at", "last_heartbeat_at",
+    "compared", "missing", "mismatched", "orphaned", "pending", "repaired", "dead_letters",
+    "files", "lines", "broken", "unknown",
 }  # fmt: skip
 
 
