@@ -12,12 +12,15 @@ from worker.dashboard.snapshot import Snapshot
 
 ADDRESS = "http://127.0.0.1:8080/"  # nobody has to listen there: the browser is answered before it connects
 
+NO_CHARTS = "var Plotly = {react() {}};"
+
 
 @dataclass
 class Site:
     """What is served at ADDRESS; while `away`, every connection is refused."""
 
     snapshot: Snapshot
+    charts: bool = True  # else a library that draws nothing, which takes less time
     away: bool = False
     answered: list[str] = field(default_factory=list)
 
@@ -35,19 +38,21 @@ class Site:
         await route.fulfill(status=304 if known else 200, headers=headers, body="" if known else body)
 
     def _content(self, path: str) -> tuple[str, str]:
-        contents = {
-            "/": (lambda: served(self.snapshot), "text/html; charset=utf-8"),
-            "/snapshot.json": (lambda: to_json(self.snapshot), "application/json"),
-            "/style.css": (page.style, "text/css"),
-            "/script.js": (page.script, "text/javascript"),
-            "/plotly.js": (page.plotly, "text/javascript"),
-        }
-        content, media_type = contents[path]
-        return content(), media_type
+        match path:
+            case "/":
+                return served(self.snapshot), "text/html; charset=utf-8"
+            case "/snapshot.json":
+                return to_json(self.snapshot), "application/json"
+            case "/style.css":
+                return page.style(), "text/css"
+            case "/script.js":
+                return page.script(), "text/javascript"
+            case _:
+                return page.plotly() if self.charts else NO_CHARTS, "text/javascript"
 
 
-async def serve(context: BrowserContext, snapshot: Snapshot) -> Site:
+async def serve(context: BrowserContext, snapshot: Snapshot, *, charts: bool = True) -> Site:
     """Serve the snapshot to this context."""
-    site = Site(snapshot)
+    site = Site(snapshot, charts)
     await context.route(f"{ADDRESS}**", site.answer)
     return site

@@ -224,12 +224,12 @@ def _findings(now: float) -> list[Finding]:
 
 def _dead_letters(now: float) -> list[DeadLetter]:
     return [
-        DeadLetter(1_204_991, now - 12 * MINUTE, "c-3d0f11", "p-marine-12", "collection.updated", "api", "22007",
-                   "invalid datetime format"),
+        DeadLetter(1_204_991, now - 12 * MINUTE, "c-3d0f11", "p-marine-12", "collection.updated", "api",
+                   "22007", "invalid datetime format"),
         DeadLetter(1_198_240, now - 5 * HOUR, "c-77aa02", None, "collection.touched", "api", None,
                    "unknown event type"),
-        DeadLetter(1_102_077, now - 26 * HOUR, "c-5c9e40", "p-palaeo-9", "collection.created", "backfill", "23514",
-                   "check violation, table project_collections, constraint no_rumours", "superseded",
+        DeadLetter(1_102_077, now - 26 * HOUR, "c-5c9e40", "p-palaeo-9", "collection.created", "backfill",
+                   "23514", "check violation, table project_collections, constraint no_rumours", "superseded",
                    now - 25 * HOUR),
         DeadLetter(998_310, now - 50 * HOUR, "c-5c9e40", "p-palaeo-9", "collection.updated", "api", "23514",
                    "check violation, table project_collections, constraint no_rumours", "replayed",

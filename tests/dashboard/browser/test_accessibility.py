@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import pytest
-from axe_playwright_python.async_playwright import Axe
+from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Browser, Page
 
 from tests.dashboard.browser.site import ADDRESS, serve
@@ -45,7 +45,7 @@ async def test_axe_finds_no_violation_in_light_dark_or_narrow(
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_every_verdict_can_be_read(scheme: Literal["light", "dark"], browser: Browser) -> None:
     context = await browser.new_context(color_scheme=scheme)
-    await serve(context, empty())
+    await serve(context, empty(), charts=False)
     page = (await watch(context)).page
     await page.goto(ADDRESS)
     for tone in ("good", "warning", "bad", "unknown"):
@@ -70,7 +70,7 @@ async def test_the_tab_key_reaches_all_that_can_be_used_or_scrolled_and_the_link
     browser: Browser,
 ) -> None:
     context = await browser.new_context(**LIGHT)
-    await serve(context, rich())
+    await serve(context, rich(), charts=False)
     page = (await watch(context)).page
     await page.goto(f"{ADDRESS}#range=24h")
     reached = []
@@ -130,7 +130,7 @@ async def test_each_chart_says_its_numbers_in_a_sentence_and_in_a_table(browser:
 
 async def test_no_tone_is_told_by_colour_alone(browser: Browser) -> None:
     context = await browser.new_context(**LIGHT)
-    await serve(context, rich())
+    await serve(context, rich(), charts=False)
     page = (await watch(context)).page
     await page.goto(ADDRESS)
     assert await page.locator("#verdict-shape").get_attribute("href") == "#shape-bad"

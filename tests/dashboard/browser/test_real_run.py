@@ -36,7 +36,8 @@ RECORD_STATES = """
         const verdict = document.getElementById('verdict');
         const note = () => {
             const state = verdict.dataset.state;
-            if (state && window.seen.at(-1)?.state !== state) window.seen.push({state, at: Date.now() / 1000});
+            if (!state || window.seen.at(-1)?.state === state) return;
+            window.seen.push({state, at: Date.now() / 1000});
         };
         new MutationObserver(note).observe(verdict, {attributes: true});
     });
@@ -92,7 +93,6 @@ class Scene:
 @contextlib.asynccontextmanager
 async def open_page(env: dict[str, str], log: Path, browser: Browser) -> AsyncIterator[Scene]:
     """Serve the log and open the page on it."""
-    log.touch()
     port = free_port()
     with running(["-m", "worker.dashboard", str(log), "--serve", str(port)], env) as dashboard:
         while not any(line.startswith("http://") for line in dashboard.lines):
@@ -109,7 +109,9 @@ async def open_page(env: dict[str, str], log: Path, browser: Browser) -> AsyncIt
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    return tmp_path / "log.jsonl"
+    path = tmp_path / "log.jsonl"
+    path.touch()
+    return path
 
 
 @pytest.fixture
@@ -212,7 +214,11 @@ async def _drift_and_repair(
 
 async def _backfill(scene: Scene, sql: asyncpg.Connection) -> None:
     await sql.execute(ADD_MANY, "old", 3000)
-    assert await scene.command("worker.backfill", "--wait") == 0
+    driving = asyncio.create_task(scene.command("worker.backfill", "--wait", "--rate", "800"))
+    chunk = await scene.line("backfill_chunk")
+    await scene.shows(chunk, SAYS, ["#backfill-status", "running"])
+    assert f"of {chunk['planned']:,}" in await scene.watched.text("#backfill-figures")
+    assert await driving == 0
     line = await scene.line("backfill_finished")
     await scene.watched.until(SAYS, 5, ["#backfill-status", "finished"])
     figures = await scene.watched.text("#backfill-figures")
@@ -226,7 +232,7 @@ async def _pairs(sql: asyncpg.Connection) -> int:
 
 
 async def _close_letters(scene: Scene) -> None:
-    assert await scene.command("worker.dead_letters", "discard", "--all") == 0
+    assert await scene.command("worker.dead_letters", "discard", "--all", "--yes") == 0
     line = await scene.line("dead_letters_discarded")
     await scene.shows(line, SAYS, ["#letters-rows", "discarded"])
     await scene.watched.until(SAYS, 10, ["#go-on-answer", "Yes"])

@@ -31,9 +31,10 @@ async function ask(show) {
 async function answer() {
   const headers = conversation.tag ? { "If-None-Match": conversation.tag } : {};
   const response = await fetch("/snapshot.json", { headers, signal: AbortSignal.timeout(ANSWER_WITHIN_MS) });
+  const text = await response.text();
   if (response.status === 304) return null;
   if (!response.ok) throw new Error(`status ${response.status}`);
-  const snapshot = await response.json();
+  const snapshot = JSON.parse(text);
   conversation.tag = response.headers.get("ETag");
   return snapshot;
 }

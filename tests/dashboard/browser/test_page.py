@@ -1,0 +1,190 @@
+"""What the page does with texts, time and silence."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, BrowserContext
+
+from tests.dashboard.browser.site import ADDRESS, Site, serve
+from tests.dashboard.browser.snapshots import HOSTILE, LANES, NOW, empty, good, hostile, rich
+from tests.dashboard.browser.watching import LIGHT, Watched, watch
+from worker.dashboard.rendering import self_contained, write_whole
+from worker.dashboard.snapshot import Snapshot
+
+SHOWN_HOSTILE = HOSTILE.replace("\u2028", "⟨U+2028⟩").replace("\u202e", "⟨U+202E⟩")
+LAST_AUDIT = "compared 120,417 missing 1 mismatched 1 orphaned 1 pending 2"
+
+
+async def _opened(browser: Browser, snapshot: Snapshot, *, charts: bool = False) -> tuple[Site, Watched]:
+    """Open the page on a snapshot, with a clock that only the test moves."""
+    context = await browser.new_context(**LIGHT)
+    await context.clock.install(time=0)  # the browser believes in 1970: no age may come from its clock
+    site = await serve(context, snapshot, charts=charts)
+    watched = await watch(context)
+    await watched.page.goto(ADDRESS)
+    return site, watched
+
+
+async def test_texts_of_the_log_are_shown_as_they_are_and_nothing_in_them_runs(browser: Browser) -> None:
+    _, watched = await _opened(browser, hostile(), charts=True)
+    await watched.page.locator("#agreement summary").click()
+    for place in ("#verdict-title", "#verdict-detail", "#go-on-reasons", "#letters-rows", "#findings-rows",
+                  "#workers-rows", "#troubles-rows", "#backfill-throttle", "#source-sample"):  # fmt: skip
+        assert SHOWN_HOSTILE in str(await watched.page.locator(place).text_content()), place
+    assert (
+        await watched.page.evaluate("document.querySelectorAll('main img, main script, main b').length") == 0
+    )
+    assert "broken in" not in (await watched.page.title()).replace(SHOWN_HOSTILE, "").replace(HOSTILE, "")
+    assert await watched.page.evaluate("document.querySelectorAll('.plot bdi, .plot a').length") == 0
+    assert "onerror" not in "".join(await watched.page.locator(".plot").all_inner_texts())
+    watched.assert_quiet()
+
+
+async def test_ages_tick_by_the_servers_clock_whatever_the_browsers_clock_says(browser: Browser) -> None:
+    _, watched = await _opened(browser, rich(live=True))
+    assert await watched.text("#verified") == "Verified 40 s ago"
+    assert await watched.text("#heartbeat") == "Last heartbeat 3 s ago"
+    await watched.page.clock.run_for(5_600)
+    assert await watched.text("#verified") == "Verified 45 s ago"
+    assert await watched.text("#heartbeat") == "Last heartbeat 8 s ago"
+    assert "120,417" in await watched.text("#tile-audit")
+
+
+async def test_the_page_turns_blind_by_its_own_clock_and_only_changes_are_announced(browser: Browser) -> None:
+    site, watched = await _opened(browser, good(live=True))
+    await watched.page.evaluate("""() => {
+        window.announced = 0;
+        const everything = {childList: true, subtree: true, characterData: true};
+        new MutationObserver(() => { window.announced++; })
+            .observe(document.querySelector('[role=status]'), everything);
+    }""")
+    await watched.page.clock.run_for(11_000)
+    assert await watched.state() == "in_sync"
+    assert await watched.text("#go-on-answer") == "Yes"
+    assert await watched.page.evaluate("window.announced") == 0
+    await watched.page.clock.run_for(3_000)
+    assert await watched.state() == "blind"
+    assert (await watched.text("#verdict-title"), await watched.text("#go-on-answer")) == ("Blind", "No")
+    assert await watched.page.evaluate("window.announced") > 0
+    assert "silent" in await watched.text("#workers-rows tr:first-child")
+    site.snapshot = good(NOW + 14, live=True)
+    await watched.page.clock.run_for(1_000)
+    await watched.until("() => document.getElementById('verdict').dataset.state === 'in_sync'")
+
+
+async def test_a_silent_dashboard_gets_a_notice_then_an_unknown_verdict_and_recovers(
+    browser: Browser,
+) -> None:
+    site, watched = await _opened(browser, good(live=True))
+    for _ in range(2):
+        site.away = True
+        await _pass(watched, 5)
+        assert await watched.page.locator("#notice").is_visible()
+        assert re.fullmatch(
+            r"The dashboard does not answer; what you see is old\. Silent for [3-5] s\.",
+            await watched.text("#notice"),
+        )
+        assert await watched.state() == "in_sync"
+        await _pass(watched, 12)
+        assert await watched.state() == "unanswered"
+        assert (await watched.text("#verdict-title"), await watched.text("#go-on-answer")) == (
+            "Unknown",
+            "No",
+        )
+        site.away = False
+        site.snapshot = good(site.snapshot.made_at + 17, live=True)
+        await _pass(watched, 2)
+        assert await watched.page.locator("#notice").is_hidden()
+        assert await watched.state() == "in_sync"
+
+
+async def _pass(watched: Watched, seconds: int) -> None:
+    """Let time pass in small steps, so that questions are answered meanwhile."""
+    for _ in range(seconds * 2):
+        await watched.page.clock.run_for(500)
+        await watched.page.wait_for_timeout(0)
+
+
+async def test_an_answer_without_anything_new_draws_nothing_anew(browser: Browser) -> None:
+    site, watched = await _opened(browser, rich(live=True), charts=True)
+    await _pass(watched, 2)
+    await watched.page.evaluate("""() => {
+        window.drawn = 0;
+        new MutationObserver((changes) => { window.drawn += changes.length; })
+            .observe(document.querySelector('.charts'), {childList: true, subtree: true, attributes: true});
+    }""")
+    asked = site.answered.count("/snapshot.json")
+    await _pass(watched, 3)
+    assert site.answered.count("/snapshot.json") > asked
+    assert await watched.page.evaluate("window.drawn") == 0
+
+
+async def test_the_reading_of_a_long_log_shows_how_far_it_is(browser: Browser) -> None:
+    site, watched = await _opened(browser, rich(live=True))
+    assert "94 %, 412.3 MB of 436.2 MB" in await watched.text("#reading")
+    done = replace(site.snapshot.source, bytes_read=site.snapshot.source.bytes_total)
+    site.snapshot = replace(site.snapshot, source=done, made_at=NOW + 1)
+    await _pass(watched, 2)
+    assert await watched.page.locator("#reading").is_hidden()
+
+
+async def test_findings_show_what_was_found_what_should_be_and_what_came_of_it(browser: Browser) -> None:
+    _, watched = await _opened(browser, rich())
+    rows = [await row.inner_text() for row in await watched.page.locator("#findings-rows tr").all()]
+    texts = [" ".join(row.replace("\n", " ").split()) for row in rows]
+    assert (
+        "mismatched not repaired research_context ≠ differs: Kelp forests of the Skagerrak Kelp" in texts[0]
+    )
+    assert "missing" in texts[2]
+    assert "differs: no row Baltic amber" in texts[2]
+    repaired = next(text for text in texts if "c-11c0de" in text)
+    assert "repaired research_context" in repaired
+    assert repaired.endswith("= as it should be: Pollen cores, Lake Ohrid")
+
+
+async def test_figures_are_written_for_people(browser: Browser) -> None:
+    _, watched = await _opened(browser, rich())
+    assert await watched.text("#tile-pending") == "live 4 repair 0 backfill 100,000+"
+    assert await watched.text("#tile-audit") == LAST_AUDIT
+    assert await watched.page.locator("#backfill-bar").get_attribute("value") == "771904"
+    assert "64 %" in await watched.text("#backfill-newest")
+    assert "until 17:07:45" in await watched.text("#backfill-figures")
+    assert (
+        await watched.page.locator("#letters-rows time").first.get_attribute("datetime")
+        == "2025-11-24T15:48:00.000Z"
+    )
+    assert "16:48:00" in await watched.text("#letters-rows tr:first-child")
+
+
+async def test_an_empty_log_says_what_to_do(browser: Browser) -> None:
+    _, watched = await _opened(browser, empty())
+    page = await watched.text("main")
+    for command in ("worker.audit", "worker.backfill --wait", "worker"):
+        assert f"python -m {command}" in page
+    assert await watched.page.locator("table:visible").count() == 0
+    assert [await watched.text(f"#tile-oldest > div:nth-child({n + 1})") for n in range(len(LANES))] == [
+        f"{lane} \N{EN DASH}" for lane in LANES
+    ]
+    watched.assert_quiet()
+
+
+@pytest.fixture
+async def offline(browser: Browser) -> BrowserContext:
+    return await browser.new_context(**LIGHT, offline=True)
+
+
+async def test_a_page_written_as_a_file_shows_the_same_and_asks_for_nothing(
+    offline: BrowserContext, browser: Browser, tmp_path: Path
+) -> None:
+    file = tmp_path / "page.html"
+    write_whole(file, self_contained(rich()))
+    watched = await watch(offline)
+    await watched.page.goto(file.as_uri())
+    _, online = await _opened(browser, rich(), charts=True)
+    for part in ("#verdict", ".tiles", "#letters-rows", "#findings-rows", "#workers-rows", "#lanes-rows"):
+        assert await watched.text(part) == await online.text(part)
+    assert await watched.page.locator(".plot svg.main-svg").count() >= 4
+    assert watched.requested == [file.as_uri()]
+    watched.assert_quiet()
