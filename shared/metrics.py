@@ -4,9 +4,9 @@ The client library's own counters lock for each number, take the values of a his
 time of creation beside each series; a batch of a thousand events has better to do.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import product
+from itertools import accumulate, product
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -80,19 +80,21 @@ class Histogram(Collector):
 
     def observe(self, value: float, *labels: str) -> None:
         """Add one value to those of these label values, which must be out of a bounded set."""
-        self.observe_all((value,), *labels)
+        counts, total = self._seen.get(labels, self._nothing)
+        at = bisect_left(self._bounds, value)
+        self._seen[labels] = (*counts[:at], counts[at] + 1, *counts[at + 1 :]), total + value
 
     def observe_all(self, values: Sequence[float], *labels: str) -> None:
         """Add many at once, for less than adding each."""
         ordered = sorted(values)
         counts, total = self._seen.get(labels, self._nothing)
         upto = [*(bisect_right(ordered, bound) for bound in self._bounds), len(ordered)]
-        added = (more + count for more, count in zip(upto, counts, strict=True))
+        added = (count + more - less for count, more, less in zip(counts, upto, [0, *upto], strict=False))
         self._seen[labels] = tuple(added), total + sum(ordered)
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """Yield the values so far, as Prometheus wants them: each bound counts those below it too."""
         family = HistogramMetricFamily(self._name, self._meaning, labels=self._labels)
         for labels, (counts, total) in self._seen.copy().items():
-            family.add_metric(labels, list(zip(self._titles, counts, strict=True)), total)
+            family.add_metric(labels, list(zip(self._titles, accumulate(counts), strict=True)), total)
         yield family

@@ -2,7 +2,7 @@
 
 import errno
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from wsgiref.simple_server import WSGIServer
 
@@ -154,20 +154,18 @@ class WorkerMetrics:
 
     def batch_settled(self, batch: Batch) -> None:
         """Count a batch that is committed, once in each of its lanes."""
-        outcomes = Counter((event.lane, batch.verdicts[event.id].outcome) for event in batch.events)
-        for (lane, outcome), count in outcomes.items():
+        ages: dict[tuple[int, Outcome], list[float]] = defaultdict(list)
+        for event in batch.events:
+            ages[event.lane, batch.verdicts[event.id].outcome].append(event.age_ms)
+        for (lane, outcome), of_these in ages.items():
             if outcome is Outcome.POSTPONED:
-                self._postponed.add(LANES[lane], count=count)
+                self._postponed.add(LANES[lane], count=len(of_these))
             else:
-                self._settled.add(LANES[lane], outcome, count=count)
-        for lane in {lane for lane, _ in outcomes}:
+                self._settled.add(LANES[lane], outcome, count=len(of_these))
+                lags = [age / 1000 + batch.duration_seconds for age in of_these]
+                self._lag.observe_all(lags, LANES[lane])
+        for lane in {lane for lane, _ in ages}:
             self._duration.observe(batch.duration_seconds, LANES[lane])
-            lags = [
-                batch.lag_ms(event) / 1000
-                for event in batch.events
-                if event.lane == lane and batch.verdicts[event.id].is_final
-            ]
-            self._lag.observe_all(lags, LANES[lane])
 
     def batch_failed(self, error: Exception) -> None:
         """Count a batch that changed nothing."""
