@@ -125,6 +125,17 @@ def test_the_log_alerts_cover_the_same_conditions() -> None:
     assert not {rule["alert"] for rule in ALERTS} & {rule["alert"] for rule in LOG_ALERTS}
 
 
+def test_the_page_lists_each_alert_with_its_severity() -> None:
+    page = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(CollectionSync\w+)` \| .+ \| (\w+) \|$", page, re.MULTILINE)
+    assert sorted(listed) == sorted((rule["alert"], rule["labels"]["severity"]) for rule in ALERTS)
+    severities = {rule["alert"].replace("Log", ""): rule["labels"]["severity"] for rule in LOG_ALERTS}
+    assert severities.items() <= dict(listed).items()
+    files = set(re.findall(r"^\| `([\w./-]+)` \|", page, re.MULTILINE))
+    assert all((HERE / file).exists() for file in files)
+    assert len(files) == 8
+
+
 LOGQL = [*targets("loki"), *((rule["alert"], rule["expr"]) for rule in LOG_ALERTS)]
 
 
