@@ -46,6 +46,14 @@ def _held_against_contract() -> Iterator[None]:
     assert not breaches, "\n".join(breaches[:20])
 
 
+@pytest.fixture
+def counts_as_unseen() -> Iterator[None]:
+    """Forget the events of a test that logs what the product should."""
+    before = seen.copy()
+    yield
+    seen.intersection_update(before)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[NEVER_SEEN] = []
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import structlog
 from structlog.testing import capture_logs
 
@@ -16,6 +17,9 @@ LINE = (
     '{"timestamp": "2026-01-01T00:00:00Z", "level": "info", "event": "redis_restored",'
     ' "process": "api", "schema_version": 2}\n'
 )
+
+
+pytestmark = pytest.mark.usefixtures("counts_as_unseen")
 
 
 def found() -> list[str]:

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from shared.log_contract import CONTRACT
+from tests.log_lines import hold_against_contract
 from tests.processes import ROOT
 
 BEGIN = """
@@ -36,4 +38,6 @@ def run(script: str, file: Path, max_bytes: int = LARGE, files: int = 5) -> list
     with start(script, file, max_bytes, files) as process:
         stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (0, "")
-    return [json.loads(line) for line in io.StringIO(stdout)]
+    lines: list[dict[str, Any]] = [json.loads(line) for line in io.StringIO(stdout)]
+    hold_against_contract(line for line in lines if line["event"] in CONTRACT)  # the others are the script's
+    return lines
