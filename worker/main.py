@@ -45,8 +45,14 @@ COMPLETION_WAIT_SECONDS = 10
 POLL_SECONDS = 0.5
 
 # Every statement of a batch is served by indexes. A plan that was made and kept while a table was
-# empty would not be: it scans the table, for as long as nobody analyses it, however large it grows.
-BY_INDEX_ONLY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+# empty would not be: it scans the table, for as long as nobody analyses it, however large it grows. Nor may
+# a claim make a bitmap first: that reads every pending event to choose a batch of them.
+BY_INDEX_ONLY = {
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
 # A batch that a crash of the server takes back is pending again, whole: its commit need not wait for
 # the disk.
 TAKEN_BACK_WHOLE = {"synchronous_commit": "off"}
