@@ -249,7 +249,8 @@ CONTRACT: Mapping[str, LogEvent] = {
         _event("redis_restored", "worker", "info", "Redis answers again."),
         _event(
             "duty_failed", "worker", "warning error", "The first of a row of failures of something periodic.",
-            duty="string: `backfill`, `audit`, `presence`, `dead letters`, `snapshots` or `heartbeat`",
+            duty="string: `backfill`, `audit`, `presence`, `dead letters`, `snapshots`, `heartbeat`,"
+            " or `metrics`",
             error=_ERROR,
             sqlstate=_SQLSTATE,
         ),
