@@ -23,8 +23,8 @@ async def make_all() -> None:
     """Draw the day of `snapshots` in light, in dark and on a phone."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=_chromium(), args=FLAGS)
-        await _take(browser, "light", rich(NOW), LIGHT, 1330)
-        await _take(browser, "dark", good(NOW), DARK, 1330)
+        await _take(browser, "light", rich(NOW), LIGHT, 1270)
+        await _take(browser, "dark", good(NOW), DARK, 1270)
         await _take(browser, "narrow", rich(NOW), NARROW, 1500)
         await browser.close()
 

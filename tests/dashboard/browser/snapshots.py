@@ -87,16 +87,52 @@ def rich(now: float = NOW, *, live: bool = False) -> Snapshot:
 
 
 def good(now: float = NOW, *, live: bool = False) -> Snapshot:
-    """Return the same day with nothing wrong at its end."""
+    """Return the same days with nothing wrong at their end: repaired, closed, finished and audited again."""
     snapshot = rich(now, live=live)
-    verdict = replace(
-        snapshot.verdict,
-        state="in_sync",
-        tone="good",
-        title="In sync",
-        detail="Audit 58 compared 120,417 pairs: every one agrees.",
+    drift = replace(snapshot.audits[-1], at=now - 9 * MINUTE)
+    repair = replace(drift, run_id=58, at=now - 6 * MINUTE, verdict="repaired", repair=True, repaired=3)
+    clean = _audit(59, now - 40, 120_417, (0, 0, 0), pending=2)
+    mended = [
+        replace(finding, at=drift.at, after=finding.legacy, outcome="repaired", repaired_at=repair.at)
+        for finding in snapshot.findings
+    ]
+    return replace(
+        snapshot,
+        verdict=replace(
+            snapshot.verdict,
+            state="in_sync",
+            tone="good",
+            title="In sync",
+            detail="120,417 pairs were compared. 2 are on the way, and none has drifted.",
+            since=now - 40,
+        ),
+        go_on=GoOn(may=True),
+        waiting=snapshot.waiting | {"backfill": Waiting(pending=0, oldest_seconds=0.0)},
+        dead_letters_open=0,
+        audits=[*snapshot.audits[:-1], drift, repair, clean],
+        findings=mended,
+        dead_letters=[
+            replace(
+                letter,
+                state="replayed" if letter.state == "dead" else letter.state,
+                closed_at=now - 3 * MINUTE,
+            )
+            for letter in snapshot.dead_letters
+        ],
+        backfills=[
+            replace(
+                snapshot.backfills[0],
+                status="finished",
+                processed=1_200_000,
+                enqueued=1_190_870,
+                eta_seconds=None,
+                throttled_by=None,
+                duration_seconds=12 * MINUTE,
+            ),
+            *snapshot.backfills[1:],
+        ],
+        series={name: _series(now, *span, backfill_ended=now - 2 * MINUTE) for name, span in RANGES.items()},
     )
-    return replace(snapshot, verdict=verdict, go_on=GoOn(may=True), dead_letters_open=0)
 
 
 def empty(now: float = NOW, *, live: bool = False) -> Snapshot:
@@ -267,9 +303,9 @@ def _troubles(now: float) -> list[Trouble]:
     ]  # fmt: skip
 
 
-def _series(now: float, seconds: float, step: float) -> Series:
+def _series(now: float, seconds: float, step: float, backfill_ended: float = math.inf) -> Series:
     times = [now - seconds + step * number for number in range(int(seconds / step))]
-    backfilling = [now - at < 14 * MINUTE for at in times]
+    backfilling = [now - at < 14 * MINUTE and at < backfill_ended for at in times]
     live = [round(_wave(at, seconds / 2.5, 2, 22) * step) for at in times]
     bulk = [
         round(900 * step * _wave(at, seconds, 0.7, 1)) if on else 0

@@ -23,6 +23,7 @@ TABLES = ("dead letters", "findings", "workers", "other warnings and errors", "l
 TAKE_TONE = "(tone) => { document.getElementById('verdict').className = `verdict ${tone}`; }"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", [rich, empty])
 async def test_axe_finds_no_violation_in_light_dark_or_narrow(
     made: Callable[[], Snapshot], browser: Browser

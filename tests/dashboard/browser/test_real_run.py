@@ -23,7 +23,7 @@ from tests.backfill.rows import ADD_MANY
 from tests.dashboard.browser.watching import LIGHT, Watched, watch
 from tests.drift import drift
 from tests.legacy_rows import seed
-from tests.processes import ROOT, environment, free_port, running, running_api, running_worker
+from tests.processes import ROOT, Running, environment, free_port, running, running_api, running_worker
 from tests.worker.events import append_raw
 
 SHOWN_WITHIN_SECONDS = 2.0  # of the line, without a reload
@@ -91,13 +91,20 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def open_page(env: dict[str, str], log: Path, browser: Browser) -> AsyncIterator[Scene]:
-    """Serve the log and open the page on it."""
-    port = free_port()
+async def _serving(env: dict[str, str], log: Path, port: int) -> AsyncIterator[Running]:
+    """Start the dashboard and wait until it has printed its address."""
     with running(["-m", "worker.dashboard", str(log), "--serve", str(port)], env) as dashboard:
         while not any(line.startswith("http://") for line in dashboard.lines):
             assert dashboard.process.poll() is None, dashboard.output
             await asyncio.sleep(0.02)
+        yield dashboard
+
+
+@contextlib.asynccontextmanager
+async def open_page(env: dict[str, str], log: Path, browser: Browser) -> AsyncIterator[Scene]:
+    """Serve the log and open the page on it."""
+    port = free_port()
+    async with _serving(env, log, port):
         context = await browser.new_context(**LIGHT)
         await context.add_init_script(RECORD_STATES)
         watched = await watch(context)
@@ -258,3 +265,22 @@ async def test_the_page_says_blind_fifteen_seconds_after_the_last_heartbeat_of_a
         assert "No" in await scene.watched.text("#go-on-answer")
         await scene.watched.until(SAYS, 5, ["#workers-rows", "silent"])
         scene.watched.assert_quiet()
+
+
+async def test_the_page_says_that_the_dashboard_is_gone_and_recovers_when_it_is_back(
+    log: Path, browser: Browser
+) -> None:
+    env, port = {"PATH": ""}, free_port()
+    watched = await watch(await browser.new_context(**LIGHT))
+    async with _serving(env, log, port) as dashboard:
+        await watched.page.goto(f"http://127.0.0.1:{port}/")
+        await watched.until(
+            "() => performance.getEntriesByName(location.origin + '/snapshot.json').length > 0"
+        )
+        assert await watched.page.locator("#notice").is_hidden()
+        dashboard.kill()
+        await watched.page.locator("#notice").wait_for(timeout=10_000)
+        assert "does not answer; what you see is old" in await watched.text("#notice")
+    async with _serving(env, log, port):
+        await watched.page.locator("#notice").wait_for(state="hidden", timeout=10_000)
+    assert watched.errors == []

@@ -45,5 +45,6 @@ function showNotice() {
     byId("notice").hidden = !shown;
     byId("notice-text").textContent = shown ? "The dashboard does not answer; what you see is old." : "";
   }
+  document.body.classList.toggle("silent", shown);
   byId("notice-age").textContent = shown ? `Silent for ${duration(Math.floor(silence()))}.` : "";
 }
