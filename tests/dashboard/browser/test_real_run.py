@@ -270,7 +270,7 @@ async def test_the_page_says_blind_fifteen_seconds_after_the_last_heartbeat_of_a
 async def test_the_page_says_that_the_dashboard_is_gone_and_recovers_when_it_is_back(
     log: Path, browser: Browser
 ) -> None:
-    env, port = {"PATH": ""}, free_port()
+    env, port = environment("", ""), free_port()
     watched = await watch(await browser.new_context(**LIGHT))
     async with _serving(env, log, port) as dashboard:
         await watched.page.goto(f"http://127.0.0.1:{port}/")
