@@ -68,6 +68,10 @@ class System:
         logs.close()
         return state.snapshot(live=True)
 
+    def logged_lags(self) -> list[tuple[int, float]]:
+        """Return the lag of each event that has a line of its own."""
+        return [(line["event_id"], line["lag_ms"]) for line in self.worker.logged("event_settled")]
+
     async def command(self, module: str, *arguments: str, status: int = 0) -> None:
         """Run a command to its end."""
         process = await asyncio.create_subprocess_exec(

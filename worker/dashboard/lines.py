@@ -30,6 +30,15 @@ class BrokenLineError(Exception):
     """The line is not JSON, or not a line of ours."""
 
 
+def is_text(text: str) -> bool:
+    """Say whether the text is without lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _refuse(constant: str) -> float:
     raise ValueError(constant)
 
@@ -38,7 +47,12 @@ _decode = json.JSONDecoder(parse_constant=_refuse).raw_decode
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Read a line that holds one JSON object and nothing else; raise BrokenLineError otherwise."""
+    """Read a line that holds one JSON object and nothing else; raise BrokenLineError otherwise.
+
+    What was no UTF-8 is there as lone surrogates, see `surrogateescape`.
+    """
+    if text[:1] != "{" or not (text.isascii() or is_text(text)):
+        raise BrokenLineError
     try:
         line, end = _decode(text)
     except (ValueError, RecursionError):  # ValueError: also an integer of thousands of digits

@@ -111,7 +111,8 @@ class LogState:
         """Count a line that is no use, and keep its beginning."""
         self.source.lines += 1
         self.source.broken += 1
-        self.source.broken_sample = cut(text, LONGEST_SAMPLE)
+        sample = cut(text[: LONGEST_SAMPLE + 1], LONGEST_SAMPLE)
+        self.source.broken_sample = sample.encode("utf-8", "replace").decode("utf-8")
 
     def _take(self, line: dict[str, Any], clock: Clock) -> None:
         event = line.get("event")

@@ -63,36 +63,22 @@ class Lines:
             return
         self._rest += data
         if len(self._rest) > LONGEST_LINE:
-            self._too_long(self._rest)
+            self._state.broken(self._rest[:SAMPLE].decode("utf-8", "replace"))
             self._rest, self._skipping = b"", True
-
-    def _too_long(self, line: bytes) -> None:
-        self._state.broken(line[:SAMPLE].decode("utf-8", "replace"))
 
     def _fold(self, data: bytes) -> None:
         if not data:
             return
-        try:
-            texts = data.decode("utf-8").split("\n")
-        except UnicodeDecodeError:
-            self._fold_singly(data)
-            return
-        if len(data) > LONGEST_LINE:  # only its first line can be too long, being made of several chunks
-            self._fold_singly(data)
-            return
+        texts = data.decode("utf-8", "surrogateescape").split("\n")
+        if len(data) > LONGEST_LINE:  # then its first line, made of several chunks, may be too long
+            texts = self._without_long_ones(texts)
         self._state.fold(texts, self._clock)
 
-    def _fold_singly(self, data: bytes) -> None:
-        for line in data.split(b"\n"):
-            try:
-                text = line.decode("utf-8")
-            except UnicodeDecodeError:
-                self._state.broken(line[:SAMPLE].decode("utf-8", "replace"))
-                continue
-            if len(line) > LONGEST_LINE:
-                self._too_long(line)
-            else:
-                self._state.fold((text,), self._clock)
+    def _without_long_ones(self, texts: list[str]) -> list[str]:
+        for text in texts:
+            if len(text) > LONGEST_LINE:
+                self._state.broken(text)
+        return [text for text in texts if len(text) <= LONGEST_LINE]
 
 
 class Tail:
