@@ -9,6 +9,7 @@ import argparse
 import json
 import random
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -53,6 +54,7 @@ class Opened:
     """What opening it cost, and what the page counted."""
 
     seconds: float
+    cpu_seconds: float
     peak_mb: float
     lines: int
     broken: int
@@ -174,6 +176,7 @@ def memory_mb(pid: int) -> float:
 
 def open_log(log: Path, page: Path) -> Opened:
     """Write the log's page with the real command, in a process that is watched."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.monotonic()
     command = [sys.executable, "-m", "worker.dashboard", str(log), "--html", str(page), "--json"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)  # noqa: S603 - our own command
@@ -183,11 +186,18 @@ def open_log(log: Path, page: Path) -> Opened:
         time.sleep(SAMPLE_SECONDS)
     output, _ = process.communicate()
     seconds = time.monotonic() - began
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     if process.returncode:
         msg = f"the command ended with {process.returncode}"
         raise RuntimeError(msg)
     result = json.loads(output)
-    return Opened(seconds, peak, result["lines"], result["broken"])
+    return Opened(
+        seconds,
+        used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime,
+        peak,
+        result["lines"],
+        result["broken"],
+    )
 
 
 def main() -> int:
@@ -204,6 +214,7 @@ def main() -> int:
         )
         opened = open_log(log, page)
         print(f"opened in {opened.seconds:10,.1f} s, {written.size / 1e6 / opened.seconds:,.0f} MB/s")
+        print(f"processor {opened.cpu_seconds:10,.1f} s, {written.size / 1e6 / opened.cpu_seconds:,.0f} MB/s")
         print(f"memory    {opened.peak_mb:10,.0f} MB at most")
         print(f"counted   {opened.lines:,} lines, {opened.broken:,} broken")
         print(f"page      {page.stat().st_size / 1e6:10,.1f} MB")
