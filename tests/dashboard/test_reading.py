@@ -221,9 +221,11 @@ def test_what_is_open_does_not_grow_with_rotations(log: Path, reading_of: Read) 
 def test_a_line_that_is_too_long_is_broken_and_the_next_one_is_read(
     log: Path, reading_of: Read, size: int
 ) -> None:
-    log.write_bytes(applied(1) + b"x" * size + b"\n" + applied(2) + b"y" * size)
-    reading = reading_of(log).end()
-    assert (reading.applied(), reading.source.lines, reading.source.broken) == (3, 4, 2)
+    for end, broken in ((b"", 1), (b"y" * size, 2)):
+        log.write_bytes(applied(1) + b"x" * size + b"\n" + applied(2) + end)
+        reading = reading_of(log).end()
+        found = (reading.applied(), reading.source.lines, reading.source.broken)
+        assert found == (3, 2 + broken, broken)
 
 
 def test_a_line_as_long_as_may_be_is_read(log: Path, reading_of: Read) -> None:
@@ -247,6 +249,14 @@ def test_bytes_that_are_no_text_break_only_their_line(log: Path, reading_of: Rea
     )
     reading = reading_of(log).end()
     assert (reading.applied(), reading.source.broken, reading.source.lines) == (7, 4, 7)
+
+
+def test_a_line_of_ours_with_a_byte_that_is_no_text_is_broken(log: Path, reading_of: Read) -> None:
+    foreign = applied(4).replace(b"doorbell", "Türklingel".encode())
+    log.write_bytes(applied(1).replace(b"doorbell", b"door\xffbell") + applied(2) + foreign)
+    reading = reading_of(log).end()
+    assert (reading.applied(), reading.source.broken) == (6, 1)
+    assert "door\N{REPLACEMENT CHARACTER}bell" in (reading.source.broken_sample or "")
 
 
 def test_memory_does_not_grow_with_a_line(log: Path, reading_of: Read) -> None:

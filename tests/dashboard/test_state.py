@@ -59,13 +59,21 @@ def test_lags_and_outcomes_add_up_by_lane() -> None:
 
 
 def test_the_newest_heartbeat_says_what_waits() -> None:
-    newer = line("worker_heartbeat", NOW - 1, pending_live=2, oldest_live_seconds=3.5, dead_letters=1)
+    newer = line(
+        "worker_heartbeat",
+        NOW - 1,
+        uptime_seconds=65.0,
+        pending_live=2,
+        oldest_live_seconds=3.5,
+        dead_letters=1,
+    )
     older = line("worker_heartbeat", NOW - 6, pending_live=9, dead_letters=7)
     for lines in ((newer, older), (older, newer)):
         snapshot = shown(*lines)
         assert (snapshot.waiting["live"].pending, snapshot.waiting["live"].oldest_seconds) == (2, 3.5)
         assert snapshot.dead_letters_open == 1
-        assert snapshot.verdict.last_heartbeat_at == NOW - 1
+        assert snapshot.verdict.last_heartbeat_at == snapshot.workers[0].last_heartbeat_at == NOW - 1
+        assert snapshot.workers[0].uptime_seconds == 65.0
 
 
 def away(at: float, worker: str = "host:1") -> str:

@@ -1,5 +1,6 @@
 """Everything that is known of a log: each line is folded in once, and the whole is of bounded size."""
 
+import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from worker.dashboard.workers import Workers
 AHEAD_SECONDS = 86_400.0  # a clock may be wrong by so much before its lines are no use
 WRONG_CLOCK_MS = 1000.0
 LONGEST_SAMPLE = 200
+NO_TEXT = re.compile("[\ud800-\udfff]")  # what `surrogateescape` makes of bytes that are none
 ALARMING = ("warning", "error", "critical")  # a level may be anything, also what no set takes
 
 
@@ -112,7 +114,7 @@ class LogState:
         self.source.lines += 1
         self.source.broken += 1
         sample = cut(text[: LONGEST_SAMPLE + 1], LONGEST_SAMPLE)
-        self.source.broken_sample = sample.encode("utf-8", "replace").decode("utf-8")
+        self.source.broken_sample = NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", sample)
 
     def _take(self, line: dict[str, Any], clock: Clock) -> None:
         event = line.get("event")
