@@ -7,7 +7,7 @@ INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
 .PHONY: help venv run test test-fast lint format lock audit-dependencies chaos twins bench-latency bench-backfill \
-	bench-hindrances clean
+	bench-hindrances bench-dashboard clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -71,8 +71,11 @@ bench-latency: venv ## Measure the time from a write's commit to its row in proj
 bench-backfill: venv ## Measure backfill and audit against bare SQL, and users' writes beside a backfill
 	$(BIN)/python -m benchmarks.backfill $(ARGS)
 
-bench-hindrances: venv ## Measure a backlog beside a held snapshot, and with poison in it
+bench-hindrances: venv ## Measure a backlog beside a held snapshot, with poison in it, and what the log costs
 	$(BIN)/python -m benchmarks.hindrances $(ARGS)
+
+bench-dashboard: venv ## Measure how long a gigabyte of log takes the dashboard, and how much memory
+	$(BIN)/python -m benchmarks.dashboard $(ARGS)
 
 clean: ## Remove the caches and the data of `make run`; .venv stays
 	rm -rf .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .schemathesis
