@@ -60,15 +60,11 @@ async def test_the_page_turns_blind_by_its_own_clock_and_only_changes_are_announ
         new MutationObserver(() => { window.announced++; })
             .observe(document.querySelector('[role=status]'), everything);
     }""")
-<<<<<<< HEAD
     verdict = replace(site.snapshot.verdict, verified_at=NOW - 1)
     site.snapshot = replace(site.snapshot, verdict=verdict)  # made anew, and it says the same
     await _pass(watched, 2)
     assert await watched.text("#verified") in {f"Verified {seconds} s ago" for seconds in (1, 2)}
     await watched.page.clock.run_for(9_000)
-=======
-    await watched.page.clock.run_for(11_000)
->>>>>>> a61f1dc (Test what the page does with texts, time and silence)
     assert await watched.state() == "in_sync"
     assert await watched.text("#go-on-answer") == "Yes"
     assert await watched.page.evaluate("window.announced") == 0
@@ -115,16 +111,11 @@ async def _pass(watched: Watched, seconds: int) -> None:
         await watched.page.wait_for_timeout(0)
 
 
-<<<<<<< HEAD
 async def test_only_the_parts_whose_data_changed_are_drawn_anew(browser: Browser) -> None:
-=======
-async def test_an_answer_without_anything_new_draws_nothing_anew(browser: Browser) -> None:
->>>>>>> a61f1dc (Test what the page does with texts, time and silence)
     site, watched = await _opened(browser, rich(live=True), charts=True)
     await _pass(watched, 2)
     await watched.page.evaluate("""() => {
         window.drawn = 0;
-<<<<<<< HEAD
         const observer = new MutationObserver((changes) => { window.drawn += changes.length; });
         for (const plot of document.querySelectorAll('.plot')) {
             observer.observe(plot, {childList: true, subtree: true, attributes: true});
@@ -137,15 +128,6 @@ async def test_an_answer_without_anything_new_draws_nothing_anew(browser: Browse
     site.snapshot = replace(site.snapshot, audits=site.snapshot.audits[:-1])
     await _pass(watched, 2)
     assert await watched.page.evaluate("window.drawn") > 0
-=======
-        new MutationObserver((changes) => { window.drawn += changes.length; })
-            .observe(document.querySelector('.charts'), {childList: true, subtree: true, attributes: true});
-    }""")
-    asked = site.answered.count("/snapshot.json")
-    await _pass(watched, 3)
-    assert site.answered.count("/snapshot.json") > asked
-    assert await watched.page.evaluate("window.drawn") == 0
->>>>>>> a61f1dc (Test what the page does with texts, time and silence)
 
 
 async def test_the_reading_of_a_long_log_shows_how_far_it_is(browser: Browser) -> None:

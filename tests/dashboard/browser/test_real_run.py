@@ -91,14 +91,8 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-<<<<<<< HEAD
 async def _serving(env: dict[str, str], log: Path, port: int) -> AsyncIterator[Running]:
     """Start the dashboard and wait until it has printed its address."""
-=======
-async def open_page(env: dict[str, str], log: Path, browser: Browser) -> AsyncIterator[Scene]:
-    """Serve the log and open the page on it."""
-    port = free_port()
->>>>>>> a61f1dc (Test what the page does with texts, time and silence)
     with running(["-m", "worker.dashboard", str(log), "--serve", str(port)], env) as dashboard:
         while not any(line.startswith("http://") for line in dashboard.lines):
             assert dashboard.process.poll() is None, dashboard.output

@@ -22,11 +22,15 @@ function onRange(redraw) {
   });
 }
 
-/** Return the first and the last moment of a range, in seconds since 1970. It moves in steps too small to see. */
+/**
+ * Return the first and the last moment of the charts, in seconds since 1970: the range, or, where the log is
+ * younger, its whole time. It moves in steps too small to see.
+ */
 function spanOf(snapshot, range) {
   const last = (snapshot.live ? null : snapshot.source.last_at) ?? snapshot.made_at;
-  const seconds = RANGE_SECONDS[range] ?? Math.max(60, last - (snapshot.source.first_at ?? last));
+  const age = Math.max(last - (snapshot.source.first_at ?? last), 24 * snapshot.series[range].step_seconds);
+  const seconds = Math.min(RANGE_SECONDS[range] ?? age, age);
   const step = Math.max(1, Math.floor(seconds / 500));
   const end = Math.ceil(last / step) * step;
-  return [end - seconds, end];
+  return [end - seconds - step, end];
 }

@@ -28,7 +28,7 @@ function verdictAges(verdict) {
     make("li", { id: "verified" }, ...(verdict.verified_at == null ? ["Never verified"] : ["Verified ", age(verdict.verified_at)])),
     make("li", { id: "heartbeat" }, ...(verdict.last_heartbeat_at == null ? ["No heartbeat yet"] : ["Last heartbeat ", age(verdict.last_heartbeat_at)])),
   ];
-  if (verdict.since != null) ages.push(make("li", {}, "So since ", moment(verdict.since), " (", age(verdict.since), ")"));
+  if (verdict.since != null) ages.push(make("li", {}, "In this state since ", moment(verdict.since), " (", age(verdict.since), ")"));
   return ages;
 }
 
