@@ -21,6 +21,7 @@ async def _opened(browser: Browser, snapshot: Snapshot, *, charts: bool = False)
     """Open the page on a snapshot, with a clock that only the test moves."""
     context = await browser.new_context(**LIGHT)
     await context.clock.install(time=0)  # the browser believes in 1970: no age may come from its clock
+    await context.clock.pause_at(1)
     site = await serve(context, snapshot, charts=charts)
     watched = await watch(context)
     await watched.page.goto(ADDRESS)
@@ -46,7 +47,7 @@ async def test_ages_tick_by_the_servers_clock_whatever_the_browsers_clock_says(b
     _, watched = await _opened(browser, rich(live=True))
     assert await watched.text("#verified") == "Verified 40 s ago"
     assert await watched.text("#heartbeat") == "Last heartbeat 3 s ago"
-    await watched.page.clock.run_for(5_600)
+    await watched.page.clock.run_for(5_000)
     assert await watched.text("#verified") == "Verified 45 s ago"
     assert await watched.text("#heartbeat") == "Last heartbeat 8 s ago"
     assert "120,417" in await watched.text("#tile-audit")
@@ -100,7 +101,7 @@ async def test_a_silent_dashboard_gets_a_notice_then_an_unknown_verdict_and_reco
         site.away = False
         site.snapshot = good(site.snapshot.made_at + 17, live=True)
         await _pass(watched, 2)
-        assert await watched.page.locator("#notice").is_hidden()
+        await watched.page.locator("#notice").wait_for(state="hidden")
         assert await watched.state() == "in_sync"
 
 
@@ -108,7 +109,7 @@ async def _pass(watched: Watched, seconds: int) -> None:
     """Let time pass in small steps, so that questions are answered meanwhile."""
     for _ in range(seconds * 2):
         await watched.page.clock.run_for(500)
-        await watched.page.wait_for_timeout(0)
+        await watched.page.wait_for_timeout(15)
 
 
 async def test_only_the_parts_whose_data_changed_are_drawn_anew(browser: Browser) -> None:
@@ -123,11 +124,11 @@ async def test_only_the_parts_whose_data_changed_are_drawn_anew(browser: Browser
     }""")
     site.snapshot = replace(site.snapshot, dead_letters=site.snapshot.dead_letters[:1])
     await _pass(watched, 2)
-    assert await watched.page.locator("#letters-rows tr").count() == 1
+    await watched.until("() => document.querySelectorAll('#letters-rows tr').length === 1")
     assert await watched.page.evaluate("window.drawn") == 0
     site.snapshot = replace(site.snapshot, audits=site.snapshot.audits[:-1])
     await _pass(watched, 2)
-    assert await watched.page.evaluate("window.drawn") > 0
+    await watched.until("() => window.drawn > 0")
 
 
 async def test_the_reading_of_a_long_log_shows_how_far_it_is(browser: Browser) -> None:
@@ -136,7 +137,7 @@ async def test_the_reading_of_a_long_log_shows_how_far_it_is(browser: Browser) -
     done = replace(site.snapshot.source, bytes_read=site.snapshot.source.bytes_total)
     site.snapshot = replace(site.snapshot, source=done, made_at=NOW + 1)
     await _pass(watched, 2)
-    assert await watched.page.locator("#reading").is_hidden()
+    await watched.page.locator("#reading").wait_for(state="hidden")
 
 
 async def test_findings_show_what_was_found_what_should_be_and_what_came_of_it(browser: Browser) -> None:

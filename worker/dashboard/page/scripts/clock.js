@@ -3,10 +3,10 @@
 
 const clock = { madeAt: 0, heardAt: 0, live: false };
 
-/** Set the clock by a snapshot that arrived `heardAt` milliseconds after the page's beginning. */
-function setClock(snapshot, heardAt) {
+/** Set the clock by a snapshot that arrived now. */
+function setClock(snapshot) {
   clock.madeAt = snapshot.made_at;
-  clock.heardAt = heardAt;
+  clock.heardAt = performance.now();
   clock.live = snapshot.live;
 }
 

@@ -28,7 +28,7 @@ function drawMoment() {
 
 function showSnapshot(newer) {
   snapshot = newer;
-  setClock(newer, performance.now());
+  setClock(newer);
   drawPage();
 }
 
@@ -40,7 +40,7 @@ function showMade() {
 }
 
 function begin() {
-  setClock(snapshot, performance.getEntriesByType("navigation")[0]?.responseStart ?? performance.now());
+  setClock(snapshot);
   showMade();
   showRange();
   onRange(drawPage);
