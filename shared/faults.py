@@ -4,7 +4,7 @@ import asyncio
 import re
 
 import asyncpg
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 # Classes and codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -31,6 +31,15 @@ ROW_CLASSES = frozenset(
 FOREIGN_KEY_VIOLATION = "23503"
 LOCK_NOT_AVAILABLE = "55P03"
 UNDEFINED_TABLE = "42P01"
+# Without a code: the driver itself found the connection gone, or, InternalClientError, about to go. The
+# server's last word has come then, but not yet the end of the stream.
+DRIVER_ERRORS = (
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 
 
 def sqlstate(error: BaseException) -> str | None:
@@ -47,9 +56,9 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     code = sqlstate(error)
-    if code is None:  # the driver itself found the connection gone
+    if code is None:
         is_misuse = isinstance(error, ValueError)  # asyncpg's DataError: an argument of the wrong type
-        return isinstance(error, (InterfaceError, OperationalError, asyncpg.InterfaceError)) and not is_misuse
+        return isinstance(error, DRIVER_ERRORS) and not is_misuse
     return code[:2] in TRANSIENT_CLASSES or code in TRANSIENT_CODES
 
 

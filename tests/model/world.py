@@ -20,6 +20,7 @@ from api.context import CollectionSync
 from shared.database import create_engine
 from shared.doorbell import Doorbell, open_redis
 from shared.events import EventType, Source
+from shared.faults import is_transient
 from shared.outbox import append_event, append_states
 from shared.settings import Settings
 from tests.legacy_rows import seed
@@ -182,7 +183,11 @@ class World:
     async def _crashing(self, engine: AsyncEngine, size: int, settled: Settled) -> None:
         try:
             batch = await run_once(engine, size)
-        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncio.CancelledError):
+        except asyncio.CancelledError:
+            return
+        except Exception as error:
+            if not isinstance(error, asyncpg.PostgresError) and not is_transient(error):
+                raise
             return
         finally:
             await self._untrap(engine)

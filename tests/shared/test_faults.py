@@ -1,12 +1,18 @@
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.database import create_engine, driver_connection
 from shared.faults import is_row_fault, is_transient, sqlstate
+from shared.settings import DatabaseSettings
 
 RAISE = "DO $$ BEGIN RAISE EXCEPTION 'made up' USING ERRCODE = '{code}'; END $$"
 
@@ -50,6 +56,61 @@ async def test_a_connection_cut_by_the_server_is_transient(
         with pytest.raises(DBAPIError) as caught:
             await connection.execute(text("SELECT 1"))
     assert is_transient(caught.value)
+
+
+@asynccontextmanager
+async def never_closing(url: str) -> AsyncIterator[str]:
+    """Stand between us and PostgreSQL, and keep to ourselves that it closed the connection."""
+    server = urlsplit(url)
+    tasks: set[asyncio.Task[None]] = set()
+    writers: list[asyncio.StreamWriter] = []
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            writer.write(data)
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs, ours = await asyncio.open_connection(server.hostname, server.port)
+        writers.extend((writer, ours))
+        tasks.update(
+            {asyncio.create_task(pass_on(reader, ours)), asyncio.create_task(pass_on(theirs, writer))}
+        )
+
+    proxy = await asyncio.start_server(accept, "127.0.0.1", 0)
+    port = proxy.sockets[0].getsockname()[1]
+    try:
+        yield urlunsplit(server._replace(netloc=server.netloc.replace(f":{server.port}", f":{port}")))
+    finally:
+        for task in tasks:
+            task.cancel()
+        for writer in writers:
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
+        proxy.close()
+
+
+async def test_a_connection_that_the_server_is_just_ending_is_transient(
+    database_url: str, sql: asyncpg.Connection
+) -> None:
+    async with never_closing(database_url) as url:
+        settings = DatabaseSettings(database_url=SecretStr(url))
+        engine = create_engine(settings, application_name="cut", pool_size=1, statement_timeout_seconds=5)
+        async with driver_connection(engine) as driver:
+            await sql.execute("SELECT pg_terminate_backend($1)", driver.get_server_pid())
+            await asyncio.sleep(0.2)
+            with pytest.raises(asyncpg.InternalClientError) as raw:
+                await driver.execute("SELECT 1")
+            driver.terminate()
+        async with engine.connect() as connection:
+            pid = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+            await sql.execute("SELECT pg_terminate_backend($1)", pid)
+            await asyncio.sleep(0.2)
+            with pytest.raises(DBAPIError) as wrapped:
+                await connection.execute(text("SELECT 1"))
+            await connection.invalidate()
+        await engine.dispose()
+    assert is_transient(raw.value)
+    assert is_transient(wrapped.value)
 
 
 def test_a_refused_connection_is_transient() -> None:
