@@ -88,7 +88,7 @@ def licences_of(distribution: Distribution) -> set[str]:
     """Read the licences from the metadata; of an expression with OR or AND each counts."""
     metadata = distribution.metadata
     if expression := metadata["License-Expression"]:
-        return set(re.split(r" OR | AND ", expression.strip("()")))
+        return set(re.findall(r"[\w.+-]+", expression)) - {"AND", "OR"}
     classifiers = [line for line in metadata.get_all("Classifier") or [] if line.startswith("License ::")]
     if classifiers:
         return {line.rpartition(" :: ")[2] for line in classifiers} - NO_LICENCES

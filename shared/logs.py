@@ -3,13 +3,16 @@
 The value of `event` is a fixed name; everything that varies is a field of its own: see `log_contract.py`.
 """
 
+import itertools
 import json
 import logging
+import operator
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+import orjson
 import structlog
 
 from shared.log_contract import SCHEMA_VERSION
@@ -19,7 +22,7 @@ logger = structlog.get_logger(__name__)
 
 # Less than this would drown our lines: one for each job, request, or job that was taken back.
 LEAST_LEVELS = {"arq": logging.ERROR, "uvicorn.access": logging.WARNING, "httpx": logging.WARNING}
-ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
+COMPACT = json.JSONEncoder(ensure_ascii=False, default=str, separators=(",", ":"))
 
 
 class Lines:
@@ -32,7 +35,7 @@ class Lines:
 
     def __call__(self, _logger: object, level: str, fields: structlog.typing.EventDict) -> str:
         """Return the line of one event."""
-        return ENCODER.encode({**self._common(_now(), level, fields.pop("event")), **fields})
+        return encode({**self._common(_now(), level, fields.pop("event")), **fields})
 
     def write(self, lines: str) -> None:
         """Write one line or several to each handler, by one call; report on stderr what cannot be."""
@@ -43,12 +46,18 @@ class Lines:
     info = warning = error = critical = write
 
     def write_many(self, event: str, rows: Sequence[tuple[str, Mapping[str, object]]]) -> None:
-        """Make and write a line for each level and fields; they share one timestamp."""
-        now = _now()
-        common = {level: self._common(now, level, event) for level in {level for level, _ in rows}}
-        made = ENCODER.encode([{**common[level], **fields} for level, fields in rows])
-        # Quotation marks within a value are escaped, so only between two lines can this stand.
-        self.write(made[1:-1].replace('}, {"timestamp": ', '}\n{"timestamp": '))
+        """Make and write a line for each level and fields; they share one timestamp.
+
+        What is the same in all of them is encoded once.
+        """
+        now, key = _now(), encode(next(iter(rows[0][1])))
+        lines = []
+        for level, run in itertools.groupby(rows, operator.itemgetter(0)):
+            begin = encode(self._common(now, level, event))[:-1] + ","
+            fields = encode([fields for _, fields in run])[2:-1]
+            # Quotation marks within a value are escaped, so only between two lines can this stand.
+            lines.append(begin + fields.replace(f"}},{{{key}:", f"}}\n{begin}{key}:"))
+        self.write("\n".join(lines))
 
     def close(self) -> None:
         """Close the handlers."""
@@ -63,6 +72,14 @@ class Lines:
             "process": self._process,
             "schema_version": SCHEMA_VERSION,
         }
+
+
+def encode(value: object) -> str:
+    """Return the value as JSON on one line; what JSON has no form for is told as its text."""
+    try:
+        return orjson.dumps(value, default=str).decode()
+    except orjson.JSONEncodeError:  # half a surrogate pair, a number beyond 64 bits
+        return COMPACT.encode(value)
 
 
 def _now() -> str:
@@ -141,7 +158,8 @@ def log_many(event: str, rows: Sequence[tuple[str, Mapping[str, object]]]) -> No
 
     Args:
         event: the name, out of the contract.
-        rows: the level (`info`, `warning`, `error` or `critical`) and the fields of each.
+        rows: the level (`info`, `warning`, `error` or `critical`) and the fields of each. All begin with the
+            same field, and no value holds an object that begins so.
 
     """
     last = structlog.get_config()["processors"][-1]

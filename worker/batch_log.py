@@ -4,6 +4,7 @@
 """
 
 import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -46,7 +47,7 @@ def summary(batch: Batch, events: Sequence[ClaimedEvent]) -> dict[str, object]:
         "lag_ms_p95": percentile(lags, 95),
         "lag_ms_p99": percentile(lags, 99),
         "lag_ms_max": percentile(lags, 100),
-        "lag_ms_counts": {str(step): count for step, count in sorted(Counter(map(lag_step, lags)).items())},
+        "lag_ms_counts": {str(step): count for step, count in lag_counts(lags)},
         "duration_ms": round(batch.duration_seconds * 1000, 3),
     }
 
@@ -54,6 +55,16 @@ def summary(batch: Batch, events: Sequence[ClaimedEvent]) -> dict[str, object]:
 def percentile(ordered: Sequence[float], percent: int) -> float | None:
     """Return the least value that so many per cent do not exceed; None of nothing."""
     return round(ordered[-(-len(ordered) * percent // 100) - 1], 3) if ordered else None
+
+
+def lag_counts(ordered: Sequence[float]) -> Iterator[tuple[int, int]]:
+    """Yield each step that lags lie in, and how many; the steps are few, so each is looked up once."""
+    begin = 0
+    while begin < len(ordered):
+        step = lag_step(ordered[begin])
+        end = max(bisect_right(ordered, 1.1**step), begin + 1)
+        yield step, end - begin
+        begin = end
 
 
 def lag_step(lag_ms: float) -> int:
@@ -80,9 +91,8 @@ def event_lines(batch: Batch) -> Iterator[Line]:
     """Yield level and fields of each event that is done with; one that died is an error."""
     for event in batch.events:
         verdict = batch.verdicts[event.id]
-        outcome = verdict.outcome
-        is_sampled = event.source == Source.BACKFILL and outcome is Outcome.APPLIED
-        if not verdict.is_final or (is_sampled and event.id % SAMPLED_ONE_OF):
+        is_sampled = event.source == Source.BACKFILL and verdict.outcome is Outcome.APPLIED
+        if (is_sampled and event.id % SAMPLED_ONE_OF) or not verdict.is_final:
             continue
         fields: dict[str, object] = {
             "event_id": event.id,
@@ -90,7 +100,7 @@ def event_lines(batch: Batch) -> Iterator[Line]:
             "project_id": event.project_id,
             "event_type": event.event_type,
             "source": event.source,
-            "outcome": outcome.value,
+            "outcome": verdict.outcome,
             "lag_ms": round(batch.lag_ms(event), 3),
         }
         if verdict.error is not None:
@@ -99,4 +109,4 @@ def event_lines(batch: Batch) -> Iterator[Line]:
             fields["trace_id"] = event.trace_id
         if is_sampled:
             fields["one_of"] = SAMPLED_ONE_OF
-        yield ("error" if outcome is Outcome.DEAD else "info"), fields
+        yield ("error" if verdict.outcome is Outcome.DEAD else "info"), fields

@@ -26,7 +26,7 @@ log_many("odd", [])
 """
     printed = run(script, file := tmp_path / "log")
     assert lines_of(file) == printed
-    lines = [line.split(", ", 1) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
+    lines = [line.split(",", 1) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
     assert [rest for _, rest in lines[:3]] == [rest for _, rest in lines[3:]]
     assert len({timestamp for timestamp, _ in lines[3:]}) == 1
     assert [line["level"] for line in printed] == ["info", "error", "info"] * 2
