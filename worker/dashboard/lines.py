@@ -6,23 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from shared.log_contract import CONTRACT, LogEvent
+from shared.log_contract import CONTRACT, TYPES, LogEvent
 
 Line = Mapping[str, Any]
 
 LARGEST: Final = 2**63  # of a number; PostgreSQL has no larger one, and floats take it
 EARLIEST: Final = datetime(2020, 1, 1, tzinfo=UTC).timestamp()  # nothing of ours is older
 STAMP_LENGTH = len("2026-01-01T00:00:00.000000Z")
-JSON_TYPES: Mapping[str, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "object": (dict,),
-    "array": (list,),
-}
-
-
 _ABSENT: Final = object()
 
 
@@ -109,7 +99,7 @@ class Shape:
         kinds = {
             name: frozenset(
                 (
-                    *JSON_TYPES[field.type],
+                    *TYPES[field.type],
                     *((type(None),) if field.nullable or field.optional else ()),
                     *((type(_ABSENT),) if field.optional else ()),
                 )
