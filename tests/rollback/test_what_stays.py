@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
 from tests.drift import drift
 from tests.legacy_rows import set_collection, target_rows
@@ -48,6 +49,19 @@ async def test_rows_that_this_system_made_go_with_their_guards_and_the_legacy_ta
     }
     assert (await shown(sql), await guarded(sql)) == ([], [])
     assert await legacy(sql) == before
+
+
+async def test_a_long_rollback_says_how_far_it_is(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.rollback.LOG_SECONDS", 0)
+    await set_collection(engine, "a", "text")
+    await drain(engine)
+    with capture_logs() as lines:
+        await rolled_back(engine)
+    *chunks, last = [(line["event"], line["removed"]) for line in lines]
+    assert ("rollback_chunk", 1) in chunks
+    assert last == ("rollback_finished", 1)
 
 
 @pytest.mark.parametrize("column", COLUMNS)
