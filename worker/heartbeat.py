@@ -18,9 +18,10 @@ PATIENCE_SECONDS = 2.0
 MOST_COUNTED = 100_000
 
 # A plan that was made while the outbox was empty would read all of it, for as long as nobody analyses it.
-BY_INDEX_ONLY = text(
-    "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true)"
-)
+BY_INDEX_ONLY = text("""
+    SELECT set_config(name, 'off', true)
+    FROM (VALUES ('enable_seqscan'), ('enable_bitmapscan'), ('enable_sort')) AS setting (name)
+""")
 
 # Served by outbox_events_claim_order, and outbox_dead_letters_open. Bounded: a backlog of millions, which
 # is when somebody looks, must not be counted to its end every five seconds. The oldest of a lane is the one
