@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import json
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -116,7 +117,9 @@ def test_two_processes_share_a_file_that_is_renamed_again_and_again_and_no_line_
     sizes = [path.stat().st_size for path in files[:-1]]
     assert len(sizes) > 20
     assert limit * 0.9 < min(sizes)
-    assert max(sizes) <= limit + 2_000
+    # While the one renames, the other need not wait, and writes on: for longer where it loses the processor.
+    assert statistics.median(sizes) <= limit + 2_000
+    assert max(sizes) < 5 * limit
 
 
 def frozen(patch: pytest.MonkeyPatch, module: ModuleType, name: str, meanwhile: Callable[[], None]) -> None:
