@@ -1,0 +1,121 @@
+"""Measure the whole system beside what limits it, and beside what else could be used."""
+
+import argparse
+import asyncio
+import importlib
+import json
+import pkgutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import cast
+
+import uvloop
+
+from benchmarks import cases
+from benchmarks.bench import Case, Scale, environment, services
+from benchmarks.figures import Measured
+from benchmarks.page import as_page
+from benchmarks.table import as_table
+from deploy.local.errors import LocalError
+
+DESCRIPTION = """\
+Measure collection-sync as ratios: every figure beside its limit, in one run.
+
+Each case starts PostgreSQL (fsync on) and Valkey of its own; DATABASE_URL and
+REDIS_URL are not looked at. Repeats take turns, and each is checked to have done
+its work: figures of wrong work are not shown. A ratio is the median of pairs."""
+
+EPILOG = """\
+exit status: 0 when all targets are met, 1 when not; 2 on wrong usage or when
+something could not be measured. The scale `small` judges no target."""
+
+
+def names() -> list[str]:
+    """Name the cases there are."""
+    return [module.name for module in pkgutil.iter_modules(cases.__path__)]
+
+
+def load(name: str) -> Case:
+    """Return the case of this name."""
+    return cast("Case", importlib.import_module(f"benchmarks.cases.{name}"))
+
+
+async def measure(name: str, scale: Scale, say: Callable[[str], None]) -> tuple[Measured, dict[str, str]]:
+    """Measure one case on services of its own."""
+    say(f"{name}: {(load(name).__doc__ or '').splitlines()[0]}")
+    began = time.monotonic()
+    async with services(scale, lambda line: say(f"  {line}")) as bench:
+        figures = await load(name).measure(bench)
+        measured = Measured(name, figures, bench.facts, time.monotonic() - began)
+        return measured, await environment(bench)
+
+
+def run(chosen: Sequence[str], scale: Scale) -> tuple[list[Measured], dict[str, str]]:
+    """Measure these cases, one after the other.
+
+    Raises:
+        LocalError: one did not do its work.
+
+    """
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    measured: list[Measured] = []
+    machine: dict[str, str] = {}
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        for name in chosen:
+            case, machine = runner.run(measure(name, scale, say))
+            measured.append(case)
+    return measured, machine
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's grammar."""
+    known = "\n".join(f"  {name:<12}{(load(name).__doc__ or '').splitlines()[0]}" for name in names())
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=f"{DESCRIPTION}\n\ncases:\n{known}",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("cases", nargs="*", metavar="CASE", help="measure these (default: all of the scale)")
+    made.add_argument(
+        "--scale",
+        choices=[scale.name.lower() for scale in Scale],
+        default=Scale.NORMAL.name.lower(),
+        help="how much is measured (default: normal, ten minutes at most; full takes an hour)",
+    )
+    made.add_argument("--json", type=Path, metavar="FILE", help="write everything to this file as JSON")
+    made.add_argument("--page", type=Path, metavar="FILE", help="write a page with plots to this file")
+    return made
+
+
+def main() -> int:
+    """Measure, print and return the exit status."""
+    grammar = parser()
+    arguments = grammar.parse_args()
+    scale = Scale[arguments.scale.upper()]
+    if unknown := set(arguments.cases) - set(names()):
+        grammar.error(f"there is no case {', '.join(sorted(unknown))}; there are: {', '.join(names())}")
+    chosen = arguments.cases or [name for name in names() if scale >= getattr(load(name), "FROM_SCALE", 0)]
+    try:
+        measured, machine = run(chosen, scale)
+    except LocalError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(as_table(measured))
+    print("on " + ", ".join(f"{name} {value}" for name, value in machine.items()))
+    if arguments.json:
+        everything = {"environment": machine, "cases": [case.as_json() for case in measured]}
+        arguments.json.write_text(f"{json.dumps(everything, indent=2)}\n")
+    if arguments.page:
+        arguments.page.write_text(as_page(measured, machine))
+    missed = [verdict for case in measured for verdict in case.verdicts() if not verdict.is_met]
+    return 1 if missed and scale is not Scale.SMALL else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
