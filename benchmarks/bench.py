@@ -96,6 +96,7 @@ async def environment(bench: Bench) -> dict[str, str]:
             for name in ("server_version", "fsync", "shared_buffers", "synchronous_commit")
         }
     return {
+        "scale": bench.scale.name.lower(),
         "python": platform.python_version(),
         "postgresql": shown.pop("server_version"),
         **shown,

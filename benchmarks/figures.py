@@ -60,10 +60,12 @@ class Measured:
 
     def ratio(self, figure: Figure, beside: Beside) -> float:
         """Return the median ratio of the pairs of samples."""
+        return statistics.median(self.ratios(figure, beside))
+
+    def ratios(self, figure: Figure, beside: Beside) -> list[float]:
+        """Return the ratio of each pair of samples, in the order of repeats."""
         other = next(other for other in self.figures if other.name == beside.figure)
-        return statistics.median(
-            mine / theirs for mine, theirs in zip(figure.samples, other.samples, strict=True)
-        )
+        return [mine / theirs for mine, theirs in zip(figure.samples, other.samples, strict=True)]
 
     def verdicts(self) -> Iterator[Verdict]:
         """Yield one for every target."""

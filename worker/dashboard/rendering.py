@@ -42,7 +42,7 @@ def served(snapshot: Snapshot) -> str:
             "style": '<link rel="stylesheet" href="/style.css">',
             "plotly": '<script src="/plotly.js" defer></script>',
             "script": '<script src="/script.js" defer></script>',
-            "snapshot": _data(snapshot),
+            "snapshot": embedded("snapshot", to_json(snapshot)),
         }
     )
 
@@ -50,18 +50,35 @@ def served(snapshot: Snapshot) -> str:
 def self_contained(snapshot: Snapshot) -> str:
     """Return the page that needs nothing but a browser, and lets it load nothing."""
     scripts = {"plotly": page.plotly(), "script": page.script()}
-    hashes = " ".join(_hash(text) for text in scripts.values())
+    return _filled(
+        {
+            "style": f"{sealed(*scripts.values())}\n<style>{page.style()}</style>",
+            **{name: inlined(text) for name, text in scripts.items()},
+            "snapshot": embedded("snapshot", to_json(snapshot)),
+        }
+    )
+
+
+def sealed(*scripts: str) -> str:
+    """Return the tag that lets a page run these scripts, and load nothing."""
+    hashes = " ".join(_hash(script) for script in scripts)
     policy = written(
         {**POLICY, "script-src": hashes, "style-src": "'unsafe-inline'", "connect-src": "'none'"}
     )
-    return _filled(
-        {
-            "style": f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-            f"<style>{page.style()}</style>",
-            **{name: f"<script>{_inlined(text)}</script>" for name, text in scripts.items()},
-            "snapshot": _data(snapshot),
-        }
-    )
+    return f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+
+
+def inlined(script: str) -> str:
+    """Return the tag of a script that may stand in HTML; ours and the library's do as they are."""
+    if "</script" in script.lower() or "<!--" in script:
+        msg = "A script holds what would end it in HTML; it cannot be inlined."
+        raise ValueError(msg)
+    return f"<script>{script}</script>"
+
+
+def embedded(name: str, data: str) -> str:
+    """Return the tag of JSON that a script finds by its name, whatever texts it holds."""
+    return f'<script type="application/json" id="{name}">{data.translate(ESCAPES)}</script>'
 
 
 def written(policy: Mapping[str, str]) -> str:
@@ -88,20 +105,8 @@ def _umask() -> int:
     return mask
 
 
-def _data(snapshot: Snapshot) -> str:
-    return f'<script type="application/json" id="snapshot">{to_json(snapshot).translate(ESCAPES)}</script>'
-
-
 def _hash(script: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
-
-
-def _inlined(script: str) -> str:
-    """Return a script that may stand in HTML; ours and the library's do as they are."""
-    if "</script" in script.lower() or "<!--" in script:
-        msg = "A script holds what would end it in HTML; it cannot be inlined."
-        raise ValueError(msg)
-    return script
 
 
 def _filled(tags: Mapping[str, str]) -> str:
