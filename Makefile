@@ -6,8 +6,8 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-fast lint format lock audit-dependencies chaos twins bench-latency bench-backfill \
-	bench-hindrances bench-dashboard clean
+.PHONY: help venv run test test-fast lint format lock audit-dependencies chaos twins bench bench-full \
+	clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -65,17 +65,14 @@ twins: venv ## Take each guarantee's mechanism out and show which test convicts 
 chaos: venv ## Break everything at random while users write, then prove that nothing was lost
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-bench-latency: venv ## Measure the time from a write's commit to its row in project_collections
-	$(BIN)/python -m benchmarks.latency $(ARGS)
+# Status 1, which make shows as an error, says that a target was missed. What ARGS says last, wins.
+BENCH = mkdir -p .local && $(BIN)/python -m benchmarks --scale $(1) --json .local/$(2).json --page .local/$(2).html $(ARGS)
 
-bench-backfill: venv ## Measure backfill and audit against bare SQL, and users' writes beside a backfill
-	$(BIN)/python -m benchmarks.backfill $(ARGS)
+bench: venv ## Measure everything beside its limits, in ten minutes (ARGS=latency for one case, ARGS=--help)
+	@$(call BENCH,normal,bench)
 
-bench-hindrances: venv ## Measure a backlog beside a held snapshot, with poison in it, and what the log costs
-	$(BIN)/python -m benchmarks.hindrances $(ARGS)
-
-bench-dashboard: venv ## Measure how long a gigabyte of log takes the dashboard, and how much memory
-	$(BIN)/python -m benchmarks.dashboard $(ARGS)
+bench-full: venv ## Measure more of it, and other libraries as well: an hour
+	@$(call BENCH,full,bench-full)
 
 clean: ## Remove the caches and the data of `make run`; .venv stays
 	rm -rf .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .schemathesis

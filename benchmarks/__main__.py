@@ -112,7 +112,9 @@ def main() -> int:
         everything = {"environment": machine, "cases": [case.as_json() for case in measured]}
         arguments.json.write_text(f"{json.dumps(everything, indent=2)}\n")
     if arguments.page:
-        arguments.page.write_text(as_page(measured, machine))
+        arguments.page.write_text(as_page(measured, machine), encoding="utf-8")
+    if written := [str(path) for path in (arguments.json, arguments.page) if path]:
+        print(f"written: {', '.join(written)}")
     missed = [verdict for case in measured for verdict in case.verdicts() if not verdict.is_met]
     return 1 if missed and scale is not Scale.SMALL else 0
 
