@@ -142,7 +142,7 @@ def _targets(measured: Sequence[Measured]) -> str:
         for verdict in case.verdicts()
         for tone, state in [("good", "met") if verdict.is_met else ("bad", "MISSED")]
     ]
-    table = _table("Targets", ("State", "Case", "Target", "Measured"), rows)
+    table = _table("Table of targets", ("State", "Case", "Target", "Measured"), rows)
     return (
         '<section id="targets" tabindex="-1" aria-labelledby="targets-title"><div class="section-head">'
         f'<h2 id="targets-title">Targets</h2></div><div class="panel">{table}</div></section>'
@@ -167,7 +167,7 @@ def _case(case: Measured, plots: Sequence[Plot]) -> str:
         f'<section aria-labelledby="{case.case}"><div class="section-head"><h2 id="{case.case}">{case.case}'
         f'</h2><p class="count">{case.seconds:.0f} s. {escape(settings_of(case))}</p></div>'
         f'<div class="charts">{"".join(_figure(case, plot) for plot in plots)}</div>'
-        f'<div class="panel">{_table(f"Figures of {case.case}", heads, rows)}</div></section>'
+        f'<div class="panel">{_table(f"Table of {case.case}", heads, rows)}</div></section>'
     )
 
 
