@@ -1,0 +1,146 @@
+"""Users who write, at a steady rate or all at once, and how long until each write is visible.
+
+A write is what the API commits: a legacy row and its event in one transaction, then a press of the bell;
+without HTTP, and with the driver, so that what writes is not what limits.
+"""
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import count
+
+import asyncpg
+from sqlalchemy.dialects.postgresql import asyncpg as dialect
+
+from benchmarks.bench import Bench, require
+from benchmarks.worker_process import Worker, working
+from shared.doorbell import Doorbell, open_redis
+from shared.events import EventType, Source
+from shared.outbox import APPEND_EVENT
+
+CONNECTIONS = 16
+PROJECT = "live"
+MIX = {EventType.CREATED: 60, EventType.UPDATED: 30, EventType.DELETED: 10}  # percent
+
+OWNER = f"""
+    INSERT INTO users (user_id, username, email, first_name, last_name, category, role, institution,
+        subject_area, how_heard_about_us)
+    VALUES ('{PROJECT}', '{PROJECT}', '{PROJECT}', '', '', '', '', '', '', '');
+    INSERT INTO projects (project_id, project_name, owner_user_id) VALUES ('{PROJECT}', '', '{PROJECT}')
+"""  # noqa: S608 - a constant
+CHANGES = {
+    EventType.CREATED: f"""
+        INSERT INTO collections
+            (collection_id, project_id, collection_name, description, created_by, is_active)
+        VALUES ($1, '{PROJECT}', 'benchmark', $2, '{PROJECT}', true)
+    """,  # noqa: S608 - a constant
+    EventType.UPDATED: """
+        UPDATE collections SET description = $2, updated_at = clock_timestamp() WHERE collection_id = $1
+    """,
+    EventType.DELETED: """
+        UPDATE collections SET is_active = false, description = $2, updated_at = clock_timestamp()
+        WHERE collection_id = $1
+    """,
+}
+APPEND = APPEND_EVENT.compile(dialect=dialect.dialect())  # type: ignore[no-untyped-call]
+DIFFERENT = """
+    SELECT count(*)
+    FROM (SELECT * FROM collections WHERE project_id = $1 AND is_active) AS legacy
+    FULL JOIN (SELECT * FROM project_collections WHERE project_id = $1) AS target USING (collection_id)
+    WHERE (legacy.description, legacy.updated_at)
+        IS DISTINCT FROM (target.research_context, target.updated_at)
+        OR legacy.project_id IS DISTINCT FROM target.project_id
+"""
+
+
+class Writers:
+    """Write legacy rows and their events in one transaction each, then press the bell, as the API does."""
+
+    def __init__(self, pool: asyncpg.Pool, doorbell: Doorbell, worker: Worker) -> None:
+        """Take what to write with, the bell to press, and the worker that says when an event was applied."""
+        self.worker = worker
+        self._pool = pool
+        self._doorbell = doorbell
+        self._numbers = count()
+        self._at_rest: deque[str] = deque()  # collections that nobody is writing to, longest ago first
+
+    async def write_steadily(self, rate: int, seconds: float) -> list[float]:
+        """Begin `rate` writes a second, whatever became of the earlier ones.
+
+        Returns for each the seconds from the return of its COMMIT until its event was applied.
+        """
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        writes = []
+        for number in range(round(rate * seconds)):
+            if (early := began + number / rate - clock()) > 0:
+                await asyncio.sleep(early)
+            writes.append(asyncio.create_task(self.write()))
+        committed = await asyncio.gather(*writes)
+        await self.worker.applied([event_id for event_id, _ in committed])
+        return [self.worker.applied_at[event_id] - committed_at for event_id, committed_at in committed]
+
+    async def write_at_once(self, writes: int) -> list[tuple[int, float]]:
+        """Write this often, as fast as the connections can; return what `write` returns."""
+        numbers = iter(range(writes))
+
+        async def write_on() -> list[tuple[int, float]]:
+            return [await self.write() for _ in numbers]
+
+        writers = [asyncio.create_task(write_on()) for _ in range(CONNECTIONS)]
+        return [write for written in await asyncio.gather(*writers) for write in written]
+
+    async def write(self) -> tuple[int, float]:
+        """Write once; return the event's id, and the time at which its COMMIT had returned."""
+        number = next(self._numbers)
+        [event_type] = random.choices(list(MIX), list(MIX.values()))  # noqa: S311 - chance, not a secret
+        if event_type is EventType.CREATED or not self._at_rest:
+            event_type, collection_id = EventType.CREATED, f"{PROJECT}-{number}"
+        else:
+            collection_id = self._at_rest.popleft()
+        parameters = {
+            "collection_id": collection_id,
+            "event_type": event_type,
+            "source": Source.API,
+            "traceparent": None,
+        }
+        async with self._pool.acquire() as connection:
+            async with connection.transaction():
+                await connection.execute(CHANGES[event_type], collection_id, f"text {number}")
+                event_id = await connection.fetchval(
+                    str(APPEND), *(parameters[name] for name in APPEND.positiontup or ())
+                )
+            committed_at = time.time()
+            self._doorbell.press()
+        if event_type is not EventType.DELETED:
+            self._at_rest.append(collection_id)
+        return event_id, committed_at
+
+
+@asynccontextmanager
+async def writing(bench: Bench) -> AsyncIterator[Writers]:
+    """Offer users who write to a project of their own, and one worker that applies it.
+
+    Raises:
+        LocalError: at the end of the block, `project_collections` is not what the legacy rows say.
+
+    """
+    async with (
+        bench.sql() as sql,
+        asyncpg.create_pool(bench.url, min_size=CONNECTIONS, max_size=CONNECTIONS) as pool,
+        open_redis(bench.settings.redis_url.get_secret_value()) as redis,
+        working() as worker,
+    ):
+        await sql.execute(OWNER)
+        doorbell = Doorbell(redis)
+        ringing = asyncio.create_task(doorbell.run())
+        try:
+            yield Writers(pool, doorbell, worker)
+        finally:
+            ringing.cancel()
+            await asyncio.wait([ringing])
+        different = await sql.fetchval(DIFFERENT, PROJECT)
+        require(different == 0, f"{different} rows of project_collections are not what the legacy rows say")
