@@ -56,6 +56,23 @@ DIFFERENT = """
 """
 
 
+async def commit_write(
+    connection: asyncpg.Connection, event_type: EventType, collection_id: str, description: str
+) -> int:
+    """Change a legacy row, append its event and commit, by four round trips; return the event's id."""
+    parameters = {
+        "collection_id": collection_id,
+        "event_type": event_type,
+        "source": Source.API,
+        "traceparent": None,
+    }
+    async with connection.transaction():
+        await connection.execute(CHANGES[event_type], collection_id, description)
+        return int(
+            await connection.fetchval(str(APPEND), *(parameters[name] for name in APPEND.positiontup or ()))
+        )
+
+
 class Writers:
     """Write legacy rows and their events in one transaction each, then press the bell, as the API does."""
 
@@ -101,18 +118,8 @@ class Writers:
             event_type, collection_id = EventType.CREATED, f"{PROJECT}-{number}"
         else:
             collection_id = self._at_rest.popleft()
-        parameters = {
-            "collection_id": collection_id,
-            "event_type": event_type,
-            "source": Source.API,
-            "traceparent": None,
-        }
         async with self._pool.acquire() as connection:
-            async with connection.transaction():
-                await connection.execute(CHANGES[event_type], collection_id, f"text {number}")
-                event_id = await connection.fetchval(
-                    str(APPEND), *(parameters[name] for name in APPEND.positiontup or ())
-                )
+            event_id = await commit_write(connection, event_type, collection_id, f"text {number}")
             committed_at = time.time()
             self._doorbell.press()
         if event_type is not EventType.DELETED:
