@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from structlog.testing import capture_logs
 
+from shared.database import driver_connection
 from shared.doorbell import open_redis
 from shared.events import Source
 from shared.settings import Settings
@@ -242,6 +243,23 @@ async def test_plans_kept_from_the_time_when_tables_were_empty_read_no_table_fro
             await asyncio.sleep(0.01)
     await sql.execute("SELECT pg_stat_clear_snapshot()")
     assert await sql.fetchval(SEQUENTIAL_SCANS) == 0
+
+
+async def test_statements_of_batches_are_planned_once_and_not_for_each_batch(
+    settings: Settings, engine: AsyncEngine
+) -> None:
+    workers_engine, _ = arq_settings(settings)["ctx"]["engines"]
+    for number in range(6):
+        await set_collection(engine, f"c{number % 2}", f"text {number}", is_active=number % 3 > 0)
+        await run_once(workers_engine)
+    async with driver_connection(workers_engine) as connection:
+        planned = await connection.fetch(
+            "SELECT statement, generic_plans, custom_plans FROM pg_prepared_statements"
+            " WHERE statement ~ '(FROM|USING) outbox_events' AND statement !~ 'pg_prepared_statements'"
+        )
+    await workers_engine.dispose()
+    assert len(planned) == 5  # claim, guard, deletions, upsert, acknowledgement
+    assert [row["statement"] for row in planned if row["custom_plans"] or not row["generic_plans"]] == []
 
 
 async def test_the_time_before_the_next_try_is_random_from_zero_up_to_a_bound_that_doubles_and_ends(
