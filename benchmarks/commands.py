@@ -1,0 +1,77 @@
+"""The operators' commands as processes, and the memory that processes take."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from deploy.local.errors import LocalError
+from deploy.local.programs import ROOT
+
+# ru_maxrss is in KiB, but on macOS in bytes.
+MAXRSS_PER_MIB = 1024**2 if sys.platform == "darwin" else 1024
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that ended: its JSON line, its duration, its processor time, and the most memory it held."""
+
+    result: dict[str, Any]
+    seconds: float
+    cpu_seconds: float
+    peak_mib: float
+
+
+def run_command(*words: str) -> Ran:
+    """Run `python -m` with these words and --json to its end.
+
+    Raises:
+        LocalError: it failed; the message shows the end of what it said.
+
+    """
+    began = time.perf_counter()
+    with tempfile.TemporaryFile() as said:
+        command = subprocess.Popen(  # noqa: S603 - our own commands
+            [sys.executable, "-m", *words, "--json"], cwd=ROOT, stdout=subprocess.PIPE, stderr=said
+        )
+        out = command.stdout.read() if command.stdout else b""
+        _, status, usage = os.wait4(command.pid, 0)
+        command.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.perf_counter() - began
+        if command.returncode != 0:
+            said.seek(0)
+            raise LocalError(f"{' '.join(words)} failed:\n{said.read()[-2000:].decode(errors='replace')}")
+    peak_mib = usage.ru_maxrss / MAXRSS_PER_MIB
+    return Ran(json.loads(out), seconds, usage.ru_utime + usage.ru_stime, peak_mib)
+
+
+def memory_mib(pid: int, which: Literal["now", "peak"] = "now") -> float:
+    """Return the resident memory of a process: now, or the most it ever was.
+
+    Without /proc the peak is not known, and what it is now is returned instead.
+
+    Raises:
+        LocalError: there is no such process.
+
+    """
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except FileNotFoundError:
+        return _asked_of_ps(pid)
+    found = re.search(rf"{'VmRSS' if which == 'now' else 'VmHWM'}:\s+(\d+) kB", status)
+    if found is None:
+        raise LocalError(f"Process {pid} has ended.")
+    return int(found[1]) / 1024
+
+
+def _asked_of_ps(pid: int) -> float:
+    asked = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    if not asked.stdout.strip():
+        raise LocalError(f"Process {pid} has ended.")
+    return int(asked.stdout) / 1024
