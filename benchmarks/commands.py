@@ -1,5 +1,7 @@
 """The operators' commands as processes, and the memory that processes take."""
 
+import asyncio
+import contextlib
 import json
 import os
 import re
@@ -7,12 +9,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from deploy.local.errors import LocalError
-from deploy.local.programs import ROOT
+from deploy.local.programs import ROOT, launch
 
 # ru_maxrss is in KiB, but on macOS in bytes.
 MAXRSS_PER_MIB = 1024**2 if sys.platform == "darwin" else 1024
@@ -49,6 +53,33 @@ def run_command(*words: str) -> Ran:
             raise LocalError(f"{' '.join(words)} failed:\n{said.read()[-2000:].decode(errors='replace')}")
     peak_mib = usage.ru_maxrss / MAXRSS_PER_MIB
     return Ran(json.loads(out), seconds, usage.ru_utime + usage.ru_stime, peak_mib)
+
+
+@asynccontextmanager
+async def quiet_worker() -> AsyncIterator[int]:
+    """Run one worker for as long as the block; yields its process id. Nobody looks at what it logs.
+
+    Raises:
+        LocalError: it did not begin.
+
+    """
+    process = await launch("KILL", "worker")
+    try:
+        if process.stdout is None or not await process.stdout.readline():
+            msg = "The worker did not begin."
+            raise LocalError(msg)
+        reading = asyncio.create_task(_discard(process.stdout))
+        yield process.pid
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+    await reading
+
+
+async def _discard(stream: asyncio.StreamReader) -> None:
+    while await stream.read(2**16):
+        pass
 
 
 def memory_mib(pid: int, which: Literal["now", "peak"] = "now") -> float:

@@ -1,5 +1,6 @@
 """A backlog of one event for each legacy row, applied by the product's own drains in this process."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -10,6 +11,9 @@ from benchmarks.bench import Bench, require, timed
 from benchmarks.rows import differing, empty, tidy
 from shared.logs import configure_logging
 from worker.main import arq_settings
+
+PATIENCE_SECONDS = 3_600
+LOOK_SECONDS = 0.05
 
 APPEND = """
     INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
@@ -34,6 +38,13 @@ async def drain(bench: Bench) -> float:
     for engine in context["engines"]:
         await engine.dispose()
     return seconds
+
+
+async def drained_by_others(sql: asyncpg.Connection) -> None:
+    """Wait until no event is pending."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await sql.fetchval("SELECT EXISTS (SELECT FROM outbox_events)"):  # noqa: ASYNC110 - another process
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 async def require_drained(sql: asyncpg.Connection, dead: int = 0) -> None:

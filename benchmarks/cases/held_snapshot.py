@@ -12,7 +12,7 @@ from worker.main import arq_settings
 from worker.snapshot_holders import held_snapshots
 
 TARGET = 0.9  # of the speed without
-MOST_ENTRIES = 8  # of the claim's index, walked over for each event that is claimed
+MOST_ENTRIES = 25  # of the claim's index, walked over for each event that is claimed
 
 # Index entries that claims came upon, dead ones included: with a snapshot held, they stay where they are.
 ENTRIES = """
