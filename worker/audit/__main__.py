@@ -16,6 +16,7 @@ from shared.doorbell import Doorbell
 from shared.legacy_tables import projects
 from shared.settings import CommandSettings
 from worker.audit import terminal
+from worker.audit.comparison import MOST_SLICES
 from worker.audit.findings import first_findings
 from worker.audit.run import RunLostError, audit
 from worker.command_line import (
@@ -58,10 +59,26 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         type=seconds,
         help="pause between the passes of --watch (default 60)",
     )
+    parser.add_argument(
+        "--connections",
+        metavar="N",
+        type=number_of_connections,
+        default=1,
+        help=f"compare N slices of the tables at once (default 1, at most {MOST_SLICES})",
+    )
     options = parser.parse_args(arguments)
     if options.interval is not None and not options.watch:
         parser.error("--interval needs --watch")
     return options
+
+
+def number_of_connections(word: str) -> int:
+    """Read how many slices to compare at once."""
+    value = int(word)
+    if not 1 <= value <= MOST_SLICES:
+        msg = f"must be from 1 to {MOST_SLICES}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
 
 
 def seconds(word: str) -> float:
@@ -79,7 +96,7 @@ async def execute(
     engine = create_engine(
         settings,
         application_name="collection-sync audit",
-        pool_size=2,
+        pool_size=1 + arguments.connections,
         statement_timeout_seconds=STATEMENT_TIMEOUT_SECONDS,
     )
     try:
@@ -120,7 +137,13 @@ async def one_pass(
     options = AuditOptions(project_id=arguments.project, repair=arguments.repair)
     with terminal.Bar(stderr) as bar:
         run = await audit(
-            engine, options, requested_by="command", interrupted=interrupted, doorbell=doorbell, watch=bar
+            engine,
+            options,
+            requested_by="command",
+            interrupted=interrupted,
+            doorbell=doorbell,
+            watch=bar,
+            connections=arguments.connections,
         )
     if before is not None and run.status != "finished":
         return before

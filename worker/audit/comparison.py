@@ -159,13 +159,20 @@ class Tally:
         return self.missing + self.mismatched + self.orphaned
 
 
-async def slices_for(connection: asyncpg.Connection, project_id: str | None) -> int:
-    """Return how many slices keep a snapshot to a few seconds: a power of two, 16 at most."""
+async def slices_for(connection: asyncpg.Connection, project_id: str | None, least: int = 1) -> int:
+    """Return how many slices keep a snapshot to a few seconds: a power of two, 16 at most.
+
+    Args:
+        connection: asked for the tables' size.
+        project_id: of a project's rows there is one slice.
+        least: so many at least.
+
+    """
     if project_id is not None:  # indexes lead to a project's rows
         return 1
     size = await connection.fetchval(SIZE)
     slices = 1
-    while slices < MOST_SLICES and size > slices * BYTES_PER_SLICE:
+    while slices < MOST_SLICES and (slices < least or size > slices * BYTES_PER_SLICE):
         slices *= 2
     return slices
 

@@ -1,7 +1,8 @@
 """An audit from its beginning to its verdict.
 
-The canary first: is the comparison able to see? Then slice after slice, each on a snapshot of its own
-that ends with it. A verdict other than incomplete needs every slice done and every pair compared.
+The canary first: is the comparison able to see? Then slice after slice, or as many at once as there are
+connections for it, each on a snapshot of its own that ends with it. A verdict other than incomplete needs
+every slice done and every pair compared.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import contextlib
 import time
 from dataclasses import asdict
 
+import asyncpg
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -56,6 +58,7 @@ async def audit(  # noqa: PLR0913 - each is a choice of the caller's
     doorbell: Doorbell | None = None,
     watch: Watch | None = None,
     slices: int | None = None,
+    connections: int = 1,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> AuditRun:
     """Record an audit of the caller's own, carry it out and return it; see `carry_out`."""
@@ -68,6 +71,7 @@ async def audit(  # noqa: PLR0913 - each is a choice of the caller's
         doorbell=doorbell,
         watch=watch,
         slices=slices,
+        connections=connections,
         patience_seconds=patience_seconds,
     )
 
@@ -80,17 +84,19 @@ async def carry_out(  # noqa: PLR0913 - each is a choice of the caller's
     doorbell: Doorbell | None = None,
     watch: Watch | None = None,
     slices: int | None = None,
+    connections: int = 1,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> AuditRun:
     """Carry out a run that was begun or taken up, and return it with its verdict.
 
     Args:
-        engine: lends two connections at most.
+        engine: lends one connection more than are to compare, at most.
         run_id: a run with status running.
         interrupted: ends the run as failed, between two slices.
         doorbell: pressed after repair events were committed.
         watch: called with each Progress.
-        slices: a power of two; None: as many as the tables' size asks for.
+        slices: a power of two; None: as many as the tables' size asks for, or the connections.
+        connections: how many compare at once, each a slice of its own.
         patience_seconds: how long to wait for repair events while none is settled.
 
     Raises:
@@ -101,7 +107,7 @@ async def carry_out(  # noqa: PLR0913 - each is a choice of the caller's
     """
     custody = await Custody.of(engine, run_id)
     async with custody.kept():
-        inspection = Inspection(engine, custody, Reporter(custody.run, watch), interrupted)
+        inspection = Inspection(engine, custody, Reporter(custody.run, watch), interrupted, connections)
         try:
             verdict, error = await inspection.inspect(slices, doorbell, patience_seconds)
             end = {"status": "finished", "verdict": verdict, "error": error}
@@ -119,14 +125,22 @@ class Inspection:
     """One run under way: what it has counted and found so far."""
 
     def __init__(
-        self, engine: AsyncEngine, custody: Custody, reporter: Reporter, interrupted: asyncio.Event
+        self,
+        engine: AsyncEngine,
+        custody: Custody,
+        reporter: Reporter,
+        interrupted: asyncio.Event,
+        connections: int,
     ) -> None:
-        """Inspect for the run that `custody` holds."""
+        """Inspect for the run that `custody` holds, so many slices at once."""
         self._engine = engine
         self._custody = custody
         self._run = custody.run
         self._reporter = reporter
         self._interrupted = interrupted
+        self._connections = connections
+        self._recording = asyncio.Lock()  # who records knows how many are recorded already
+        self._reporting = asyncio.Lock()  # counts are written, and findings repaired, by one at a time
         self._scopes: list[Scope] = []
         self._coverage = Coverage()
         self._tally = Tally()
@@ -144,8 +158,7 @@ class Inspection:
         self._canary_found = blind is None
         if blind is not None:
             return "incomplete", blind
-        for scope in self._scopes:
-            await self._inspect_slice(scope, doorbell)
+        await self._inspect_slices(doorbell)
         if self._run.repair and self._tally.found:
             await self._verify(patience_seconds)
         return judge(self._coverage, self._tally, self._outcomes, self._strays)
@@ -153,7 +166,7 @@ class Inspection:
     async def _plan(self, slices: int | None) -> None:
         project_id = self._run.project_id
         async with driver_connection(self._engine) as connection:
-            count = await slices_for(connection, project_id) if slices is None else slices
+            count = await slices_for(connection, project_id, self._connections) if slices is None else slices
             kept = await repaired_before(connection, self._run.id)
         self._scopes = [Scope(count, number, project_id) for number in range(count)]
         self._coverage = Coverage(planned=count)
@@ -162,16 +175,31 @@ class Inspection:
         self._reporter.started(count)
         await self._write()
 
+    async def _inspect_slices(self, doorbell: Doorbell | None) -> None:
+        """Let each connection take the next slice until none is left; the first fault ends all of them."""
+        waiting = iter(self._scopes)
+
+        async def one_after_another() -> None:
+            for scope in waiting:
+                await self._inspect_slice(scope, doorbell)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._connections):
+                    group.create_task(one_after_another())
+        except ExceptionGroup as faults:
+            raise faults.exceptions[0] from None
+
     async def _inspect_slice(self, scope: Scope, doorbell: Doorbell | None) -> None:
         self._go_on()
         tally, recorded = await self._compare(scope)
-        self._tally += tally
-        self._coverage.add(tally)
-        self._listed += recorded
-        if recorded:
-            await self._report(scope, doorbell)
-        await self._write()
-        self._reporter.progress(self._progress())
+        async with self._reporting:
+            self._tally += tally
+            self._coverage.add(tally)
+            if recorded:
+                await self._report(scope, doorbell)
+            await self._write()
+            self._reporter.progress(self._progress())
 
     @property
     def _is_scheduled(self) -> bool:
@@ -186,16 +214,20 @@ class Inspection:
 
     async def _compare(self, scope: Scope) -> tuple[Tally, int]:
         """Count, and where something was found record it: one transaction, one snapshot for both."""
-        most = self._most_listed
         async with (
             driver_connection(self._engine) as connection,
             connection.transaction(isolation="repeatable_read"),
         ):
             await prepare(connection, alone=self._is_scheduled)
             tally = await compare(connection, scope)
-            if not tally.found or most == 0:
-                return tally, 0
-            return tally, await record(connection, self._run.id, scope, most)
+            return tally, await self._record(connection, scope) if tally.found else 0
+
+    async def _record(self, connection: asyncpg.Connection, scope: Scope) -> int:
+        async with self._recording:
+            most = self._most_listed
+            recorded = 0 if most == 0 else await record(connection, self._run.id, scope, most)
+            self._listed += recorded
+            return recorded
 
     async def _report(self, scope: Scope, doorbell: Doorbell | None) -> None:
         async for page in pages(self._engine, self._run.id, scope):
