@@ -42,18 +42,28 @@ GUARD = """
     RETURNING version, is_deleted, is_deleted OR previous_project_id IS NOT NULL
 """
 
-# Served by the primary keys of outbox_events and applied_versions and by the unique key of the
-# target. Takes away the home row of what was deleted, and the former home row of what moved.
+# Served by the primary keys of outbox_events, applied_versions and the target, and by the target's
+# unique key. Takes away the home row of what was deleted, and the former home row of what moved. The
+# limits change no result: they are what keeps PostgreSQL from reading the whole target first, which it
+# believes to be empty while nobody has analysed it.
 RETIRE_ROWS = """
-    DELETE FROM project_collections AS target
-    USING outbox_events AS event
-    JOIN applied_versions AS guard ON guard.collection_id = event.aggregate_id
-    CROSS JOIN LATERAL (
-        VALUES (CASE WHEN guard.is_deleted THEN guard.project_id END), (guard.previous_project_id)
-    ) AS former (project_id)
-    WHERE event.id = ANY($1)
-        AND target.project_id = former.project_id
-        AND target.collection_id = guard.collection_id
+    DELETE FROM project_collections WHERE id = ANY(ARRAY(
+        SELECT target.id
+        FROM outbox_events AS event
+        CROSS JOIN LATERAL (
+            SELECT * FROM applied_versions WHERE collection_id = event.aggregate_id LIMIT 1
+        ) AS guard
+        CROSS JOIN LATERAL (
+            VALUES (CASE WHEN guard.is_deleted THEN guard.project_id END), (guard.previous_project_id)
+        ) AS former (project_id)
+        CROSS JOIN LATERAL (
+            SELECT id
+            FROM project_collections
+            WHERE project_id = former.project_id AND collection_id = event.aggregate_id
+            LIMIT 1
+        ) AS target
+        WHERE event.id = ANY($1)
+    ))
 """
 
 # Served by outbox_events_pkey and the unique key of the target. Writes the projected columns of the

@@ -26,13 +26,17 @@ LAG_GROWTH = math.log(1.1)
 Line = tuple[str, Mapping[str, object]]  # level, fields
 
 
-def log_batch(batch: Batch, wake: str) -> None:
-    """Write the lines of a batch; what is postponed has one line for all."""
+def log_summary(batch: Batch, wake: str) -> None:
+    """Write a line for each lane of the batch; what is postponed has one for all."""
     for lane, name in enumerate(LANES):
         if events := [event for event in batch.events if event.lane == lane]:
             logger.info("batch_settled", wake=wake, lane=name, **summary(batch, events))
     log_postponed(batch)
-    log_many("event_settled", list(event_lines(batch)))
+
+
+def log_events(lines: Sequence[Line]) -> None:
+    """Write these lines, each of an event."""
+    log_many("event_settled", lines)
 
 
 def summary(batch: Batch, events: Sequence[ClaimedEvent]) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """Claiming and acknowledging: what one batch takes out of the outbox, and how it leaves it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import starmap
 from typing import NamedTuple
 
 import asyncpg
@@ -35,14 +35,14 @@ CLAIMED = """
         payload ->> 'project_id' AS project_id,
         event_type,
         source,
-        extract(epoch FROM clock_timestamp() - created_at)::float8 * 1000 AS age_ms,
-        event_type IN ('collection.created', 'collection.updated', 'collection.deleted')
-            AND payload ?& ARRAY['project_id', 'research_context', 'created_at', 'updated_at']
+        date_part('epoch', clock_timestamp() - created_at) * 1000 AS age_ms,
+        (
+            event_type IN ('collection.created', 'collection.updated', 'collection.deleted')
             AND jsonb_typeof(payload -> 'project_id') = 'string'
             AND jsonb_typeof(payload -> 'research_context') IN ('string', 'null')
             AND jsonb_typeof(payload -> 'created_at') IN ('string', 'null')
             AND jsonb_typeof(payload -> 'updated_at') IN ('string', 'null')
-            AS well_formed,
+        ) IS TRUE AS well_formed,
         attempts,
         lane,
         traceparent
@@ -78,8 +78,7 @@ class UnacknowledgedError(Exception):
     """The outbox gave back another number of rows than were claimed; the batch must not commit."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedEvent:
+class ClaimedEvent(NamedTuple):
     """One locked row of the outbox, without its payload: that never leaves the database.
 
     `age_ms` is the time from the event's append to its claim, by the database's clock.
@@ -119,12 +118,12 @@ async def claim(
     other start an event may be missing that committed late, or that another worker gave back.
     """
     start = max(start, Position(lanes.first, BEGINNING.id))
-    return [ClaimedEvent(*row) for row in await connection.fetch(CLAIM, limit, lanes.last, *start)]
+    return list(starmap(ClaimedEvent, await connection.fetch(CLAIM, limit, lanes.last, *start)))
 
 
 async def claim_these(connection: asyncpg.Connection, ids: Sequence[int]) -> list[ClaimedEvent]:
     """Lock those of these events that are pending and that nobody else has in hand; ordered by id."""
-    return [ClaimedEvent(*row) for row in await connection.fetch(CLAIM_THESE, ids)]
+    return list(starmap(ClaimedEvent, await connection.fetch(CLAIM_THESE, ids)))
 
 
 async def acknowledge(connection: asyncpg.Connection, events: Sequence[ClaimedEvent]) -> None:

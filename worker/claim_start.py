@@ -10,7 +10,7 @@ from worker.claim import BEGINNING, ClaimedEvent, Position
 # usual late commit, milliseconds after its neighbours, is found at once.
 TRAIL_EVENTS = 2_000
 TRAIL_SECONDS = 2.0
-DEAR_SECONDS = 0.005
+DEAR_SECONDS = 0.001
 # Claims from the beginning take at most a twentieth of a drain's time, or are too cheap to matter.
 REST_PER_FULL_CLAIM = 20.0  # times its duration
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.faults import UNDEFINED_TABLE, is_transient, sqlstate
 from worker.batch import Batch
-from worker.batch_report import BatchObserver, report_batch
+from worker.batch_report import BatchObserver, BatchReporter
 from worker.caution import Caution
 from worker.claim import BEGINNING, BULK_LANES, LIVE_LANE, Lanes, Position
 from worker.claim_start import ClaimStart
@@ -23,7 +23,7 @@ logger = structlog.get_logger(__name__)
 
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 2.0
-LIVE_BATCH = 500
+LIVE_BATCH = 1_000
 BULK_BATCH = 1_000
 BULK_DRAINS = 2  # while one waits for PostgreSQL the other works
 CONNECTIONS = 1 + BULK_DRAINS
@@ -123,7 +123,7 @@ class LaneDrainer:
         self._caution = caution
         self._lanes = lanes
         self._batch_size = batch_size
-        self._observers = observers
+        self._reporter = BatchReporter(observers)
         self._gives_way_to = gives_way_to
         self._stands_down = stands_down
         self._claim_start = ClaimStart()
@@ -169,6 +169,9 @@ class LaneDrainer:
             self._woken.clear()
             if await self._settle_one_batch(reason):
                 self._wanted = True
+            else:
+                await self._reporter.told()  # within the loop: meanwhile somebody may wake us
+        await self._reporter.told()
 
     async def _settle_one_batch(self, reason: str) -> bool:
         """Say whether there may be more. A batch that failed changed nothing; a later wake-up tries again."""
@@ -187,7 +190,7 @@ class LaneDrainer:
         self._claim_start.note(start, batch.events, batch.claim_seconds)
         if batch.events:
             self._settled_at = time.monotonic()
-            report_batch(batch, reason, self._observers)
+            await self._reporter.report(batch, reason)
         if is_polite:
             await asyncio.sleep(batch.duration_seconds * REST_PER_BATCH)
         if batch.is_full or start == BEGINNING:
@@ -221,7 +224,6 @@ class LaneDrainer:
             failures=self._failures,
             **({"hint": "run `alembic upgrade head`"} if code == UNDEFINED_TABLE else {}),
         )
-        for observer in self._observers:
-            observer.batch_failed(error)
+        self._reporter.failed(error)
         ceiling = min(FIRST_RETRY_SECONDS * 2 ** min(self._failures, 10), LAST_RETRY_SECONDS)
         await asyncio.sleep(random.uniform(0, ceiling))  # noqa: S311 - jitter, not a secret

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.database import driver_connection
 from worker.apply import UnappliedError
 from worker.batch import Batch
-from worker.batch_report import report_batch
+from worker.batch_report import BatchReporter
 from worker.claim import ALL_LANES, BEGINNING, ClaimedEvent, Lanes, Position, acknowledge, claim, claim_these
 from worker.dead_letters.bury import bury
 from worker.outcomes import Outcome
@@ -99,7 +99,9 @@ async def _transact(engine: AsyncEngine, take: Take, most: int, *, isolating: bo
 async def drain(engine: AsyncEngine, batch_size: int = BATCH_SIZE, wake: str = "call") -> Counter[Outcome]:
     """Run batches until there is nothing left to claim; log each and return the outcomes, counted."""
     outcomes: Counter[Outcome] = Counter()
+    reporter = BatchReporter()
     while (batch := await run_once(engine, batch_size)).events:
         outcomes += Counter(verdict.outcome for verdict in batch.verdicts.values())
-        report_batch(batch, wake)
+        await reporter.report(batch, wake)
+    await reporter.told()
     return outcomes

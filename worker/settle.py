@@ -1,6 +1,5 @@
 """Settling a batch: one outcome for each event, and no event that can stop the others."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 import asyncpg
@@ -55,19 +54,19 @@ async def settle(
     """
     trial = _Trial(connection, isolating=isolating)
     verdicts = {event.id: MALFORMED for event in events if not event.well_formed}
-    waiting: defaultdict[str, list[ClaimedEvent]] = defaultdict(list)
-    for event in events:
-        if event.well_formed:
-            waiting[event.collection_id].append(event)
+    waiting = [event for event in events if event.well_formed]
     while waiting:
-        newest = [queue.pop() for queue in waiting.values()]
-        settled = await trial.settle(newest)
+        newest = {event.collection_id: event for event in waiting}  # of each collection the last one stays
+        settled = await trial.settle(list(newest.values()))
         verdicts |= settled
-        for event in newest:
-            outcome = settled[event.id].outcome
-            if outcome is not Outcome.DEAD or not waiting[event.collection_id]:
-                verdict = BEHIND if outcome is Outcome.POSTPONED else CONFLATED
-                verdicts |= {older.id: verdict for older in waiting.pop(event.collection_id)}
+        older = [event for event in waiting if event.id not in settled]
+        of_newest = {event.id: settled[newest[event.collection_id].id].outcome for event in older}
+        waiting = [event for event in older if of_newest[event.id] is Outcome.DEAD]
+        verdicts |= {
+            event_id: BEHIND if outcome is Outcome.POSTPONED else CONFLATED
+            for event_id, outcome in of_newest.items()
+            if outcome is not Outcome.DEAD
+        }
     trial.raise_unless_any_settled(verdicts)
     return verdicts
 
@@ -105,8 +104,9 @@ class _Trial:
         return sqlstate(fault) != LOCK_NOT_AVAILABLE and _deletes(event) in self._went_through
 
     async def _together(self, events: Sequence[ClaimedEvent]) -> dict[int, Verdict]:
-        passed = await apply(self._connection, [event.id for event in events])
-        return {event.id: APPLIED if event.id in passed else STALE for event in events}
+        ids = [event.id for event in events]
+        passed = await apply(self._connection, ids)
+        return dict.fromkeys(ids, STALE) | dict.fromkeys(passed, APPLIED)
 
     async def _divide(self, events: Sequence[ClaimedEvent]) -> dict[int, Verdict]:
         """Apply events in a few parts, each under a savepoint of its own."""

@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 from tests.twins import __main__ as command
 from tests.twins.plugin import is_assertion
 from tests.twins.registry import TWINS
-from worker.batch_log import log_batch
+from worker.batch_log import log_summary
 
 
 @pytest.mark.slow
@@ -45,7 +45,7 @@ def waited_in_vain() -> None:
 
 
 def broken_in_the_product() -> None:
-    log_batch(None, "")  # type: ignore[arg-type]
+    log_summary(None, "")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

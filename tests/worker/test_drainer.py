@@ -226,23 +226,75 @@ MANY_COLLECTIONS = """
 """
 
 
-async def test_plans_kept_from_the_time_when_tables_were_empty_read_no_table_from_end_to_end(
-    settings: Settings, engine: AsyncEngine, sql: asyncpg.Connection
-) -> None:
-    await sql.execute("VACUUM ANALYZE")  # now the planner believes that a scan costs nothing
-    workers_engine, _ = arq_settings(settings)["ctx"]["engines"]
+INDEX_PAGES_READ = """
+    SELECT sum(idx_blks_hit + idx_blks_read) FROM pg_statio_user_indexes
+    WHERE relname IN ('applied_versions', 'project_collections')
+"""
+MANY_HOMES = """
+    INSERT INTO projects (project_id, project_name, owner_user_id)
+    SELECT 'home-' || number, '', 'owner' FROM generate_series(1, 300) AS number;
+    UPDATE collections SET project_id = 'home-' || abs(hashtext(collection_id)) % 300 + 1
+    WHERE collection_id ~ 'many';
+    UPDATE outbox_events SET payload = payload || jsonb_build_object('project_id', project_id)
+    FROM collections WHERE collection_id = aggregate_id
+"""
+DELETE_THEM = """
+    WITH gone AS (
+        UPDATE collections SET is_active = false WHERE collection_id ~ 'many' RETURNING *
+    )
+    INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
+    SELECT collection_id, 'collection.deleted', 'backfill', jsonb_build_object(
+        'project_id', project_id, 'research_context', NULL, 'created_at', NULL, 'updated_at', NULL)
+    FROM gone
+"""
+
+
+async def settle_a_few(engine: AsyncEngine, workers_engine: AsyncEngine, sql: asyncpg.Connection) -> None:
+    """Run the worker's statements while the planner believes that tables are empty, until it keeps plans."""
+    await sql.execute("VACUUM ANALYZE")
     for number in range(12):  # more often than PostgreSQL makes a plan anew
         await set_collection(engine, f"c{number % 3}", f"text {number}", is_active=number % 2 == 0)
         await run_once(workers_engine)
-    await sql.execute(MANY_COLLECTIONS)
-    while (await run_once(workers_engine)).events:
-        pass
-    await workers_engine.dispose()  # a session reports its statistics when it ends
+
+
+async def ended(workers_engine: AsyncEngine, sql: asyncpg.Connection) -> None:
+    """End the worker's sessions: only then do they report their statistics."""
+    await workers_engine.dispose()
     async with asyncio.timeout(10):
         while await sql.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name ~ 'worker'"):
             await asyncio.sleep(0.01)
     await sql.execute("SELECT pg_stat_clear_snapshot()")
+
+
+async def test_plans_kept_from_the_time_when_tables_were_empty_read_no_table_from_end_to_end(
+    settings: Settings, engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    workers_engine, _ = arq_settings(settings)["ctx"]["engines"]
+    await settle_a_few(engine, workers_engine, sql)
+    await sql.execute(MANY_COLLECTIONS)
+    while (await run_once(workers_engine)).events:
+        pass
+    await ended(workers_engine, sql)
     assert await sql.fetchval(SEQUENTIAL_SCANS) == 0
+
+
+async def test_nor_do_they_read_an_index_from_end_to_end_to_delete_a_row(
+    settings: Settings, engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    workers_engine, _ = arq_settings(settings)["ctx"]["engines"]
+    await settle_a_few(engine, workers_engine, sql)
+    await sql.execute(MANY_COLLECTIONS)
+    await sql.execute(MANY_HOMES)
+    while (await run_once(workers_engine)).events:
+        pass
+    await ended(workers_engine, sql)
+    before = await sql.fetchval(INDEX_PAGES_READ)
+    await sql.execute(DELETE_THEM)
+    while (await run_once(workers_engine)).events:
+        pass
+    await ended(workers_engine, sql)
+    assert await target_rows(sql, "many-1") == []
+    assert await sql.fetchval(INDEX_PAGES_READ) - before < 15 * 3_000
 
 
 async def test_statements_of_batches_are_planned_once_and_not_for_each_batch(

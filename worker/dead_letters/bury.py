@@ -6,8 +6,9 @@ import asyncpg
 
 from worker.outcomes import Outcome, Verdict
 
-# Served by outbox_events_pkey. Copies the events as they are, with the reason beside them. An event that
-# was delivered twice, and died twice, is one letter.
+# Served by outbox_events_pkey; the limit keeps PostgreSQL from reading the whole outbox first. Copies the
+# events as they are, with the reason beside them. An event that was delivered twice, and died twice, is
+# one letter.
 BURY = """
     INSERT INTO outbox_dead_letters
         (id, aggregate_id, event_type, source, payload, created_at, sqlstate, error, attempts,
@@ -15,7 +16,7 @@ BURY = """
     SELECT event.id, event.aggregate_id, event.event_type, event.source, event.payload,
         event.created_at, dead.sqlstate, dead.error, greatest(event.attempts, 1), event.traceparent
     FROM unnest($1::bigint[], $2::text[], $3::text[]) AS dead (id, sqlstate, error)
-    JOIN outbox_events AS event ON event.id = dead.id
+    CROSS JOIN LATERAL (SELECT * FROM outbox_events WHERE id = dead.id LIMIT 1) AS event
     ON CONFLICT (id) DO UPDATE SET
         sqlstate = excluded.sqlstate,
         error = excluded.error,
