@@ -1,0 +1,167 @@
+"""What a batch reads: few rows, whatever waits, was settled before, or is believed by the planner."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+
+from benchmarks.backlog import append_hot, append_mixed, empty, require_agreement
+from shared.database import driver_connection
+from shared.settings import Settings
+from tests.counters.draining import Append, append_backfill, sessions_ended, worker_parts
+from worker.claim import BEGINNING, CLAIM
+from worker.relay import BATCH_SIZE
+
+Prepare = Callable[[asyncpg.Connection], Awaitable[None]]
+
+PENDING = 100_000
+EVENTS = 10_000
+HOT_KEYS = 200
+WARMING = 50
+FILL = """
+    INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
+    SELECT 'c-' || number % $2, 'collection.updated', 'api', jsonb_build_object('project_id', 'p1',
+        'research_context', 'What was written as ' || number, 'created_at', NULL, 'updated_at', NULL)
+    FROM generate_series(1, $1::integer) AS number
+"""
+PREPARE_CLAIM = f"PREPARE claim (integer, integer, integer, bigint) AS {CLAIM}"
+CLAIM_LIVE = f"EXECUTE claim ({BATCH_SIZE}, 0, 0, {BEGINNING.id})"
+TOUCH = """
+    INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
+    SELECT collection_id, CASE WHEN is_active THEN 'collection.updated' ELSE 'collection.deleted' END, 'api',
+        jsonb_build_object('project_id', project_id, 'research_context', description,
+            'created_at', created_at, 'updated_at', updated_at)
+    FROM collections
+"""
+READ = """
+    SELECT relname, seq_tup_read AS scanned, idx_tup_fetch AS fetched FROM pg_stat_user_tables
+    WHERE relname IN ('outbox_events', 'applied_versions', 'project_collections')
+"""
+
+
+async def append_hot_ones(sql: asyncpg.Connection, events: int) -> None:
+    await append_hot(sql, events, HOT_KEYS)
+
+
+@pytest.fixture
+async def outbox(sql: asyncpg.Connection) -> asyncpg.Connection:
+    """An empty outbox that was analysed so, and that nobody vacuums or analyses unasked."""
+    await sql.execute("ALTER TABLE outbox_events SET (autovacuum_enabled = off)")
+    await sql.execute("VACUUM ANALYZE")
+    return sql
+
+
+async def cold_and_not_analyzed_since(sql: asyncpg.Connection) -> None:
+    await sql.execute(FILL, PENDING, PENDING)
+
+
+async def cold(sql: asyncpg.Connection) -> None:
+    await cold_and_not_analyzed_since(sql)
+    await sql.execute("ANALYZE")
+
+
+async def hot_behind_all_that_was_settled(sql: asyncpg.Connection) -> None:
+    """5,000 writes on 200 keys, when 100,000 were claimed before; analysed while those were pending."""
+    await cold(sql)
+    await sql.execute("DELETE FROM outbox_events")
+    await sql.execute(FILL, 5_000, HOT_KEYS)
+
+
+async def one_is_left_of_many(sql: asyncpg.Connection) -> None:
+    await cold(sql)
+    await sql.execute("DELETE FROM outbox_events WHERE id < (SELECT max(id) FROM outbox_events)")
+
+
+@asynccontextmanager
+async def workers_session(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
+    """Yield a session such as the worker's batches have, which has claimed often while there was nothing."""
+    async with worker_parts(settings) as ctx, driver_connection(ctx["engines"][0]) as connection:
+        await connection.execute(PREPARE_CLAIM)
+        for _ in range(7):  # PostgreSQL has made a plan for all arguments, and keeps it
+            await connection.execute(CLAIM_LIVE)
+        yield connection
+
+
+def parts(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield every node of a plan."""
+    yield plan
+    for part in plan.get("Plans", ()):
+        yield from parts(part)
+
+
+async def scan(connection: asyncpg.Connection, mode: str) -> dict[str, Any]:
+    """Claim, give back, and return the plan's only node that read the outbox."""
+    await connection.execute(f"SET plan_cache_mode = {mode}")
+    async with connection.transaction():
+        plan = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {CLAIM_LIVE}")
+    [found] = [part for part in parts(plan[0]["Plan"]) if part.get("Relation Name") == "outbox_events"]
+    return found
+
+
+def rows_read(part: dict[str, Any]) -> float:
+    return sum(
+        part.get(name, 0)
+        for name in ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
+    )
+
+
+@pytest.mark.parametrize(
+    ("situation", "claimed", "pages"),
+    [
+        (cold, 500, 30),
+        (cold_and_not_analyzed_since, 500, 30),
+        (hot_behind_all_that_was_settled, 500, 450),  # of the index; a page holds the entries of 250 events
+        (one_is_left_of_many, 1, 450),
+    ],
+)
+async def test_a_claim_reads_the_rows_that_it_claims_and_no_others(
+    situation: Prepare, claimed: int, pages: int, settings: Settings, outbox: asyncpg.Connection
+) -> None:
+    async with workers_session(settings) as connection:
+        await situation(outbox)
+        await connection.execute(CLAIM_LIVE)  # who comes first marks what it finds dead
+        for mode in ("auto", "force_generic_plan", "force_custom_plan"):
+            read = await scan(connection, mode)
+            assert read["Index Name"] == "outbox_events_claim_order"
+            assert rows_read(read) == claimed
+            assert read["Shared Hit Blocks"] + read["Shared Read Blocks"] <= pages
+
+
+async def test_in_a_session_without_the_worker_s_settings_a_claim_reads_everything_that_waits(
+    settings: Settings, outbox: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.main.BY_INDEX_ONLY", {})
+    async with workers_session(settings) as connection:
+        await cold_and_not_analyzed_since(outbox)
+        assert rows_read(await scan(connection, "auto")) == PENDING
+
+
+async def reads(sql: asyncpg.Connection) -> dict[str, tuple[int, int]]:
+    """Return for each table how many rows were scanned, and how many fetched by an index."""
+    await sessions_ended(sql)
+    return {name: (scanned, fetched) for name, scanned, fetched in await sql.fetch(READ)}
+
+
+@pytest.mark.parametrize("append", [append_mixed, append_hot_ones], ids=["cold", "hot"])
+async def test_a_batch_whose_plans_are_as_old_as_the_empty_tables_fetches_few_rows_for_an_event(
+    append: Append, settings: Settings, sql: asyncpg.Connection
+) -> None:
+    await empty(sql)
+    before = await reads(sql)
+    async with worker_parts(settings) as ctx:
+        await append_backfill(sql, WARMING)
+        await sql.execute("UPDATE collections SET is_active = right(collection_id, 1) > '7'")
+        for _ in range(7):  # PostgreSQL has made plans for all arguments, and keeps them
+            await sql.execute(TOUCH)
+            await ctx["drainer"].drain("sweep")
+        await append(sql, EVENTS)
+        await ctx["drainer"].drain("sweep")
+    await require_agreement(sql)
+    after = await reads(sql)
+    events = EVENTS + 8 * WARMING
+    most = {"outbox_events": 4 * events, "applied_versions": events, "project_collections": events}
+    for table, (scanned, fetched) in after.items():
+        assert scanned == before[table][0], table
+        assert fetched - before[table][1] <= most[table], table
