@@ -8,6 +8,7 @@ from typing import cast
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.util import greenlet_spawn
 
 from shared.settings import DatabaseSettings
 
@@ -65,18 +66,20 @@ async def driver_connection(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connec
     For the worker's batches: a statement sent this way takes about half the time, see
     docs/decisions/0007-batches-use-the-driver.md. Transactions are the borrower's to begin and end.
     """
-    async with engine.connect() as lent:
-        connection = cast("asyncpg.Connection", (await lent.get_raw_connection()).driver_connection)
-        try:
-            yield connection
-        except asyncpg.InterfaceError as error:
-            if connection.is_closed() and isinstance(error.__context__, Exception):
-                raise error.__context__ from None  # what broke it, not that it can't be rolled back any more
-            raise
-        # asyncpg may believe in a transaction that never began, or not in one that never ended.
-        except (asyncio.CancelledError, TimeoutError):
-            await lent.invalidate()
-            raise
-        finally:
-            if connection.is_closed():
-                await lent.invalidate()
+    lent = await engine.raw_connection()
+    connection = cast("asyncpg.Connection", lent.driver_connection)
+    try:
+        yield connection
+    except asyncpg.InterfaceError as error:
+        if connection.is_closed() and isinstance(error.__context__, Exception):
+            raise error.__context__ from None  # what broke it, not that it can't be rolled back any more
+        raise
+    # asyncpg may believe in a transaction that never began, or not in one that never ended.
+    except (asyncio.CancelledError, TimeoutError):
+        await greenlet_spawn(lent.invalidate)
+        raise
+    finally:
+        if connection.is_closed() and lent.is_valid:
+            await greenlet_spawn(lent.invalidate)
+        if lent.is_valid:
+            lent.close()  # no I/O: SQLAlchemy knows of no transaction that it would have to roll back
