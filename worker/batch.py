@@ -10,6 +10,8 @@ from worker.outcomes import Verdict
 class Batch:
     """What one transaction did: the events it claimed, a verdict for each, its duration in seconds.
 
+    `final` are those of the events that are done with: all but the postponed.
+
     `claim_seconds` is the part of it that the claim took, which never waits for a lock. `is_full` says
     that it held as many events as it may: there may be more.
     """
@@ -19,6 +21,12 @@ class Batch:
     duration_seconds: float = 0.0
     claim_seconds: float = 0.0
     is_full: bool = False
+    final: list[ClaimedEvent] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Find out once which events are done with: that is asked several times, of each event."""
+        final = [event for event in self.events if self.verdicts[event.id].is_final]
+        object.__setattr__(self, "final", final)
 
     @property
     def had_faults(self) -> bool:

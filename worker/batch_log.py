@@ -30,7 +30,8 @@ def log_summary(batch: Batch, wake: str) -> None:
     """Write a line for each lane of the batch; what is postponed has one for all."""
     for lane, name in enumerate(LANES):
         if events := [event for event in batch.events if event.lane == lane]:
-            logger.info("batch_settled", wake=wake, lane=name, **summary(batch, events))
+            final = [event for event in batch.final if event.lane == lane]
+            logger.info("batch_settled", wake=wake, lane=name, **summary(batch, events, final))
     log_postponed(batch)
 
 
@@ -39,10 +40,10 @@ def log_events(lines: Sequence[Line]) -> None:
     log_many("event_settled", lines)
 
 
-def summary(batch: Batch, events: Sequence[ClaimedEvent]) -> dict[str, object]:
-    """Count what became of these events of the batch, and how late they were."""
+def summary(batch: Batch, events: Sequence[ClaimedEvent], final: Sequence[ClaimedEvent]) -> dict[str, object]:
+    """Count what became of these events of the batch, and how late those were that are done with."""
     outcomes = Counter(batch.verdicts[event.id].outcome for event in events)
-    lags = sorted(batch.lag_ms(event) for event in events if batch.verdicts[event.id].is_final)
+    lags = sorted(batch.lag_ms(event) for event in final)
     return {
         "claimed": len(events),
         **{outcome.value: outcomes[outcome] for outcome in Outcome},
@@ -78,8 +79,8 @@ def lag_step(lag_ms: float) -> int:
 
 def log_postponed(batch: Batch) -> None:
     """Say how many events could not be applied now, and why the first of them."""
-    postponed = [event for event in batch.events if not batch.verdicts[event.id].is_final]
-    if postponed:
+    if len(batch.final) < len(batch.events):
+        postponed = [event for event in batch.events if not batch.verdicts[event.id].is_final]
         first, verdict = postponed[0], batch.verdicts[postponed[0].id]
         logger.warning(
             "events_postponed",
@@ -93,10 +94,10 @@ def log_postponed(batch: Batch) -> None:
 
 def event_lines(batch: Batch) -> Iterator[Line]:
     """Yield level and fields of each event that is done with; one that died is an error."""
-    for event in batch.events:
+    for event in batch.final:
         verdict = batch.verdicts[event.id]
         is_sampled = event.source == Source.BACKFILL and verdict.outcome is Outcome.APPLIED
-        if (is_sampled and event.id % SAMPLED_ONE_OF) or not verdict.is_final:
+        if is_sampled and event.id % SAMPLED_ONE_OF:
             continue
         fields: dict[str, object] = {
             "event_id": event.id,

@@ -101,7 +101,7 @@ class Caution:
             if not is_connection_lost(error):
                 self._owed = marked
             raise
-        settled = {event.id for event in batch.events if batch.verdicts[event.id].is_final}
+        settled = {event.id for event in batch.final}
         self._owed = [event_id for event_id in marked if event_id not in settled]
         return batch
 

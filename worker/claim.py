@@ -1,7 +1,6 @@
 """Claiming and acknowledging: what one batch takes out of the outbox, and how it leaves it."""
 
 from collections.abc import Sequence
-from itertools import starmap
 from typing import NamedTuple
 
 import asyncpg
@@ -99,11 +98,6 @@ class ClaimedEvent(NamedTuple):
     traceparent: str | None = None
 
     @property
-    def position(self) -> Position:
-        """Its place in the order in which events are claimed."""
-        return Position(self.lane, self.id)
-
-    @property
     def trace_id(self) -> str | None:
         """The trace that it was written in, 32 hexadecimal digits."""
         return None if self.traceparent is None else trace_id_of(self.traceparent)
@@ -118,12 +112,12 @@ async def claim(
     other start an event may be missing that committed late, or that another worker gave back.
     """
     start = max(start, Position(lanes.first, BEGINNING.id))
-    return list(starmap(ClaimedEvent, await connection.fetch(CLAIM, limit, lanes.last, *start)))
+    return list(map(ClaimedEvent._make, await connection.fetch(CLAIM, limit, lanes.last, *start)))
 
 
 async def claim_these(connection: asyncpg.Connection, ids: Sequence[int]) -> list[ClaimedEvent]:
     """Lock those of these events that are pending and that nobody else has in hand; ordered by id."""
-    return list(starmap(ClaimedEvent, await connection.fetch(CLAIM_THESE, ids)))
+    return list(map(ClaimedEvent._make, await connection.fetch(CLAIM_THESE, ids)))
 
 
 async def acknowledge(connection: asyncpg.Connection, events: Sequence[ClaimedEvent]) -> None:

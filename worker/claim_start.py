@@ -3,8 +3,11 @@
 import math
 import time
 from collections.abc import Sequence
+from operator import attrgetter
 
 from worker.claim import BEGINNING, ClaimedEvent, Position
+
+PLACE = attrgetter("lane", "id")  # in the order in which events are claimed
 
 # What a shortened claim still walks over, and at most twice of it: what was claimed so lately. So the
 # usual late commit, milliseconds after its neighbours, is found at once.
@@ -47,7 +50,7 @@ class ClaimStart:
         if start == BEGINNING:
             rest = REST_PER_FULL_CLAIM * claim_seconds if claim_seconds > DEAR_SECONDS else 0.0
             self._full_claim_at = now + rest
-        newest = max((event.position for event in events), default=BEGINNING)
+        newest = Position(*max(map(PLACE, events), default=BEGINNING))
         self._claimed_since += len(events)
         is_time = self._claimed_since >= TRAIL_EVENTS or now - self._stepped_at >= TRAIL_SECONDS
         if is_time and newest > self._next_start:

@@ -180,9 +180,10 @@ async def test_upkeep_looks_once_a_second_at_most(engine: AsyncEngine, sql: asyn
     await drain(engine)
     await upkeep.tend()
     assert await states(sql) == {letter: "dead"}
-    await asyncio.sleep(1.1)
-    await upkeep.tend()
-    assert await states(sql) == {letter: "superseded"}
+    async with asyncio.timeout(30):  # a look that took long, on a busy machine, is followed by a longer rest
+        while await states(sql) != {letter: "superseded"}:
+            await asyncio.sleep(0.2)
+            await upkeep.tend()
 
 
 async def test_letters_are_found_by_each_condition_and_by_all_together(
