@@ -28,6 +28,8 @@ DIRECT_DRAIN_SECONDS = 0.2  # how often PostgreSQL is asked directly while Redis
 SILENCE_SECONDS = 0.15  # a poll that takes longer means that Redis hangs
 RESUBSCRIBE_SECONDS = 0.5
 LISTEN_SECONDS = 5.0
+# One answer for all the rings of so long. Until then a job is queued, so the next rings need not queue one.
+ANSWER_SECONDS = 0.1
 CLOCK_STEP_SECONDS = 1.0  # more than slewing does between two polls
 
 
@@ -75,13 +77,16 @@ class WakeableWorker(Worker):
     async def start_jobs(self, job_ids: list[bytes]) -> None:
         """Start jobs as arq does, but give the slot back that arq leaks when Redis fails in between.
 
-        Entries whose names are no text are nobody's rings: arq would die of them again and again.
+        Those whose rings we heard are about to be taken back. Entries whose names are no text are nobody's
+        rings: arq would die of them again and again.
         """
         strange = [job_id for job_id in job_ids if not job_id.isascii()]
         if strange:
             await self.pool.zrem(self.queue_name, *strange)
         try:
-            await super().start_jobs([job_id for job_id in job_ids if job_id.isascii()])
+            await super().start_jobs(
+                [job_id for job_id in job_ids if job_id.isascii() and job_id.decode() not in self._heard]
+            )
         except REDIS_ERRORS:
             self.job_counter -= 1
             self.sem.release()
@@ -147,6 +152,7 @@ class WakeableWorker(Worker):
                             await channel.get_message(ignore_subscribe_messages=True, timeout=LISTEN_SECONDS)
                         )
             except REDIS_ERRORS:  # the poll loop reports it
+                self._heard = set()  # their jobs stay, for rings that we do not hear meanwhile
                 await asyncio.sleep(RESUBSCRIBE_SECONDS)
 
     def _hear(self, message: dict[str, Any] | None) -> None:
@@ -166,11 +172,14 @@ class WakeableWorker(Worker):
         while True:
             heed_cancellation()
             await self._rung.wait()
+            await asyncio.sleep(ANSWER_SECONDS)
             self._rung.clear()
-            answered, self._heard = self._heard, set()
+            answered = set(self._heard)
             await self._drainer.live_settled()
-            with contextlib.suppress(*REDIS_ERRORS):
-                await dismiss(self.pool, answered)
+            if still_heard := answered & self._heard:
+                with contextlib.suppress(*REDIS_ERRORS):
+                    await dismiss(self.pool, still_heard)
+            self._heard -= answered
 
     async def _drain_without_redis(self) -> None:
         while True:

@@ -4,22 +4,24 @@ import asyncio
 import contextlib
 import gc
 import random
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 import pytest
 from arq.worker import func
+from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.doorbell import DIRTY_KEY, DRAIN_JOB, Doorbell, open_redis, ring
+from shared.doorbell import DIRTY_KEY, DRAIN_JOB, QUEUE_NAME, WAKE_CHANNEL, Doorbell, open_redis, ring
 from shared.settings import Settings
 from tests.drift import drained, drift
 from tests.legacy_rows import seed, set_collection
 from tests.race import freezing
 from tests.twins.doorbell import drain_then_clear
 from worker.main import arq_settings, build_worker
-from worker.wakeable import WakeableWorker
+from worker.wakeable import ANSWER_SECONDS, WakeableWorker
 
 BURSTS = 60
 WRITES = 15
@@ -45,10 +47,26 @@ async def worker_without_sweep(settings: Settings, **changed: Any) -> AsyncItera
     arguments = arq_settings(settings) | {"cron_jobs": [], "on_startup": None, "handle_signals": False}
     worker = build_worker(settings, arguments | changed)
     working = asyncio.create_task(worker.main())
-    yield
-    working.cancel()
-    await asyncio.wait([working])
-    await worker.close()
+    try:
+        yield
+    finally:
+        working.cancel()
+        await asyncio.wait([working])
+        await worker.close()
+
+
+async def listened_to(redis: Redis) -> None:
+    """Return when a worker hears rings."""
+    async with asyncio.timeout(5):
+        while (await redis.pubsub_numsub(WAKE_CHANNEL))[0][1] == 0:
+            await asyncio.sleep(0.01)
+
+
+async def emptied(redis: Redis) -> None:
+    """Return when no job is queued."""
+    async with asyncio.timeout(5):
+        while await redis.zcard(QUEUE_NAME):
+            await asyncio.sleep(0.01)
 
 
 async def deaf(_worker: WakeableWorker) -> None:
@@ -119,6 +137,55 @@ async def test_a_commit_during_the_last_batch_is_applied_after_it(
             await asyncio.sleep(0.1)
         await drained(sql, seconds=PATIENCE_SECONDS)
     assert await drift(sql) == []
+
+
+async def test_the_rings_of_a_moment_get_one_answer(settings: Settings, redis_url: str) -> None:
+    async with open_redis(redis_url) as redis, worker_without_sweep(settings):
+        await listened_to(redis)
+        await redis.config_resetstat()
+        began = time.monotonic()
+        for _ in range(50):
+            await ring(redis)
+            await asyncio.sleep(0.003)
+        moments = (time.monotonic() - began) / ANSWER_SECONDS
+        await emptied(redis)
+        commands = await redis.info("commandstats")
+    assert commands["cmdstat_zadd"]["calls"] == commands["cmdstat_zrem"]["calls"] <= moments + 1
+
+
+async def test_a_job_whose_ring_was_heard_is_not_run_as_well(
+    settings: Settings, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run: list[str] = []
+
+    async def run_job(_worker: WakeableWorker, job_id: str, _score: int) -> None:
+        run.append(job_id)
+
+    monkeypatch.setattr(WakeableWorker, "run_job", run_job)
+    async with open_redis(redis_url) as redis, worker_without_sweep(settings, poll_delay=0.01):
+        await listened_to(redis)
+        await ring(redis)
+        await emptied(redis)
+    assert run == []
+
+
+async def test_a_ring_that_comes_while_nobody_listens_finds_the_job_of_the_one_before_it(
+    settings: Settings, engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await seed(sql)
+    monkeypatch.setattr("worker.wakeable.RESUBSCRIBE_SECONDS", 3600)
+    monkeypatch.setattr("worker.wakeable.ANSWER_SECONDS", 0.5)
+    async with (
+        open_redis(settings.redis_url.get_secret_value()) as redis,
+        worker_without_sweep(settings, poll_delay=1),
+    ):
+        await listened_to(redis)
+        assert await ring(redis)
+        await asyncio.sleep(0.1)  # heard, and nothing found
+        await set_collection(engine, "c")
+        await redis.client_kill_filter(_type="pubsub")
+        assert not await ring(redis)  # heard by nobody, and no job of its own
+        await drained(sql, seconds=4)
 
 
 # redis-py's transactions complain when their connection breaks while they clean up.
