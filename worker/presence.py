@@ -7,6 +7,8 @@ import platform
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.database import autocommit
+
 SILENT_SECONDS = 3  # a process that lives is heard once a second
 
 # No index: the table holds the processes of an hour.
@@ -63,7 +65,7 @@ class Presence:
         """Show that the process lives; one that was silent for an hour, and forgotten, arrives again."""
         if self._id is None:
             return
-        async with self._engine.begin() as connection:
+        async with autocommit(self._engine) as connection:
             beaten = await connection.execute(BEAT, {"id": self._id})
         if not beaten.rowcount:
             self._id = None

@@ -7,6 +7,8 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.database import autocommit
+
 logger = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 2
@@ -86,7 +88,7 @@ async def held_snapshots(engine: AsyncEngine) -> list[Holder]:
         sqlalchemy.exc.DBAPIError, OSError, TimeoutError: PostgreSQL could not be asked.
 
     """
-    async with engine.connect() as connection:
+    async with autocommit(engine) as connection:
         return [Holder(*row) for row in await connection.execute(HOLDERS)]
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shared.audit_runs import AuditOptions, AuditRun, fetch
+from shared.database import autocommit
 from shared.faults import is_transient
 from shared.run_tables import audit_runs
 
@@ -78,7 +79,7 @@ async def take_up(engine: AsyncEngine) -> int | None:
 
     No other process gets it. A run counts as dead when its heartbeat is older than five seconds.
     """
-    async with engine.begin() as connection:
+    async with autocommit(engine) as connection:
         run_id: int | None = (await connection.execute(TAKE_UP)).scalar()
         return run_id
 
@@ -88,7 +89,7 @@ async def is_due(engine: AsyncEngine) -> bool:
 
     Long enough: more than 60 s and than 20 times its own duration.
     """
-    async with engine.connect() as connection:
+    async with autocommit(engine) as connection:
         return bool((await connection.execute(IS_DUE)).scalar_one())
 
 

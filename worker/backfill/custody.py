@@ -4,15 +4,28 @@ import uuid
 from dataclasses import dataclass
 from typing import Self
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import bindparam, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.backfill_runs import COLUMNS, HAS_NO_DRIVER, BackfillRun, as_run, runs
+from shared.database import autocommit
 from shared.run_tables import backfill_runs
 from worker.backfill.chunk import RunLostError
 from worker.presence import own_name
 
 NOW = func.clock_timestamp()
+TAKE_UP = (
+    update(backfill_runs)
+    .where(
+        runs.id
+        == select(runs.id)
+        .where(runs.status == "running", runs.in_worker, HAS_NO_DRIVER)
+        .with_for_update(skip_locked=True)  # locked: its driver is in the middle of a chunk
+        .scalar_subquery()
+    )
+    .values(driver=bindparam("own_name"), driver_token=bindparam("token"), heartbeat_at=NOW)
+    .returning(runs.id)
+)
 
 
 async def take_up(engine: AsyncEngine) -> int | None:
@@ -21,20 +34,9 @@ async def take_up(engine: AsyncEngine) -> int | None:
     One that waits was left to workers, and nobody has driven it yet or its driver has been silent for
     three seconds. Of any number of callers one gets it, and is to `drive` it at once.
     """
-    waiting = (
-        select(runs.id)
-        .where(runs.status == "running", runs.in_worker, HAS_NO_DRIVER)
-        .with_for_update(skip_locked=True)  # locked: its driver is in the middle of a chunk
-        .scalar_subquery()
-    )
-    async with engine.begin() as connection:
-        taken = await connection.execute(
-            update(backfill_runs)
-            .where(runs.id == waiting)
-            .values(driver=own_name(), driver_token=uuid.uuid4(), heartbeat_at=NOW)
-            .returning(runs.id)
-        )
-        run_id: int | None = taken.scalar_one_or_none()
+    values = {"own_name": own_name(), "token": uuid.uuid4()}
+    async with autocommit(engine) as connection:
+        run_id: int | None = (await connection.execute(TAKE_UP, values)).scalar_one_or_none()
     return run_id
 
 

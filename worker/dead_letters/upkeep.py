@@ -7,6 +7,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.database import autocommit
 from shared.dead_letters import MOST_NAMED
 
 logger = structlog.get_logger(__name__)
@@ -42,7 +43,7 @@ PRUNE = text("""
 
 async def close_overtaken(engine: AsyncEngine) -> list[int]:
     """Close the letters whose collection shows a newer event by now; return their ids."""
-    async with engine.begin() as connection:
+    async with autocommit(engine) as connection:
         return sorted((await connection.execute(CLOSE_OVERTAKEN)).scalars())
 
 
