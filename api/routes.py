@@ -46,7 +46,7 @@ async def create_collection(
 ) -> CreatedCollection:
     """Create a collection. Answers 200, as it always has."""
     row = await collections.create_collection(sync, caller, project_id, new.values())
-    return CreatedCollection.model_validate(row)
+    return CreatedCollection.model_validate(dict(row))
 
 
 @router.put(ONE, responses=documentation.CHANGE)  # before DELETE: 405 says `Allow: PUT`
@@ -59,7 +59,7 @@ async def update_collection(
 ) -> UpdatedCollection:
     """Change the fields that are given; a field that is null or absent keeps its value."""
     row = await collections.update_collection(sync, caller, project_id, collection_id, changes.values())
-    return UpdatedCollection.model_validate(row)
+    return UpdatedCollection.model_validate(dict(row))
 
 
 @router.delete(ONE, responses=documentation.WRITE_TO_ONE)

@@ -138,7 +138,7 @@ async def test_an_unexpected_failure_tells_neither_the_client_nor_the_log_what_u
     assert (answer.status_code, answer.json()) == (500, {"detail": "Internal Server Error"})
     (line,) = lines
     assert (line["event"], line["log_level"], line["sqlstate"]) == ("request_failed", "error", "23514")
-    assert "change_row" in line["frames"]
+    assert "carry_out" in line["frames"]
     assert "Confidential" not in str(line)
 
 

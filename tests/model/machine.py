@@ -5,8 +5,9 @@ import json
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+import asyncpg
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -22,11 +23,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api import collections as api
 from api.errors import CollectionNotFoundError
+from api.write_statement import Write, carry_out
 from shared import backfill_runs, dead_letters
 from shared.audit_runs import AuditRun
 from shared.backfill_runs import BackfillRun
-from shared.events import EventType, Source
-from shared.outbox import append_event
+from shared.events import EventType
 from tests.audit.pairs import audited, found
 from tests.backfill.driving import TOKEN, started, take
 from tests.backfill.rows import home_drift
@@ -128,8 +129,8 @@ class Machine(RuleBasedStateMachine):
     def create(self, project_id: str, text: str | None) -> str:
         values = {"collection_name": "new", "description": text}
         row = self.world.run(api.create_collection(self.world.sync, "owner", project_id, values))
-        self._written(row.collection_id)
-        return str(row.collection_id)
+        self._written(row["collection_id"])
+        return str(row["collection_id"])
 
     @rule(name=collections, text=texts)
     def update(self, name: str, text: str | None) -> None:
@@ -193,11 +194,12 @@ class Machine(RuleBasedStateMachine):
 
     async def _begun(self, name: str, legacy: Legacy, text: str | None) -> Writer:
         connection = await self.world.engine.connect()
-        await connection.begin()
-        row = await api.change_row(connection, legacy.project_id, name, {"description": text})
-        event_id = await append_event(connection, name, EventType.UPDATED, Source.API)
-        written = legacy._replace(state=State(row.description, row.created_at, row.updated_at))
-        return Writer(connection, name, event_id, written)
+        await connection.exec_driver_sql("SELECT")  # only now does SQLAlchemy send its BEGIN
+        raw = await connection.get_raw_connection()
+        change = Write(EventType.UPDATED, "owner", legacy.project_id, name, {"description": text})
+        row = await carry_out(cast("asyncpg.Connection", raw.driver_connection), change)
+        state = State(row["description"], row["created_at"], row["updated_at"])
+        return Writer(connection, name, row["event_id"], legacy._replace(state=state))
 
     @precondition(lambda self: self.writers)
     @rule(number=dice, commits=st.booleans())

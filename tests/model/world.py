@@ -17,11 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.admission import Lanes as ApiLanes
 from api.context import CollectionSync
+from api.write_statement import Write, Written, carry_out
 from shared.database import create_engine
 from shared.doorbell import Doorbell, open_redis
 from shared.events import EventType, Source
 from shared.faults import is_transient
-from shared.outbox import append_event, append_states
+from shared.outbox import append_states
 from shared.settings import Settings
 from tests.legacy_rows import seed
 from tests.model.model import Actual, Guard, Legacy, Settled, State, TargetRow
@@ -222,12 +223,10 @@ class World:
 def recorded(record: Record) -> Iterator[None]:
     """Note what API, backfill and audit append; let the API draw ids that repeat."""
 
-    async def noting_event(
-        connection: AsyncConnection, collection_id: str, event_type: EventType, source: Source
-    ) -> int:
-        event_id = await append_event(connection, collection_id, event_type, source)
-        record.appended.append((collection_id, event_id))
-        return event_id
+    async def noting_write(connection: asyncpg.Connection, wanted: Write) -> Written:
+        row = await carry_out(connection, wanted)
+        record.appended.append((wanted.collection_id, row["event_id"]))
+        return row
 
     async def noting_states(
         connection: AsyncConnection, ids: Sequence[str], event_type: EventType, source: Source
@@ -237,8 +236,9 @@ def recorded(record: Record) -> Iterator[None]:
         return events
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("api.collections.append_event", noting_event)
-        patch.setattr("api.collections.uuid", SimpleNamespace(uuid4=record.draw))
+        patch.setattr("api.collections.carry_out", noting_write)
+        for module in ("collections", "write_statement"):
+            patch.setattr(f"api.{module}.uuid", SimpleNamespace(uuid4=record.draw))
         patch.setattr("shared.dead_letters.append_states", noting_states)
         patch.setattr("worker.audit.repair.append_states", noting_states)
         patch.setattr("worker.backfill.chunk.append_states", noting_states)

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from api import collections as api
 from api.context import CollectionSync, collection_sync
 from api.errors import CollectionNotFoundError
+from api.write_statement import Written
 from shared.events import EventType, Source
 from shared.outbox import append_event
 from shared.settings import Settings
@@ -31,7 +32,7 @@ async def sync(settings: Settings) -> AsyncIterator[CollectionSync]:
         yield app.state.collection_sync
 
 
-def update(sync: CollectionSync, description: str) -> "asyncio.Task[api.Record]":
+def update(sync: CollectionSync, description: str) -> asyncio.Task[Written]:
     values = {"description": description}
     return asyncio.create_task(api.update_collection(sync, "owner", "p1", "c", values))
 

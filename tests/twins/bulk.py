@@ -9,7 +9,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared import outbox
 from shared.events import EventType, Source
 from tests.twins.replacing import replaced, with_statement
-from tests.twins.writes import commit_and_go_on
 from worker.audit import comparison, findings, repair
 from worker.backfill import chunk as right_chunk
 from worker.backfill.chunk import Found
@@ -26,6 +25,12 @@ APPEND_LETTERS = text("""
 """)
 
 lock_no_rows = with_statement("shared.outbox.APPEND_STATES", "FOR SHARE", "")
+
+
+async def commit_and_go_on(connection: AsyncConnection) -> None:
+    """End the transaction that is open and begin another, unnoticed by whoever opened it."""
+    await connection.exec_driver_sql("COMMIT")
+    await connection.exec_driver_sql("BEGIN")
 
 
 async def append_as_deleted(

@@ -56,7 +56,7 @@ TWINS = {
     # A write
     "row read without a lock": Twin(
         "the order of ids is the order of commits",
-        instead_of("api.collections.lock_row", writes.read_row_without_lock),
+        with_statement("api.write_statement.CHANGE", "FOR NO KEY UPDATE", ""),
         (f"{WRITERS}an_update_that_waited_for_a_deletion_does_not_bring_the_row_back",),
     ),
     "id drawn before the lock": Twin(
@@ -66,7 +66,7 @@ TWINS = {
     ),
     "event appended after the commit": Twin(
         "a write is one transaction",
-        instead_of("api.collections.append_event", writes.append_after_the_commit),
+        writes.append_after_the_commit,
         (f"{WRITES}a_write_that_cannot_log_or_append_leaves_nothing_behind[outbox_events]",),
     ),
     "activity logged after the commit": Twin(

@@ -2,22 +2,20 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
-from contextvars import ContextVar
-from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api import collections as right
+from api import write_statement
 from api.context import CollectionSync
-from api.errors import CollectionNotFoundError
+from api.write_statement import ACTIVITIES, Write, Written
 from shared.doorbell import REDIS_ERRORS, ring
-from shared.events import EventType, Source
-from shared.legacy_tables import collections
+from shared.events import Source
 from shared.outbox import PAYLOAD, append_event
 from tests.race.storm import CHANGE, EVENT_TYPE, LOCK
+from tests.twins.replacing import replaced
 
 DRAW_ID = text("SELECT nextval(pg_get_serial_sequence('outbox_events', 'id'))")
 APPEND_WITH_ID = text(f"""
@@ -27,53 +25,34 @@ APPEND_WITH_ID = text(f"""
     RETURNING id
 """)  # noqa: S608 - a constant
 
-Change = Callable[[AsyncConnection], Awaitable[right.Record]]
+LOG_ACTIVITY = text("""
+    INSERT INTO activity_logs (activity_id, project_id, user_id, activity_type, description)
+    VALUES (:id, :project_id, :caller, :activity_type, :description)
+""")
+NOT_LOGGED = "logged AS (SELECT $7::text, $8::text, $9::text, $10::json)"
+NOT_APPENDED = "appended AS (SELECT 0 AS event_id, $5::text, $6::text FROM written)"
 
-
-async def commit_and_go_on(connection: AsyncConnection) -> None:
-    """End the transaction that is open and begin another, unnoticed by whoever opened it."""
-    await connection.exec_driver_sql("COMMIT")
-    await connection.exec_driver_sql("BEGIN")
-
-
-async def read_row_without_lock(
-    connection: AsyncConnection, project_id: str, collection_id: str
-) -> right.Record:
-    """Decide by a row that another writer is just changing."""
-    found = await connection.execute(
-        select(collections).where(
-            collections.c.collection_id == collection_id,
-            collections.c.project_id == project_id,
-            collections.c.is_active,
-        )
-    )
-    row = found.one_or_none()
-    if row is None:
-        raise CollectionNotFoundError
-    return row
+DRAWN = "drawn AS MATERIALIZED (SELECT nextval(pg_get_serial_sequence('outbox_events', 'id')) AS id)"
+DRAWN_FIRST = {
+    "locked AS MATERIALIZED": f"{DRAWN}, locked AS MATERIALIZED",
+    "FOR NO KEY UPDATE": "AND (SELECT id FROM drawn) > 0 FOR NO KEY UPDATE",
+    "outbox_events (aggregate_id": "outbox_events (id, aggregate_id",
+    "SELECT collection_id, $5": "SELECT (SELECT id FROM drawn), collection_id, $5",
+}
 
 
 def draw_the_id_before_the_lock(patch: pytest.MonkeyPatch) -> None:
     """Let the order of ids differ from the order of commits."""
-    drawn: ContextVar[int] = ContextVar("drawn")
-    right_change = right.change_row
+    statement = write_statement.CHANGE
+    for old, new in DRAWN_FIRST.items():
+        statement = replaced(statement, old, new)
+    patch.setattr(write_statement, "CHANGE", statement)
 
-    async def change_row(
-        connection: AsyncConnection, project_id: str, collection_id: str, values: Mapping[str, Any]
-    ) -> right.Record:
-        drawn.set((await connection.execute(DRAW_ID)).scalar_one())
-        return await right_change(connection, project_id, collection_id, values)
 
-    async def append(
-        connection: AsyncConnection, collection_id: str, event_type: EventType, source: Source
-    ) -> int:
-        del source
-        values = {"event_id": drawn.get(), "event_type": event_type, "id": collection_id}
-        event_id: int = (await connection.execute(APPEND_WITH_ID, values)).scalar_one()
-        return event_id
-
-    patch.setattr(right, "change_row", change_row)
-    patch.setattr(right, "append_event", append)
+def leave_out(patch: pytest.MonkeyPatch, part: str, instead: str) -> None:
+    """Let both statements of a write lack a part."""
+    for name in ("CREATE", "CHANGE"):
+        patch.setattr(write_statement, name, replaced(getattr(write_statement, name), part, instead))
 
 
 async def write_with_id_drawn_before_the_lock(
@@ -91,30 +70,39 @@ async def write_with_id_drawn_before_the_lock(
     )
 
 
-async def append_after_the_commit(
-    connection: AsyncConnection, collection_id: str, event_type: EventType, source: Source
-) -> int:
+def append_after_the_commit(patch: pytest.MonkeyPatch) -> None:
     """Be the naive outbox: the row is committed, and its event may never be."""
-    await commit_and_go_on(connection)
-    return await append_event(connection, collection_id, event_type, source)
+    right_write = right.write
+
+    async def write(sync: CollectionSync, wanted: Write) -> Written:
+        row = await right_write(sync, wanted)
+        async with sync.engine.begin() as connection:
+            await append_event(connection, row["collection_id"], wanted.event_type, Source.API)
+        return row
+
+    leave_out(patch, write_statement.APPENDED, NOT_APPENDED)
+    patch.setattr(right, "write", write)
 
 
 def log_activity_after_the_commit(patch: pytest.MonkeyPatch) -> None:
     """Do as the legacy service does."""
-    right_write, right_log = right.write, right.log_activity
+    right_write = right.write
 
-    async def no_log(*_: object) -> None:
-        pass
-
-    async def write(
-        sync: CollectionSync, caller: str, project_id: str, event_type: EventType, change: Change
-    ) -> right.Record:
-        row = await right_write(sync, caller, project_id, event_type, change)
+    async def write(sync: CollectionSync, wanted: Write) -> Written:
+        row = await right_write(sync, wanted)
+        activity_type, verb = ACTIVITIES[wanted.event_type]
+        activity = {
+            "id": row["collection_id"],
+            "project_id": wanted.project_id,
+            "caller": wanted.caller,
+            "activity_type": activity_type,
+            "description": f"{verb} collection '{row['collection_name']}'",
+        }
         async with sync.engine.begin() as connection:
-            await right_log(connection, caller, event_type, row)
+            await connection.execute(LOG_ACTIVITY, activity)
         return row
 
-    patch.setattr(right, "log_activity", no_log)
+    leave_out(patch, write_statement.LOGGED, NOT_LOGGED)
     patch.setattr(right, "write", write)
 
 
@@ -122,11 +110,9 @@ def ring_before_the_commit(patch: pytest.MonkeyPatch) -> None:
     """Wake a worker that finds nothing, and then sleeps."""
     right_write = right.write
 
-    async def write(
-        sync: CollectionSync, caller: str, project_id: str, event_type: EventType, change: Change
-    ) -> right.Record:
+    async def write(sync: CollectionSync, wanted: Write) -> Written:
         sync.doorbell.press()
-        return await right_write(sync, caller, project_id, event_type, change)
+        return await right_write(sync, wanted)
 
     patch.setattr(right, "write", write)
 
@@ -135,10 +121,8 @@ def await_the_ring(patch: pytest.MonkeyPatch) -> None:
     """Let the request wait for Redis, if not for long."""
     right_write = right.write
 
-    async def write(
-        sync: CollectionSync, caller: str, project_id: str, event_type: EventType, change: Change
-    ) -> right.Record:
-        row = await right_write(sync, caller, project_id, event_type, change)
+    async def write(sync: CollectionSync, wanted: Write) -> Written:
+        row = await right_write(sync, wanted)
         with contextlib.suppress(*REDIS_ERRORS):
             async with asyncio.timeout(0.3):
                 await ring(sync.redis)
