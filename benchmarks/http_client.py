@@ -1,0 +1,47 @@
+"""A client that costs far less than the API it measures: of HTTP it speaks no more than ours answers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Self
+
+from benchmarks.bench import require
+
+OK = b"HTTP/1.1 200 "
+LENGTH = b"\r\ncontent-length: "
+
+
+class HttpClient:
+    """Sends one request after the other, as the user who owns everything."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take an open connection."""
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    @asynccontextmanager
+    async def connected(cls, port: int) -> AsyncIterator[Self]:
+        """Connect to this port of the loopback address for as long as the block."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            yield cls(reader, writer)
+        finally:
+            writer.close()
+
+    async def ask(self, method: str, path: str, body: bytes = b"") -> bytes:
+        """Return the answer's body.
+
+        Raises:
+            LocalError: the answer is not 200.
+
+        """
+        head = (
+            f"{method} {path} HTTP/1.1\r\nHost: api\r\nUser-ID: owner\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        self._writer.write(head.encode() + body)
+        answer = await self._reader.readuntil(b"\r\n\r\n")
+        length = answer.partition(LENGTH)[2].partition(b"\r\n")[0]
+        content = await self._reader.readexactly(int(length))
+        require(answer.startswith(OK), f"{method} {path} is answered with 200: {answer!r}{content!r}")
+        return content
