@@ -91,14 +91,17 @@ def _differs(name: str) -> str:
 
 CHANGEABLE = TEXTS + FLAGS + LISTS
 
-# The row is locked, and changed where a value differs. Served by collections_pkey. Whatever we waited for is
-# seen: PostgreSQL reads a row again when it has got its lock. FOR NO KEY UPDATE: the worker's foreign-key
-# check of the same row does not wait for us. Not now(): that is when we began to wait.
+# The row is locked, and changed where a value differs. Whatever we waited for is seen: PostgreSQL reads a row
+# again when it has got its lock. FOR NO KEY UPDATE: the worker's foreign-key check of the same row does not
+# wait for us. Not now(): that is when we began to wait. Served by collections_pkey, and never by the index of
+# projects, which does not know `project_id || ''`: a plan that was made while the table was empty would read
+# every collection of the project for as long as its connection lives.
 CHANGE = f"""
     WITH {PERMITTED}, locked AS MATERIALIZED (
         SELECT {WRITTEN}, {", ".join(FLAGS + LISTS)}, collection_purpose
         FROM collections
-        WHERE (SELECT allowed FROM permitted) AND collection_id = $3 AND project_id = $1 AND is_active
+        WHERE (SELECT allowed FROM permitted)
+            AND collection_id = $3 AND project_id || '' = $1 AND is_active
         FOR NO KEY UPDATE
     ), changed AS (
         UPDATE collections

@@ -61,6 +61,7 @@ async def test_no_statement_of_any_request_scans_a_table(
     await client.put(path, headers=OWNER, json={"color": "#000000"})
     await client.get(f"{path}/sync", headers={"User-ID": NAMES["EDITOR_EMAIL"]})
     await client.delete(path, headers=OWNER)
+    await asyncio.sleep(0)  # the driver tells of a statement a moment afterwards
 
     assert len(sent) == 3 + 1 + 1 + 3 + 1
     for statement, parameters in sent:
@@ -81,3 +82,17 @@ async def test_a_plan_that_was_made_while_the_outbox_was_empty_does_not_scan_it_
         while not (counted := await seeded.fetchrow(scans))["idx_scan"]:
             await asyncio.sleep(0.02)
     assert (counted["seq_scan"], counted["idx_scan"] >= 10) == (scanned, True)
+
+
+async def test_a_plan_that_was_made_while_a_project_was_empty_does_not_read_all_of_it_when_it_is_full(
+    settings: Settings, seeded: asyncpg.Connection
+) -> None:
+    scans = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = $1"
+    before = await seeded.fetchval(scans, "idx_collection_project_id")
+    async with started(create_app(settings)) as client:
+        for _ in range(10):
+            assert (await client.put(SEEDED, headers=OWNER, json={"color": "#000000"})).status_code == 200
+    async with asyncio.timeout(5):  # the counts arrive when the sessions have ended
+        while await seeded.fetchval(scans, "collections_pkey") < 10:
+            await asyncio.sleep(0.02)
+    assert await seeded.fetchval(scans, "idx_collection_project_id") == before
