@@ -7,6 +7,9 @@ from types import MappingProxyType
 from typing import cast
 
 import asyncpg
+from sqlalchemy import event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.util import greenlet_spawn
 
@@ -39,7 +42,7 @@ def create_engine(  # noqa: PLR0913 - keywords that each process chooses
     a lock: the rows it had claimed are free again.
 
     """
-    return create_async_engine(
+    engine = create_async_engine(
         settings.database_url.get_secret_value(),
         pool_size=pool_size,
         max_overflow=0,
@@ -57,6 +60,19 @@ def create_engine(  # noqa: PLR0913 - keywords that each process chooses
             },
         },
     )
+    event.listen(engine.sync_engine, "checkout", lend_none_that_was_closed)
+    return engine
+
+
+def lend_none_that_was_closed(connection: DBAPIConnection, *_: object) -> None:
+    """Let the pool open another connection instead of one that the server ended while nobody had it.
+
+    Raises:
+        DisconnectionError: to the pool.
+
+    """
+    if cast("asyncpg.Connection", connection.driver_connection).is_closed():
+        raise DisconnectionError
 
 
 @asynccontextmanager
@@ -70,7 +86,7 @@ async def autocommit(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 async def driver_connection(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connection]:
     """Lend asyncpg's own connection from the pool, which forgets one that was cut, cancelled or too slow.
 
-    For the worker's batches: a statement sent this way takes about half the time, see
+    For the worker's batches and the API's writes: a statement sent this way takes about half the time, see
     docs/decisions/0007-batches-use-the-driver.md. Transactions are the borrower's to begin and end.
     """
     lent = await engine.raw_connection()

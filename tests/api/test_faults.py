@@ -72,6 +72,18 @@ async def test_while_postgresql_is_away_every_endpoint_answers_503_and_recovers_
     assert (await own_client.get(ALL, headers=OWNER)).status_code == 200
 
 
+async def test_no_request_fails_because_postgresql_was_restarted_before_it(
+    own_server: Postgres, own_client: httpx.AsyncClient
+) -> None:
+    await asyncio.gather(*(create(own_client) for _ in range(5)))  # over several connections
+    own_server.stop()
+    own_server.start()
+    await asyncio.sleep(0.1)  # the driver hears that they have ended
+    answers = [await own_client.put(SEEDED, headers=OWNER, json={}) for _ in range(5)]
+    answers += [await own_client.get(ALL, headers=OWNER) for _ in range(5)]
+    assert {answer.status_code for answer in answers} == {200}
+
+
 @contextmanager
 def stopped_in_its_tracks(server: Postgres) -> Iterator[None]:
     """Freeze the server and all its sessions: connections stay open and nothing answers."""
