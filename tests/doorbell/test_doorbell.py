@@ -70,6 +70,26 @@ async def queued_jobs(redis: Redis, at_least: int) -> int:
     return jobs
 
 
+async def test_a_busy_doorbell_rests_for_three_times_as_long_as_it_rings(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rings: list[float] = []
+
+    async def slow_ring(*_: object) -> bool:
+        rings.append(time.monotonic())
+        await asyncio.sleep(0.02)
+        return True
+
+    monkeypatch.setattr("shared.doorbell.ring", slow_ring)
+    async with running_doorbell(redis) as doorbell:
+        began = time.monotonic()
+        while time.monotonic() < began + 0.6:
+            doorbell.press()
+            await asyncio.sleep(0.001)
+        ended = time.monotonic()
+    assert 2 <= len(rings) <= 1 + (ended - began) / 0.08
+
+
 async def test_a_ring_queues_one_due_job_and_wakes_who_listens(redis: Redis) -> None:
     async with redis.pubsub(ignore_subscribe_messages=True) as channel:
         await channel.subscribe(WAKE_CHANNEL)

@@ -350,7 +350,7 @@ TWINS = {
     ),
     "the trace left behind": Twin(
         "one trace leads from the request to the applied row",
-        instead_of("shared.outbox.current_traceparent", lambda: None),
+        instead_of("api.write_statement.current_traceparent", lambda: None),
         (f"{TRACE}the_trace_of_the_caller_is_stored_whether_or_not_there_are_spans",),
     ),
 }
