@@ -40,19 +40,20 @@ def run_command(*words: str) -> Ran:
 
     """
     began = time.perf_counter()
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as said:
         command = subprocess.Popen(  # noqa: S603 - our own commands
-            [sys.executable, "-m", *words, "--json"], cwd=ROOT, stdout=subprocess.PIPE, stderr=said
+            [sys.executable, "-m", *words, "--json"], cwd=ROOT, stdout=told, stderr=said
         )
-        out = command.stdout.read() if command.stdout else b""
         _, status, usage = os.wait4(command.pid, 0)
         command.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.perf_counter() - began
         if command.returncode != 0:
             said.seek(0)
             raise LocalError(f"{' '.join(words)} failed:\n{said.read()[-2000:].decode(errors='replace')}")
+        told.seek(0)
+        result = json.load(told)
     peak_mib = usage.ru_maxrss / MAXRSS_PER_MIB
-    return Ran(json.loads(out), seconds, usage.ru_utime + usage.ru_stime, peak_mib)
+    return Ran(result, seconds, usage.ru_utime + usage.ru_stime, peak_mib)
 
 
 @asynccontextmanager
