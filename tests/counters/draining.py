@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
-from structlog.testing import capture_logs
 
 from benchmarks import minimal_loop
 from shared.settings import Settings
@@ -41,11 +40,10 @@ async def append_backfill(sql: asyncpg.Connection, events: int) -> None:
 async def worker_parts(settings: Settings) -> AsyncIterator[dict[str, Any]]:
     """Yield what the worker's jobs work with; in the end all of it is stopped, as in a worker."""
     ctx = arq_settings(settings)["ctx"]
-    with capture_logs():
-        try:
-            yield ctx
-        finally:
-            await stop(ctx)
+    try:
+        yield ctx
+    finally:
+        await stop(ctx)
 
 
 async def drain(settings: Settings) -> None:
