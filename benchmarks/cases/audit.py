@@ -2,50 +2,52 @@
 
 import asyncio
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from benchmarks.bench import Bench, require, timed
+from benchmarks.bench import Bench, Scale, require, timed
 from benchmarks.commands import Ran, run_command
 from benchmarks.figures import Beside, Figure
-from benchmarks.rows import differing, fill_target, make_rows
+from benchmarks.legacy_rows import differing, fill_target, make_rows
 
 TARGET = 0.7  # of the speed of the bare statement
 CONNECTIONS = {"audit, one connection": 1, "audit, two connections": 2}
 BARE, ONE, TWO = ("bare FULL JOIN", *CONNECTIONS)
 
-# Of new sessions. With the server's default, one connection's statement is carried out by all cores of a small
-# machine already, so that a second connection has none to win.
+# Of new sessions.
 PARALLEL = "ALTER DATABASE postgres RESET max_parallel_workers_per_gather"
 NOT_PARALLEL = "ALTER DATABASE postgres SET max_parallel_workers_per_gather = 0"
 
 
 async def measure(bench: Bench) -> Sequence[Figure]:
     """Take turns of all three, without parallel workers of PostgreSQL and with as many as it likes."""
-    rows = bench.choose(5_000, 1_000_000, 10_000_000)
+    rows = bench.choose(2_000, 1_000_000, 10_000_000)
     bench.facts.update(rows=rows)
-    alone: dict[str, list[float]] = {name: [] for name in (BARE, ONE, TWO)}
-    helped: dict[str, list[float]] = {name: [] for name in (BARE, ONE, TWO)}
+    modes = {"": NOT_PARALLEL, ", parallel query": PARALLEL}
+    if bench.scale is Scale.SMALL:
+        del modes[""]
+    speeds = {how: defaultdict[str, list[float]](list) for how in modes}
     peaks: list[float] = []
     async with bench.sql() as sql:
         await make_rows(sql, rows)
         await fill_target(sql)
         for _ in range(bench.choose(1, 3)):
-            for setting, speeds in ((NOT_PARALLEL, alone), (PARALLEL, helped)):
+            for how, setting in modes.items():
                 await sql.execute(setting)
-                speeds[BARE].append(rows / await _bare(bench))
+                speeds[how][BARE].append(rows / await _bare(bench))
                 for name, connections in CONNECTIONS.items():
                     ran = await _audited(rows, connections)
-                    speeds[name].append(rows / ran.result["duration_seconds"])
+                    speeds[how][name].append(rows / ran.result["duration_seconds"])
                     peaks.append(ran.peak_mib)
     return (
-        *_figures(alone, "", scaling=1.0),
-        *_figures(helped, ", parallel query", scaling=-math.inf),
+        *(figure for how, of_mode in speeds.items() for figure in _figures(of_mode, how)),
         Figure("peak memory of the command", "MiB", peaks),
     )
 
 
-def _figures(speeds: Mapping[str, Sequence[float]], how: str, scaling: float) -> Sequence[Figure]:
+def _figures(speeds: Mapping[str, Sequence[float]], how: str) -> Sequence[Figure]:
     bare, one = BARE + how, ONE + how
+    scaling = -math.inf if how else 1.0  # with parallel query one connection has all cores already
     return (
         Figure(bare, "rows/s", speeds[BARE]),
         Figure(one, "rows/s", speeds[ONE], beside=[Beside(bare, at_least=TARGET)]),

@@ -11,7 +11,7 @@ from benchmarks.bench import Bench, require, timed
 from benchmarks.commands import Ran, memory_mib, quiet_worker, run_command
 from benchmarks.drains import drained_by_others
 from benchmarks.figures import Beside, Figure
-from benchmarks.rows import BARE_INSERT, differing, empty, make_rows
+from benchmarks.legacy_rows import BARE_INSERT, differing, empty, make_rows
 
 TARGET = 0.45  # of the speed of the bare statement
 MOST_GROWTH = 1.25  # of the memory at a hundredth of the rows

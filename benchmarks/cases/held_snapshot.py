@@ -7,7 +7,7 @@ import asyncpg
 from benchmarks.bench import Bench, Scale, require
 from benchmarks.drains import drain, held_snapshot, logging_to_files, pile_up, require_drained
 from benchmarks.figures import Beside, Figure
-from benchmarks.rows import make_rows
+from benchmarks.legacy_rows import make_rows
 from worker.main import arq_settings
 from worker.snapshot_holders import held_snapshots
 

@@ -7,7 +7,7 @@ from unittest import mock
 from benchmarks.bench import Bench, require
 from benchmarks.drains import drain, logging_to_files, pile_up, require_drained
 from benchmarks.figures import Beside, Figure
-from benchmarks.rows import make_rows
+from benchmarks.legacy_rows import make_rows
 
 TARGET = 0.9  # of the speed without
 

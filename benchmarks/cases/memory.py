@@ -6,7 +6,7 @@ from benchmarks.bench import Bench, require
 from benchmarks.commands import memory_mib, quiet_worker
 from benchmarks.drains import APPEND, drained_by_others
 from benchmarks.figures import Beside, Figure
-from benchmarks.rows import differing, make_rows
+from benchmarks.legacy_rows import differing, make_rows
 
 MOST_GROWTH = 1.1  # of what is resident after the first round
 SOURCES = ("api", "backfill")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from benchmarks.bench import Bench
 from benchmarks.drains import drain, logging_to_files, pile_up, require_drained
 from benchmarks.figures import Beside, Figure
-from benchmarks.rows import make_rows
+from benchmarks.legacy_rows import make_rows
 
 TARGET = 0.5  # of the speed without
 POISON_EVENTS = 20  # evenly spread

@@ -1,31 +1,18 @@
-"""What it costs to open a long log: `make bench-dashboard`, or `python -m benchmarks.dashboard --help`.
+"""A log as a busy system writes it, of which some lines are corrupt, and what it costs to open it."""
 
-Writes a log as a busy system would, of which some lines are corrupt, and opens it with the command that an
-operator uses. Shown are the time, the speed and the highest memory of that process, and whether the page
-counts exactly the lines that were written and those that were corrupted.
-"""
-
-import argparse
 import json
 import random
-import re
-import resource
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.commands import Ran, run_command
 from shared.log_contract import SCHEMA_VERSION, problems
 
-ROOT = Path(__file__).parent.parent
 BLOCK_LINES = 20_000
-SAMPLE_SECONDS = 0.02
 LINES_A_SECOND = 400  # in the log's own time
-MOST_MEMORY_MB = 300
 BEAT: Mapping[str, object] = {
     "worker": "host:1", "uptime_seconds": 3600.0, "database": "up", "redis": "up", "pending_live": 3,
     "pending_repair": 0, "pending_backfill": 4_000, "oldest_live_seconds": 0.01, "oldest_repair_seconds": 0.0,
@@ -47,17 +34,6 @@ class Written:
     size: int
     lines: int
     corrupt: int
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """What opening it cost, and what the page counted."""
-
-    seconds: float
-    cpu_seconds: float
-    peak_mb: float
-    lines: int
-    broken: int
 
 
 class Mix:
@@ -164,63 +140,11 @@ def write(path: Path, size: int, corrupt: float) -> Written:
     return Written(path.stat().st_size, lines, broken)
 
 
-def memory_mb(pid: int) -> float:
-    """Return the most memory that the process has had resident so far; 0 when it has just ended."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    except OSError:
-        return 0.0
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    return 0.0 if found is None else int(found[1]) * 1024 / 1e6
+def open_log(log: Path, page: Path) -> Ran:
+    """Write the log's page with the command that an operator uses; its result counts the lines.
 
+    Raises:
+        LocalError: the command failed.
 
-def open_log(log: Path, page: Path) -> Opened:
-    """Write the log's page with the real command, in a process that is watched."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    began = time.monotonic()
-    command = [sys.executable, "-m", "worker.dashboard", str(log), "--html", str(page), "--json"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)  # noqa: S603 - our own command
-    peak = 0.0
-    while process.poll() is None:
-        peak = max(peak, memory_mb(process.pid))
-        time.sleep(SAMPLE_SECONDS)
-    output, _ = process.communicate()
-    seconds = time.monotonic() - began
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if process.returncode:
-        msg = f"the command ended with {process.returncode}"
-        raise RuntimeError(msg)
-    result = json.loads(output)
-    return Opened(
-        seconds,
-        used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime,
-        peak,
-        result["lines"],
-        result["broken"],
-    )
-
-
-def main() -> int:
-    """Measure, print, and return 1 where memory or counts are not as promised."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.dashboard", description=__doc__)
-    parser.add_argument("--bytes", type=float, default=1e9, help="size of the log (default 1e9)")
-    parser.add_argument("--corrupt", type=float, default=0.0, help="share of corrupt lines (default 0)")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        log, page = Path(directory) / "worker.log", Path(directory) / "page.html"
-        written = write(log, int(options.bytes), options.corrupt)
-        print(
-            f"log       {written.size / 1e6:10,.0f} MB, {written.lines:,} lines, {written.corrupt:,} corrupt"
-        )
-        opened = open_log(log, page)
-        print(f"opened in {opened.seconds:10,.1f} s, {written.size / 1e6 / opened.seconds:,.0f} MB/s")
-        print(f"processor {opened.cpu_seconds:10,.1f} s, {written.size / 1e6 / opened.cpu_seconds:,.0f} MB/s")
-        print(f"memory    {opened.peak_mb:10,.0f} MB at most")
-        print(f"counted   {opened.lines:,} lines, {opened.broken:,} broken")
-        print(f"page      {page.stat().st_size / 1e6:10,.1f} MB")
-    exact = (opened.lines, opened.broken) == (written.lines, written.corrupt)
-    return 0 if exact and opened.peak_mb < MOST_MEMORY_MB else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    """
+    return run_command("worker.dashboard", str(log), "--html", str(page))
