@@ -40,18 +40,18 @@ def run_command(*words: str) -> Ran:
 
     """
     began = time.perf_counter()
-    with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as said:
         command = subprocess.Popen(  # noqa: S603 - our own commands
-            [sys.executable, "-m", *words, "--json"], cwd=ROOT, stdout=told, stderr=said
+            [sys.executable, "-m", *words, "--json"], cwd=ROOT, stdout=out, stderr=said
         )
         _, status, usage = os.wait4(command.pid, 0)
-        command.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.perf_counter() - began
+        command.returncode = os.waitstatus_to_exitcode(status)
+        for file in (out, said):
+            file.seek(0)
         if command.returncode != 0:
-            said.seek(0)
             raise LocalError(f"{' '.join(words)} failed:\n{said.read()[-2000:].decode(errors='replace')}")
-        told.seek(0)
-        result = json.load(told)
+        result = json.loads(out.read())
     peak_mib = usage.ru_maxrss / MAXRSS_PER_MIB
     return Ran(result, seconds, usage.ru_utime + usage.ru_stime, peak_mib)
 

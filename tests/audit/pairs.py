@@ -71,6 +71,7 @@ async def audited(
     engine: AsyncEngine,
     *,
     slices: int | None = None,
+    connections: int = 1,
     project_id: str | None = None,
     repair: bool = False,
     patience_seconds: float = 10,
@@ -83,6 +84,7 @@ async def audited(
         requested_by=requested_by,
         interrupted=asyncio.Event(),
         slices=slices,
+        connections=connections,
         patience_seconds=patience_seconds,
     )
 

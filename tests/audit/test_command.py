@@ -208,6 +208,8 @@ async def test_an_interrupt_ends_a_pass_without_a_verdict(
         (["--interval", "5"], "--interval needs --watch"),
         (["--watch", "--interval", "-1"], "invalid seconds value"),
         (["--watch", "--interval", "nan"], "invalid seconds value"),
+        (["--connections", "0"], "must be from 1 to 16"),
+        (["--connections", "two"], "invalid connections value"),
         (["--repare"], "unrecognized arguments"),
         (["everything"], "unrecognized arguments"),
     ],

@@ -62,7 +62,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--connections",
         metavar="N",
-        type=number_of_connections,
+        type=connections,
         default=1,
         help=f"compare N slices of the tables at once (default 1, at most {MOST_SLICES})",
     )
@@ -72,7 +72,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def number_of_connections(word: str) -> int:
+def connections(word: str) -> int:
     """Read how many slices to compare at once."""
     value = int(word)
     if not 1 <= value <= MOST_SLICES:
