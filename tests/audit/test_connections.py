@@ -9,9 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.audit_runs import latest_finished
 from tests.audit.pairs import audited, found, put_synced
-from worker.audit import comparison, run
+from worker.audit import comparison, findings, run
+from worker.audit.comparison import Scope, Tally
 
-Compare = Callable[[asyncpg.Connection, comparison.Scope], Awaitable[comparison.Tally]]
+Compare = Callable[[asyncpg.Connection, Scope], Awaitable[Tally]]
 
 PATIENCE_SECONDS = 10
 
@@ -21,7 +22,7 @@ def compare_when_two_have_met(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int
     right, met = comparison.compare, asyncio.Barrier(2)
     compared: list[tuple[int, int]] = []
 
-    async def meeting(connection: asyncpg.Connection, scope: comparison.Scope) -> comparison.Tally:
+    async def meeting(connection: asyncpg.Connection, scope: Scope) -> Tally:
         async with asyncio.timeout(PATIENCE_SECONDS):
             await met.wait()
         compared.append((connection.get_server_pid(), scope.slice))
@@ -61,6 +62,13 @@ async def test_slices_compared_at_once_list_no_more_findings_than_one_after_the_
     await seeded.execute("DELETE FROM project_collections")
     monkeypatch.setattr(run, "MOST_LISTED", 50)
     compare_when_two_have_met(monkeypatch)
+    right = findings.record
+
+    async def slow(connection: asyncpg.Connection, run_id: int, scope: Scope, most: int | None) -> int:
+        await asyncio.sleep(0.3)
+        return await right(connection, run_id, scope, most)
+
+    monkeypatch.setattr(run, "record", slow)
 
     one = await audited(engine, slices=2, connections=2)
 
@@ -73,7 +81,7 @@ async def test_a_slice_that_dies_ends_those_beside_it_and_the_pass(
 ) -> None:
     await put_synced(seeded, 40)
 
-    async def dying(connection: asyncpg.Connection, scope: comparison.Scope) -> comparison.Tally:
+    async def dying(connection: asyncpg.Connection, scope: Scope) -> Tally:
         await connection.execute("SELECT 1 / 0" if scope.slice == 1 else "SELECT pg_sleep(60)")
         raise AssertionError
 
@@ -89,5 +97,5 @@ async def test_a_slice_that_dies_ends_those_beside_it_and_the_pass(
         assert await latest_finished(connection) is None
     asleep = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(60)'"
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while await seeded.fetchval(asleep):  # noqa: ASYNC110 - the server's answer to a cancellation
+        while await seeded.fetchval(asleep):
             await asyncio.sleep(0.02)
