@@ -64,6 +64,11 @@ class System:
     environment: str | None
     speed: int
 
+    def describe(self, settings: Mapping[str, object]) -> str:
+        """Name the version and the settings that differ from its defaults."""
+        shown = ", ".join(f"{name} {value}" for name, value in settings.items()) or "its defaults"
+        return shown if self.environment is None else f"{pins(self.environment)}: {shown}"
+
 
 SYSTEMS = (
     System(OURS, "collection_sync", None, 10_000),
@@ -89,7 +94,8 @@ class Turn:
     async def writer(self) -> AsyncIterator[Role]:
         """Run the process that writes; its system is installed by then."""
         async with role(self.place, self.python, self.system.module, "write") as writer:
-            await writer.ask(do="describe")
+            settings = (await writer.ask(do="describe"))["settings"]
+            self.bench.facts[self.system.name] = self.system.describe(settings)
             yield writer
 
     @asynccontextmanager
@@ -300,14 +306,6 @@ async def environments(samples: Samples) -> dict[str, Path]:
     return pythons
 
 
-async def describe(bench: Bench, system: System, python: Path) -> str:
-    """Return the version and the settings that the system's module really uses."""
-    async with turn_of(bench, system, python) as turn, turn.writer() as writer:
-        settings = (await writer.ask(do="describe"))["settings"]
-    shown = ", ".join(f"{name} {value}" for name, value in settings.items()) or "its defaults"
-    return f"{pins(system.environment)}: {shown}" if system.environment else shown
-
-
 async def attempt(samples: Samples, bench: Bench, system: System, python: Path, work: Work) -> None:
     """Take one repeat of one measure of one system.
 
@@ -333,8 +331,6 @@ async def measure(bench: Bench) -> Sequence[Figure]:
     samples = Samples(bench)
     pythons = await environments(samples)
     systems = [system for system in SYSTEMS if system.name in pythons]
-    for system in systems:
-        bench.facts[system.name] = await describe(bench, system, pythons[system.name])
     for repeat, work in itertools.product(range(repeats), (drain, latency, added, hot_backlog)):
         for system in systems[repeat:] + systems[:repeat]:
             if not samples.is_absent(system.name, work.__name__):

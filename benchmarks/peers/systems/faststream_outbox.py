@@ -16,11 +16,11 @@ from benchmarks.peers.systems.changes import LEGACY, Change, apply, as_event
 from benchmarks.peers.systems.system import Applied
 
 SUBSCRIBER = {
-    "max_workers": 16,
+    "max_workers": 8,
     "fetch_batch_size": 100,
     "min_fetch_interval": 0.1,
     "max_fetch_interval": 1.0,
-    "terminal_flush_batch_size": 1,
+    "terminal_flush_batch_size": 100,
 }
 SETTINGS = {**SUBSCRIBER, "autovacuum": "as recommended"}
 QUEUE = "collections"
@@ -85,7 +85,7 @@ async def writing(url: str) -> AsyncIterator[Writer]:
 async def work(url: str, applied: Applied) -> None:
     """Subscribe with a handler that applies; the table is the queue."""
     broker = broker_on(connect(url))
-    async with asyncpg.create_pool(url, max_size=SUBSCRIBER["max_workers"]) as pool:
+    async with asyncpg.create_pool(url, min_size=1, max_size=SUBSCRIBER["max_workers"]) as pool:
 
         async def handle(event: dict[str, Any]) -> None:
             await apply(pool, event)
