@@ -14,7 +14,7 @@ from psycopg_pool import AsyncConnectionPool
 from benchmarks.peers.systems.changes import LEGACY, Change, apply, as_event
 from benchmarks.peers.systems.system import Applied
 
-WORKER: dict[str, Any] = {"concurrency": 10, "delete_jobs": "always"}
+WORKER: dict[str, Any] = {"concurrency": 5, "delete_jobs": "always"}
 SETTINGS = {**WORKER, "lock": "a key's"}
 PLACES = {name: f"%({name})s" for name in ("collection_id", "project_id", "description")}
 STATEMENTS = {kind: statement.format_map(PLACES) for kind, statement in LEGACY.items()}
