@@ -1,4 +1,4 @@
-"""Drain, latency, cost of a write and wrong rows of what else could be used, beside collection-sync.
+"""Drain, latency, cost of a write and wrong rows, beside what else could be used.
 
 Each peer is used by its own documentation, in a virtual environment of its own. `docs/peers.md` says how.
 """
@@ -26,6 +26,7 @@ from shared.doorbell import open_redis
 FROM_SCALE = Scale.FULL
 
 OURS = "collection-sync"
+BY_HAND = "loop by hand"
 BEST = "best peer"
 RATE = 100
 HOT_KEYS = 200
@@ -71,7 +72,8 @@ class System:
 
 
 SYSTEMS = (
-    System(OURS, "collection_sync", None, 10_000),
+    System(OURS, "collection_sync", None, 7_000),
+    System(BY_HAND, "minimal_loop", None, 7_000),
     System("txoutbox", "txoutbox", "txoutbox", 4_000),
     System("pgqueuer", "pgqueuer", "pgqueuer", 3_000),
     System("faststream-outbox", "faststream_outbox", "faststream-outbox", 2_000),
@@ -101,7 +103,7 @@ class Turn:
     @asynccontextmanager
     async def workers(self, count: int) -> AsyncIterator[Workers]:
         """Run the system's workers."""
-        if self.system.name == OURS:
+        if self.system.module == "collection_sync":
             started = own_workers(self.place, count)
         else:
             started = peer_workers(self.place, self.python, self.system.module, count)
@@ -143,16 +145,15 @@ class Measure:
 
     def figures(self, taken: Mapping[str, Sequence[float]]) -> Iterator[Figure]:
         """Yield a figure for each system that was measured in each repeat, ours first."""
-        peers = {system: samples for system, samples in taken.items() if system != OURS}
+        peers = {system: samples for system, samples in taken.items() if system not in (OURS, BY_HAND)}
         beside = []
         if self.best is not None:
             require(peers, f"{self.name} could be measured of a peer")
             beside = [Beside(f"{self.name}: {BEST}", at_least=self.at_least, at_most=self.at_most)]
             best = [self.best(repeat) for repeat in zip(*peers.values(), strict=True)]
             yield Figure(f"{self.name}: {BEST}", self.unit, best)
-        yield Figure(f"{self.name}: {OURS}", self.unit, taken[OURS], beside)
-        for system, samples in peers.items():
-            yield Figure(f"{self.name}: {system}", self.unit, samples)
+        for system, samples in taken.items():
+            yield Figure(f"{self.name}: {system}", self.unit, samples, beside if system == OURS else ())
 
 
 MEASURES = (
@@ -282,11 +283,8 @@ class Samples:
 
         """
         for measure in MEASURES:
-            taken = {
-                system: samples
-                for (of, system), samples in self._samples.items()
-                if of == measure.name and len(samples) == repeats
-            }
+            of_all = {system.name: self._samples[measure.name, system.name] for system in SYSTEMS}
+            taken = {system: samples for system, samples in of_all.items() if len(samples) == repeats}
             yield from measure.figures(taken)
         self._bench.facts["absent"] = (
             "; ".join(f"{what}: {why}" for what, why in self._absent.items()) or "none"
