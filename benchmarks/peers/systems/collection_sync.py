@@ -1,65 +1,63 @@
-"""collection-sync, as its API writes: the event in the transaction, then the doorbell."""
+"""collection-sync: the event in the transaction of the write, then a press of the bell, as its API does."""
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+import asyncpg
+from sqlalchemy.dialects.postgresql import asyncpg as dialect
 
-from benchmarks.peers.systems.changes import LEGACY, Change
-from shared.database import create_engine
+from benchmarks.peers.systems.changes import Change
+from benchmarks.peers.systems.with_asyncpg import Alone, write_row
 from shared.doorbell import Doorbell, open_redis
 from shared.events import EventType, Source
-from shared.outbox import append_event
-from shared.settings import Settings, load_settings
+from shared.outbox import APPEND_EVENT
 
 SETTINGS: dict[str, Any] = {}
-PLACES = {name: f":{name}" for name in ("collection_id", "project_id", "description")}
-STATEMENTS = {kind: text(statement.format_map(PLACES)) for kind, statement in LEGACY.items()}
+APPEND = APPEND_EVENT.compile(dialect=dialect.dialect())  # type: ignore[no-untyped-call]
 
 
 async def install(_url: str) -> None:
     """Do nothing: the schema is migrated."""
 
 
-class Writer:
-    """Writes and appends in one transaction."""
+class Writer(Alone):
+    """Writes and appends on one connection, by the driver as most peers do."""
 
-    def __init__(self, engine: AsyncEngine, doorbell: Doorbell) -> None:
-        """Take both."""
-        self._engine = engine
+    def __init__(self, pool: asyncpg.Pool, doorbell: Doorbell) -> None:
+        """Take the pool, and the bell to press."""
+        super().__init__(pool)
         self._doorbell = doorbell
 
     async def write(self, change: Change) -> tuple[int, float]:
         """Commit the row and the event, then press the bell."""
-        event_type = EventType(f"collection.{change.kind}")
-        async with self._engine.begin() as connection:
-            await connection.execute(STATEMENTS[change.kind], change.values)
-            event_id = await append_event(connection, change.collection_id, event_type, Source.API)
+        async with self._pool.acquire() as connection, connection.transaction():
+            await write_row(connection, change)
+            values = {
+                "collection_id": change.collection_id,
+                "event_type": EventType(f"collection.{change.kind}"),
+                "source": Source.API,
+                "traceparent": None,
+            }
+            event_id: int = await connection.fetchval(
+                str(APPEND), *(values[name] for name in APPEND.positiontup or ())
+            )
         committed_at = time.time()
         self._doorbell.press()
         return event_id, committed_at
 
-    async def write_alone(self, change: Change) -> None:
-        """Commit the row."""
-        async with self._engine.begin() as connection:
-            await connection.execute(STATEMENTS[change.kind], change.values)
-
 
 @asynccontextmanager
-async def writing(_url: str) -> AsyncIterator[Writer]:
-    """Open the engine and the doorbell as the API does; the address is in the environment."""
-    settings = load_settings(Settings)
-    engine = create_engine(settings, application_name="peers", pool_size=10, statement_timeout_seconds=30)
-    async with open_redis(settings.redis_url.get_secret_value()) as redis:
+async def writing(url: str) -> AsyncIterator[Writer]:
+    """Open the writer's pool, and ring for as long as it writes."""
+    async with asyncpg.create_pool(url) as pool, open_redis(os.environ["REDIS_URL"]) as redis:
         doorbell = Doorbell(redis)
         ringing = asyncio.create_task(doorbell.run())
-        yield Writer(engine, doorbell)
+        yield Writer(pool, doorbell)
         ringing.cancel()
-    await engine.dispose()
 
 
 async def work(_url: str, _applied: object) -> None:
