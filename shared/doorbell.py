@@ -33,6 +33,7 @@ REDIS_TIMEOUT_SECONDS = 1
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 1.0
 REST = 3  # times as long as a ring took: so a busy process spends at most a quarter of its time ringing
+LONGEST_REST_SECONDS = 0.05  # after a ring that waited for Redis it took the time of nobody
 
 REDIS_ERRORS = (RedisError, OSError, TimeoutError)
 
@@ -170,4 +171,4 @@ class Doorbell:
                     logger.info("doorbell_restored")
                 self.is_heard = True
                 delay = FIRST_RETRY_SECONDS
-                await asyncio.sleep(REST * (time.perf_counter() - began))
+                await asyncio.sleep(min(REST * (time.perf_counter() - began), LONGEST_REST_SECONDS))
