@@ -54,7 +54,7 @@ async def frozen(sql: asyncpg.Connection) -> AsyncIterator[None]:
         await sql.execute("SELECT pg_advisory_unlock(1)")
 
 
-async def test_a_request_that_writes_takes_one_round_trip(
+async def test_a_request_that_writes_takes_one_round_trip_and_the_others_as_many_as_told(
     settings: Settings, seeded: asyncpg.Connection, database_url: str
 ) -> None:
     del seeded
@@ -70,6 +70,7 @@ async def test_a_request_that_writes_takes_one_round_trip(
         ("PUT", SEEDED, OWNER, {"color": "red"}, 0),
         ("GET", ALL, OWNER, None, 4),
         ("GET", ALL, by_mail, None, 5),
+        ("GET", f"{SEEDED}/sync", OWNER, None, 4),
     ]
     async with counted(database_url) as trips:
         through = Settings(database_url=SecretStr(trips.url), redis_url=settings.redis_url)
