@@ -146,6 +146,60 @@ async def test_updated_at_moves_when_a_value_really_changed(
     assert second["updated_at"] == first["updated_at"]
 
 
+@pytest.mark.parametrize(
+    ("stored", "given", "is_the_same"),
+    [
+        ("[]", [], True),
+        (' [ "a" ,"b" ] ', ["a", "b"], True),
+        ('["a"]', ["a", "a"], False),
+        (r'["\u00e9\u0041\/\"\\"]', ['éA/"\\'], True),
+        (r'["\ud83d\ude00"]', ["😀"], True),
+        (r'["\\u0000"]', [r"\u0000"], True),
+        (r'["\u0000"]', ["a"], False),
+        (r'["\ud83d"]', ["a"], False),
+        (r'["\ude00\ud83d"]', ["a"], False),
+        ('["a", 1e999999]', ["a"], False),
+        ('[["a"]]', ["a"], False),
+        ('{"a": 1}', ["a"], False),
+        ("null", [], False),
+    ],
+)
+async def test_lists_are_compared_by_what_they_say_whatever_others_stored(
+    client: httpx.AsyncClient, seeded: asyncpg.Connection, stored: str, given: list[str], *, is_the_same: bool
+) -> None:
+    await seeded.execute("UPDATE collections SET linked_question_ids = $1", stored)
+    row = "SELECT updated_at, linked_question_ids::text FROM collections WHERE collection_id = $1"
+    before = await seeded.fetchrow(row, NAMES["C_SEED"])
+    answer = await client.put(SEEDED, headers=OWNER, json={"linked_question_ids": given})
+    assert answer.status_code == 200
+    after = await seeded.fetchrow(row, NAMES["C_SEED"])
+    assert (after == before) == is_the_same
+    assert is_the_same or json.loads(after[1]) == given
+
+
+async def test_a_change_that_waited_for_another_keeps_what_that_wrote(
+    client: httpx.AsyncClient, seeded: asyncpg.Connection, database_url: str
+) -> None:
+    other = await asyncpg.connect(database_url)
+    async with other.transaction():
+        await other.execute("SELECT FROM collections FOR UPDATE")
+        puts = asyncio.gather(
+            client.put(SEEDED, headers=OWNER, json={"collection_name": "mine"}),
+            client.put(NOT_LINKED, headers=OWNER, json={"description": "theirs"}),
+        )
+        await until(seeded, WAITING, 2)
+        await other.execute("UPDATE collections SET description = 'theirs', updated_at = clock_timestamp()")
+        written = await other.fetch("SELECT collection_id, updated_at FROM collections")
+    await other.close()
+    theirs: dict[str, datetime] = {row["collection_id"]: row["updated_at"] for row in written}
+    changed, unchanged = (answer.json() for answer in await puts)
+    assert (changed["collection_name"], changed["description"]) == ("mine", "theirs")
+    assert datetime.fromisoformat(changed["updated_at"]) > theirs[NAMES["C_SEED"]]
+    assert datetime.fromisoformat(unchanged["updated_at"]) == theirs[NAMES["C_NOLINK"]]
+    payloads = await seeded.fetch("SELECT payload ->> 'research_context' FROM outbox_events")
+    assert [row[0] for row in payloads] == ["theirs", "theirs"]
+
+
 async def test_updated_at_is_later_than_that_of_a_writer_it_waited_for(
     client: httpx.AsyncClient, seeded: asyncpg.Connection, database_url: str
 ) -> None:
