@@ -167,12 +167,13 @@ async def measure_rate(target: Target, seconds: float) -> float:
     return (target.asked.total() - before) / (time.perf_counter() - began)
 
 
-async def measure_latency(targets: Sequence[Target], rounds: int) -> None:
+async def measure_latency(targets: Sequence[Target], seconds: float) -> None:
     """Note how long the requests of one user each take; the targets take turns request by request."""
     for target in targets:
         target.latencies.append([])
-    for order in itertools.islice(itertools.cycle(itertools.permutations(targets)), rounds):
-        for target in order:
+    orders, ends = itertools.cycle(itertools.permutations(targets)), time.perf_counter() + seconds
+    while time.perf_counter() < ends:
+        for target in next(orders):
             target.latencies[-1].append(await target.users[0].write() * 1000)
 
 
@@ -193,15 +194,14 @@ async def all_served(sql: asyncpg.Connection) -> AsyncIterator[list[Target]]:
 
 async def measure(bench: Bench) -> Sequence[Figure]:
     """Let the three applications take turns."""
-    repeats, rounds = bench.choose(1, 30, 60), bench.choose(20, 60, 300)
-    seconds = bench.choose(100, 250, 1000) / 1000
+    repeats, seconds = bench.choose(1, 30, 60), bench.choose(100, 250, 1000) / 1000
     bench.facts.update({"clients": CLIENTS, "writes": ", ".join(KINDS), "worker": "none"})
     async with bench.sql() as sql, all_served(sql) as targets:
         async with asyncio.timeout(STARTED_SECONDS):
             for target in targets:  # opens connections and prepares statements, too
                 await measure_rate(target, seconds)
         for repeat in range(repeats):
-            await measure_latency(targets, rounds)
+            await measure_latency(targets, len(targets) * seconds)
             for target in targets[repeat % 3 :] + targets[: repeat % 3]:
                 target.rates.append(await measure_rate(target, seconds))
         for target in targets:
