@@ -11,7 +11,7 @@ from api.access import require_access, resolve_email
 from api.context import CollectionSync
 from api.errors import ReadOnlyModeError
 from api.write_statement import ACTIVITIES, Write, Written, carry_out
-from shared.database import driver_connection
+from shared.database import autocommit, driver_connection
 from shared.events import EventType
 from shared.legacy_tables import article_collections, collections
 from shared.traceparent import current_trace_id
@@ -66,7 +66,7 @@ async def list_collections(sync: CollectionSync, caller: str, project_id: str) -
         AccessDeniedError: the caller, whose e-mail address is resolved here, has no access.
 
     """
-    async with sync.engine.connect() as connection:
+    async with autocommit(sync.engine) as connection:
         user_id = await resolve_email(connection, caller)
         await require_access(connection, project_id, user_id)
         listed = await connection.execute(LIST.where(collections.c.project_id == project_id))

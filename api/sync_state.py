@@ -9,6 +9,7 @@ from sqlalchemy import text
 from api.access import refuse_nul, require_access, resolve_email
 from api.context import CollectionSync
 from api.errors import CollectionNotFoundError
+from shared.database import autocommit
 
 EXAMPLE: JsonDict = {
     "collection_id": "c1111111-0000-4000-8000-000000000001",
@@ -88,7 +89,7 @@ async def read_sync_state(
         CollectionNotFoundError: the project has no such collection.
 
     """
-    async with sync.engine.connect() as connection:
+    async with autocommit(sync.engine) as connection:
         user_id = await resolve_email(connection, caller)
         await require_access(connection, project_id, user_id)
         refuse_nul(collection_id)
