@@ -100,15 +100,9 @@ class Writers:
         await self.worker.applied([event_id for event_id, _ in committed])
         return [self.worker.applied_at[event_id] - committed_at for event_id, committed_at in committed]
 
-    async def write_at_once(self, writes: int) -> list[tuple[int, float]]:
-        """Write this often, as fast as the connections can; return what `write` returns."""
-        numbers = iter(range(writes))
-
-        async def write_on() -> list[tuple[int, float]]:
-            return [await self.write() for _ in numbers]
-
-        writers = [asyncio.create_task(write_on()) for _ in range(CONNECTIONS)]
-        return [write for written in await asyncio.gather(*writers) for write in written]
+    def press(self) -> None:
+        """Press the bell for what others wrote."""
+        self._doorbell.press()
 
     async def write(self) -> tuple[int, float]:
         """Write once; return the event's id, and the time at which its COMMIT had returned."""

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import asyncpg
 from redis.asyncio import Redis
@@ -44,10 +45,7 @@ async def measure(bench: Bench) -> Sequence[Figure]:
             after, lasted = await commands_of(redis), time.perf_counter() - began
             cpu.append(percent)
             commands.append((after - before).total() / lasted)
-            with log.open("rb") as lines:
-                lines.seek(read_from)
-                asked = [line for line in lines if line.startswith(b"by collection-sync") and b"LOG:" in line]
-                statements.append(len(asked) / lasted)
+            statements.append(statements_of_a_worker(log, read_from) / lasted)
     bench.facts["commands"] = ", ".join(f"{name} {count}" for name, count in (after - before).most_common())
     known = [percent for percent in cpu if percent is not None]
     return [
@@ -61,6 +59,13 @@ async def log_statements(sql: asyncpg.Connection) -> None:
     """Let PostgreSQL's log have a line for each statement."""
     for statement in LOG_STATEMENTS:
         await sql.execute(statement)
+
+
+def statements_of_a_worker(log: Path, read_from: int) -> int:
+    """Count the statements in the rest of PostgreSQL's log that a worker's sessions sent."""
+    with log.open("rb") as lines:
+        lines.seek(read_from)
+        return sum(line.startswith(b"by collection-sync") and b"LOG:" in line for line in lines)
 
 
 async def commands_of(redis: Redis) -> Counter[str]:
