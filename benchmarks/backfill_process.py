@@ -18,17 +18,17 @@ IS_DRAINED = "SELECT NOT EXISTS (SELECT FROM outbox_events)"
 
 
 @asynccontextmanager
-async def backfilling(sql: asyncpg.Connection) -> AsyncIterator[None]:
+async def backfilling(sql: asyncpg.Connection, *options: str) -> AsyncIterator[None]:
     """Let `python -m worker.backfill` run for as long as the block, and its events be settled after it.
 
-    A second block goes on where the first one stopped.
+    A second block goes on where the first one stopped; the options are the first one's.
 
     Raises:
         LocalError: it did not run all the time: there were too few rows.
 
     """
     before = await sql.fetchval(PROCESSED)
-    words = ["--resume"] if before else []
+    words = ["--resume"] if before else options
     process = await launch("KILL", "worker.backfill", "--json", *words)
     try:
         await until(lambda: sql.fetchval(f"SELECT ({PROCESSED}) > $1", before), "the backfill begins")

@@ -1,4 +1,4 @@
-"""From the last of 10,000 commits, as fast as the server makes them, until one worker has drained them all."""
+"""From the last of 10,000 commits, as fast as the server makes them, until one worker has drained all."""
 
 import asyncio
 import time

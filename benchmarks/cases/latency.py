@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from benchmarks.backfill_process import backfilling
-from benchmarks.bench import Bench
+from benchmarks.bench import Bench, Scale
 from benchmarks.figures import Beside, Figure
 from benchmarks.legacy_rows import insert_collections
 from benchmarks.live_writes import Writers, writing
@@ -18,8 +18,9 @@ WARM_UP_SECONDS = 2
 async def measure(bench: Bench) -> Sequence[Figure]:
     """Write at each rate without and with a backfill, in turns."""
     repeats = bench.choose(1, 3, 7)
-    rows = bench.choose(50_000, 400_000, 2_000_000)
-    seconds = {100: bench.choose(1, 5, 20), 1_000: bench.choose(1, 4, 20)}
+    rows = bench.choose(5_000, 400_000, 2_000_000)
+    seconds = {100: bench.choose(1, 5, 20), 1_000: bench.choose(1, 4, 20) / bench.choose(4, 1)}
+    options = ["--rate", "1000"] if bench.scale is Scale.SMALL else []  # so that few rows last
     bench.facts.update({"repeats": repeats, "rows of the backfill": f"{rows:,}"})
     samples: defaultdict[str, list[float]] = defaultdict(list)
     async with bench.sql() as sql, writing(bench) as writers:
@@ -27,7 +28,7 @@ async def measure(bench: Bench) -> Sequence[Figure]:
         await writers.write_steadily(100, bench.choose(0, WARM_UP_SECONDS))
         for _ in range(repeats):
             await write(writers, seconds, "", samples)
-            async with backfilling(sql):
+            async with backfilling(sql, *options):
                 await write(writers, seconds, " beside a backfill", samples)
             bench.say(", ".join(f"{name} {taken[-1]:.1f}" for name, taken in samples.items()))
     return [figure(name, taken) for name, taken in samples.items()]
