@@ -1,0 +1,38 @@
+import asyncpg
+import httpx
+from sqlalchemy import make_url
+
+from deploy.local.postgres import Postgres
+from shared.settings import Settings
+from tests.api.clients import ALL, OWNER
+from tests.drift import drained
+from worker.main import arq_settings
+
+OUR_TRIGGERS_AND_FUNCTIONS = """
+    SELECT tgname FROM pg_trigger WHERE NOT tgisinternal
+    UNION ALL
+    SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+"""
+
+
+async def test_neither_a_write_nor_its_drain_notifies_anybody_through_postgresql(
+    client: httpx.AsyncClient, settings: Settings, sql: asyncpg.Connection, postgres: Postgres
+) -> None:
+    """NOTIFY takes a lock of the whole server in each commit: writers would wait for one another."""
+    database = make_url(settings.database_url.get_secret_value()).database
+    await sql.execute(f"ALTER DATABASE {database} SET log_statement = 'all'")  # of sessions that begin now
+    read_from = postgres.log.stat().st_size
+    worker = arq_settings(settings)["ctx"]
+    answer = await client.post(ALL, headers=OWNER, json={"collection_name": "x"})
+    assert answer.status_code == 200
+    await worker["drainer"].drain("doorbell")
+    await drained(sql)
+    for engine in worker["engines"]:
+        await engine.dispose()
+    with postgres.log.open() as log:
+        log.seek(read_from)
+        logged = log.read().lower()
+    assert "into outbox_events" in logged
+    assert "into project_collections" in logged
+    assert "notify" not in logged
+    assert await sql.fetch(OUR_TRIGGERS_AND_FUNCTIONS) == []  # what these would send is not logged
