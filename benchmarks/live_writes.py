@@ -8,9 +8,10 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from itertools import count
+from typing import TypeVar
 
 import asyncpg
 from sqlalchemy.dialects.postgresql import asyncpg as dialect
@@ -20,6 +21,8 @@ from benchmarks.worker_process import Worker, working
 from shared.doorbell import Doorbell, open_redis
 from shared.events import EventType, Source
 from shared.outbox import APPEND_EVENT
+
+Result = TypeVar("Result")
 
 CONNECTIONS = 16
 PROJECT = "live"
@@ -45,6 +48,13 @@ CHANGES = {
         WHERE collection_id = $1
     """,
 }
+UPSERT = """
+    INSERT INTO project_collections (project_id, collection_id, research_context, created_at, updated_at)
+    SELECT project_id, collection_id, description, created_at, updated_at
+    FROM collections WHERE collection_id = $1
+    ON CONFLICT (project_id, collection_id) DO UPDATE SET
+        research_context = excluded.research_context, updated_at = excluded.updated_at
+"""
 APPEND = APPEND_EVENT.compile(dialect=dialect.dialect())  # type: ignore[no-untyped-call]
 DIFFERENT = """
     SELECT count(*)
@@ -73,6 +83,20 @@ async def commit_write(
         )
 
 
+async def steadily(
+    rate: int, seconds: float, act: Callable[[], Coroutine[None, None, Result]]
+) -> list[Result]:
+    """Begin `rate` acts a second, whatever became of the earlier ones; return what they return."""
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    acts = []
+    for number in range(round(rate * seconds)):
+        if (early := began + number / rate - clock()) > 0:
+            await asyncio.sleep(early)
+        acts.append(asyncio.create_task(act()))
+    return await asyncio.gather(*acts)
+
+
 class Writers:
     """Write legacy rows and their events in one transaction each, then press the bell, as the API does."""
 
@@ -89,20 +113,26 @@ class Writers:
 
         Returns for each the seconds from the return of its COMMIT until its event was applied.
         """
-        clock = asyncio.get_running_loop().time
-        began = clock()
-        writes = []
-        for number in range(round(rate * seconds)):
-            if (early := began + number / rate - clock()) > 0:
-                await asyncio.sleep(early)
-            writes.append(asyncio.create_task(self.write()))
-        committed = await asyncio.gather(*writes)
+        committed = await steadily(rate, seconds, self.write)
         await self.worker.applied([event_id for event_id, _ in committed])
         return [self.worker.applied_at[event_id] - committed_at for event_id, committed_at in committed]
 
     def press(self) -> None:
         """Press the bell for what others wrote."""
         self._doorbell.press()
+
+    async def write_and_upsert(self) -> float:
+        """Create a row without an event and, told at once, project it by one statement, without any guard.
+
+        Returns the seconds from the return of its COMMIT until the statement's has returned: what no
+        worker can undercut.
+        """
+        collection_id = f"{PROJECT}-bare-{next(self._numbers)}"
+        async with self._pool.acquire() as connection:
+            await connection.execute(CHANGES[EventType.CREATED], collection_id, "bare")
+            committed_at = time.time()
+            await connection.execute(UPSERT, collection_id)
+            return time.time() - committed_at
 
     async def write(self) -> tuple[int, float]:
         """Write once; return the event's id, and the time at which its COMMIT had returned."""
