@@ -38,7 +38,7 @@ async def measure(bench: Bench) -> Sequence[Figure]:
         working() as worker,
     ):
         await log_statements(sql)
-        await asyncio.sleep(SETTLING_SECONDS)
+        await asyncio.sleep(bench.choose(1, SETTLING_SECONDS))
         for _ in range(repeats):
             before, read_from, began = await commands_of(redis), log.stat().st_size, time.perf_counter()
             percent = await worker.cpu_percent_during(asyncio.sleep(seconds))

@@ -20,7 +20,7 @@ async def measure(bench: Bench) -> Sequence[Figure]:
     """Write at each rate without and with a backfill, in turns."""
     repeats = bench.choose(1, 3, 7)
     rows = bench.choose(5_000, 400_000, 2_000_000)
-    seconds = {100: bench.choose(1, 5, 20), 1_000: bench.choose(1, 12, 80) / 4}
+    seconds = {100: bench.choose(1, 10, 40) / 2, 1_000: bench.choose(1, 12, 80) / 4}
     options = ["--rate", "1000"] if bench.scale is Scale.SMALL else []  # so that few rows last
     bench.facts.update({"repeats": repeats, "rows of the backfill": f"{rows:,}"})
     samples: defaultdict[str, list[float]] = defaultdict(list)
