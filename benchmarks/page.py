@@ -43,7 +43,9 @@ class Plot:
     rows: Sequence[Row]
 
 
-def as_page(measured: Sequence[Measured], environment: Mapping[str, str]) -> str:
+def as_page(
+    measured: Sequence[Measured], environment: Mapping[str, str], not_measured: Sequence[str] = ()
+) -> str:
     """Return the page's HTML. It loads nothing, and its policy forbids that it ever does."""
     plots = {case.case: list(_plots(case)) for case in measured}
     scripts = (page.plotly(), Path(__file__).with_suffix(".js").read_text(encoding="utf-8"))
@@ -63,7 +65,7 @@ def as_page(measured: Sequence[Measured], environment: Mapping[str, str]) -> str
 <a class="skip" href="#targets">Skip to the targets</a>
 <header class="top"><p class="brand">collection-sync</p><h1>Each figure beside its limit</h1></header>
 <main>
-{_verdict(measured)}
+{_verdict(measured, not_measured)}
 {_environment(environment)}
 {_targets(measured)}
 {"".join(_case(case, plots[case.case]) for case in measured)}
@@ -108,15 +110,23 @@ def _bar(name: str, figure: Figure, bounds: Figure | Beside) -> Row:
     )
 
 
-def _verdict(measured: Sequence[Measured]) -> str:
+def _verdict(measured: Sequence[Measured], not_measured: Sequence[str]) -> str:
     verdicts = [verdict for case in measured for verdict in case.verdicts()]
     missed = [verdict.target for verdict in verdicts if not verdict.is_met]
-    tone = "bad" if missed else "good"
-    details = f"Missed: {'; '.join(missed)}." if missed else f"Measured: {len(measured)} cases."
+    told = [
+        f"{what}: {'; '.join(names)}."
+        for what, names in (
+            ("Not measured", not_measured),
+            ("Missed", missed),
+            ("Measured", [case.case for case in measured]),
+        )
+        if names
+    ]
+    tone = "bad" if missed or not_measured else "good"
     return (
-        f'<section class="verdict {tone}" aria-labelledby="verdict-title"><div class="answer"><div>'
-        f'<h2 id="verdict-title">{len(verdicts) - len(missed)} of {len(verdicts)} targets met</h2>'
-        f'<p id="verdict-detail">{escape(details)}</p></div></div></section>'
+        f'<section class="verdict {tone}" aria-labelledby="verdict-title">'
+        f'<div class="answer"><div><h2 id="verdict-title">{len(verdicts) - len(missed)} of {len(verdicts)}'
+        f' targets met</h2><p id="verdict-detail">{escape(" ".join(told))}</p></div></div></section>'
     )
 
 

@@ -18,7 +18,7 @@ def test_a_case_measures_on_services_of_its_own_and_finds_its_work_done_right(
 ) -> None:
     for variable in ("DATABASE_URL", "REDIS_URL"):  # the case sets them; afterwards they are as before
         monkeypatch.setenv(variable, "nobody")
-    [measured], environment = run([name], Scale.SMALL)
+    [measured], environment, _ = run([name], Scale.SMALL)
     assert environment["fsync"] == "on"
     assert measured.case == name
     assert measured.figures
