@@ -13,7 +13,7 @@ from tests.processes import environment, running
 
 BEATS_SECONDS = 5.0  # between two heartbeats; everything else is done each second, or oftener
 MOST_COMMANDS = 30  # a second
-MOST_STATEMENTS = 40  # a second, BEGIN and COMMIT included
+MOST_STATEMENTS = 30  # a second, BEGIN and COMMIT included
 IMPATIENT = """
 import runpy, worker.main
 worker.main.POLL_SECONDS = 0.1

@@ -47,7 +47,7 @@ class Wire(Channel):
         while True:
             head = int(side in self._started)  # the byte of the type
             size = head + int.from_bytes(data[head : head + 4], "big")
-            if len(data) < head + 8 > size or len(data) < size:
+            if len(data) < max(size, head + 4):
                 return data
             self._note(side, data[:size])
             data = data[size:]
