@@ -1,54 +1,78 @@
-"""Counting round trips to PostgreSQL where none can hide: on the wire."""
+"""Counting what is asked of PostgreSQL where nothing can hide: on the wire."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from sqlalchemy.engine import make_url
 
-NO_TLS = b"N"  # the server's answer to a client that asks for TLS: a byte, and no message
-READY = b"Z"  # ReadyForQuery: the server has done what it was sent, and waits for more
+PROTOCOL_3 = 196608  # what the first message says that asks for a session; one before may ask for TLS
+SESSION = b"session"  # that message's kind, which has no letter
+EXECUTED = (b"E", b"Q")  # Execute, Query
+ANSWERED = (b"S", b"H", b"Q", b"p", SESSION)  # Sync, Flush, and so on: the client waits for an answer
 
 
-class RoundTrips:
-    """A way to the server that counts how often it said that it had done what it was sent."""
+class Wire:
+    """A way to the server that counts the messages of those who take it.
+
+    `statements` were carried out, BEGIN and COMMIT among them; for each of `round_trips` somebody waited:
+    it took a statement, its preparation, or a step of opening a connection.
+    """
 
     def __init__(self) -> None:
         self.url = ""
-        self._count = 0
+        self._sent: Counter[bytes] = Counter()
+        self._taken = 0
+
+    @property
+    def statements(self) -> int:
+        return sum(self._sent[kind] for kind in EXECUTED)
+
+    @property
+    def round_trips(self) -> int:
+        return sum(self._sent[kind] for kind in ANSWERED)
 
     def taken(self) -> int:
         """Return the round trips since the last call."""
-        count, self._count = self._count, 0
-        return count
+        before, self._taken = self._taken, self.round_trips
+        return self._taken - before
 
-    async def _count_answers(self, server: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
-        kind = await server.readexactly(1)
-        if kind == NO_TLS:
-            client.write(kind)
-            kind = await server.readexactly(1)
+    async def carry(self, client: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
+        """Count and pass on what one client sends, until it leaves."""
+        asked_for = 0
+        while asked_for != PROTOCOL_3:
+            message = await _message(client)
+            asked_for = int.from_bytes(message[4:8])
+            self._sent[SESSION] += 1
+            server.write(message)
         while True:
-            length = await server.readexactly(4)
-            client.write(kind + length + await server.readexactly(int.from_bytes(length) - 4))
-            self._count += kind == READY
-            kind = await server.readexactly(1)
+            kind = await client.readexactly(1)
+            message = await _message(client)
+            self._sent[kind] += 1
+            server.write(kind + message)
 
 
-async def _forward(client: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
-    while sent := await client.read(65_536):
-        server.write(sent)
+async def _message(client: asyncio.StreamReader) -> bytes:
+    length = await client.readexactly(4)
+    return length + await client.readexactly(int.from_bytes(length) - 4)
+
+
+async def _pass_on(server: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+    while sent := await server.read(65_536):
+        client.write(sent)
 
 
 @asynccontextmanager
-async def counted(database_url: str) -> AsyncIterator[RoundTrips]:
+async def counted(database_url: str) -> AsyncIterator[Wire]:
     """Open such a way to the database; it has a URL of its own."""
-    url, trips = make_url(database_url), RoundTrips()
+    url, wire = make_url(database_url), Wire()
 
     async def connected(client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         server, to_server = await asyncio.open_connection(url.host, url.port)
         ways = [
-            asyncio.create_task(trips._count_answers(server, to_client)),  # noqa: SLF001 - its own
-            asyncio.create_task(_forward(client, to_server)),
+            asyncio.create_task(wire.carry(client, to_server)),
+            asyncio.create_task(_pass_on(server, to_client)),
         ]
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)  # either side may close
         to_server.close()
@@ -57,5 +81,5 @@ async def counted(database_url: str) -> AsyncIterator[RoundTrips]:
 
     async with await asyncio.start_server(connected, "127.0.0.1", 0) as listener:
         port = listener.sockets[0].getsockname()[1]
-        trips.url = url.set(host="127.0.0.1", port=port).render_as_string(hide_password=False)
-        yield trips
+        wire.url = url.set(host="127.0.0.1", port=port).render_as_string(hide_password=False)
+        yield wire

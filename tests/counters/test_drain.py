@@ -4,12 +4,12 @@ from collections.abc import Awaitable, Callable
 
 import asyncpg
 import pytest
+from pydantic import SecretStr
 
 from benchmarks.backlog import append_mixed, empty, require_agreement
-from deploy.local.postgres import Postgres
 from shared.settings import Settings
 from tests.counters.draining import Append, append_backfill, drain, drain_by_hand, sessions_ended
-from tests.counters.wire import Wire, counted
+from tests.round_trips import Wire, counted
 
 EVENTS = 20_000
 FEW_EVENTS = 2_000
@@ -39,30 +39,30 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.drainer.BULK_BATCH", 10)
 
 
-async def traffic(postgres: Postgres, settings: Settings, sql: asyncpg.Connection) -> Wire:
+async def traffic(settings: Settings, sql: asyncpg.Connection) -> Wire:
     """Drain what is pending and return all that was sent for it, the opening of connections included."""
-    async with counted(postgres, settings) as (wire, along_it):
-        await drain(along_it)
+    async with counted(settings.database_url.get_secret_value()) as wire:
+        await drain(settings.model_copy(update={"database_url": SecretStr(wire.url)}))
     await require_agreement(sql)
     return wire
 
 
 @BACKLOGS
 async def test_an_event_takes_a_fiftieth_of_a_round_trip_at_most(
-    append: Append, postgres: Postgres, settings: Settings, tables: asyncpg.Connection
+    append: Append, settings: Settings, tables: asyncpg.Connection
 ) -> None:
     await append(tables, EVENTS)
-    wire = await traffic(postgres, settings, tables)
+    wire = await traffic(settings, tables)
     assert 0 < wire.statements <= wire.round_trips <= 0.02 * EVENTS
 
 
 @pytest.mark.usefixtures("small_batches")
 @BACKLOGS
 async def test_small_batches_take_many_round_trips(
-    append: Append, postgres: Postgres, settings: Settings, tables: asyncpg.Connection
+    append: Append, settings: Settings, tables: asyncpg.Connection
 ) -> None:
     await append(tables, FEW_EVENTS)
-    wire = await traffic(postgres, settings, tables)
+    wire = await traffic(settings, tables)
     assert wire.statements > 0.5 * FEW_EVENTS
 
 

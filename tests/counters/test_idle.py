@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from deploy.local.postgres import Postgres
 from shared.settings import Settings
-from tests.counters.wire import counted
 from tests.processes import environment, running
+from tests.round_trips import counted
 
 BEATS_SECONDS = 5.0  # between two heartbeats; everything else is done each second, or oftener
 MOST_COMMANDS = 30  # a second
@@ -29,13 +28,11 @@ class Asked:
     statements: float
 
 
-async def asked_while_idle(
-    arguments: list[str], seconds: float, postgres: Postgres, settings: Settings
-) -> Asked:
+async def asked_while_idle(arguments: list[str], seconds: float, settings: Settings) -> Asked:
     """Start a worker, let it make itself known, and count for so many seconds."""
-    redis_url = settings.redis_url.get_secret_value()
-    async with counted(postgres, settings) as (wire, along_it), Redis.from_url(redis_url) as redis:
-        with running(arguments, environment(along_it.database_url.get_secret_value(), redis_url)) as worker:
+    database_url, redis_url = settings.database_url.get_secret_value(), settings.redis_url.get_secret_value()
+    async with counted(database_url) as wire, Redis.from_url(redis_url) as redis:
+        with running(arguments, environment(wire.url, redis_url)) as worker:
             await worker.wait_for("worker_heartbeat")
             await asyncio.sleep(1)
             began, commands, statements = time.monotonic(), await carried_out(redis), wire.statements
@@ -51,14 +48,12 @@ async def carried_out(redis: Redis) -> int:
     return sum(command["calls"] for name, command in told.items() if name != "cmdstat_info")
 
 
-async def test_an_idle_worker_sends_redis_thirty_commands_a_second_at_most(
-    postgres: Postgres, settings: Settings
-) -> None:
-    asked = await asked_while_idle(["-m", "worker"], BEATS_SECONDS, postgres, settings)
+async def test_an_idle_worker_sends_redis_thirty_commands_a_second_at_most(settings: Settings) -> None:
+    asked = await asked_while_idle(["-m", "worker"], BEATS_SECONDS, settings)
     assert 0 < asked.commands <= MOST_COMMANDS
     assert 0 < asked.statements <= MOST_STATEMENTS
 
 
-async def test_one_that_polls_ten_times_a_second_sends_more(postgres: Postgres, settings: Settings) -> None:
-    asked = await asked_while_idle(["-c", IMPATIENT], 2, postgres, settings)
+async def test_one_that_polls_ten_times_a_second_sends_more(settings: Settings) -> None:
+    asked = await asked_while_idle(["-c", IMPATIENT], 2, settings)
     assert asked.commands > MOST_COMMANDS
