@@ -15,7 +15,7 @@ MOST_COMMANDS = 30  # a second
 MOST_STATEMENTS = 30  # a second, BEGIN and COMMIT included
 IMPATIENT = """
 import runpy, worker.main
-worker.main.POLL_SECONDS = 0.1
+worker.main.POLL_SECONDS = 0.02
 runpy.run_module("worker", run_name="__main__")
 """
 
@@ -54,6 +54,6 @@ async def test_an_idle_worker_sends_redis_thirty_commands_a_second_at_most(setti
     assert 0 < asked.statements <= MOST_STATEMENTS
 
 
-async def test_one_that_polls_ten_times_a_second_sends_more(settings: Settings) -> None:
+async def test_one_that_polls_fifty_times_a_second_sends_more(settings: Settings) -> None:
     asked = await asked_while_idle(["-c", IMPATIENT], 2, settings)
     assert asked.commands > MOST_COMMANDS
