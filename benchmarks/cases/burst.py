@@ -73,13 +73,13 @@ async def measure(bench: Bench) -> Sequence[Figure]:
 async def write_at_once(bench: Bench, writers: Writers, prefix: str, writes: int) -> float:
     """Write so often on each connection while the bell rings; return when the last COMMIT had returned."""
 
-    async def write_on(number: int) -> None:
+    async def write_on(number: int) -> float:
         async with bench.sql() as sql:
             await sql.execute("CALL write_many($1, $2)", f"{prefix}-{number}-", writes)
+            return time.time()
 
     writing_on = asyncio.gather(*(write_on(number) for number in range(CONNECTIONS)))
     while not writing_on.done():
         await asyncio.sleep(RING_EVERY_SECONDS)
         writers.press()
-    await writing_on
-    return time.time()
+    return max(await writing_on)
