@@ -113,7 +113,7 @@ DIFFERENCES = f"""
 SETTINGS = f"""
     SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('jit', 'off', true),
         set_config('enable_seqscan', 'on', true), set_config('enable_hashjoin', 'on', true),
-        set_config('work_mem', '32MB', true),
+        set_config('work_mem', '48MB', true),
         set_config('statement_timeout', '{STATEMENT_TIMEOUT_SECONDS}s', true)
 """
 
