@@ -42,14 +42,15 @@ format: venv ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
 
 # The second file is made with the first as its constraints: what is tested is what is shipped.
-lock: ## Make both requirements files anew from pyproject.toml (ARGS=--upgrade for newer versions)
+lock: ## Make the requirements files anew from pyproject.toml (ARGS=--upgrade for newer versions)
 	@set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \
 	"$(PYTHON)" -m venv "$$tools"; \
 	"$$tools/bin/python" -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); \
 	compile() { "$$tools/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --no-annotate --no-header $(ARGS) pyproject.toml "$$@"; }; \
-	compile -o requirements.txt; \
-	compile --extra local --extra tracing --extra dev -c requirements.txt -o requirements-dev.txt
+		--no-emit-index-url --no-emit-find-links --no-annotate --no-header $(ARGS) "$$@"; }; \
+	compile pyproject.toml -o requirements.txt; \
+	compile pyproject.toml --extra local --extra tracing --extra dev -c requirements.txt -o requirements-dev.txt; \
+	for peer in benchmarks/peers/requirements/*.in; do compile "$$peer" -o "$${peer%.in}.txt"; done
 
 # Status 3, which make shows as an error: nothing is wrong, but nobody could be asked about vulnerabilities.
 audit-dependencies: venv ## Check lock files, installation, licences and, where a service answers, vulnerabilities

@@ -44,11 +44,12 @@ class BatchReporter:
         """
         await self.told()
         trace_batch(batch, wake)  # first: its spans end when the batch did
+        lines = event_lines(batch)
+        is_more = _log_some(lines)  # before anything that takes time: they bear the time of the commit
         log_summary(batch, wake)
         for observer in self._observers:
             observer.batch_settled(batch)
-        lines = event_lines(batch)
-        if _log_some(lines):
+        if is_more:
             self._rest = asyncio.create_task(_log_all(lines), name="report")
 
     def failed(self, error: Exception) -> None:
