@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -40,20 +39,20 @@ def run_command(*words: str) -> Ran:
 
     """
     began = time.perf_counter()
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as said:
-        command = subprocess.Popen(  # noqa: S603 - our own commands
-            [sys.executable, "-m", *words, "--json"], cwd=ROOT, stdout=out, stderr=said
+    with tempfile.NamedTemporaryFile() as taken:
+        command = [sys.executable, "-m", *words, "--json"]
+        ran = subprocess.run(  # noqa: S603 - our own commands
+            [sys.executable, "-m", "benchmarks.apart", taken.name, *command],
+            cwd=ROOT,
+            capture_output=True,
+            check=False,
         )
-        _, status, usage = os.wait4(command.pid, 0)
         seconds = time.perf_counter() - began
-        command.returncode = os.waitstatus_to_exitcode(status)
-        for file in (out, said):
-            file.seek(0)
-        if command.returncode != 0:
-            raise LocalError(f"{' '.join(words)} failed:\n{said.read()[-2000:].decode(errors='replace')}")
-        result = json.loads(out.read())
-    peak_mib = usage.ru_maxrss / MAXRSS_PER_MIB
-    return Ran(result, seconds, usage.ru_utime + usage.ru_stime, peak_mib)
+        if ran.returncode != 0:
+            said = ran.stderr[-2000:].decode(errors="replace")
+            raise LocalError(f"{' '.join(words)} failed:\n{said}")
+        cpu_seconds, peak = json.load(taken)
+    return Ran(json.loads(ran.stdout), seconds, cpu_seconds, peak / MAXRSS_PER_MIB)
 
 
 @asynccontextmanager

@@ -26,7 +26,7 @@ from tests.drift import drained
 from tests.legacy_rows import seed, set_collection
 from tests.processes import ROOT, Running, environment, running, running_api, running_worker
 from tests.race import freezing
-from worker.relay import BATCH_SIZE
+from worker.drainer import LIVE_BATCH
 
 HEALTH_KEYS = "collection_sync:worker:*"
 CANARY = "canary-9f3a7c"
@@ -79,7 +79,7 @@ async def test_sigterm_finishes_the_batch_in_hand_and_claims_nothing_more(
     async with running_worker(env) as worker:
         await asyncio.sleep(0.5)  # now it listens to the bell
         async with freezing.frozen(sql, "target: before rows are written"):
-            await sql.execute(WRITE_MANY, BATCH_SIZE + 1)
+            await sql.execute(WRITE_MANY, LIVE_BATCH + 1)
             await ring(redis)
             await freezing.arrived(sql, "target: before rows are written")
             worker.signal(signal.SIGTERM)
@@ -87,7 +87,7 @@ async def test_sigterm_finishes_the_batch_in_hand_and_claims_nothing_more(
             assert worker.process.poll() is None
         assert await worker.exit_code() == 0, worker.output
     assert worker.logged("worker_stopped")
-    assert await sql.fetchval("SELECT count(*) FROM project_collections") == BATCH_SIZE
+    assert await sql.fetchval("SELECT count(*) FROM project_collections") == LIVE_BATCH
     assert await sql.fetchval("SELECT count(*) FROM outbox_events") == 1
 
 

@@ -110,7 +110,11 @@ TWINS = {
     ),
     "every row of the collection retired": Twin(
         "what others own stays",
-        with_statement("worker.apply.RETIRE_ROWS", "AND target.project_id = former.project_id", ""),
+        with_statement(
+            "worker.apply.RETIRE_ROWS",
+            "project_id = former.project_id AND collection_id = event.aggregate_id\n            LIMIT 1",
+            "collection_id = event.aggregate_id",
+        ),
         (f"{RELAY}links_to_other_projects_and_tags_and_mappings_are_never_touched",),
     ),
     "where it was deleted taken for a former home": Twin(
