@@ -171,7 +171,7 @@ async def test_an_interrupted_run_says_how_to_go_on_and_does_so_at_once(
     await sql.execute("UPDATE backfill_runs SET rate = NULL")
     began = time.monotonic()
     done = await backfill(env, "--resume", "--json")
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 6
     assert (done.code, done.json["run_id"], done.json["enqueued"]) == (0, 1, 40)
     assert set((await enqueued(sql)).values()) == {1}
 

@@ -1,4 +1,4 @@
-"""Every case does its work, on few rows; what it measures of them means nothing."""
+"""Cases do their work, on few rows; what it measures of them means nothing."""
 
 import json
 import math
@@ -8,7 +8,12 @@ import pytest
 from benchmarks.__main__ import load, names, run
 from benchmarks.bench import Scale
 
-SMOKED = [name for name in names() if getattr(load(name), "FROM_SCALE", Scale.SMALL) < Scale.FULL]
+LONG = {"idle", "latency", "memory"}  # at any scale: `python -m benchmarks idle latency memory --scale small`
+SMOKED = [
+    name
+    for name in names()
+    if name not in LONG and getattr(load(name), "FROM_SCALE", Scale.SMALL) < Scale.FULL
+]
 
 
 @pytest.mark.slow
