@@ -56,18 +56,19 @@ def run_command(*words: str) -> Ran:
 
 
 @asynccontextmanager
-async def quiet_worker() -> AsyncIterator[int]:
-    """Run one worker for as long as the block; yields its process id. Nobody looks at what it logs.
+async def unheard(module: str) -> AsyncIterator[int]:
+    """Run `python -m` this module, from its first line on, for as long as the block; yields its process id.
+
+    Nobody looks at what else it says.
 
     Raises:
         LocalError: it did not begin.
 
     """
-    process = await launch("KILL", "worker")
+    process = await launch("KILL", module)
     try:
         if process.stdout is None or not await process.stdout.readline():
-            msg = "The worker did not begin."
-            raise LocalError(msg)
+            raise LocalError(f"{module} did not begin.")
         reading = asyncio.create_task(_discard(process.stdout))
         yield process.pid
     finally:

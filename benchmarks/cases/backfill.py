@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from benchmarks.bench import Bench, require, timed
-from benchmarks.commands import Ran, memory_mib, quiet_worker, run_command
+from benchmarks.commands import Ran, memory_mib, run_command, unheard
 from benchmarks.drains import drained_by_others
 from benchmarks.figures import Beside, Figure
 from benchmarks.legacy_rows import BARE_INSERT, differing, empty, make_rows
@@ -32,7 +32,7 @@ async def measure(bench: Bench) -> Sequence[Figure]:
     """Take one turn at a hundredth of the rows and one at all of them, with the same worker."""
     rows = bench.choose(2_000, 1_000_000, 10_000_000)
     bench.facts.update(rows=rows)
-    async with bench.sql() as sql, quiet_worker() as pid:
+    async with bench.sql() as sql, unheard("worker") as pid:
         small = await _turn(bench, sql, rows // 100, pid)
         again = await asyncio.to_thread(run_command, "worker.backfill")
         require(again.result["enqueued"] == 0, "a second backfill enqueues nothing")

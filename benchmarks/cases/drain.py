@@ -1,20 +1,17 @@
 """How fast a backlog of live events is applied, beside bare SQL and beside a loop written by hand."""
 
 import asyncio
-import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import cast
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 
 import asyncpg
 from redis.asyncio import Redis
 
 from benchmarks.backlog import append_hot, append_mixed, empty, require_agreement
 from benchmarks.bench import Bench, timed
+from benchmarks.commands import unheard
 from benchmarks.figures import Beside, Figure
-from deploy.local.errors import LocalError
-from deploy.local.programs import launch
 from shared.doorbell import open_redis, ring
 
 HOT_EVENTS, HOT_ROWS = 5_000, 200
@@ -39,28 +36,6 @@ HOT_NAME = f"two workers, {HOT_EVENTS:,} writes of {HOT_ROWS} rows"
 Append = Callable[[asyncpg.Connection], Awaitable[None]]
 
 
-@asynccontextmanager
-async def running(module: str) -> AsyncIterator[None]:
-    """Run this program, from its first line on, for as long as the block; nobody looks at the others."""
-    process = await launch("KILL", module)
-    output = cast("asyncio.StreamReader", process.stdout)
-    try:
-        if not await output.readline():
-            raise LocalError(f"{module} did not begin.")
-        reading = asyncio.create_task(_read_all(output))
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        await process.wait()
-    await reading
-
-
-async def _read_all(output: asyncio.StreamReader) -> None:
-    while await output.read(2**16):
-        pass
-
-
 async def drained(bench: Bench, number: int, module: str, append: Append) -> float:
     """Return the seconds from a backlog's commit, on empty tables, until these programs have applied it.
 
@@ -73,7 +48,7 @@ async def drained(bench: Bench, number: int, module: str, append: Append) -> flo
         redis = await stack.enter_async_context(open_redis(bench.settings.redis_url.get_secret_value()))
         await empty(sql)
         for _ in range(number):
-            await stack.enter_async_context(running(module))
+            await stack.enter_async_context(unheard(module))
         await append(sql)
         seconds = await timed(_ring_and_wait(sql, redis))
         await require_agreement(sql)

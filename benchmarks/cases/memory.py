@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from benchmarks.bench import Bench, require
-from benchmarks.commands import memory_mib, quiet_worker
+from benchmarks.commands import memory_mib, unheard
 from benchmarks.drains import APPEND, drained_by_others
 from benchmarks.figures import Beside, Figure
 from benchmarks.legacy_rows import differing, make_rows
@@ -18,7 +18,7 @@ async def measure(bench: Bench) -> Sequence[Figure]:
     rounds = bench.choose(3, 10)
     bench.facts.update(events=events, rounds=rounds)
     resident = []
-    async with bench.sql() as sql, quiet_worker() as pid:
+    async with bench.sql() as sql, unheard("worker") as pid:
         await make_rows(sql, events // rounds)
         for number in range(rounds):
             await sql.execute(APPEND, SOURCES[number % len(SOURCES)])
