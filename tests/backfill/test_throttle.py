@@ -173,7 +173,7 @@ async def test_pending_events_are_counted_only_when_too_few_are_known_to_be_allo
     gate = Gate(engine, 10)
     assert [await gate.look(4) for _ in range(3)] == [10, 10, 10]
     assert len(counts) == 1
-    gate.spend(7)
+    gate.spend(7, None)
     assert await gate.look(3) == 3
     assert len(counts) == 1
     assert await gate.look(4) == 10

@@ -5,22 +5,17 @@ import time
 from collections.abc import Callable
 
 import structlog
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.backfill_runs import BackfillRun
 from worker.backfill.pace import rest
+from worker.backfill.pending import PendingCounter
 
 logger = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 0.2
 STALL_SECONDS = 5
 STALL_HINT = "is a worker running? start one with `python -m worker`"
-
-# Served by outbox_events_claim_order.
-COUNT_PENDING = text("""
-    SELECT count(*) FROM outbox_events WHERE lane = 2 AND id <= CAST(:last_event_id AS bigint)
-""")
 
 
 async def wait_until_applied(
@@ -40,9 +35,10 @@ async def wait_until_applied(
             was settled.
 
     """
+    counter = PendingCounter(engine)
     fewest, fewer_at = None, time.monotonic()
     while not interrupted.is_set():
-        pending = await _count_pending(engine, run)
+        pending = await counter.count(last=run.last_event_id)
         if not pending:
             return True
         if fewest is None or pending < fewest:
@@ -54,10 +50,3 @@ async def wait_until_applied(
                 on_stall(pending)
         await rest(interrupted, LOOK_SECONDS)
     return False
-
-
-async def _count_pending(engine: AsyncEngine, run: BackfillRun) -> int:
-    async with engine.connect() as connection:
-        counted = await connection.execute(COUNT_PENDING, {"last_event_id": run.last_event_id})
-        pending: int = counted.scalar_one()
-        return pending

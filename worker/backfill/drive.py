@@ -117,7 +117,7 @@ class _Drive:
         self.pace.see_others(_events_between(self.run, chunk))
         self.pace.spend(chunk.rows, chunk.seconds)
         self.run = chunk.run
-        self.gate.spend(chunk.enqueued)
+        self.gate.spend(chunk.enqueued, chunk.run.last_event_id)
         if self.doorbell is not None and chunk.enqueued:
             self.doorbell.press()
         self.log.unthrottled(self.run)

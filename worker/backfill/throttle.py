@@ -1,28 +1,27 @@
 """When a backfill has to wait: too much of its own is pending, live writes are late, or nobody knows."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.faults import sqlstate
+from worker.backfill.pending import PendingCounter
+from worker.heartbeat import BY_INDEX_ONLY
+
+Value = TypeVar("Value")
 
 LIVE_LAG_SECONDS = 0.5
 SIGNAL_TIMEOUT_SECONDS = 0.7  # so that a heartbeat fits between two of them within a second
 
-# Served by outbox_events_claim_order.
+# Served by outbox_events_claim_order: as a range in that index's order, by which no other can serve it.
 LIVE_LAG = text("""
     SELECT extract(epoch FROM clock_timestamp() - created_at)::float
-    FROM outbox_events WHERE lane = 0 ORDER BY id LIMIT 1
-""")
-# Served by outbox_events_claim_order; counts no further than it must.
-PENDING = text("""
-    SELECT count(*)
-    FROM (SELECT 1 FROM outbox_events WHERE lane = 2 LIMIT CAST(:max_pending AS integer)) AS counted
+    FROM outbox_events WHERE lane <= 0 ORDER BY lane, id LIMIT 1
 """)
 
 
@@ -50,6 +49,8 @@ class Gate:
         self._engine = engine
         self._max_pending = max_pending
         self._allowed = 0
+        self._pending = PendingCounter(engine)
+        self._newest: int | None = None
 
     async def look(self, wanted: int) -> Throttle | int:
         """Return why the run has to wait now, or else how many more events it may append.
@@ -61,7 +62,7 @@ class Gate:
 
         """
         try:
-            live_lag = await _signal(self._engine, "live lane's age", LIVE_LAG, {})
+            live_lag = await _signal("live lane's age", self._read_live_lag())
             if self._allowed < min(wanted, self._max_pending):
                 self._allowed = self._max_pending - await self._count_pending()
         except SignalUnknownError as error:
@@ -74,23 +75,29 @@ class Gate:
             )
         return self._allowed
 
-    def spend(self, events: int) -> None:
-        """Count events that were appended."""
+    def spend(self, events: int, newest: int | None) -> None:
+        """Count events that were appended; the highest id of the run's so far, None while it has none."""
         self._allowed -= events
+        self._newest = newest
 
     def forget(self) -> None:
         """Count anew next time: what a chunk that failed has appended is not known."""
         self._allowed = 0
 
     async def _count_pending(self) -> int:
-        values = {"max_pending": self._max_pending}
-        return int(await _signal(self._engine, "number of pending events", PENDING, values))
+        counting = self._pending.count(most=self._max_pending, settled=self._newest)
+        return await _signal("number of pending events", counting)
+
+    async def _read_live_lag(self) -> float:
+        async with self._engine.begin() as connection:
+            await connection.execute(BY_INDEX_ONLY)
+            value: float | None = (await connection.execute(LIVE_LAG)).scalar_one_or_none()
+        return value or 0.0
 
 
-async def _signal(engine: AsyncEngine, name: str, statement: TextClause, values: Mapping[str, Any]) -> float:
+async def _signal(name: str, reading: Awaitable[Value]) -> Value:
     try:
-        async with asyncio.timeout(SIGNAL_TIMEOUT_SECONDS), engine.connect() as connection:
-            value: float | None = (await connection.execute(statement, values)).scalar_one_or_none()
+        async with asyncio.timeout(SIGNAL_TIMEOUT_SECONDS):
+            return await reading
     except (SQLAlchemyError, OSError, TimeoutError) as error:
         raise SignalUnknownError(f"{name} unknown: {sqlstate(error) or type(error).__name__}") from error
-    return value or 0.0

@@ -1,0 +1,58 @@
+"""How many backfill events are pending, counted without walking over those that are settled."""
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from worker.heartbeat import BY_INDEX_ONLY
+
+BEFORE_ALL = -(2**63)  # lower than any event's id
+AFTER_ALL = 2**63 - 1
+
+# Served by outbox_events_claim_order, from the first of these ids on: what was settled since somebody took
+# a snapshot, or since the last vacuum, is still there, by the hundred thousand.
+COUNT = text("""
+    SELECT count(*), min(id)
+    FROM (
+        SELECT id FROM outbox_events
+        WHERE lane <= 2 AND (lane, id) >= (2, CAST(:first AS bigint)) AND id <= CAST(:last AS bigint)
+        ORDER BY lane, id
+        LIMIT CAST(:most AS bigint)
+    ) AS counted
+""")
+
+
+class PendingCounter:
+    """Counts the pending events of backfills again and again, each time from the oldest it saw pending.
+
+    Of a run that is driven by one process at a time no event with a lower id can come later.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        """Take the engine to count with, one connection at a time; the first count looks at all."""
+        self._engine = engine
+        self._first = BEFORE_ALL
+
+    async def count(
+        self, *, most: int = AFTER_ALL, last: int | None = None, settled: int | None = None
+    ) -> int:
+        """Return how many are pending.
+
+        Args:
+            most: counts no further than that.
+            last: the highest id that counts; None: all.
+            settled: when none is pending, the next count may begin behind this id: the highest that was
+                committed before this call.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError, OSError: it could not be read.
+
+        """
+        values = {"first": self._first, "last": AFTER_ALL if last is None else last, "most": most}
+        async with self._engine.begin() as connection:
+            await connection.execute(BY_INDEX_ONLY)
+            pending, oldest = (await connection.execute(COUNT, values)).one()
+        if pending:
+            self._first = oldest
+        elif settled is not None:
+            self._first = settled
+        return int(pending)
