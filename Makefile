@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-fast lint format lock audit-dependencies chaos twins bench bench-full \
+.PHONY: help venv run test test-fast test-debezium lint format lock audit-dependencies chaos twins bench bench-full \
 	clean
 
 help: ## Show this list
@@ -31,6 +31,9 @@ test: lint ## Lint, then run every test on real services
 test-fast: venv ## Run the tests that take less than ten seconds
 	$(BIN)/python -m pytest -n 3 -m "not slow and not alone" $(ARGS)
 
+test-debezium: venv ## Read a live run with a real Debezium (needs Java 17; installs 200 MB of its own)
+	$(BIN)/python -m pytest -m debezium tests/debezium $(ARGS)
+
 lint: venv ## Check style, types and which package may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -50,7 +53,7 @@ lock: ## Make the requirements files anew from pyproject.toml (ARGS=--upgrade fo
 		--no-emit-index-url --no-emit-find-links --no-annotate --no-header $(ARGS) "$$@"; }; \
 	compile pyproject.toml -o requirements.txt; \
 	compile pyproject.toml --extra local --extra tracing --extra dev -c requirements.txt -o requirements-dev.txt; \
-	for peer in benchmarks/peers/requirements/*.in; do compile "$$peer" -o "$${peer%.in}.txt"; done
+	for peer in benchmarks/peers/requirements/*.in tests/debezium/requirements.in; do compile "$$peer" -o "$${peer%.in}.txt"; done
 
 # Status 3, which make shows as an error: nothing is wrong, but nobody could be asked about vulnerabilities.
 audit-dependencies: venv ## Check lock files, installation, licences and, where a service answers, vulnerabilities

@@ -25,15 +25,28 @@ def pins(name: str) -> str:
 
 
 async def python_for(name: str) -> Path:
-    """Return the interpreter of the peer's environment; made anew when its requirements or Python changed.
+    """Return the interpreter of the peer's environment.
 
     Raises:
         Unmeasured: pip could not install it.
 
     """
-    requirements = REQUIREMENTS / f"{name}.txt"
+    return await python_with(REQUIREMENTS / f"{name}.txt", KEPT / name)
+
+
+async def python_with(requirements: Path, kept: Path) -> Path:
+    """Return the interpreter of an environment; made anew when its requirements or Python changed.
+
+    Args:
+        requirements: a file of pins with hashes.
+        kept: where the environment is kept; a part that says what it was made from is added to the name.
+
+    Raises:
+        Unmeasured: pip could not install it.
+
+    """
     made_from = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
-    home = KEPT / f"{name}-{made_from[:12]}"
+    home = kept.with_name(f"{kept.name}-{made_from[:12]}")
     python, made = home / "bin" / "python", home / "made"
     if not made.exists():
         shutil.rmtree(home, ignore_errors=True)
