@@ -45,8 +45,7 @@ async def python_with(requirements: Path, kept: Path) -> Path:
         Unmeasured: pip could not install it.
 
     """
-    made_from = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
-    home = kept.with_name(f"{kept.name}-{made_from[:12]}")
+    home = _home(requirements, kept)
     python, made = home / "bin" / "python", home / "made"
     if not made.exists():
         shutil.rmtree(home, ignore_errors=True)
@@ -55,6 +54,11 @@ async def python_with(requirements: Path, kept: Path) -> Path:
         await _run(str(python), "-m", "pip", "install", *options, "-r", str(requirements))
         made.touch()
     return python
+
+
+def _home(requirements: Path, kept: Path) -> Path:
+    made_from = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
+    return kept.with_name(f"{kept.name}-{made_from[:12]}")
 
 
 async def _run(*command: str) -> None:

@@ -30,6 +30,7 @@ BULK = 5_000  # in one transaction, over two of Debezium's batches
 HOT = 5
 WRITERS = 8
 WRITES = 40
+PATH = "/projects/p1/collections"
 COLLECTIONS = """
     INSERT INTO collections (collection_id, project_id, collection_name, created_by, is_active)
     SELECT $1 || number, 'p1', 'name', 'owner', true FROM generate_series(0, $2::integer - 1) AS number
@@ -58,19 +59,18 @@ async def write(client: httpx.AsyncClient, number: int) -> None:
     """Change few collections that everybody changes; make one now and then, and delete it."""
     for turn in range(WRITES):
         body = {"description": f"{number} {turn}"}
-        path = f"/hot{(number + turn) % HOT}"
+        path = f"{PATH}/hot{(number + turn) % HOT}"
         (await client.put(path, json=body)).raise_for_status()
         if turn % 10 == 0:
-            made = (await client.post("", json={"collection_name": "made"})).raise_for_status().json()
-            (await client.delete(f"/{made['collection_id']}")).raise_for_status()
+            made = (await client.post(PATH, json={"collection_name": "made"})).raise_for_status().json()
+            (await client.delete(f"{PATH}/{made['collection_id']}")).raise_for_status()
 
 
 async def load(url: str, engine: AsyncEngine, slow: list[str]) -> None:
     """Write at once over HTTP, and beside that in transactions that draw ids early and commit late."""
     headers = {"User-ID": "owner"}
-    base = f"{url}/projects/p1/collections"
     async with (
-        httpx.AsyncClient(base_url=base, headers=headers, timeout=30) as client,
+        httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client,
         asyncio.TaskGroup() as group,
     ):
         for number in range(WRITERS):
@@ -150,7 +150,7 @@ def assert_hard(expected: list[asyncpg.Record]) -> None:
         assert of_one == sorted(of_one)
 
 
-async def test_a_live_run_is_read_once_and_in_the_order_of_commits(
+async def test_a_live_run_is_read_once_and_in_the_order_of_commits(  # noqa: PLR0917
     prepared: Postgres, engine_of_ours: AsyncEngine, session: asyncpg.Connection, redis_url: str,
     debezium_python: Path, tmp_path: Path,
 ) -> None:  # fmt: skip
@@ -178,7 +178,7 @@ async def test_a_live_run_is_read_once_and_in_the_order_of_commits(
     await assert_a_consumer_has_the_target(session, messages)
 
 
-async def test_a_killed_engine_goes_on_from_its_offsets_with_repetitions_and_without_a_gap(
+async def test_a_killed_engine_goes_on_from_its_offsets_with_repetitions_and_without_a_gap(  # noqa: PLR0917
     prepared: Postgres, engine_of_ours: AsyncEngine, session: asyncpg.Connection, redis_url: str,
     debezium_python: Path, tmp_path: Path,
 ) -> None:  # fmt: skip
