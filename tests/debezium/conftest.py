@@ -28,8 +28,8 @@ CONNECTOR = SHIPPED / "connector.json"
 REPLICATION = SHIPPED / "replication.sql"
 PASSWORD = "of a throw-away server"
 READ_WITHIN_SECONDS = 90
-# All that may differ from the file: where the server is, who logs in, and where Kafka Connect keeps offsets.
-MAY_DIFFER = re.compile(r"database\.(hostname|port|dbname|user|password|sslmode)|offset\.(storage|flush).*")
+# All that may differ from the file: the server, the login, and where Kafka Connect keeps offsets.
+MAY_DIFFER = re.compile(r"database\.(hostname|port|dbname|user|password|sslmode)|offset\.(storage|flush)\b.*")
 COMMIT = re.compile(r"tx:\s+(\d+), lsn: \S+, .*desc: COMMIT ")
 # Each event, with its transaction, as the transaction itself knew it. The worker deletes from the outbox only.
 REMEMBER = """
