@@ -50,6 +50,14 @@ async def append(engine: AsyncEngine, ids: list[str], source: Source, hold_secon
         await asyncio.sleep(hold_seconds)
 
 
+async def stage(sql: asyncpg.Connection, engine: AsyncEngine) -> tuple[str, list[str], list[str]]:
+    """Leave events pending; return where the WAL was before, and collections to be written slowly or in bulk."""
+    first = await sql.fetchval("SELECT pg_current_wal_lsn()::text")
+    await append(engine, await collections(sql, "pending", PENDING), Source.BACKFILL)
+    await collections(sql, "hot", HOT)
+    return first, await collections(sql, "slow", 60), await collections(sql, "bulk", BULK)
+
+
 async def taken_back(engine: AsyncEngine, ids: list[str]) -> None:
     async with engine.connect() as connection:
         await append_states(connection, ids, EventType.UPDATED, Source.REPAIR)
@@ -146,11 +154,7 @@ async def test_a_live_run_is_read_once_and_in_the_order_of_commits(  # noqa: PLR
     prepared: Postgres, engine_of_ours: AsyncEngine, session: asyncpg.Connection, redis_url: str,
     debezium_python: Path, tmp_path: Path,
 ) -> None:  # fmt: skip
-    first = await session.fetchval("SELECT pg_current_wal_lsn()::text")
-    await append(engine_of_ours, await collections(session, "pending", PENDING), Source.BACKFILL)
-    await collections(session, "hot", HOT)
-    slow = await collections(session, "slow", 60)
-    bulk = await collections(session, "bulk", BULK)
+    first, slow, bulk = await stage(session, engine_of_ours)
     with reading(debezium_python, prepared, tmp_path, "whole") as reader:
         await reader.has_read(PENDING)
         async with product(prepared, redis_url) as url:
@@ -175,11 +179,7 @@ async def test_a_killed_engine_goes_on_from_its_offsets_with_repetitions_and_wit
     debezium_python: Path, tmp_path: Path,
 ) -> None:  # fmt: skip
     """It dies in the middle of a transaction, of which it had acknowledged a part."""
-    first = await session.fetchval("SELECT pg_current_wal_lsn()::text")
-    await append(engine_of_ours, await collections(session, "pending", PENDING), Source.BACKFILL)
-    await collections(session, "hot", HOT)
-    slow = await collections(session, "slow", 60)
-    bulk = await collections(session, "bulk", BULK)
+    first, slow, bulk = await stage(session, engine_of_ours)
     with reading(debezium_python, prepared, tmp_path, "first", die_after=PENDING + BULK * 3 // 5) as reader:
         await reader.has_read(PENDING)
         await append(engine_of_ours, bulk, Source.BACKFILL)
