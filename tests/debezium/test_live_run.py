@@ -51,7 +51,7 @@ async def append(engine: AsyncEngine, ids: list[str], source: Source, hold_secon
 
 
 async def stage(sql: asyncpg.Connection, engine: AsyncEngine) -> tuple[str, list[str], list[str]]:
-    """Leave events pending; return where the WAL was before, and collections to be written slowly or in bulk."""
+    """Leave events pending; return where the WAL was before, and collections to write slowly or in bulk."""
     first = await sql.fetchval("SELECT pg_current_wal_lsn()::text")
     await append(engine, await collections(sql, "pending", PENDING), Source.BACKFILL)
     await collections(sql, "hot", HOT)
