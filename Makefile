@@ -25,7 +25,7 @@ run: venv ## Start PostgreSQL, Valkey, API and worker; Ctrl-C stops them (ARGS=-
 	@$(BIN)/python -m deploy.local $(ARGS)
 
 test: lint ## Lint, then run every test on real services
-	$(BIN)/python -m pytest -n 3 -m "not alone" $(ARGS)
+	$(BIN)/python -m pytest -n 3 --maxschedchunk 1 -m "not alone" $(ARGS)
 	$(BIN)/python -m pytest -m alone $(ARGS)
 
 test-fast: venv ## Run the tests that take less than ten seconds

@@ -25,6 +25,11 @@ pytest_plugins = ["tests.logs.plugin"]
 ROOT = Path(__file__).parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slow ones: side by side, the short ones then fill what time is left beside the last."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def migrate(database_url: str) -> None:
     """Run `alembic upgrade head` as an operator does."""
     subprocess.run(
