@@ -16,7 +16,7 @@ import asyncpg
 
 from api.access import HAS_ACCESS, refuse_nul
 from api.errors import AccessDeniedError, CollectionNotFoundError
-from shared.events import EventType, Source
+from shared.events import SCHEMA_VERSION, EventType, Source
 from shared.outbox import PAYLOAD
 from shared.traceparent import current_traceparent
 
@@ -48,8 +48,8 @@ LOGGED = """logged AS (
 # Ids are drawn for what comes out of `written`, and that is new or locked: for each collection the order of
 # ids is the order of commits.
 APPENDED = f"""appended AS (
-        INSERT INTO outbox_events (aggregate_id, event_type, source, payload, traceparent)
-        SELECT collection_id, $5, '{Source.API}', {PAYLOAD}, $6::text
+        INSERT INTO outbox_events (aggregate_id, event_type, source, payload, traceparent, schema_version)
+        SELECT collection_id, $5, '{Source.API}', {PAYLOAD}, $6::text, {SCHEMA_VERSION}
         FROM written
         RETURNING id AS event_id
     )"""  # noqa: S608 - constants

@@ -81,7 +81,9 @@ GRANT
     )
     ON collections TO collection_sync_api;
 
-GRANT SELECT (id, aggregate_id, created_at), INSERT (aggregate_id, event_type, source, payload, traceparent)
+GRANT
+    SELECT (id, aggregate_id, created_at),
+    INSERT (aggregate_id, event_type, source, payload, traceparent, schema_version)
     ON outbox_events TO collection_sync_api;
 GRANT SELECT (collection_id, version) ON applied_versions TO collection_sync_api;
 GRANT
@@ -114,7 +116,10 @@ GRANT
     ON project_collections TO collection_sync_worker;
 GRANT USAGE ON SEQUENCE project_collections_id_seq TO collection_sync_worker;
 GRANT
-    SELECT, INSERT (aggregate_id, event_type, source, payload, traceparent), UPDATE (attempts), DELETE
+    SELECT,
+    INSERT (aggregate_id, event_type, source, payload, traceparent, schema_version),
+    UPDATE (attempts),
+    DELETE
     ON outbox_events TO collection_sync_worker;
 GRANT SELECT, INSERT, UPDATE ON applied_versions TO collection_sync_worker;
 GRANT
@@ -140,7 +145,10 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON audit_runs, audit_findings
 
 GRANT SELECT (project_id) ON projects TO collection_sync_operator;
 GRANT
-    SELECT, INSERT (aggregate_id, event_type, source, payload, traceparent), UPDATE (attempts), DELETE
+    SELECT,
+    INSERT (aggregate_id, event_type, source, payload, traceparent, schema_version),
+    UPDATE (attempts),
+    DELETE
     ON outbox_events TO collection_sync_operator;
 GRANT SELECT, UPDATE (state, closed_at, replayed_as) ON outbox_dead_letters TO collection_sync_operator;
 GRANT
@@ -167,7 +175,7 @@ GRANT SELECT (
 GRANT SELECT (
     audit_run_id, collection_id, project_id, kind, found_at, repair_event_id, outcome
 ) ON audit_findings TO collection_sync_reader;
-GRANT SELECT (id, aggregate_id, event_type, source, created_at, lane, attempts, traceparent)
+GRANT SELECT (id, aggregate_id, event_type, source, created_at, lane, attempts, traceparent, schema_version)
     ON outbox_events TO collection_sync_reader;
 GRANT SELECT (
     id, aggregate_id, event_type, source, created_at, died_at, sqlstate, error, attempts, state, closed_at,

@@ -2,6 +2,10 @@
 
 from enum import StrEnum
 
+# The version of the payload and of what it means, see docs/versions.md. One that says none is of version 1.
+SCHEMA_VERSION = 1  # of the events that this release appends
+NEWEST_KNOWN_VERSION = 1  # that its worker can apply; it leaves later ones to a later worker
+
 
 class EventType(StrEnum):
     """What happened to the collection. The payload is its full state either way."""

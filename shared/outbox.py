@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared.events import EventType, Source
+from shared.events import SCHEMA_VERSION, EventType, Source
 from shared.traceparent import current_traceparent
 
-# The projection, read from the row itself inside the transaction that wrote or locked it, so the
-# event holds exactly what the database holds.
+# The projection, read from the row itself inside the transaction that wrote or locked it, so the event holds
+# exactly what the database holds. Whoever changes what it means, raises SCHEMA_VERSION: docs/versions.md.
 PAYLOAD = """jsonb_build_object(
         'project_id', project_id,
         'research_context', description,
@@ -19,8 +19,8 @@ PAYLOAD = """jsonb_build_object(
 
 # Served by collections_pkey.
 APPEND_EVENT = text(f"""
-    INSERT INTO outbox_events (aggregate_id, event_type, source, payload, traceparent)
-    SELECT collection_id, :event_type, :source, {PAYLOAD}, CAST(:traceparent AS text)
+    INSERT INTO outbox_events (aggregate_id, event_type, source, payload, traceparent, schema_version)
+    SELECT collection_id, :event_type, :source, {PAYLOAD}, CAST(:traceparent AS text), {SCHEMA_VERSION}
     FROM collections
     WHERE collection_id = :collection_id
     RETURNING id
@@ -37,13 +37,14 @@ APPEND_STATES = text(f"""
         ORDER BY collection_id
         FOR SHARE
     ), appended AS (
-        INSERT INTO outbox_events (aggregate_id, event_type, source, payload, traceparent)
+        INSERT INTO outbox_events (aggregate_id, event_type, source, payload, traceparent, schema_version)
         SELECT
             collection_id,
             CASE WHEN is_active THEN CAST(:event_type AS varchar) ELSE '{EventType.DELETED}' END,
             :source,
             {PAYLOAD},
-            CAST(:traceparent AS text)
+            CAST(:traceparent AS text),
+            {SCHEMA_VERSION}
         FROM locked
         RETURNING aggregate_id, id
     )

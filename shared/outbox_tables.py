@@ -25,6 +25,14 @@ metadata = MetaData()
 TRACEPARENT_SHAPE = "traceparent ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'"
 TRACEPARENT_COMMENT = "The trace that the event was written in, as W3C Trace Context writes it."
 
+# So that each worker claims a range of lanes and walks over none that it does not know: later versions of
+# live events come before those of earlier ones, and later versions of the others behind them.
+LANE = """CASE source
+    WHEN 'api' THEN 1 - schema_version
+    WHEN 'repair' THEN 2 * schema_version - 1
+    ELSE 2 * schema_version
+END"""
+
 outbox_events = Table(
     "outbox_events",
     metadata,
@@ -39,9 +47,9 @@ outbox_events = Table(
     Column(
         "lane",
         SmallInteger,
-        Computed("CASE source WHEN 'api' THEN 0 WHEN 'repair' THEN 1 ELSE 2 END", persisted=True),
+        Computed(LANE, persisted=True),
         nullable=False,
-        comment="Claimed in this order: 0 live, 1 repair, 2 backfill.",
+        comment="Claimed in this order: 0 live, 1 repair, 2 backfill; of version v 1-v, 2v-1 and 2v.",
     ),
     Column(
         "attempts",
@@ -50,7 +58,16 @@ outbox_events = Table(
         comment="How often a cautious worker began with it and came to no end.",
     ),
     Column("traceparent", Text, comment=TRACEPARENT_COMMENT),
+    Column(
+        "schema_version",
+        SmallInteger,
+        server_default=text("1"),
+        comment="Of the payload and its meaning; workers leave alone what they do not know.",
+    ),
     CheckConstraint("attempts IS NOT NULL AND attempts >= 0", name="outbox_events_attempts_counted"),
+    CheckConstraint(
+        "schema_version IS NOT NULL AND schema_version >= 1", name="outbox_events_schema_version_counted"
+    ),
     CheckConstraint(TRACEPARENT_SHAPE, name="outbox_events_traceparent_of_w3c", postgresql_not_valid=True),
     comment="Changes of collections that project_collections does not show yet. Applied events are deleted.",
 )

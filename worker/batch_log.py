@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import structlog
 
 from shared.events import Source
+from shared.lanes import KNOWN_LANES, NAMES
 from shared.logs import log_many
 from worker.batch import Batch
 from worker.claim import ClaimedEvent
@@ -18,7 +19,7 @@ from worker.outcomes import Outcome
 
 logger = structlog.get_logger(__name__)
 
-LANES = ("live", "repair", "backfill")  # by `outbox_events.lane`
+LANES = tuple(NAMES.values())
 # Of the events that a backfill had applied one in so many has a line: millions of lines would say nothing.
 SAMPLED_ONE_OF = 1_000
 LAG_GROWTH = math.log(1.1)
@@ -28,9 +29,9 @@ Line = tuple[str, Mapping[str, object]]  # level, fields
 
 def log_summary(batch: Batch, wake: str) -> None:
     """Write a line for each lane of the batch; what is postponed has one for all."""
-    for lane, name in enumerate(LANES):
-        if events := [event for event in batch.events if event.lane == lane]:
-            final = [event for event in batch.final if event.lane == lane]
+    for name in LANES:
+        if events := [event for event in batch.events if KNOWN_LANES[event.lane] == name]:
+            final = [event for event in batch.final if KNOWN_LANES[event.lane] == name]
             logger.info("batch_settled", wake=wake, lane=name, **summary(batch, events, final))
     log_postponed(batch)
 

@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import asyncpg
 
+from shared.lanes import HIGHEST_KNOWN_LANE, LOWEST_KNOWN_LANE
 from shared.traceparent import trace_id_of
 
 
 class Lanes(NamedTuple):
-    """A range of `outbox_events.lane`: 0 live, 1 repair, 2 backfill; both ends are meant."""
+    """A range of `outbox_events.lane`, both ends are meant: see `shared/lanes.py`."""
 
     first: int
     last: int
@@ -22,10 +23,11 @@ class Position(NamedTuple):
     id: int
 
 
-BEGINNING = Position(0, -(2**63))  # before every event
-LIVE_LANE = Lanes(0, 0)
-BULK_LANES = Lanes(1, 2)
-ALL_LANES = Lanes(0, 2)
+BEGINNING = Position(-(2**15), -(2**63))  # before every event
+# All that this release knows. Events of later versions wait in lanes outside, and are not even walked over.
+LIVE_LANE = Lanes(LOWEST_KNOWN_LANE, 0)
+BULK_LANES = Lanes(1, HIGHEST_KNOWN_LANE)
+ALL_LANES = Lanes(LIVE_LANE.first, BULK_LANES.last)
 
 CLAIMED = """
     SELECT

@@ -10,6 +10,7 @@ from prometheus_client import Metric, start_http_server
 from prometheus_client.registry import Collector
 
 from shared.faults import is_transient
+from shared.lanes import KNOWN_LANES
 from shared.metrics import Histogram, Tally, gauge, gauges, open_registry
 from worker.batch import Batch
 from worker.batch_log import LANES
@@ -154,18 +155,18 @@ class WorkerMetrics:
 
     def batch_settled(self, batch: Batch) -> None:
         """Count a batch that is committed, once in each of its lanes."""
-        ages: dict[tuple[int, Outcome], list[float]] = defaultdict(list)
+        ages: dict[tuple[str, Outcome], list[float]] = defaultdict(list)
         for event in batch.events:
-            ages[event.lane, batch.verdicts[event.id].outcome].append(event.age_ms)
+            ages[KNOWN_LANES[event.lane], batch.verdicts[event.id].outcome].append(event.age_ms)
         for (lane, outcome), of_these in ages.items():
             if outcome is Outcome.POSTPONED:
-                self._postponed.add(LANES[lane], count=len(of_these))
+                self._postponed.add(lane, count=len(of_these))
             else:
-                self._settled.add(LANES[lane], outcome, count=len(of_these))
+                self._settled.add(lane, outcome, count=len(of_these))
                 lags = [age / 1000 + batch.duration_seconds for age in of_these]
-                self._lag.observe_all(lags, LANES[lane])
+                self._lag.observe_all(lags, lane)
         for lane in {lane for lane, _ in ages}:
-            self._duration.observe(batch.duration_seconds, LANES[lane])
+            self._duration.observe(batch.duration_seconds, lane)
 
     def batch_failed(self, error: Exception) -> None:
         """Count a batch that changed nothing."""

@@ -32,7 +32,8 @@ def test_the_router_names_columns_that_the_outbox_has(connector: dict[str, Any])
     named = {value for key, value in router.items() if key.startswith("table.field.event.")}
     named |= {placed.partition(":")[0] for placed in router["table.fields.additional.placement"].split(",")}
     named.add(router["route.by.field"])
-    assert named == {"id", "aggregate_id", "payload", "event_type", "source", "created_at", "traceparent"}
+    messages_have = {"id", "aggregate_id", "payload", "event_type", "source", "created_at", "traceparent"}
+    assert named == messages_have | {"schema_version"}
     left_out = {name.rpartition(".")[2] for name in connector["column.exclude.list"].split(",")}
     assert named | left_out == set(outbox_events.columns.keys())
 

@@ -3,6 +3,7 @@
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.lanes import BACKFILL_LANE
 from worker.heartbeat import BY_INDEX_ONLY
 
 BEFORE_ALL = -(2**63)  # lower than any event's id
@@ -10,15 +11,16 @@ AFTER_ALL = 2**63 - 1
 
 # Served by outbox_events_claim_order, from the first of these ids on: what was settled since somebody took
 # a snapshot, or since the last vacuum, is still there, by the hundred thousand.
-COUNT = text("""
+COUNT = text(f"""
     SELECT count(*), min(id)
     FROM (
         SELECT id FROM outbox_events
-        WHERE lane <= 2 AND (lane, id) >= (2, CAST(:first AS bigint)) AND id <= CAST(:last AS bigint)
+        WHERE lane <= {BACKFILL_LANE} AND (lane, id) >= ({BACKFILL_LANE}, CAST(:first AS bigint))
+            AND id <= CAST(:last AS bigint)
         ORDER BY lane, id
         LIMIT CAST(:most AS bigint)
     ) AS counted
-""")
+""")  # noqa: S608 - constants
 
 
 class PendingCounter:

@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.faults import sqlstate
+from shared.lanes import LOWEST_KNOWN_LANE
 from worker.backfill.pending import PendingCounter
 from worker.heartbeat import BY_INDEX_ONLY
 
@@ -19,10 +20,10 @@ LIVE_LAG_SECONDS = 0.5
 SIGNAL_TIMEOUT_SECONDS = 0.7  # so that a heartbeat fits between two of them within a second
 
 # Served by outbox_events_claim_order: as a range in that index's order, by which no other can serve it.
-LIVE_LAG = text("""
+LIVE_LAG = text(f"""
     SELECT extract(epoch FROM clock_timestamp() - created_at)::float
-    FROM outbox_events WHERE lane <= 0 ORDER BY lane, id LIMIT 1
-""")
+    FROM outbox_events WHERE lane BETWEEN {LOWEST_KNOWN_LANE} AND 0 ORDER BY lane, id LIMIT 1
+""")  # noqa: S608 - a constant
 
 
 @dataclass(frozen=True, slots=True)
