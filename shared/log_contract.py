@@ -184,6 +184,8 @@ CONTRACT: Mapping[str, LogEvent] = {
             oldest_live_seconds="number?: age of the oldest of them; 0 when none waits",
             oldest_repair_seconds="number?: age of the oldest of them; 0 when none waits",
             oldest_backfill_seconds="number?: age of the oldest of them; 0 when none waits",
+            pending_unknown_version="integer?~: events of later versions than the worker knows, in no lane of"
+            " those; counted up to 200,000",
             dead_letters="integer?: dead letters that are open",
             clock_offset_ms="number?: the process's clock less PostgreSQL's",
         ),
@@ -237,6 +239,18 @@ CONTRACT: Mapping[str, LogEvent] = {
             sqlstate=_SQLSTATE,
             failures="integer: in a row",
             hint="string~: what to do",
+        ),
+        _event(
+            "unknown_versions_wait", "worker", "warning",
+            "Events wait that this worker leaves to a later one; again each minute.",
+            events="integer: how many; counted up to 200,000",
+            known_version="integer: the newest version that this worker knows",
+            newest_version="integer: the newest version that waits",
+            hint="string: what to do",
+        ),
+        _event(
+            "unknown_versions_settled", "worker", "info", "None of them waits any more.",
+            known_version="integer: the newest version that this worker knows",
         ),
         _event(
             "job_unfinished", "worker", "warning", "A job ended in an error; no event is lost by it.",

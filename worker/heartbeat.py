@@ -3,13 +3,17 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import structlog
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.lanes import HIGHEST_KNOWN_LANE, KNOWN_LANES, LOWEST_KNOWN_LANE, NAMES
+from worker.unknown_versions import UnknownVersions
 
 logger = structlog.get_logger(__name__)
 
@@ -27,7 +31,18 @@ BY_INDEX_ONLY = text("""
 # is when somebody looks, must not be counted to its end every five seconds. The oldest of a lane is the one
 # with the lowest id: that is the order of appends, but for transactions that were open at the same time.
 # As a range in the index's order: by `lane = ` and `id` the planner may read the whole primary key.
-LOOK = text("""
+# Lanes of versions that we do not know are beyond ours.
+LOOK = text(f"""
+    WITH unknown AS MATERIALIZED (
+        SELECT count(*) AS events, min(lane) AS first_lane, max(lane) AS last_lane
+        FROM (
+            (SELECT lane FROM outbox_events WHERE lane < {LOWEST_KNOWN_LANE}
+                ORDER BY lane, id LIMIT :most)
+            UNION ALL
+            (SELECT lane FROM outbox_events WHERE lane > {HIGHEST_KNOWN_LANE}
+                ORDER BY lane DESC, id DESC LIMIT :most)
+        ) AS beyond
+    )
     SELECT
         waiting.lane,
         (SELECT count(*) FROM (
@@ -39,9 +54,10 @@ LOOK = text("""
             WHERE event.lane BETWEEN waiting.lane AND waiting.lane ORDER BY event.lane, event.id LIMIT 1
         ), 0))::float8 AS oldest_seconds,
         (SELECT count(*) FROM outbox_dead_letters WHERE closed_at IS NULL) AS dead_letters,
+        unknown.events AS unknown_events, unknown.first_lane, unknown.last_lane,
         extract(epoch FROM clock_timestamp())::float8 AS database_time
-    FROM (VALUES (0), (1), (2)) AS waiting (lane)
-""")
+    FROM unknown, (VALUES {", ".join(f"({lane})" for lane in KNOWN_LANES)}) AS waiting (lane)
+""")  # noqa: S608 - constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +74,7 @@ class Heartbeat:
     oldest_live_seconds: float | None = None
     oldest_repair_seconds: float | None = None
     oldest_backfill_seconds: float | None = None
+    pending_unknown_version: int | None = None
     dead_letters: int | None = None
     clock_offset_ms: float | None = None
 
@@ -74,6 +91,7 @@ class Heart:
         self._watch = watch
         self._began = time.monotonic()
         self._redis = "up"
+        self._unknown_versions = UnknownVersions()
 
     def note_redis(self, *, away: bool) -> None:
         """Say from now on that Redis is away, or up."""
@@ -94,17 +112,25 @@ class Heart:
         async with self._engine.begin() as connection:
             await connection.execute(BY_INDEX_ONLY)
             began = time.time()
-            live, repair, backfill = (await connection.execute(LOOK, {"most": MOST_COUNTED})).all()
+            lanes = (await connection.execute(LOOK, {"most": MOST_COUNTED})).all()
             asked_at = (began + time.time()) / 2
+        seen = lanes[0]
+        self._unknown_versions.note(seen.unknown_events, seen.first_lane, seen.last_lane)
         return replace(
             heartbeat,
             database="up",
-            pending_live=live.pending,
-            pending_repair=repair.pending,
-            pending_backfill=backfill.pending,
-            oldest_live_seconds=round(live.oldest_seconds, 3),
-            oldest_repair_seconds=round(repair.oldest_seconds, 3),
-            oldest_backfill_seconds=round(backfill.oldest_seconds, 3),
-            dead_letters=live.dead_letters,
-            clock_offset_ms=round((asked_at - live.database_time) * 1000, 3),
+            **_of_each_name(lanes),
+            pending_unknown_version=seen.unknown_events,
+            dead_letters=seen.dead_letters,
+            clock_offset_ms=round((asked_at - seen.database_time) * 1000, 3),
         )
+
+
+def _of_each_name(lanes: Sequence[Row[Any]]) -> dict[str, Any]:
+    """Sum up the lanes of all versions that we know under their names."""
+    found: dict[str, Any] = {}
+    for name in NAMES.values():
+        of_name = [lane for lane in lanes if KNOWN_LANES[lane.lane] == name]
+        found[f"pending_{name}"] = sum(lane.pending for lane in of_name)
+        found[f"oldest_{name}_seconds"] = round(max(lane.oldest_seconds for lane in of_name), 3)
+    return found

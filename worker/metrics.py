@@ -79,6 +79,11 @@ def heartbeat_gauges(heartbeat: Heartbeat | None, beaten_at: float | None) -> It
         "lane",
         of_each_lane(heartbeat, "pending_{}"),
     )
+    yield gauge(
+        "unknown_version_events",
+        "Events that wait for a worker of a later release.",
+        known(heartbeat, "pending_unknown_version"),
+    )
     yield gauge("dead_letters_open", "Dead letters that are open.", known(heartbeat, "dead_letters"))
     yield gauge(
         "heartbeat_timestamp_seconds", "When the worker last showed that it lives, by its clock.", beaten_at

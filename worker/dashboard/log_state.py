@@ -201,6 +201,7 @@ class LogState:
             audits=self._audits.ended,
             dead_letters_open=dead_letters_open,
             backfills=self._backfills.shown(),
+            unknown_version=0 if self._workers.queue is None else self._workers.queue.unknown_version,
         )
 
     def snapshot(self, *, live: bool) -> Snapshot:

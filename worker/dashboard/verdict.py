@@ -24,6 +24,7 @@ class Facts:
     audits: list[Audit]  # the newest last
     dead_letters_open: int | None
     backfills: list[Backfill]  # the newest first
+    unknown_version: int = 0  # events that wait for a worker of a later release
 
 
 def verdict(facts: Facts) -> Verdict:
@@ -200,6 +201,10 @@ def _waiting_reasons(facts: Facts) -> list[str]:
     for lane, whose in (("repair", "repairs"), ("backfill", "backfills")):
         if pending := facts.waiting[lane].pending:
             reasons.append(f"Events of {whose} wait: {pending:,}.")
+    if facts.unknown_version:
+        reasons.append(
+            f"Events of a later version wait: {facts.unknown_version:,}. Deploy the worker that knows it."
+        )
     return reasons
 
 

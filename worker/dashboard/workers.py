@@ -43,6 +43,7 @@ class Queue:
     at: float
     waiting: dict[str, Waiting]
     dead_letters: int
+    unknown_version: int  # events that wait for a worker of a later release
 
 
 class Workers:
@@ -86,7 +87,8 @@ class Workers:
             waiting = {
                 lane: Waiting(line[f"pending_{lane}"], line[f"oldest_{lane}_seconds"]) for lane in LANES
             }
-            self.queue = Queue(at, waiting, line["dead_letters"])
+            unknown_version = line.get("pending_unknown_version") or 0
+            self.queue = Queue(at, waiting, line["dead_letters"], unknown_version)
 
     def waiting(self) -> dict[str, Waiting]:
         """Return what waits in each lane; nothing is known once all heartbeats have ceased to know."""
