@@ -9,8 +9,10 @@ import pytest
 
 from benchmarks.backlog import append_hot, append_mixed, empty, require_agreement
 from shared.database import driver_connection
+from shared.events import NEWEST_KNOWN_VERSION, Source
 from shared.settings import Settings
 from tests.counters.draining import Append, append_backfill, sessions_ended, worker_parts
+from tests.twins.replacing import replaced
 from worker.claim import BEGINNING, CLAIM
 from worker.relay import BATCH_SIZE
 
@@ -25,6 +27,10 @@ FILL = """
     SELECT 'c-' || number % $2, 'collection.updated', 'api', jsonb_build_object('project_id', 'p1',
         'research_context', 'What was written as ' || number, 'created_at', NULL, 'updated_at', NULL)
     FROM generate_series(1, $1::integer) AS number
+"""
+FILL_LATER = """
+    INSERT INTO outbox_events (aggregate_id, event_type, source, payload, schema_version)
+    SELECT 'c-' || number, 'collection.updated', $2, '{}', $3 FROM generate_series(1, $1::integer) AS number
 """
 PREPARE_CLAIM = f"PREPARE claim (integer, integer, integer, bigint) AS {CLAIM}"
 CLAIM_LIVE = f"EXECUTE claim ({BATCH_SIZE}, 0, 0, {BEGINNING.id})"
@@ -81,6 +87,14 @@ async def one_is_left_of_many(sql: asyncpg.Connection) -> None:
     await sql.execute("DELETE FROM outbox_events WHERE id < (SELECT max(id) FROM outbox_events)")
 
 
+async def many_wait_for_a_later_worker(sql: asyncpg.Connection) -> None:
+    """As many of users and as many of backfills, of the version after the last that we know."""
+    for source in Source:
+        await sql.execute(FILL_LATER, PENDING // 2, source, NEWEST_KNOWN_VERSION + 1)
+    await sql.execute("ANALYZE")
+    await sql.execute(FILL, 5_000, HOT_KEYS)
+
+
 @asynccontextmanager
 async def workers_session(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
     """Yield a session such as the worker's batches have, which has claimed often while there was nothing."""
@@ -119,6 +133,7 @@ def rows_read(part: dict[str, Any]) -> float:
         (cold_and_not_analyzed_since, 500, 30),
         (hot_behind_all_that_was_settled, 500, 450),  # of the index; a page holds the entries of 250 events
         (one_is_left_of_many, 1, 450),
+        (many_wait_for_a_later_worker, 500, 30),
     ],
 )
 async def test_a_claim_reads_the_rows_that_it_claims_and_no_others(
@@ -132,6 +147,18 @@ async def test_a_claim_reads_the_rows_that_it_claims_and_no_others(
             assert read["Index Name"] == "outbox_events_claim_order"
             assert rows_read(read) == claimed
             assert read["Shared Hit Blocks"] + read["Shared Read Blocks"] <= pages
+
+
+async def test_a_claim_that_left_out_later_versions_by_a_filter_would_walk_over_all_of_them(
+    settings: Settings, outbox: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = replaced(PREPARE_CLAIM, "WHERE ", f"WHERE schema_version <= {NEWEST_KNOWN_VERSION} AND ")
+    claim_live = f"EXECUTE claim ({BATCH_SIZE}, 0, {BEGINNING.lane}, {BEGINNING.id})"
+    monkeypatch.setattr("tests.counters.test_claim.PREPARE_CLAIM", prepare)
+    monkeypatch.setattr("tests.counters.test_claim.CLAIM_LIVE", claim_live)
+    async with workers_session(settings) as connection:
+        await many_wait_for_a_later_worker(outbox)
+        assert rows_read(await scan(connection, "DEFAULT")) == PENDING // 2 + BATCH_SIZE
 
 
 async def test_in_a_session_without_the_worker_s_settings_a_claim_reads_everything_that_waits(

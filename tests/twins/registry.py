@@ -27,6 +27,7 @@ class Twin:
 RELAY = "tests/worker/test_relay.py::test_"
 POISON = "tests/worker/test_poison.py::test_"
 LETHAL = "tests/worker/test_lethal.py::test_"
+VERSIONS = "tests/versions/test_later_versions.py::test_"
 REPLAY = "tests/dead_letters/test_replay.py::test_"
 DRAINER = "tests/worker/test_drainer.py::test_"
 WRITES = "tests/api/test_writes.py::test_"
@@ -151,6 +152,16 @@ TWINS = {
         "users' writes come first",
         with_statement("worker.claim.CLAIM", "ORDER BY lane, id", "ORDER BY id"),
         (f"{RELAY}live_events_are_claimed_before_repairs_and_repairs_before_backfill",),
+    ),
+    "every version claimed": Twin(
+        "what a worker does not know waits for one that does",
+        instead_of("worker.relay.claim", relay.claim_every_version),
+        (f"{VERSIONS}an_event_of_a_later_version_waits_for_a_worker_that_knows_it",),
+    ),
+    "later versions buried": Twin(
+        "what a worker does not know waits for one that does",
+        instead_of("worker.relay.claim", relay.take_later_versions_for_malformed),
+        (f"{VERSIONS}an_event_of_a_later_version_waits_for_a_worker_that_knows_it",),
     ),
     "bulk takes no notice of live writes": Twin(
         "users' writes come first",

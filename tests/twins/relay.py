@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 
 from shared import faults
+from shared.lanes import KNOWN_LANES
 from tests.twins.replacing import Put, all_of, instead_of, replaced
 from worker import apply as right_apply
 from worker import claim as right_claim
@@ -53,6 +54,8 @@ GUARD_ALL = """
     WHERE event.id = ANY($1) AND guard.collection_id = event.aggregate_id AND guard.version < event.id
     RETURNING guard.version
 """
+
+EVERY_LANE = Lanes(-(2**15), 2**15 - 1)
 
 
 async def blind_upsert(connection: asyncpg.Connection, ids: Sequence[int]) -> set[int]:
@@ -117,6 +120,21 @@ class Cursor:
 
 def claim_behind_a_cursor(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("worker.relay.claim", Cursor().claim)
+
+
+async def claim_every_version(
+    connection: asyncpg.Connection, limit: int, _lanes: Lanes, start: Position
+) -> list[ClaimedEvent]:
+    """Read later versions as if they were known."""
+    return await right_claim.claim(connection, limit, EVERY_LANE, start)
+
+
+async def take_later_versions_for_malformed(
+    connection: asyncpg.Connection, limit: int, _lanes: Lanes, start: Position
+) -> list[ClaimedEvent]:
+    """Claim everything, and set aside what cannot be read."""
+    events = await right_claim.claim(connection, limit, EVERY_LANE, start)
+    return [event._replace(well_formed=event.lane in KNOWN_LANES) for event in events]
 
 
 async def acknowledge_up_to_the_highest(
