@@ -1,9 +1,11 @@
-# One image for the API, the worker, the migrations and the commands.
-FROM python:3.13-slim-bookworm AS install
-COPY requirements.txt .
-# Wheels only: nothing that is downloaded runs while the image is built.
+# One image for the API, the worker, the migrations and the commands: docs/deploy/containers.md.
+# The tag is exact. Whoever wants the same bytes for ever adds the digest that `docker buildx imagetools inspect` shows.
+FROM python:3.13.16-slim-trixie AS install
+WORKDIR /build
+COPY requirements.txt ./
+# Wheels only: nothing that is downloaded runs while the image is built, and nothing has to be compiled.
 RUN python -m venv --without-pip /venv \
-    && pip --python /venv/bin/python install --no-cache-dir --only-binary=:all: --require-hashes -r requirements.txt
+    && python -m pip --python /venv/bin/python install --no-cache-dir --only-binary=:all: --require-hashes -r requirements.txt
 WORKDIR /app
 COPY alembic.ini pyproject.toml ./
 COPY migrations migrations
@@ -13,7 +15,12 @@ COPY worker worker
 # Root's, readable by everybody whatever the modes in the checkout are, and compiled: the image is read-only.
 RUN chmod -R u=rwX,go=rX . && python -m compileall -q .
 
-FROM python:3.13-slim-bookworm
+FROM python:3.13.16-slim-trixie
+LABEL org.opencontainers.image.title="collection-sync" \
+      org.opencontainers.image.description="Keeps project_collections in step with collections." \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.base.name="docker.io/library/python:3.13.16-slim-trixie"
 RUN groupadd --system --gid 10001 app \
     && useradd --system --uid 10001 --gid app --no-create-home --home-dir /nonexistent app \
     # Where LOG_FILE may lie: a volume that is mounted there for the first time takes its owner from here.
@@ -25,4 +32,9 @@ ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 # By number: an orchestrator can see that it is not root's. Nothing is written, so `docker run --read-only`.
 USER 10001:10001
 EXPOSE 8000
-CMD ["uvicorn", "api.main:app", "--host", "0.0.0.0", "--port", "8000", "--no-access-log"]
+# The API's. A worker has its own (`python -m worker --check`), and what ends by itself needs none.
+HEALTHCHECK --interval=10s --timeout=6s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:%s/readyz' % os.environ.get('PORT', 8000), timeout=5)"]
+# Platforms choose the port (PORT). An empty host is every address of IPv4 and IPv6; "::" would be IPv6 alone.
+# Requests in hand are finished before it ends: 20 s is more than the longest statement may take.
+CMD ["sh", "-c", "exec uvicorn api.main:app --host '' --port \"${PORT:-8000}\" --no-access-log --timeout-graceful-shutdown 20"]
