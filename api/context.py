@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.admission import PATIENCE_SECONDS, POOL_SIZE, Lanes
-from shared.database import create_engine
+from shared.database import create_engine, refuse_wrong_pooler
 from shared.doorbell import Doorbell, open_redis
 from shared.events import EventType
 from shared.settings import Settings
@@ -60,7 +60,11 @@ async def collection_sync(app: FastAPI, settings: Settings) -> AsyncIterator[Non
     """Give `app` what the router's endpoints need, for as long as the body runs.
 
     An app that mounts `api.routes.router` enters this in its own lifespan. Neither PostgreSQL nor
-    Redis has to be up: connections are made on first use.
+    Redis has to be up.
+
+    Raises:
+        PoolerError: its sessions would not be what they must be; the message says what to set.
+
     """
     async with AsyncExitStack() as stack:
         engine = create_engine(
@@ -72,6 +76,7 @@ async def collection_sync(app: FastAPI, settings: Settings) -> AsyncIterator[Non
             session=BY_INDEX_ONLY,
         )
         stack.push_async_callback(engine.dispose)
+        await refuse_wrong_pooler(engine)
         redis = open_redis(settings.redis_url.get_secret_value())
         stack.push_async_callback(redis.aclose)
         doorbell = Doorbell(redis)

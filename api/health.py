@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.context import Sync
 from shared.doorbell import REDIS_ERRORS
+from shared.pooler import PoolerError
 from shared.schema import REVISION, read_revision
 
 POSTGRESQL_SECONDS = 1.0  # SQLAlchemy takes up to two more to give up a connection that hangs
@@ -56,14 +57,21 @@ async def check_postgresql(engine: AsyncEngine) -> dict[str, Check]:
     try:
         async with asyncio.timeout(POSTGRESQL_SECONDS), engine.connect() as connection:
             revision = await read_revision(connection)
+    except PoolerError as error:
+        return _unreachable(str(error))
     except POSTGRESQL_ERRORS as error:
-        advice = f"No answer from DATABASE_URL ({type(error).__name__}): start PostgreSQL or correct the URL."
-        unknown = "Not known while PostgreSQL does not answer."
-        return {
-            "postgresql": Check(ok=False, required=True, what_to_do=advice),
-            "migrations": Check(ok=False, required=True, what_to_do=unknown),
-        }
+        name = type(error).__name__
+        return _unreachable(f"No answer from DATABASE_URL ({name}): start PostgreSQL or correct the URL.")
     return {"postgresql": Check(ok=True, required=True), "migrations": judge_revision(revision)}
+
+
+def _unreachable(advice: str) -> dict[str, Check]:
+    return {
+        "postgresql": Check(ok=False, required=True, what_to_do=advice),
+        "migrations": Check(
+            ok=False, required=True, what_to_do="Not known while PostgreSQL does not answer."
+        ),
+    }
 
 
 async def check_redis(redis: Redis) -> dict[str, Check]:

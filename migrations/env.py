@@ -6,14 +6,14 @@ import sys
 
 from alembic import context
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
 from shared import run_tables  # noqa: F401 - its tables belong to the same metadata
+from shared.database import create_engine
 from shared.outbox_tables import metadata
 from shared.schema import VERSION_TABLE
 from shared.settings import DatabaseSettings, SettingsError, load_settings
 
+STATEMENT_TIMEOUT_SECONDS = 600
 ADVISORY_LOCK = 6_331_058_142_207_371_013  # any number that nobody else in the database uses
 
 
@@ -37,14 +37,16 @@ def migrate(connection: Connection) -> None:
         # From here on a migration that would wait behind the monolith's queries gives up instead:
         # everybody who came after it would wait as well.
         connection.execute(text("SET LOCAL lock_timeout = '5s'"))
-        connection.execute(text("SET LOCAL statement_timeout = '10min'"))
         context.run_migrations()
 
 
 async def migrate_online() -> None:
     """Open one connection of our own and migrate over it."""
-    engine = create_async_engine(
-        load_settings(DatabaseSettings).database_url.get_secret_value(), poolclass=NullPool
+    engine = create_engine(
+        load_settings(DatabaseSettings),
+        application_name="collection-sync migrations",
+        pool_size=1,
+        statement_timeout_seconds=STATEMENT_TIMEOUT_SECONDS,
     )
     async with engine.begin() as connection:
         await connection.run_sync(migrate)

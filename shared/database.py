@@ -2,20 +2,26 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from types import MappingProxyType
 from typing import cast
 
 import asyncpg
 from sqlalchemy import event
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.util import greenlet_spawn
 
+from shared.pooler import connect
 from shared.settings import DatabaseSettings
 
 CONNECT_TIMEOUT_SECONDS = 5
+LOOK_SECONDS = 2.0  # for a database that may be away
+
+# Of an engine whose sessions are a pooler's: each of them is ours for one transaction only.
+POOLED = "collection_sync_pooled"
 
 
 def create_engine(  # noqa: PLR0913 - keywords that each process chooses
@@ -41,7 +47,11 @@ def create_engine(  # noqa: PLR0913 - keywords that each process chooses
     seconds, and a client that was killed loses it within one, even while its statement waits for
     a lock: the rows it had claimed are free again.
 
+    Through a pooler (DATABASE_POOLER) all of that holds as well, but each statement belongs to a transaction.
+    A connection on which it would not hold is not lent: PoolerError.
+
     """
+    is_pooled = settings.database_pooler is not None
     engine = create_async_engine(
         settings.database_url.get_secret_value(),
         pool_size=pool_size,
@@ -50,18 +60,48 @@ def create_engine(  # noqa: PLR0913 - keywords that each process chooses
         connect_args={
             "timeout": CONNECT_TIMEOUT_SECONDS,
             "command_timeout": statement_timeout_seconds + CONNECT_TIMEOUT_SECONDS,  # a frozen server
-            "server_settings": {
-                "application_name": application_name,
-                "timezone": "UTC",
-                "statement_timeout": f"{statement_timeout_seconds}s",
-                "idle_in_transaction_session_timeout": "10s",
-                "client_connection_check_interval": "1s",
-                **session,
-            },
+            "server_settings": {"application_name": application_name, "timezone": "UTC"},
+            "async_creator_fn": partial(
+                connect,
+                is_pooled=is_pooled,
+                session={
+                    "statement_timeout": _as_shown(statement_timeout_seconds),
+                    "idle_in_transaction_session_timeout": "10s",
+                    "client_connection_check_interval": "1s",
+                    **session,
+                },
+            ),
+            **({"prepared_statement_cache_size": 0} if is_pooled else {}),
         },
+        execution_options={POOLED: is_pooled},
     )
     event.listen(engine.sync_engine, "checkout", lend_none_that_was_closed)
     return engine
+
+
+def _as_shown(seconds: int) -> str:
+    """Write a time as PostgreSQL shows it: in the largest unit that leaves no rest."""
+    return f"{seconds}s" if seconds % 60 else f"{seconds // 60}min"
+
+
+async def refuse_wrong_pooler(engine: AsyncEngine) -> None:
+    """Connect once, so that a process that must not work through this pooler does not even begin.
+
+    A database that is away proves nothing: then each connection proves it when it is opened.
+
+    Raises:
+        PoolerError: what the process must be given.
+
+    """
+    with suppress(SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+        async with asyncio.timeout(LOOK_SECONDS), engine.connect():
+            pass
+
+
+def is_pooled(source: AsyncEngine | AsyncConnection) -> bool:
+    """Say whether the sessions of this engine, or the one of this connection, are a pooler's."""
+    sync = source.sync_engine if isinstance(source, AsyncEngine) else source.sync_connection
+    return bool(sync is not None and sync.get_execution_options().get(POOLED))
 
 
 def lend_none_that_was_closed(connection: DBAPIConnection, *_: object) -> None:
@@ -77,7 +117,14 @@ def lend_none_that_was_closed(connection: DBAPIConnection, *_: object) -> None:
 
 @asynccontextmanager
 async def autocommit(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """Lend a connection on which each statement is a transaction of its own, by one round trip, not three."""
+    """Lend a connection on which each statement is a transaction of its own, by one round trip, not three.
+
+    Through a pooler all of them are one transaction, which commits at the end of the block.
+    """
+    if is_pooled(engine):
+        async with engine.begin() as connection:
+            yield connection
+        return
     async with engine.connect() as connection:
         yield await connection.execution_options(isolation_level="AUTOCOMMIT")
 

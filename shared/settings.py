@@ -1,7 +1,7 @@
 """Settings, read from the environment once by each composition root and passed on from there."""
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -56,6 +56,10 @@ class DatabaseSettings(BaseSettings):
         AfterValidator(_asyncpg_url),
         Field(description="PostgreSQL: postgres://, postgresql:// or postgresql+asyncpg://."),
     ]
+    database_pooler: Annotated[
+        Literal["transaction"] | None,
+        Field(description="`transaction` where DATABASE_URL leads to a pooler such as PgBouncer."),
+    ] = None
 
 
 class ProcessSettings(DatabaseSettings):

@@ -30,6 +30,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--pooler", action="store_true", help="run tests/acceptance through PgBouncer in transaction mode"
+    )
+
+
 def migrate(database_url: str) -> None:
     """Run `alembic upgrade head` as an operator does."""
     subprocess.run(

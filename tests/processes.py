@@ -22,10 +22,15 @@ from tests.log_lines import hold_against_contract, log_lines
 ROOT = Path(__file__).parent.parent
 
 
+def way_to(database_url: str) -> dict[str, str]:
+    """Return the variables by which a process reaches this database."""
+    return {"DATABASE_URL": database_url}
+
+
 def environment(database_url: str, redis_url: str, **more: str) -> dict[str, str]:
     """Return what a process of the product needs, and nothing of ours but PATH and HOME."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    return {**kept, "DATABASE_URL": database_url, "REDIS_URL": redis_url, "PYTHONUNBUFFERED": "1", **more}
+    return {**kept, **way_to(database_url), "REDIS_URL": redis_url, "PYTHONUNBUFFERED": "1", **more}
 
 
 def free_port() -> int:

@@ -23,6 +23,7 @@ wakes the worker: while Redis is away, PostgreSQL is asked directly."""
 
 VARIABLES = (
     "database_url",
+    "database_pooler",
     "redis_url",
     "log_file",
     "dead_letter_retention_days",
@@ -78,6 +79,9 @@ def main() -> int:
         except MetricsPortError as error:
             print(error, file=sys.stderr)
             return 1
+        except SettingsError as error:  # that only the database can tell
+            print(error, file=sys.stderr)
+            return 2
     return 0
 
 

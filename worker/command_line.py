@@ -110,6 +110,9 @@ def run_command(name: str, command: Command) -> int:
             return runner.run(_interruptible(settings, command))
         except CommandError as error:
             stderr.print(str(error), markup=False, soft_wrap=True)
+        except SettingsError as error:  # that only the database can tell
+            stderr.print(str(error), markup=False, soft_wrap=True)
+            return WRONG_USAGE
         except Exception as error:  # noqa: BLE001 - its own text may quote what users wrote
             stderr.print(_advice_on(error) or _trace_of(error), markup=False, soft_wrap=True)
     return FAILURE

@@ -12,7 +12,7 @@ from arq.connections import ArqRedis, RedisSettings
 from arq.worker import func
 from redis.asyncio import Redis
 
-from shared.database import create_engine
+from shared.database import create_engine, refuse_wrong_pooler
 from shared.doorbell import (
     DIRTY_KEY,
     DRAIN_JOB,
@@ -85,9 +85,11 @@ async def start(ctx: dict[str, Any]) -> None:
 
     Raises:
         MetricsPortError: its metrics cannot be served; whoever starts it must know.
+        PoolerError: its sessions would not be what they must be.
 
     """
     configure_logging("worker", ctx["log_file"], sys.stdout)
+    await refuse_wrong_pooler(ctx["engines"][0])
     ctx["tracing"].start()
     if ctx["metrics"] is not None:
         ctx["metrics_server"] = ctx["metrics"].serve(*ctx["metrics_address"])

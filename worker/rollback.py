@@ -17,6 +17,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shared.backfill_runs import DRIVEN_SECONDS
+from shared.database import is_pooled
 from worker.command_line import CommandError
 
 logger = structlog.get_logger(__name__)
@@ -46,6 +47,13 @@ FIND_WORKERS = text("""
     SELECT pid FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = :worker
     ORDER BY pid
+""")
+# A pooler's session bears the name of whoever had it last, and an idle worker has none. Its heart beats each
+# second; one that is frozen for longer than this is not found.
+FIND_BEATING_WORKERS = text("""
+    SELECT name FROM worker_processes
+    WHERE ended_at IS NULL AND heartbeat_at > clock_timestamp() - interval '10 seconds'
+    ORDER BY name
 """)
 
 # One at most: backfill_runs_one_at_a_time. Where nobody drives it, because its driver was killed or it
@@ -266,17 +274,19 @@ async def plan(engine: AsyncEngine, *, interrupted: asyncio.Event, watch: Watch)
     return walk.tally
 
 
-async def connected_workers(connection: AsyncConnection) -> list[int]:
-    """Return the PostgreSQL process ids of the workers' sessions in this database, of any host's."""
-    return list((await connection.execute(FIND_WORKERS, {"worker": WORKER})).scalars())
+async def connected_workers(connection: AsyncConnection) -> list[str]:
+    """Name the workers of this database, of any host: their sessions, or through a pooler the processes."""
+    if is_pooled(connection):
+        return [f"process {name}" for name in (await connection.execute(FIND_BEATING_WORKERS)).scalars()]
+    found = await connection.execute(FIND_WORKERS, {"worker": WORKER})
+    return [f"PostgreSQL's pid {pid}" for pid in found.scalars()]
 
 
 async def who_is_busy(connection: AsyncConnection) -> str | None:
     """Say in a sentence who has to be stopped before a rollback; None when nobody is at work."""
-    pids = await connected_workers(connection)
-    if pids:
-        named = ", ".join(str(pid) for pid in pids)
-        return f"A worker is connected to this database (PostgreSQL's pids: {named})."
+    workers = await connected_workers(connection)
+    if workers:
+        return f"A worker is connected to this database ({', '.join(workers)})."
     found = await connection.execute(FIND_BACKFILL, {"driven_seconds": DRIVEN_SECONDS})
     backfill_id = found.scalar_one_or_none()
     return None if backfill_id is None else f"Backfill {backfill_id} is running."

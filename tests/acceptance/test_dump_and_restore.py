@@ -5,12 +5,11 @@ import subprocess
 
 import asyncpg
 import pytest
-from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from deploy.local.postgres import Postgres
 from shared.database import create_engine
-from shared.settings import Settings
+from tests.acceptance.conftest import SettingsFor
 from tests.audit.pairs import audited, found
 from tests.audit.test_repair import relaying
 from tests.databases import Databases
@@ -41,12 +40,13 @@ def restore(postgres: Postgres, url: str, into: str) -> None:
 
 @pytest.mark.usefixtures("before")
 async def test_after_a_restore_new_events_are_newer_than_what_was_applied_before_the_dump(
-    postgres: Postgres, databases: Databases, database_url: str, settings: Settings
+    postgres: Postgres, databases: Databases, database_url: str, settings_for: SettingsFor
 ) -> None:
     with databases.clone("template0") as elsewhere:
         await asyncio.to_thread(restore, postgres, database_url, elsewhere)
-        there = Settings(database_url=SecretStr(elsewhere), redis_url=settings.redis_url)
-        engine = create_engine(there, application_name="test", pool_size=5, statement_timeout_seconds=30)
+        engine = create_engine(
+            settings_for(elsewhere), application_name="test", pool_size=5, statement_timeout_seconds=30
+        )
         sql = await asyncpg.connect(elsewhere)
         highest = await sql.fetchval("SELECT max(version) FROM applied_versions")
         pending = await sql.fetchval("SELECT max(id) FROM outbox_events")

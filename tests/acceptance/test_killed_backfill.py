@@ -9,7 +9,6 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.settings import Settings
 from tests.backfill.rows import fix_chunk_size, insert_many
 from tests.drift import drained, drift
 from tests.legacy_rows import seed, set_collection
@@ -41,13 +40,13 @@ async def write_until(stopped: asyncio.Event, engine: AsyncEngine) -> None:
 
 
 async def test_a_backfill_and_a_worker_that_are_killed_again_and_again_leave_nothing_out_and_nothing_wrong(
-    engine: AsyncEngine, sql: asyncpg.Connection, settings: Settings
+    engine: AsyncEngine, sql: asyncpg.Connection, database_url: str, redis_url: str
 ) -> None:
     await seed(sql)
     await insert_many(sql, "c", COLLECTIONS)
     await fix_chunk_size(sql, CHUNK_ROWS)
     await sql.execute(REMEMBER_EVENTS)
-    env = environment(settings.database_url.get_secret_value(), settings.redis_url.get_secret_value())
+    env = environment(database_url, redis_url)
     stopped = asyncio.Event()
     writing = asyncio.create_task(write_until(stopped, engine))
     dice = random.Random(7)  # noqa: S311 - a storm that can be repeated

@@ -1,0 +1,124 @@
+"""Sessions through a pooler that lends one of the server's for a single transaction.
+
+Nothing that a session is told outlasts the transaction then: so each of ours begins with its settings, in the
+message of its BEGIN, and no statement runs outside of one. See docs/decisions/0034.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import asyncpg
+
+from shared.settings import SettingsError
+
+DECLARE = (
+    "Set DATABASE_POOLER=transaction, or let DATABASE_URL lead to PostgreSQL itself."
+    " docs/scaling.md says what a pooler needs."
+)
+# What PgBouncer says, both with SQLSTATE 08P01.
+REFUSED_SETTINGS = "startup parameter"
+SINGLE_STATEMENTS = "statement pooling"
+
+
+class PoolerError(SettingsError):
+    """DATABASE_URL leads through a pooler under which what we promise would not hold; says what to set."""
+
+
+class PooledConnection(asyncpg.Connection):  # type: ignore[misc] - asyncpg has no types
+    """A connection whose statements all run in transactions, each with the settings of its class."""
+
+    in_each_transaction: str
+
+    async def execute(self, query: str, *arguments: Any, timeout: float | None = None) -> str:  # noqa: ANN401, ASYNC109 - as asyncpg has it
+        """Carry out as asyncpg does; the message that begins a transaction brings its settings along."""
+        if arguments or self.is_in_transaction():
+            return str(await super().execute(query, *arguments, timeout=timeout))
+        if query.startswith("BEGIN"):
+            return await self._begin(query, timeout)
+        async with self.transaction():
+            return str(await super().execute(query, timeout=timeout))
+
+    async def _begin(self, query: str, timeout: float | None) -> str:  # noqa: ASYNC109 - as asyncpg has it
+        try:
+            return str(await super().execute(query + self.in_each_transaction, timeout=timeout))
+        except asyncpg.PostgresError:
+            if self.is_in_transaction():  # nobody else knows that it began
+                await super().execute("ROLLBACK")
+            raise
+
+    async def _execute(self, *statement: Any, **how: Any) -> Any:  # noqa: ANN401 - as asyncpg has it
+        """Carry out what has arguments or rows: every such call of asyncpg's comes through here."""
+        if self.is_in_transaction():
+            return await super()._execute(*statement, **how)
+        async with self.transaction():
+            return await super()._execute(*statement, **how)
+
+
+def pooled_connection(session: Mapping[str, str]) -> type[PooledConnection]:
+    """Make the class of connections whose transactions have these settings of PostgreSQL.
+
+    SET LOCAL, not set_config: a SELECT would take the snapshot of a transaction that is REPEATABLE READ.
+    """
+    local = "".join(f" SET LOCAL {name} = '{value}';" for name, value in session.items())
+    return type("PooledConnection", (PooledConnection,), {"in_each_transaction": local})
+
+
+async def connect(*where: Any, session: Mapping[str, str], is_pooled: bool, **how: Any) -> asyncpg.Connection:  # noqa: ANN401 - asyncpg's own
+    """Open a connection on which these settings are in force, and make sure that they are.
+
+    Args:
+        where: as `asyncpg.connect` takes it.
+        session: PostgreSQL's settings, their values written as PostgreSQL shows them.
+        is_pooled: give them to each transaction, and keep no prepared statements; else to the session.
+        how: as `asyncpg.connect` takes it.
+
+    Raises:
+        PoolerError: they are not in force.
+        what `asyncpg.connect` raises.
+
+    """
+    if is_pooled:
+        how |= {"statement_cache_size": 0, "connection_class": pooled_connection(session)}
+    else:
+        how["server_settings"] = how["server_settings"] | session
+    try:
+        connection = await asyncpg.connect(*where, **how)
+    except asyncpg.PostgresError as error:
+        if REFUSED_SETTINGS in str(error):
+            msg = f"DATABASE_URL leads to a pooler that refuses settings of sessions. {DECLARE}"
+            raise PoolerError(msg) from None
+        raise
+    try:
+        await require_in_force(connection, session)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+async def require_in_force(connection: asyncpg.Connection, session: Mapping[str, str]) -> None:
+    """Ask the server, in one round trip, whether it heeds these settings.
+
+    Raises:
+        PoolerError: it does not; the message names those that are not in force.
+
+    """
+    wanted = ", ".join(f"('{name}', '{value}')" for name, value in session.items())
+    differing = f"""
+        FROM (VALUES {wanted}) AS wanted (name, value)
+        WHERE current_setting(name) IS DISTINCT FROM value
+    """
+    try:
+        status = await connection.execute(f"SELECT {differing}")  # its rows are counted, so none is fetched
+        if status == "SELECT 0":
+            return
+        names = ", ".join(row["name"] for row in await connection.fetch(f"SELECT name {differing}"))
+    except asyncpg.PostgresError as error:
+        if SINGLE_STATEMENTS in str(error):
+            msg = "DATABASE_URL leads to a pooler that lends sessions for single statements; it must be for"
+            raise PoolerError(
+                f"{msg} transactions, such as PgBouncer with pool_mode = transaction."
+            ) from None
+        raise
+    msg = f"DATABASE_URL leads to a pooler that drops settings of sessions; not in force: {names}."
+    raise PoolerError(f"{msg} {DECLARE}")
