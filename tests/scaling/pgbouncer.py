@@ -28,7 +28,7 @@ SETTINGS = {
     "auth_type": "scram-sha-256",
     "unix_socket_dir": "",
     "server_login_retry": "1",
-    "query_wait_timeout": "5",
+    "query_wait_timeout": "3",
 }
 
 
