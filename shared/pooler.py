@@ -24,7 +24,7 @@ class PoolerError(SettingsError):
     """DATABASE_URL leads through a pooler under which what we promise would not hold; says what to set."""
 
 
-class PooledConnection(asyncpg.Connection):  # type: ignore[misc] - asyncpg has no types
+class PooledConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
     """A connection whose statements all run in transactions, each with the settings of its class."""
 
     in_each_transaction: str

@@ -96,7 +96,7 @@ class Image:
     stage: Stage
 
     def words(self, *command: str, volumes: tuple[str, ...] = ()) -> list[str]:
-        """Return the arguments for Python that become the command: as the image's user, on a read-only tree."""
+        """Return the arguments for Python that become the command: as the user, on a read-only tree."""
         mounted = [word for volume in volumes for word in ("--volume", volume)]
         user = self.stage.the("USER").partition(":")[0]
         where = ["--workdir", self.stage.all_of("WORKDIR")[-1]]
