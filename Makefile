@@ -7,7 +7,7 @@ INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
 .PHONY: help venv run test test-fast test-debezium lint format lock audit-dependencies chaos twins bench bench-full \
-	clean
+	docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -77,6 +77,9 @@ bench: venv ## Measure everything beside its limits, in ten minutes (ARGS=latenc
 
 bench-full: venv ## Measure more of it, and other libraries as well: an hour
 	@$(call BENCH,full,bench-full)
+
+docs: venv ## Build the documentation as a site into .local/site; needs Graphviz (apt-get install graphviz)
+	PYTHONPATH=. $(BIN)/python -m zensical build --strict
 
 clean: ## Remove the caches and the data of `make run`; .venv stays
 	rm -rf .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .schemathesis
