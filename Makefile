@@ -6,8 +6,8 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-fast test-debezium lint format lock audit-dependencies chaos twins bench bench-full \
-	docs clean
+.PHONY: help venv run test test-fast test-pooler test-debezium lint format lock audit-dependencies \
+	chaos twins bench bench-full docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,9 @@ test: lint ## Lint, then run every test on real services
 
 test-fast: venv ## Run the tests that take less than ten seconds
 	$(BIN)/python -m pytest -n 3 -m "not slow and not alone" $(ARGS)
+
+test-pooler: venv ## Run the acceptance tests through PgBouncer in transaction mode (Debian's package pgbouncer)
+	$(BIN)/python -m pytest tests/acceptance tests/scaling --pooler $(ARGS)
 
 test-debezium: venv ## Read a live run with a real Debezium (needs Java 17; installs 200 MB of its own)
 	$(BIN)/python -m pytest -m debezium tests/debezium $(ARGS)

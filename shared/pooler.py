@@ -103,22 +103,26 @@ async def require_in_force(connection: asyncpg.Connection, session: Mapping[str,
         PoolerError: it does not; the message names those that are not in force.
 
     """
-    wanted = ", ".join(f"('{name}', '{value}')" for name, value in session.items())
-    differing = f"""
-        FROM (VALUES {wanted}) AS wanted (name, value)
-        WHERE current_setting(name) IS DISTINCT FROM value
-    """
     try:
-        status = await connection.execute(f"SELECT {differing}")  # its rows are counted, so none is fetched
-        if status == "SELECT 0":
+        if await _is_in_force(connection, session):
             return
-        names = ", ".join(row["name"] for row in await connection.fetch(f"SELECT name {differing}"))
+        missing = [
+            name for name, value in session.items() if not await _is_in_force(connection, {name: value})
+        ]
     except asyncpg.PostgresError as error:
         if SINGLE_STATEMENTS in str(error):
-            msg = "DATABASE_URL leads to a pooler that lends sessions for single statements; it must be for"
-            raise PoolerError(
-                f"{msg} transactions, such as PgBouncer with pool_mode = transaction."
-            ) from None
+            msg = "DATABASE_URL leads to a pooler that lends sessions for single statements. It must be for"
+            raise PoolerError(f"{msg} transactions: pool_mode = transaction, in PgBouncer.") from None
         raise
-    msg = f"DATABASE_URL leads to a pooler that drops settings of sessions; not in force: {names}."
-    raise PoolerError(f"{msg} {DECLARE}")
+    msg = "DATABASE_URL leads to a pooler that drops settings of sessions; not in force"
+    raise PoolerError(f"{msg}: {', '.join(missing)}. {DECLARE}")
+
+
+async def _is_in_force(connection: asyncpg.Connection, session: Mapping[str, str]) -> bool:
+    # The rows are counted, not fetched: that prepares a statement, whose name another client may have taken.
+    wanted = ", ".join(f"('{name}', '{value}')" for name, value in session.items())
+    status = await connection.execute(f"""
+        SELECT FROM (VALUES {wanted}) AS wanted (name, value)
+        WHERE current_setting(name) IS DISTINCT FROM value
+    """)  # noqa: S608 - our own constants
+    return bool(status == "SELECT 0")

@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.faults import UNDEFINED_TABLE, is_transient, sqlstate
+from shared.pooler import PoolerError
 from worker.batch import Batch
 from worker.batch_report import BatchObserver, BatchReporter
 from worker.caution import Caution
@@ -223,6 +224,7 @@ class LaneDrainer:
             sqlstate=code,
             failures=self._failures,
             **({"hint": "run `alembic upgrade head`"} if code == UNDEFINED_TABLE else {}),
+            **({"hint": str(error)} if isinstance(error, PoolerError) else {}),
         )
         self._reporter.failed(error)
         ceiling = min(FIRST_RETRY_SECONDS * 2 ** min(self._failures, 10), LAST_RETRY_SECONDS)

@@ -1,7 +1,6 @@
 """With `--pooler` all of these tests run through PgBouncer in transaction mode, but for those who watch."""
 
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 import pytest
 from pydantic import SecretStr
@@ -9,8 +8,6 @@ from pydantic import SecretStr
 from shared.settings import Settings
 from tests import processes
 from tests.scaling.pgbouncer import Poolers, poolers
-
-WayTo = Callable[[str], dict[str, str]]
 
 
 @pytest.fixture(scope="session")
@@ -25,29 +22,23 @@ def _poolers(
 
 
 @pytest.fixture(autouse=True, scope="session")
-def way_to(_poolers: Poolers | None) -> Iterator[WayTo]:
-    """How the product reaches a database; its processes are started so."""
+def _processes_take_the_way_through_them(_poolers: Poolers | None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if _poolers is not None:
             patch.setattr(processes, "way_to", _poolers.way_to)
-        yield processes.way_to
+        yield
 
 
 SettingsFor = Callable[[str], Settings]
 
 
 @pytest.fixture
-def settings_for(way_to: WayTo, redis_url: str) -> SettingsFor:
+def settings_for(_poolers: Poolers | None, redis_url: str) -> SettingsFor:
     """Make the settings of what works on a database in this process."""
 
     def make(database_url: str) -> Settings:
-        way = way_to(database_url)
-        pooler: Literal["transaction"] | None = "transaction" if "DATABASE_POOLER" in way else None
-        return Settings(
-            database_url=SecretStr(way["DATABASE_URL"]),
-            database_pooler=pooler,
-            redis_url=SecretStr(redis_url),
-        )
+        direct = Settings(database_url=SecretStr(database_url), redis_url=SecretStr(redis_url))
+        return direct if _poolers is None else _poolers.settings_through(direct)
 
     return make
 

@@ -17,6 +17,7 @@ from sqlalchemy.engine import URL, make_url
 from deploy.local.guises import hand_over, unprivileged
 from deploy.local.postgres import find_binaries
 from deploy.local.service import LOOPBACK, Service, write_secret
+from shared.settings import Settings
 
 INSTALL = "pgbouncer is not on PATH: install Debian's package `pgbouncer`"
 # The last two are what docs/scaling.md asks for: the time that PostgreSQL is away must not be prolonged, and
@@ -93,14 +94,9 @@ class PgBouncer(Service):
     def answers(self, port: int) -> bool:
         """Say whether it lets its administrator in; the server need not answer."""
         with ThreadPoolExecutor(1) as thread:  # the caller's may be running an event loop
-            return thread.submit(asyncio.run, self._ask("SHOW VERSION", port)).result() is not None
+            return thread.submit(asyncio.run, self._lets_in(port)).result()
 
-    def shows(self, what: str) -> list[asyncpg.Record]:
-        """Return what its console shows, such as POOLS."""
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(asyncio.run, self._ask(f"SHOW {what}", self.port)).result() or []
-
-    async def _ask(self, command: str, port: int | None) -> list[asyncpg.Record] | None:
+    async def _lets_in(self, port: int) -> bool:
         try:
             console = await asyncpg.connect(
                 host=LOOPBACK,
@@ -113,20 +109,18 @@ class PgBouncer(Service):
                 statement_cache_size=0,
             )
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            return None
-        try:
-            await console.execute(command)  # the console knows simple queries only
-        finally:
-            await console.close(timeout=1)
-        return []
+            return False
+        await console.close(timeout=1)
+        return True
 
 
 class Poolers:
     """A PgBouncer for each server that is asked for, started when it is."""
 
-    def __init__(self, directory: Path, stack: ExitStack) -> None:
+    def __init__(self, directory: Path, stack: ExitStack, settings: Mapping[str, str]) -> None:
         self._directory = directory
         self._stack = stack
+        self._settings = settings
         self._poolers: dict[int | None, PgBouncer] = {}
 
     def way_to(self, database_url: str) -> dict[str, str]:
@@ -134,12 +128,19 @@ class Poolers:
         url = make_url(database_url).set(drivername="postgresql")
         if url.port not in self._poolers:
             directory = self._directory / f"of {url.port}"
-            self._poolers[url.port] = self._stack.enter_context(PgBouncer(directory, url))
+            self._poolers[url.port] = self._stack.enter_context(PgBouncer(directory, url, self._settings))
         return {"DATABASE_URL": self._poolers[url.port].way_to(url), "DATABASE_POOLER": "transaction"}
+
+    def settings_through(self, settings: Settings) -> Settings:
+        """Return the same settings, but for the way to the database."""
+        way = self.way_to(settings.database_url.get_secret_value())
+        return Settings.model_validate(
+            settings.model_dump() | {name.lower(): value for name, value in way.items()}
+        )
 
 
 @contextmanager
-def poolers(directory: Path) -> Iterator[Poolers]:
-    """Offer poolers for as long as the block."""
+def poolers(directory: Path, settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[Poolers]:
+    """Offer poolers, with settings that differ from ours, for as long as the block."""
     with ExitStack() as stack:
-        yield Poolers(directory, stack)
+        yield Poolers(directory, stack, settings)

@@ -1,0 +1,21 @@
+from collections.abc import Iterator
+
+import pytest
+
+from deploy.local.postgres import Postgres
+from shared.settings import Settings
+from tests.scaling.pgbouncer import Poolers, poolers
+
+
+@pytest.fixture(scope="session")
+def pooled(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Poolers]:
+    """PgBouncer in transaction mode, with fewer sessions than a worker would open."""
+    with poolers(tmp_path_factory.mktemp("poolers"), {"default_pool_size": "4"}) as started:
+        started.way_to(postgres.url)
+        yield started
+
+
+@pytest.fixture
+def pooled_settings(settings: Settings, pooled: Poolers) -> Settings:
+    """The settings of what works on the test's database through PgBouncer."""
+    return pooled.settings_through(settings)
