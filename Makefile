@@ -7,7 +7,7 @@ INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
 .PHONY: help venv run test test-fast test-pooler test-debezium lint format lock audit-dependencies \
-	chaos twins bench bench-full docs clean
+	chaos twins bench bench-full docs release-archive clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -83,6 +83,11 @@ bench-full: venv ## Measure more of it, and other libraries as well: an hour
 
 docs: venv ## Build the documentation as a site into .local/site; needs Graphviz (apt-get install graphviz)
 	PYTHONPATH=. $(BIN)/python -m zensical build --strict
+
+# What an image of the release holds. The same commit gives the same archive again.
+RELEASED := api worker shared migrations alembic.ini pyproject.toml
+release-archive: ## Keep a release for the tests of mixed versions (NAME=0.1.0 COMMIT=53a599c)
+	git archive --format=tar "$(COMMIT)" $(RELEASED) | gzip -9n > "tests/versions/releases/$(NAME).tar.gz"
 
 clean: ## Remove the caches and the data of `make run`; .venv stays
 	rm -rf .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .schemathesis

@@ -44,10 +44,10 @@ def free_port() -> int:
 class Running:
     """A started process; everything it printed is kept as lines, and held against the log's contract."""
 
-    def __init__(self, arguments: list[str], env: Mapping[str, str]) -> None:
+    def __init__(self, arguments: list[str], env: Mapping[str, str], root: Path = ROOT) -> None:
         command = tied_to_us([sys.executable, *arguments], "KILL")
         self.process = subprocess.Popen(
-            command, cwd=ROOT, env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command, cwd=root, env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         self.lines: list[str] = []
         self._is_held = False
@@ -103,9 +103,9 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(arguments: list[str], env: Mapping[str, str]) -> Iterator[Running]:
-    """Start `python ARGUMENTS` and kill it at the end, however the block ends."""
-    process = Running(arguments, env)
+def running(arguments: list[str], env: Mapping[str, str], root: Path = ROOT) -> Iterator[Running]:
+    """Start `python ARGUMENTS` in that checkout and kill it at the end, however the block ends."""
+    process = Running(arguments, env, root)
     try:
         yield process
     finally:
@@ -113,19 +113,19 @@ def running(arguments: list[str], env: Mapping[str, str]) -> Iterator[Running]:
 
 
 @contextlib.asynccontextmanager
-async def running_worker(env: Mapping[str, str]) -> AsyncIterator[Running]:
+async def running_worker(env: Mapping[str, str], root: Path = ROOT) -> AsyncIterator[Running]:
     """Start `python -m worker` and wait until it works."""
-    with running(["-m", "worker"], env) as worker:
+    with running(["-m", "worker"], env, root) as worker:
         await worker.wait_for("worker_started")
         yield worker
 
 
 @contextlib.asynccontextmanager
-async def running_api(env: Mapping[str, str]) -> AsyncIterator[tuple[Running, str]]:
+async def running_api(env: Mapping[str, str], root: Path = ROOT) -> AsyncIterator[tuple[Running, str]]:
     """Start the API on a free port and wait until it is ready; yields the process and its base URL."""
     url = f"http://127.0.0.1:{(port := free_port())}"
     arguments = ["-m", "uvicorn", "api.main:app", "--port", str(port), "--no-access-log"]
-    with running(arguments, env) as api:
+    with running(arguments, env, root) as api:
         async with httpx.AsyncClient() as client:
             deadline = time.monotonic() + 20
             while not await _is_ready(client, url):

@@ -1,0 +1,173 @@
+"""The release before this one beside this one, on one database, while users write: there and back."""
+
+import asyncio
+import contextlib
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+from shared.database import create_engine
+from shared.events import NEWEST_KNOWN_VERSION
+from shared.schema import REVISION
+from shared.settings import Settings
+from tests.audit.pairs import audited
+from tests.databases import Databases
+from tests.drift import drained, drift
+from tests.legacy_rows import seed
+from tests.processes import ROOT, Running, environment, running, running_api, running_worker
+from tests.versions import release_before
+from tests.versions.later import append_later, waiting
+from tests.versions.rotation import HOT, Rotation
+
+pytestmark = pytest.mark.slow
+
+LATER = NEWEST_KNOWN_VERSION + 1
+LATER_WORKER = f"""
+import runpy, shared.events
+shared.events.NEWEST_KNOWN_VERSION = {LATER}
+runpy.run_module("worker", run_name="__main__")
+"""
+COLLECTIONS = """
+    INSERT INTO collections (collection_id, project_id, collection_name, created_by, is_active)
+    SELECT unnest($1::text[]), 'p1', 'name', 'owner', true
+"""
+WAITING_ONES = ["waiting-live", "waiting-backfill"]
+FINAL = {"applied", "stale", "conflated"}
+
+
+@dataclass
+class Site:
+    """A database, the two releases, and every process that ever ran on it."""
+
+    env: dict[str, str]
+    before: Path  # the root of the release before
+    rotation: Rotation = field(default_factory=Rotation)
+    apis: list[Running] = field(default_factory=list)
+    workers: list[Running] = field(default_factory=list)
+
+    async def run(self, *arguments: str, root: Path = ROOT) -> Running:
+        """Run a command to its end, which must be a good one."""
+        with running(list(arguments), self.env, root) as command:
+            assert await command.exit_code() == 0, command.output
+        return command
+
+    @contextlib.asynccontextmanager
+    async def release(self, name: str, root: Path) -> AsyncIterator[None]:
+        """Let API and worker of a release take part while the block runs, then end as on a deploy."""
+        async with running_worker(self.env, root) as worker, running_api(self.env, root) as (api, url):
+            self.workers.append(worker)
+            self.apis.append(api)
+            async with self.rotation.holding(name, url):
+                yield
+            for process, code in (
+                (api, -signal.SIGTERM),
+                (worker, 0),
+            ):  # uvicorn shuts down, then hands it on
+                process.signal(signal.SIGTERM)
+                assert await process.exit_code() == code, process.output
+
+    def appended(self) -> list[int]:
+        """Return the ids of the events that APIs say they have appended."""
+        return [line["event_id"] for api in self.apis for line in api.logged("collection_written")]
+
+    def settled(self) -> Counter[int]:
+        """Count how often workers say that an event was settled."""
+        lines = [line for worker in self.workers for line in worker.logged("event_settled")]
+        assert {line["outcome"] for line in lines} <= FINAL
+        return Counter(line["event_id"] for line in lines)
+
+
+@pytest.fixture
+async def site(databases: Databases, redis_url: str, tmp_path: Path) -> Site:
+    """A database as the release before has migrated it itself."""
+    url = databases.create_empty(f"mixed_{tmp_path.name}")
+    site = Site(environment(url, redis_url), release_before.unpack(tmp_path))
+    await site.run("-m", "alembic", "upgrade", "head", root=site.before)
+    return site
+
+
+@pytest.fixture
+async def site_sql(site: Site) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(site.env["DATABASE_URL"])
+    await seed(connection)
+    await connection.execute(COLLECTIONS, [*HOT, *WAITING_ONES])
+    yield connection
+    await connection.close()
+
+
+async def revision(sql: asyncpg.Connection) -> str:
+    found: str = await sql.fetchval("SELECT version_num FROM collection_sync_version")
+    return found
+
+
+async def test_a_rolling_change_there_and_back_fails_no_write_and_loses_no_event(
+    site: Site, site_sql: asyncpg.Connection
+) -> None:
+    sql, rotation = site_sql, site.rotation
+    assert await revision(sql) == release_before.REVISION
+    stack = contextlib.AsyncExitStack
+    async with stack() as old, stack() as new, stack() as writing:
+        await old.enter_async_context(site.release("before", site.before))
+        await writing.enter_async_context(rotation.writing())
+        await rotation.answered("before", 40)
+
+        # There: migrate first, then this release beside the other, then without it.
+        await site.run("-m", "alembic", "upgrade", "head")
+        assert await revision(sql) == REVISION
+        await rotation.answered("before", 40)
+        await new.enter_async_context(site.release("this", ROOT))
+        later = [
+            await append_later(sql, "waiting-live", version=LATER),
+            await append_later(sql, "waiting-backfill", version=LATER, source="backfill"),
+        ]
+        await rotation.answered("before", 60)
+        await rotation.answered("this", 60)
+        await old.aclose()
+        await rotation.answered("this", 40)
+
+        # And back: the schema stays.
+        await old.enter_async_context(site.release("before", site.before))
+        await rotation.answered("before", 60)
+        await rotation.answered("this", 60)
+        await new.aclose()
+        await rotation.answered("before", 40)
+        await writing.aclose()
+
+        async with asyncio.timeout(20):
+            while await waiting(sql) != later:
+                await asyncio.sleep(0.02)
+        await site.run("-m", "worker.audit", root=site.before)
+
+    assert rotation.wrong == []
+    assert len(site.appended()) == rotation.answers.total()
+    assert site.settled() == Counter(site.appended())
+    assert sorted(await drift(sql)) == sorted(WAITING_ONES)
+    await require_audit(site, "pending")
+
+    # What neither of them knew was left to a release that does.
+    with running(["-c", LATER_WORKER], site.env) as worker:
+        await drained(sql)
+        worker.signal(signal.SIGTERM)
+        assert await worker.exit_code() == 0
+    applied = {line["lane"]: line["applied"] for line in worker.logged("batch_settled")}
+    assert applied == {"live": 1, "backfill": 1}
+    assert await drift(sql) == []
+    await require_audit(site, "in_sync")
+
+
+async def require_audit(site: Site, verdict: str) -> None:
+    settings = Settings(
+        database_url=SecretStr(site.env["DATABASE_URL"]), redis_url=SecretStr(site.env["REDIS_URL"])
+    )
+    engine = create_engine(settings, application_name="test", pool_size=5, statement_timeout_seconds=30)
+    try:
+        run = await audited(engine)
+        assert (run.verdict, run.missing, run.mismatched, run.orphaned) == (verdict, 0, 0, 0)
+    finally:
+        await engine.dispose()
