@@ -30,7 +30,7 @@ ROW_CLASSES = frozenset(
 )
 FOREIGN_KEY_VIOLATION = "23503"
 LOCK_NOT_AVAILABLE = "55P03"
-UNDEFINED_TABLE = "42P01"
+NOT_MIGRATED = frozenset({"42P01", "42703"})  # a table, or a column, that is not there
 # Without a code: the driver itself found the connection gone, or, InternalClientError, about to go. The
 # server's last word has come then, but not yet the end of the stream.
 DRIVER_ERRORS = (

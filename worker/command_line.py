@@ -13,7 +13,7 @@ import uvloop
 from rich.console import Console
 
 from shared.doorbell import BULK_CHANNEL, Doorbell, open_redis
-from shared.faults import UNDEFINED_TABLE, is_transient, reason, sqlstate
+from shared.faults import NOT_MIGRATED, is_transient, reason, sqlstate
 from shared.logs import configure_logging
 from shared.settings import CommandSettings, SettingsError, load_settings
 
@@ -133,8 +133,8 @@ async def _interruptible(settings: CommandSettings, command: Command) -> int:
 
 def _advice_on(error: Exception) -> str | None:
     code = sqlstate(error)
-    if code == UNDEFINED_TABLE:
-        return "The database lacks our tables. Run `alembic upgrade head` first."
+    if code in NOT_MIGRATED:
+        return "The database lacks our tables, or columns of them. Run `alembic upgrade head` first."
     if is_transient(error):
         return f"PostgreSQL is away or busy ({code or type(error).__name__}). Check DATABASE_URL; try again."
     return None

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.faults import UNDEFINED_TABLE, is_transient, sqlstate
+from shared.faults import NOT_MIGRATED, is_transient, sqlstate
 from shared.pooler import PoolerError
 from worker.batch import Batch
 from worker.batch_report import BatchObserver, BatchReporter
@@ -223,7 +223,7 @@ class LaneDrainer:
             error=type(error).__name__,
             sqlstate=code,
             failures=self._failures,
-            **({"hint": "run `alembic upgrade head`"} if code == UNDEFINED_TABLE else {}),
+            **({"hint": "run `alembic upgrade head`"} if code in NOT_MIGRATED else {}),
             **({"hint": str(error)} if isinstance(error, PoolerError) else {}),
         )
         self._reporter.failed(error)

@@ -46,7 +46,15 @@ class Rotation:
             while self.answers[name] < wanted:
                 await asyncio.sleep(0.02)
 
-    async def _request(self, method: str, path: str, **body: str) -> httpx.Response | None:
+    async def refused(self, name: str) -> str | None:
+        """Write once to this process alone; return what was wrong with its answer, None when nothing was."""
+        alone = Rotation({name: self.clients[name]})
+        await alone.request("PUT", f"/{HOT[0]}", description="alone")
+        self.answers += alone.answers
+        return next(iter(alone.wrong), None)
+
+    async def request(self, method: str, path: str, **body: str) -> httpx.Response | None:
+        """Send a request to the process whose turn it is; None when the answer is not what it should be."""
         names = sorted(self.clients)
         name = names[next(self._turn) % len(names)]
         self._under_way[name] += 1
@@ -68,13 +76,13 @@ class Rotation:
     async def _write(self, number: int, stopped: asyncio.Event) -> None:
         """Create, change and delete: each step by whichever process has its turn."""
         for step in itertools.count():
-            created = await self._request("POST", "", collection_name="new", description=f"{number}.{step}")
+            created = await self.request("POST", "", collection_name="new", description=f"{number}.{step}")
             own = f"/{created.json()['collection_id']}" if created else f"/{HOT[0]}"
             for path in (own, f"/{HOT[step % len(HOT)]}", own):
-                await self._request("PUT", path, description=f"{number}.{step}, changed")
+                await self.request("PUT", path, description=f"{number}.{step}, changed")
                 await asyncio.sleep(REST_SECONDS)
             if created and step % 2:
-                await self._request("DELETE", own)
+                await self.request("DELETE", own)
             if stopped.is_set():
                 return
 

@@ -22,6 +22,12 @@ from worker.metrics import heartbeat_gauges
 from worker.outcomes import Outcome
 
 LATER = NEWEST_KNOWN_VERSION + 1
+LANES_BY_SOURCE = """
+    ALTER TABLE outbox_events DROP COLUMN lane;
+    ALTER TABLE outbox_events ADD COLUMN lane smallint NOT NULL
+        GENERATED ALWAYS AS (CASE source WHEN 'api' THEN 0 WHEN 'repair' THEN 1 ELSE 2 END) STORED;
+    CREATE INDEX outbox_events_claim_order ON outbox_events (lane, id)
+"""
 
 
 async def shown(sql: asyncpg.Connection, collection_id: str) -> list[str]:
@@ -100,6 +106,16 @@ async def test_an_event_of_a_later_version_waits_for_a_worker_that_knows_it(
     assert await settle_knowing(engine, LATER) == {event_id: Outcome.APPLIED}
     assert await shown(seeded, "c1") == ["later"]
     assert await drift(seeded) == []
+
+
+async def test_where_every_version_has_the_same_lanes_a_worker_applies_what_it_does_not_know(
+    engine: AsyncEngine, seeded: asyncpg.Connection
+) -> None:
+    """The column alone holds back no worker, least of all one of the release that does not know of it."""
+    await seeded.execute(LANES_BY_SOURCE)
+    await set_collection(engine, "c1", "as it is")
+    event_id = await append_later(seeded, "c1", version=LATER)
+    assert event_id in await outcomes(engine)
 
 
 async def test_around_events_of_a_later_version_the_newest_state_wins(

@@ -138,6 +138,11 @@ async def test_a_rolling_change_there_and_back_fails_no_write_and_loses_no_event
         await new.aclose()
         await rotation.answered("before", 40)
         await writing.aclose()
+        assert await rotation.refused("before") is None
+        await sql.execute("ALTER TABLE outbox_events ALTER COLUMN schema_version DROP DEFAULT")
+        refused = await rotation.refused("before")
+        assert refused is not None, "a schema that a release cannot write to would go unnoticed"
+        await sql.execute("ALTER TABLE outbox_events ALTER COLUMN schema_version SET DEFAULT 1")
 
         async with asyncio.timeout(20):
             while await waiting(sql) != later:

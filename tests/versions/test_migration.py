@@ -1,0 +1,67 @@
+"""The migration that brings the version: what it does to pending events, and this release without it."""
+
+import asyncpg
+import pytest
+from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
+
+from shared.schema import REVISION
+from shared.settings import Settings
+from tests.api.test_health import readiness
+from tests.legacy_rows import set_collection
+from tests.migrations.test_migrations import alembic
+from tests.versions import release_before
+from tests.versions.later import append_later, settle_knowing, waiting
+from tests.worker.events import append_raw, outcomes
+from worker.heartbeat import Heart
+from worker.outcomes import Outcome
+
+LANES = "SELECT source, lane FROM outbox_events ORDER BY id"
+APPEND = """
+    INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
+    SELECT 'c1', 'collection.updated', unnest(ARRAY['api', 'repair', 'backfill', 'api']), '{}'
+"""
+
+
+async def test_before_it_this_release_s_api_is_not_ready_and_its_worker_works(
+    database_url: str, settings: Settings, engine: AsyncEngine, seeded: asyncpg.Connection
+) -> None:
+    await set_collection(engine, "c1", "as it is")
+    assert alembic(database_url, "downgrade", release_before.REVISION).returncode == 0
+
+    status, body = await readiness(settings)
+    check = body["checks"]["migrations"]
+    assert (status, check["ok"]) == (503, False)
+    assert f"this version needs {REVISION}: run alembic upgrade head" in check["what_to_do"]
+
+    event_id = await append_raw(seeded, "c1")
+    assert (await outcomes(engine))[event_id] is Outcome.APPLIED
+    with capture_logs() as lines:
+        await Heart(engine, "host:1").beat()
+    assert [(line["event"], line["pending_unknown_version"]) for line in lines] == [("worker_heartbeat", 0)]
+    with pytest.raises(ProgrammingError, match="schema_version"):
+        await set_collection(engine, "c1", "written too early")
+
+
+async def test_what_is_pending_stays_in_its_lane_and_what_is_later_is_not_left_to_workers_without_it(
+    database_url: str, engine: AsyncEngine, seeded: asyncpg.Connection
+) -> None:
+    assert alembic(database_url, "downgrade", release_before.REVISION).returncode == 0
+    await seeded.execute(APPEND)
+    before = await seeded.fetch(LANES)
+    assert alembic(database_url, "upgrade", "head").returncode == 0
+    assert await seeded.fetch(LANES) == before
+    assert [row["lane"] for row in before] == [0, 1, 2, 0]
+    assert await seeded.fetchval("SELECT bool_and(schema_version = 1) FROM outbox_events")
+
+    await seeded.execute("DELETE FROM outbox_events")
+    await set_collection(engine, "c1", "as it is")
+    await outcomes(engine)
+    event_id = await append_later(seeded, "c1")
+    refused = alembic(database_url, "downgrade", release_before.REVISION)
+    assert refused.returncode != 0
+    assert "1 pending events are of a later version than 1" in refused.stderr
+    assert await waiting(seeded) == [event_id]
+    assert await settle_knowing(engine, 2) == {event_id: Outcome.APPLIED}
+    assert alembic(database_url, "downgrade", release_before.REVISION).returncode == 0
