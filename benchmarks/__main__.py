@@ -82,7 +82,7 @@ def run(chosen: Sequence[str], scale: Scale) -> tuple[list[Measured], dict[str, 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's grammar."""
-    known = "\n".join(f"  {name:<12}{(load(name).__doc__ or '').splitlines()[0]}" for name in names())
+    known = "\n".join(f"  {name:<14}{(load(name).__doc__ or '').splitlines()[0]}" for name in names())
     made = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=f"{DESCRIPTION}\n\ncases:\n{known}",
