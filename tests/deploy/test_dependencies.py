@@ -1,5 +1,6 @@
 import json
 import sys
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,13 @@ def test_what_is_shipped_untested_or_installed_otherwise_is_named(tmp_path: Path
 def test_a_licence_that_nobody_allowed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dependencies, "ALLOWED_LICENCES", dependencies.ALLOWED_LICENCES - {"MPL-2.0"})
     assert any("hypothesis: licence MPL-2.0" in problem for problem in dependencies.offline_problems()[1])
+
+
+def test_what_may_only_be_started_as_a_program_is_neither_shipped_nor_imported() -> None:
+    assert not dependencies.PROGRAMS_ONLY.keys() & read_lock(ROOT / dependencies.SHIPPED)[0].keys()
+    for name in dependencies.PROGRAMS_ONLY:
+        files = [Path(file) for file in distribution(name).files or []]
+        assert not [file for file in files if file.suffix in {".py", ".so"}]
 
 
 def package(name: str, version: str, *vulnerabilities: str) -> dict[str, object]:
