@@ -1,4 +1,4 @@
--- Least privilege for each process: four roles that nobody can log in as, and what each may do.
+-- Least privilege for each process: five roles that nobody can log in as, and what each may do.
 --
 -- Run it as the owner of the tables, who must be allowed to create roles, with any client:
 --
@@ -11,11 +11,12 @@
 --     CREATE ROLE sync_worker LOGIN PASSWORD '…' IN ROLE collection_sync_worker;
 --     CREATE ROLE sync_operator LOGIN PASSWORD '…' IN ROLE collection_sync_operator;
 --     CREATE ROLE sync_dashboard LOGIN PASSWORD '…' IN ROLE collection_sync_reader;
+--     CREATE ROLE sync_scaler LOGIN PASSWORD '…' IN ROLE collection_sync_scaler;    -- where KEDA scales
 --
 -- and run it once more: its last statement sets the time limits of these logins. Run it also after every
 -- `alembic upgrade head`: new tables and columns belong to nobody but their owner until it says otherwise.
 -- It may be run at any time and any number of times. It is one transaction, and what it does not grant it
--- takes back from these four roles; it never touches what others may do.
+-- takes back from these five roles; it never touches what others may do.
 --
 -- Left alone, because the database belongs to the monolith: what PUBLIC may do. Check two things yourself.
 -- A database from before PostgreSQL 15 still lets everybody create tables in the schema public, ours too
@@ -29,7 +30,8 @@ DECLARE
     role_name text;
 BEGIN
     FOREACH role_name IN ARRAY ARRAY[
-        'collection_sync_api', 'collection_sync_worker', 'collection_sync_operator', 'collection_sync_reader'
+        'collection_sync_api', 'collection_sync_worker', 'collection_sync_operator', 'collection_sync_reader',
+        'collection_sync_scaler'
     ] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role_name) THEN
             EXECUTE format('CREATE ROLE %I NOLOGIN', role_name);
@@ -44,16 +46,19 @@ END
 $$;
 
 GRANT USAGE ON SCHEMA public
-    TO collection_sync_api, collection_sync_worker, collection_sync_operator, collection_sync_reader;
+    TO collection_sync_api, collection_sync_worker, collection_sync_operator, collection_sync_reader,
+    collection_sync_scaler;
 
 -- The privileges of columns go with those of their table.
 REVOKE ALL ON
     users, projects, project_collaborators, collections, article_collections, activity_logs,
     project_collections, outbox_events, applied_versions, outbox_dead_letters, backfill_runs, audit_runs,
     audit_findings, worker_processes, collection_sync_version
-    FROM collection_sync_api, collection_sync_worker, collection_sync_operator, collection_sync_reader;
+    FROM collection_sync_api, collection_sync_worker, collection_sync_operator, collection_sync_reader,
+    collection_sync_scaler;
 REVOKE ALL ON SEQUENCE project_collections_id_seq
-    FROM collection_sync_api, collection_sync_worker, collection_sync_operator, collection_sync_reader;
+    FROM collection_sync_api, collection_sync_worker, collection_sync_operator, collection_sync_reader,
+    collection_sync_scaler;
 
 -- The API: legacy rows as the endpoints use them; events it may append but not read; nothing at all of
 -- project_collections.
@@ -184,11 +189,17 @@ GRANT SELECT (
 GRANT SELECT (collection_id, project_id, is_active) ON collections TO collection_sync_reader;
 GRANT SELECT (collection_id, project_id) ON project_collections TO collection_sync_reader;
 
+-- The scaler: KEDA asks how long the oldest live event has waited, and need not know of which collection.
+
+GRANT SELECT (id, lane, created_at) ON outbox_events TO collection_sync_scaler;
+
 -- A second line behind the limits that our processes set for their own sessions, which win: it holds for
 -- whoever logs in as them with another client. PostgreSQL reads such settings from the role that logs in,
 -- never from one that it is a member of, so each login gets them, in this database. A login in several of
 -- the roles gets the longest. Any session may still change its own: this stops accidents, not attackers.
 -- Where the login is not ours to alter, a warning says what is to be set.
+-- The scaler keeps the plan that it made, mostly of an empty outbox, and must not read all of a full one by it.
+-- So its login is for KEDA alone: whatever else used it would do without these plans too.
 DO $$
 DECLARE
     setting record;
@@ -196,21 +207,26 @@ BEGIN
     FOR setting IN
         SELECT login.rolname AS login, limits.name, limits.value
         FROM (VALUES
-            (1, 'collection_sync_api', 'statement_timeout', '10s'),
-            (1, 'collection_sync_api', 'lock_timeout', '5s'),
-            (2, 'collection_sync_reader', 'statement_timeout', '30s'),
-            (2, 'collection_sync_reader', 'lock_timeout', '2s'),
-            (3, 'collection_sync_worker', 'statement_timeout', '30s'),
-            (3, 'collection_sync_worker', 'lock_timeout', '10s'),
-            (4, 'collection_sync_operator', 'statement_timeout', '60s'),
-            (4, 'collection_sync_operator', 'lock_timeout', '10s'),
+            (1, 'collection_sync_scaler', 'statement_timeout', '2s'),
+            (1, 'collection_sync_scaler', 'lock_timeout', '1s'),
+            (1, 'collection_sync_scaler', 'enable_seqscan', 'off'),
+            (1, 'collection_sync_scaler', 'enable_bitmapscan', 'off'),
+            (1, 'collection_sync_scaler', 'enable_sort', 'off'),
+            (2, 'collection_sync_api', 'statement_timeout', '10s'),
+            (2, 'collection_sync_api', 'lock_timeout', '5s'),
+            (3, 'collection_sync_reader', 'statement_timeout', '30s'),
+            (3, 'collection_sync_reader', 'lock_timeout', '2s'),
+            (4, 'collection_sync_worker', 'statement_timeout', '30s'),
+            (4, 'collection_sync_worker', 'lock_timeout', '10s'),
+            (5, 'collection_sync_operator', 'statement_timeout', '60s'),
+            (5, 'collection_sync_operator', 'lock_timeout', '10s'),
             (0, NULL, 'idle_in_transaction_session_timeout', '10s')
         ) AS limits (rank, role_name, name, value)
         JOIN pg_roles AS granted
             ON granted.rolname = limits.role_name
             OR limits.role_name IS NULL AND granted.rolname IN (
                 'collection_sync_api', 'collection_sync_worker', 'collection_sync_operator',
-                'collection_sync_reader'
+                'collection_sync_reader', 'collection_sync_scaler'
             )
         JOIN pg_auth_members AS membership ON membership.roleid = granted.oid
         JOIN pg_roles AS login ON login.oid = membership.member AND login.rolcanlogin

@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 from tests.processes import ROOT
 
 ROLES_SQL = (ROOT / "deploy" / "roles.sql").read_text(encoding="utf-8")
-ROLES = ("api", "worker", "operator", "reader")
+ROLES = ("api", "worker", "operator", "reader", "scaler")
 
 
 @pytest.fixture

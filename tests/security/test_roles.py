@@ -51,6 +51,7 @@ GRANTED = """
     ORDER BY 1, 2, 3, 4
 """
 LIMITS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+SCALERS_PLANS = ("enable_seqscan", "enable_bitmapscan", "enable_sort")
 POISON = """
     INSERT INTO outbox_events (aggregate_id, event_type, source, payload) VALUES ($1,
         'collection.updated', 'api', '{"project_id": "p1", "research_context": 7, "created_at": "",
@@ -430,6 +431,27 @@ FORBIDDEN = {
         "DELETE FROM worker_processes",
         "CREATE TEMPORARY TABLE mine (LIKE collections)",
     ],
+    "scaler": [
+        "SELECT * FROM outbox_events",
+        "SELECT payload FROM outbox_events",
+        "SELECT aggregate_id FROM outbox_events",
+        "SELECT event_type FROM outbox_events",
+        "SELECT id FROM outbox_events FOR UPDATE",
+        "UPDATE outbox_events SET attempts = 0",
+        "DELETE FROM outbox_events",
+        "INSERT INTO outbox_events (aggregate_id, source, payload) VALUES ('x', 'api', '{}')",
+        "SELECT id FROM outbox_dead_letters",
+        "SELECT collection_id FROM collections",
+        "SELECT collection_id FROM project_collections",
+        "SELECT version FROM applied_versions",
+        "SELECT status FROM backfill_runs",
+        "SELECT verdict FROM audit_runs",
+        "SELECT name FROM worker_processes",
+        "SELECT version_num FROM collection_sync_version",
+        "SELECT project_id FROM projects",
+        "SELECT user_id FROM users",
+        "CREATE TEMPORARY TABLE mine (LIKE outbox_events)",
+    ],
 }
 
 
@@ -497,7 +519,7 @@ async def test_an_owner_who_is_no_superuser_runs_the_file(
             await connection.execute(ROLES_SQL)
             # Before 16, CREATEROLE is enough to alter any login that is no superuser's.
             not_ours = len(urls) if connection.get_server_version().major >= 16 else 0
-            assert len(warnings) == not_ours * len(LIMITS), warnings
+            assert len(warnings) == (not_ours * len(LIMITS) + (not_ours and len(SCALERS_PLANS))), warnings
             settings = "SELECT cardinality(setconfig) FROM pg_db_role_setting WHERE setrole = $1::regrole"
             assert await connection.fetchval(settings, login) == len(LIMITS)
             await connection.execute(f"DROP ROLE {login}")
@@ -514,6 +536,7 @@ async def test_each_login_has_the_limits_of_its_role(urls: dict[str, str]) -> No
         "worker": ["30s", "10s", "10s"],
         "operator": ["1min", "10s", "10s"],
         "reader": ["30s", "2s", "10s"],
+        "scaler": ["2s", "1s", "10s"],
     }
 
 
