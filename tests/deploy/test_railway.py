@@ -1,20 +1,27 @@
 """Railway's configuration. Its schema is only on the platform; keys and types are held against its pages."""
 
 import asyncio
+import contextlib
 import importlib.util
 import json
 import secrets
 import shlex
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
 from api.health import health
+from shared.database import create_engine
+from shared.doorbell import open_redis
+from shared.schema import REVISION, read_revision
+from shared.settings import Settings
 from tests.deploy.dockerfile import context_copies, read_stages
 from tests.processes import ROOT, environment
 from tests.security.conftest import ROLES_SQL
@@ -104,6 +111,48 @@ def test_the_worker_starts_as_in_compose_and_has_longer_to_end_than_a_batch_take
     assert (
         not {"healthcheckPath", "preDeployCommand"} & deploy.keys()
     )  # it serves no HTTP, and migrates nothing
+
+
+async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65_536):
+        writer.write(data)
+    writer.close()
+
+
+@contextlib.asynccontextmanager
+async def over_ipv6_only(host: str, port: int) -> AsyncIterator[int]:
+    """Lead a port of ::1 to the server, as Railway's older environments know a database by IPv6 alone."""
+    ways: list[asyncio.Task[None]] = []
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_server, to_server = await asyncio.open_connection(host, port)
+        ways.append(asyncio.create_task(pass_on(reader, to_server)))
+        ways.append(asyncio.create_task(pass_on(from_server, writer)))
+
+    async with await asyncio.start_server(accept, "::1", 0) as relay:
+        try:
+            yield relay.sockets[0].getsockname()[1]
+        finally:
+            await asyncio.gather(*ways, return_exceptions=True)  # the clients have left
+
+
+async def test_postgresql_and_redis_are_reached_by_ipv6_alone(database_url: str, redis_url: str) -> None:
+    database, redis = make_url(database_url), make_url(redis_url)
+    async with (
+        over_ipv6_only(str(database.host), int(database.port or 0)) as database_port,
+        over_ipv6_only(str(redis.host), int(redis.port or 0)) as redis_port,
+    ):
+        settings = Settings(
+            database_url=SecretStr(
+                database.set(host="::1", port=database_port).render_as_string(hide_password=False)
+            ),
+            redis_url=SecretStr(f"redis://:{redis.password}@[::1]:{redis_port}"),
+        )
+        engine = create_engine(settings, application_name="test", pool_size=1, statement_timeout_seconds=5)
+        async with engine.connect() as connection, open_redis(settings.redis_url.get_secret_value()) as bell:
+            assert await read_revision(connection) == REVISION
+            assert await bell.ping()
+        await engine.dispose()
 
 
 def pre_deploy(database_url: str) -> int:
