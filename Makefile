@@ -81,7 +81,8 @@ bench: venv ## Measure everything beside its limits, in ten minutes (ARGS=latenc
 bench-full: venv ## Measure more of it, and other libraries as well: an hour
 	@$(call BENCH,full,bench-full)
 
-docs: venv ## Build the documentation as a site into .local/site; needs Graphviz (apt-get install graphviz)
+docs: venv ## Make the reference from the code, and the site into .local/site; needs Graphviz (apt-get install graphviz)
+	$(BIN)/python -m deploy.docs
 	PYTHONPATH=. $(BIN)/python -m zensical build --strict
 
 # What an image of the release holds. The same commit gives the same archive again.

@@ -62,14 +62,20 @@ GO_ON = "Call this script again to go on."
 Statistics = Mapping[str, object]
 
 
-def parse(words: list[str]) -> argparse.Namespace:
-    """Read the command line; end the process with status 2 when it is wrong."""
+def grammar() -> argparse.ArgumentParser:
+    """Return the command line's grammar."""
     parser = argument_parser(NAME, DESCRIPTION)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done; change nothing")
     parser.add_argument(
         "--rollback", action="store_true", help="take phase 1 back; a dry run unless --yes is given too"
     )
     parser.add_argument("--yes", action="store_true", help="with --rollback: really do it")
+    return parser
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """Read the command line; end the process with status 2 when it is wrong."""
+    parser = grammar()
     options = parser.parse_args(words)
     if options.yes and not options.rollback:
         parser.error("--yes goes with --rollback")

@@ -49,8 +49,8 @@ async def check(settings: Settings) -> int:
     return 0 if is_alive else 1
 
 
-def main() -> int:
-    """Run the worker and return the exit status."""
+def grammar() -> argparse.ArgumentParser:
+    """Return the command line's grammar."""
     parser = argparse.ArgumentParser(
         prog="python -m worker",
         description=DESCRIPTION,
@@ -60,7 +60,12 @@ def main() -> int:
     parser.add_argument(
         "--check", action="store_true", help="only say whether a worker of this host is alive"
     )
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    """Run the worker and return the exit status."""
+    arguments = grammar().parse_args()
     try:
         settings = load_settings(Settings)
         require_exporter()

@@ -43,8 +43,8 @@ JSON_COUNTS = (
 )  # fmt: skip
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """Read the command line; end the process with status 2 when it is wrong."""
+def grammar() -> argparse.ArgumentParser:
+    """Return the command line's grammar."""
     parser = argument_parser("-m worker.audit", DESCRIPTION)
     parser.add_argument("--project", metavar="ID", help="only collections whose home is this project")
     parser.add_argument(
@@ -66,6 +66,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         default=1,
         help=f"compare N slices of the tables at once (default 1, at most {MOST_SLICES})",
     )
+    return parser
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line; end the process with status 2 when it is wrong."""
+    parser = grammar()
     options = parser.parse_args(arguments)
     if options.interval is not None and not options.watch:
         parser.error("--interval needs --watch")

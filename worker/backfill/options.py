@@ -24,7 +24,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         SystemExit: with status 2, after saying why these options do not go together.
 
     """
-    parser = _parser()
+    parser = grammar()
     arguments = parser.parse_args(words)
     arguments.action = next((action for action in ACTIONS if getattr(arguments, action)), "start")
     if arguments.action not in {"start", "dry_run"}:
@@ -55,7 +55,8 @@ def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _parser() -> argparse.ArgumentParser:
+def grammar() -> argparse.ArgumentParser:
+    """Return the command line's grammar."""
     parser = argument_parser("-m worker.backfill", DESCRIPTION)
     new = parser.add_argument_group("a new run")
     new.add_argument("--project", metavar="ID", help="only the collections of this home project")

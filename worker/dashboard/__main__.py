@@ -43,8 +43,8 @@ class CannotError(Exception):
     """The command cannot do what was asked; the message says what to do next."""
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """Read the command line; end the process with status 2 when it is wrong."""
+def grammar() -> argparse.ArgumentParser:
+    """Return the command line's grammar."""
     parser = argparse.ArgumentParser(
         prog="python -m worker.dashboard",
         description=DESCRIPTION,
@@ -82,6 +82,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         action="store_true",
         help="end with one machine-readable line on stdout, and nothing else there",
     )
+    return parser
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line; end the process with status 2 when it is wrong."""
+    parser = grammar()
     options = parser.parse_args(arguments)
     if options.json and options.serve is not None:
         parser.error("--json is the end of a reading; --serve has /snapshot.json")

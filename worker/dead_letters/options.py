@@ -26,18 +26,15 @@ MOST_LISTED = 50
 FILTERS = ("collection", "project", "sqlstate", "source", "since", "until")
 
 
-def parse(words: Sequence[str]) -> argparse.Namespace:
-    """Return the arguments, with `action`: one of ACTIONS.
-
-    Raises:
-        SystemExit: with status 2, after saying why these options do not go together.
-
-    """
+def grammar() -> argparse.ArgumentParser:
+    """Return the command line's grammar."""
     parser = argument_parser("-m worker.dead_letters", DESCRIPTION, takes_json=False)
     actions = parser.add_subparsers(dest="action", required=True, metavar="list | show | replay | discard")
     listing = _add(actions, "list")
     _add_filters(listing)
-    listing.add_argument("--state", choices=(*STATES, "all"), default="dead", help="(default: %(default)s)")
+    listing.add_argument(
+        "--state", choices=(*STATES, "all"), default="dead", help="in this state (default: %(default)s)"
+    )
     listing.add_argument(
         "--limit",
         metavar="N",
@@ -56,6 +53,17 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
             closing.add_argument(
                 "--wait", action="store_true", help="wait until the workers have settled them"
             )
+    return parser
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """Return the arguments, with `action`: one of ACTIONS.
+
+    Raises:
+        SystemExit: with status 2, after saying why these options do not go together.
+
+    """
+    parser = grammar()
     arguments = parser.parse_args(words)
     if arguments.action in {"replay", "discard"}:
         _refuse_contradictions(parser, arguments)

@@ -1,0 +1,54 @@
+"""`python -m deploy.docs`: make the reference's pages from the code, or see whether they are up to date."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from deploy.docs.commands_page import commands_page
+from deploy.docs.http_page import http_page
+from deploy.docs.settings_page import settings_page
+
+DIRECTORY = Path(__file__).parents[2] / "docs" / "reference"
+PAGES: dict[str, Callable[[], str]] = {
+    "commands.md": commands_page,
+    "http.md": http_page,
+    "settings.md": settings_page,
+}
+COMMAND = "python -m deploy.docs"
+
+
+def outdated(directory: Path = DIRECTORY) -> dict[Path, str]:
+    """Return the pages that differ from what the code says, each with what it should be."""
+    made = {directory / name: make() for name, make in PAGES.items()}
+    return {path: text for path, text in made.items() if not path.exists() or read(path) != text}
+
+
+def read(path: Path) -> str:
+    """Return the page as it stands."""
+    return path.read_text(encoding="utf-8")
+
+
+def main() -> int:
+    """Write the pages, or with --check only name those that differ; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog=COMMAND,
+        description="Make the pages of docs/reference from the code: commands, HTTP API, settings.",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; end with status 1 where a page is out of date"
+    )
+    arguments = parser.parse_args()
+    pages = outdated()
+    for path, text in pages.items():
+        print(f"{path.relative_to(DIRECTORY.parents[1])} is {'out of date' if arguments.check else 'made'}")
+        if not arguments.check:
+            path.write_text(text, encoding="utf-8")
+    if pages and arguments.check:
+        print(f"Make them anew: {COMMAND}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
