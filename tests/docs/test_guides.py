@@ -1,0 +1,105 @@
+"""The how-to guides are true to the code: what they name is there, and what they say to paste works."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from shared.events import EventType
+from tests.drift import drift
+from tests.legacy_rows import seed, set_collection
+from tests.processes import ROOT
+from worker.relay import drain
+
+GUIDES = sorted((ROOT / "docs" / "how-to").glob("*.md"))
+GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+FILE = re.compile(r"`((?:api|worker|shared|migrations|deploy|tests)/[\w./-]*)`")
+NAME = re.compile(r"`([A-Za-z_]{4,})`")
+OF_SQL = {"INSERT", "UPDATE", "SELECT"}
+CHANGE = text("UPDATE collections SET description = 'new' WHERE collection_id = 'c1'")
+
+
+def names_in_tables(page: str) -> Iterator[tuple[str, list[Path]]]:
+    """Yield what the row of a table names, and the files that it names it in."""
+    for row in re.findall(r"^\| (`.*) \|$", page, re.MULTILINE):
+        first, _, rest = row.partition(" | ")
+        files = [ROOT / name for name in FILE.findall(first)]
+        if files:
+            yield from ((name, files) for name in set(NAME.findall(rest)) - OF_SQL)
+
+
+def read(path: Path) -> str:
+    """Return the text of a file, or of all files of a directory."""
+    files = path.glob("**/*.py") if path.is_dir() else [path]
+    return "\n".join(file.read_text(encoding="utf-8") for file in files)
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
+def test_every_file_and_every_name_of_a_guide_is_there(guide: Path) -> None:
+    page = guide.read_text(encoding="utf-8")
+    assert [name for name in FILE.findall(page) if not (ROOT / name).exists()] == []
+    missing = [
+        name
+        for name, files in names_in_tables(page)
+        if not any(re.search(rf"\b{name}\b", read(file)) for file in files)
+    ]
+    assert missing == []
+
+
+def test_the_guides_to_changes_name_what_is_to_be_changed() -> None:
+    for guide, least in (("add-a-projected-column", 10), ("add-a-second-table", 15)):
+        page = (ROOT / "docs" / "how-to" / f"{guide}.md").read_text(encoding="utf-8")
+        assert len(list(names_in_tables(page))) >= least, "the tables are not read as they are written"
+
+
+def block(language: str) -> str:
+    page = (ROOT / "docs" / "how-to" / "adopt-in-a-monolith.md").read_text(encoding="utf-8")
+    (found,) = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+    return str(found)
+
+
+async def test_a_writer_of_the_monolith_s_own_appends_its_event_as_the_guide_says(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await seed(sql)
+    await set_collection(engine, "c1", "old")
+    names: dict[str, object] = {}
+    exec(compile(block("python"), "adopt-in-a-monolith.md", "exec"), names)  # noqa: S102 - our own page
+    tell = names["tell"]
+    assert callable(tell)
+
+    async with AsyncSession(engine) as session, session.begin():
+        await session.execute(CHANGE)
+        await tell(session, "c1", EventType.UPDATED)
+
+    await drain(engine)
+    assert await drift(sql) == []
+    assert await sql.fetchval("SELECT research_context FROM project_collections") == "new"
+
+
+async def test_the_statement_of_the_guide_appends_the_same_event(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await seed(sql)
+    ours = await set_collection(engine, "c1", "text")
+    await sql.execute(block("sql").replace("$1", "'c1'"))
+    same = "aggregate_id, event_type, source, payload, schema_version, lane"
+    rows = await sql.fetch(f"SELECT {same} FROM outbox_events ORDER BY id")  # noqa: S608 - constants
+    assert rows[0] == rows[1]
+    await sql.execute("DELETE FROM outbox_events WHERE id = $1", ours)
+    await drain(engine)
+    assert await drift(sql) == []
+
+
+def test_the_glossary_is_in_order_and_has_each_word_that_contributors_are_to_use() -> None:
+    words = re.findall(r"^\| \*\*(.+?)\*\* \| .+ \| .*\[.+\]\(.+\).* \|$", GLOSSARY, re.MULTILINE)
+    assert len(words) == GLOSSARY.count("\n| **"), "a word without a sentence or a link"
+    assert words == sorted(words)
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    wanted = contributing.split("- Words: ")[1].rstrip(".\n")
+    known = {*words, "press", "ring"}  # both are told of under doorbell
+    assert {word.strip() for word in re.split(r";|,| and ", " ".join(wanted.split()))} <= known
