@@ -19,6 +19,7 @@ ASKED = {
     "How do I stop a backfill?": "--pause",
     "What happens when Redis dies?": "Nothing is lost",
     "How do I go back?": "--rollback",
+    "Are both tables equal?": "python -m worker.audit",
 }
 
 
