@@ -38,7 +38,9 @@ async def measure(bench: Bench) -> Sequence[Figure]:
                 before = await fetched(sql)
                 speeds[name].append(events / await drained(bench, WORKERS[name], "worker", append))
                 rows[name].append((await fetched(sql) - before) / events)
-                bench.say(f"{name}: {speeds[name][-1]:,.0f} events/s, {rows[name][-1]:.2f} rows read for each")
+                bench.say(
+                    f"{name}: {speeds[name][-1]:,.0f} events/s, {rows[name][-1]:.2f} rows read for each"
+                )
     return figures(speeds, rows)
 
 

@@ -74,7 +74,7 @@ async def storm(
     relays = [asyncio.create_task(_relay(engine, written)) for _ in range(RELAYS)]
     try:
         async with asyncio.timeout(60):
-            await _insert_all(engine, keys)
+            await insert_all(engine, keys)
             await asyncio.gather(
                 *(_writer(engine, keys, write) for _ in range(WRITERS)), _chunks(engine, keys)
             )
@@ -89,7 +89,7 @@ async def storm(
     return await _judge(connections[0], settled)
 
 
-async def _insert_all(engine: AsyncEngine, keys: list[str]) -> None:
+async def insert_all(engine: AsyncEngine, keys: list[str]) -> None:
     async with engine.begin() as connection:
         for key in keys:
             await connection.execute(INSERT, {"id": key, "description": "first"})

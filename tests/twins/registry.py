@@ -44,6 +44,7 @@ OVERLOAD = "tests/api/test_overload.py::test_"
 BODY = "tests/api/test_request_body.py::test_"
 VERDICT = "tests/dashboard/test_verdict.py::test_"
 TRACE = "tests/tracing/test_one_trace.py::test_"
+FOUR_WORKERS = "tests/scaling/test_four_workers.py::test_"
 
 GRANT_ALL = "GRANT ALL ON ALL TABLES IN SCHEMA public TO collection_sync_api"
 
@@ -147,6 +148,11 @@ TWINS = {
         "no worker waits for another",
         with_statement("worker.claim.CLAIM", "SKIP LOCKED", ""),
         (f"{INTERLEAVED}a_worker_does_not_wait_for_what_another_has_in_hand",),
+    ),
+    "four workers without a guard": Twin(
+        "any number of workers share one database",
+        instead_of("tests.scaling.test_four_workers.WORKER", ["-m", "tests.scaling.blind_worker"]),
+        (f"{FOUR_WORKERS}four_workers_on_hot_keys_leave_no_drift_and_settle_each_event_once",),
     ),
     "claim without lanes": Twin(
         "users' writes come first",

@@ -1,0 +1,10 @@
+"""A broken twin of the worker, started like it: its guard lets through older versions too."""
+
+import runpy
+
+import worker.apply
+from tests.twins.replacing import replaced
+
+if __name__ == "__main__":
+    vars(worker.apply)["GUARD"] = replaced(worker.apply.GUARD, "WHERE guard.version < excluded.version", "")
+    runpy.run_module("worker", run_name="__main__", alter_sys=True)
