@@ -4,6 +4,7 @@ import asyncio
 import re
 
 import asyncpg
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -32,13 +33,16 @@ FOREIGN_KEY_VIOLATION = "23503"
 LOCK_NOT_AVAILABLE = "55P03"
 NOT_MIGRATED = frozenset({"42P01", "42703"})  # a table, or a column, that is not there
 # Without a code: the driver itself found the connection gone, or, InternalClientError, about to go. The
-# server's last word has come then, but not yet the end of the stream.
+# server's last word has come then, but not yet the end of the stream. The last two are what SQLAlchemy
+# makes of those while it opens a connection.
 DRIVER_ERRORS = (
     InterfaceError,
     InternalError,
     OperationalError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
+    AsyncAdapt_asyncpg_dbapi.InterfaceError,
+    AsyncAdapt_asyncpg_dbapi.InternalError,
 )
 
 

@@ -24,7 +24,7 @@ LOOK_SECONDS = 0.01
 
 
 async def measure(bench: Bench) -> Sequence[Figure]:
-    """Take turns, up and down: each begins with empty tables, and ends with the target as the legacy table is."""
+    """Take turns, up and down: each begins with empty tables, and ends with the target as it must be."""
     events = bench.choose(1_000, 40_000, 200_000)
     bench.facts.update(events=events, mix="60 % created, 30 % updated, 10 % deleted")
     speeds, rows = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)

@@ -21,7 +21,7 @@ def _poolers(
         yield started
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="package")
 def _processes_take_the_way_through_them(_poolers: Poolers | None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if _poolers is not None:

@@ -65,6 +65,10 @@ class Channel:
             for side, data in kept:
                 self.carry(side, data)
 
+    def lead_to(self, server: Service) -> None:
+        """Lead whoever connects from now on to another server; connections that are open stay as they are."""
+        self._server = server
+
     def opened(self, side: "Side") -> None:
         """Lead a connection that a process opened on to the server."""
         self._sides.add(side)

@@ -33,8 +33,8 @@ IN_HAND = "guard: claimed, before the guard"
 KEYS = [f"hot-{number:02}" for number in range(HOT_KEYS)]
 # In each of four states a quarter of the collections is deleted, and back in the next.
 CHANGE_ALL = text(
-    "UPDATE collections SET description = 'state ' || CAST(:state AS integer), updated_at = clock_timestamp(),"
-    " is_active = CAST(right(collection_id, 2) AS integer) % 4 <> :state"
+    "UPDATE collections SET description = 'state ' || CAST(:state AS integer),"
+    " is_active = CAST(right(collection_id, 2) AS integer) % 4 <> :state, updated_at = clock_timestamp()"
 )
 
 

@@ -113,6 +113,28 @@ async def test_a_connection_that_the_server_is_just_ending_is_transient(
     assert is_transient(wrapped.value)
 
 
+@pytest.mark.parametrize("is_told", [True, False], ids=["closed", "about to be closed"])
+async def test_a_connection_cut_while_it_is_opened_is_transient(
+    database_url: str, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, *, is_told: bool
+) -> None:
+    """As a pooler does whose server has just gone; SQLAlchemy passes the dialect's own error on then."""
+
+    async def ask_too_late(connection: asyncpg.Connection, _session: object) -> None:
+        await sql.execute("SELECT pg_terminate_backend($1)", connection.get_server_pid())
+        await asyncio.sleep(0.2)
+        await connection.execute("SELECT 1")
+
+    monkeypatch.setattr("shared.pooler.require_in_force", ask_too_late)
+    async with never_closing(database_url) as way:
+        settings = DatabaseSettings(database_url=SecretStr(database_url if is_told else way))
+        engine = create_engine(settings, application_name="cut", pool_size=1, statement_timeout_seconds=5)
+        with pytest.raises(Exception, match=r".") as caught:
+            async with driver_connection(engine):
+                pass
+        await engine.dispose()
+    assert is_transient(caught.value), repr(caught.value)
+
+
 def test_a_refused_connection_is_transient() -> None:
     assert is_transient(ConnectionRefusedError())
     assert not is_transient(ValueError())
