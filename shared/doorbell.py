@@ -83,11 +83,11 @@ class _OnUvloop:
             raise ConnectionError(msg) from error
 
 
-def open_pool(url: str, timeout_seconds: float | None = REDIS_TIMEOUT_SECONDS) -> ConnectionPool:
-    """Make a pool that connects on first use, so Redis may be away; None waits for answers for ever."""
+def open_pool(url: str) -> ConnectionPool:
+    """Make a pool with bounded waits, which connects on first use: so Redis may be away."""
     pool = ConnectionPool.from_url(
         url,
-        socket_timeout=timeout_seconds,
+        socket_timeout=REDIS_TIMEOUT_SECONDS,
         socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
         socket_keepalive=True,
     )
@@ -96,7 +96,7 @@ def open_pool(url: str, timeout_seconds: float | None = REDIS_TIMEOUT_SECONDS) -
 
 
 def open_redis(url: str) -> Redis:
-    """Make a client with bounded waits."""
+    """Make a client of such a pool."""
     return Redis.from_pool(open_pool(url))
 
 

@@ -10,7 +10,6 @@ import structlog
 from arq import cron
 from arq.connections import ArqRedis, RedisSettings
 from arq.worker import func
-from redis.asyncio import Redis
 
 from shared.database import create_engine, refuse_wrong_pooler
 from shared.doorbell import (
@@ -188,7 +187,7 @@ def build_worker(settings: Settings, arguments: dict[str, Any]) -> WakeableWorke
     return WakeableWorker(
         drainer=arguments["ctx"]["drainer"],
         heart=arguments["ctx"]["heart"],
-        listener=Redis.from_pool(open_pool(url, timeout_seconds=None)),
+        listener=open_redis(url),
         redis_pool=ArqRedis(
             open_pool(url),
             job_serializer=to_json,

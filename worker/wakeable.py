@@ -16,9 +16,10 @@ from typing import Any
 import structlog
 from arq.worker import Worker
 from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
 
 from shared.cancellation import heed_cancellation
-from shared.doorbell import BULK_CHANNEL, REDIS_ERRORS, WAKE_CHANNEL, dismiss
+from shared.doorbell import BULK_CHANNEL, REDIS_ERRORS, REDIS_TIMEOUT_SECONDS, WAKE_CHANNEL, dismiss
 from worker.drainer import Drainer
 from worker.heartbeat import Heart
 
@@ -27,7 +28,7 @@ logger = structlog.get_logger(__name__)
 DIRECT_DRAIN_SECONDS = 0.2  # how often PostgreSQL is asked directly while Redis is away
 SILENCE_SECONDS = 0.15  # a poll that takes longer means that Redis hangs
 RESUBSCRIBE_SECONDS = 0.5
-LISTEN_SECONDS = 5.0
+LISTEN_SECONDS = 2.0  # of silence, then Redis is asked whether it is still there
 # One answer for all the rings of so long. Until then a job is queued, so the next rings need not queue one.
 ANSWER_SECONDS = 0.1
 CLOCK_STEP_SECONDS = 1.0  # more than slewing does between two polls
@@ -49,8 +50,6 @@ class WakeableWorker(Worker):
         """Take what arq's worker takes, the drainer for the time without Redis, and a client to listen on.
 
         The heart is told whether Redis answers.
-
-        The listener must not have a socket timeout: it waits for messages.
         """
         super().__init__(**arq_settings)
         self._drainer = drainer
@@ -148,16 +147,14 @@ class WakeableWorker(Worker):
                     await channel.subscribe(WAKE_CHANNEL, BULK_CHANNEL)
                     while True:
                         heed_cancellation()
-                        self._hear(
-                            await channel.get_message(ignore_subscribe_messages=True, timeout=LISTEN_SECONDS)
-                        )
+                        self._hear(await next_message(channel))
             except REDIS_ERRORS:  # the poll loop reports it
                 self._heard = set()  # their jobs stay, for rings that we do not hear meanwhile
                 await asyncio.sleep(RESUBSCRIBE_SECONDS)
 
-    def _hear(self, message: dict[str, Any] | None) -> None:
-        """Take a ring; only subscribed messages come here, and None when there was none for a while."""
-        if message is None:
+    def _hear(self, message: dict[str, Any]) -> None:
+        """Take a ring; what is none says only that Redis is there."""
+        if message["type"] != "message":
             return
         if message["channel"] == WAKE_CHANNEL.encode():
             self._drainer.wake_live("doorbell")
@@ -203,3 +200,22 @@ class WakeableWorker(Worker):
                 del self.tasks[job_id]
                 if not task.cancelled() and (error := task.exception()):
                     logger.warning("job_unfinished", error=type(error).__name__)
+
+
+async def next_message(channel: PubSub) -> dict[str, Any]:
+    """Return what comes next: a ring, or, after a while without any, Redis's word that it is there.
+
+    A server that vanished without closing its connections would be listened to for hours, although
+    another has taken its place.
+
+    Raises:
+        TimeoutError: it says nothing at all.
+
+    """
+    message: dict[str, Any] | None = await channel.get_message(timeout=LISTEN_SECONDS)
+    if message is None:
+        await channel.ping()
+        message = await channel.get_message(timeout=REDIS_TIMEOUT_SECONDS)
+    if message is None:
+        raise TimeoutError
+    return message

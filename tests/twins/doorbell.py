@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+from redis.asyncio.client import PubSub
+
 from shared.doorbell import DIRTY_KEY
 from worker.drainer import LaneDrainer
 
@@ -19,3 +21,10 @@ def wake_unless_awake(self: LaneDrainer, reason: str) -> None:
     if self._task is None or self._task.done():
         self._wanted = True
         self._task = asyncio.create_task(self._drain(reason))
+
+
+async def wait_for_a_message(channel: PubSub) -> dict[str, Any]:
+    """Take silence for quiet, however long it lasts."""
+    while (message := await channel.get_message(timeout=1)) is None:
+        pass
+    return dict(message)

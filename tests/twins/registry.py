@@ -44,6 +44,7 @@ OVERLOAD = "tests/api/test_overload.py::test_"
 BODY = "tests/api/test_request_body.py::test_"
 VERDICT = "tests/dashboard/test_verdict.py::test_"
 TRACE = "tests/tracing/test_one_trace.py::test_"
+FAILOVER = "tests/scaling/test_redis_failover.py::test_"
 FOUR_WORKERS = "tests/scaling/test_four_workers.py::test_"
 
 GRANT_ALL = "GRANT ALL ON ALL TABLES IN SCHEMA public TO collection_sync_api"
@@ -251,6 +252,11 @@ TWINS = {
         "no wake-up is lost",
         writes.ring_before_the_commit,
         (f"{WRITES}the_doorbell_rings_after_the_commit_and_not_before",),
+    ),
+    "a vanished Redis listened to": Twin(
+        "a failover of Redis loses nothing",
+        instead_of("worker.wakeable.next_message", doorbell.wait_for_a_message),
+        (f"{FAILOVER}who_listens_to_a_redis_that_vanished_without_a_word_soon_hears_its_successor",),
     ),
     "request awaits the ring": Twin(
         "no request waits for Redis",

@@ -1,0 +1,119 @@
+"""A replica takes the place of Redis behind the same address, as with a managed one whose host dies."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+from redis.asyncio import Redis
+
+from deploy.local.service import LOOPBACK, write_secret
+from deploy.local.valkey import Valkey
+from shared.doorbell import WAKE_CHANNEL
+from shared.settings import Settings
+from tests.acceptance.load import assert_all_present, prepare, steady_load
+from tests.chaos.network import Channel
+from tests.counters.draining import AS_A_BACKFILL
+from tests.doorbell.test_lost_wakeups import listened_to, worker_without_sweep
+from tests.drift import drained, drift
+from tests.processes import Running, environment, running_api, running_worker
+
+UNNOTICED_SECONDS = 1.0  # until the platform has promoted the replica
+RETURN_SECONDS = 7.0  # from then on until rings are heard again, whatever became of old connections
+LAG_BOUND_MS = 1_000
+HEARD = ["doorbell"] * 10
+
+
+@pytest.fixture
+def primary(tmp_path: Path) -> Iterator[Valkey]:
+    with Valkey(tmp_path / "primary") as server:
+        yield server
+
+
+@pytest.fixture
+def replica(tmp_path: Path, primary: Valkey) -> Iterator[Valkey]:
+    """A second server that takes the same password."""
+    (tmp_path / "replica").mkdir()
+    write_secret(tmp_path / "replica" / "password", primary.password)
+    with Valkey(tmp_path / "replica") as server:
+        yield server
+
+
+def way_to(server: Valkey, address: Channel) -> str:
+    """Return the URL that leads to this server by that address."""
+    return server.url.replace(f":{server.port}/", f":{address.port}/")
+
+
+@asynccontextmanager
+async def following(replica: Valkey, primary: Valkey) -> AsyncIterator[Redis]:
+    """Make it a replica that has everything; yields a client of it."""
+    async with Redis.from_url(primary.url) as first:
+        await first.config_set("repl-diskless-sync-delay", 0)
+    async with Redis.from_url(replica.url) as client:
+        await client.config_set("masterauth", primary.password)
+        await client.replicaof(LOOPBACK, primary.port)
+        async with asyncio.timeout(5):
+            while (await client.info("replication"))["master_link_status"] != "up":
+                await asyncio.sleep(0.02)
+        yield client
+
+
+async def heard_again(worker: Running) -> None:
+    """Wait until rings wake the worker: ten batches on end."""
+    deadline, first = time.monotonic() + RETURN_SECONDS, len(worker.logged("batch_settled"))
+    while (wakes := [batch["wake"] for batch in worker.logged("batch_settled")[first:]][-10:]) != HEARD:
+        assert time.monotonic() < deadline, wakes
+        await asyncio.sleep(0.05)
+
+
+async def listeners(redis: Redis) -> int:
+    """Return how many workers hear rings."""
+    [(_channel, count)] = await redis.pubsub_numsub(WAKE_CHANNEL)
+    return int(count)
+
+
+@pytest.mark.slow
+async def test_a_failover_of_redis_fails_no_request_loses_nothing_and_the_bell_is_heard_again(
+    database_url: str, primary: Valkey, replica: Valkey, sql: asyncpg.Connection
+) -> None:
+    await prepare(sql)
+    await sql.execute(AS_A_BACKFILL)
+    async with following(replica, primary) as successor, Channel(primary).listening() as address:
+        env = environment(database_url, way_to(primary, address))
+        async with running_worker(env) as worker, running_api(env) as (_, url):
+            async with steady_load(url) as load:
+                await heard_again(worker)
+                os.kill(primary.pid, signal.SIGKILL)
+                await asyncio.sleep(UNNOTICED_SECONDS)
+                await successor.replicaof("NO", "ONE")
+                address.lead_to(replica)
+                await heard_again(worker)
+            answers = await load.answers()
+            await drained(sql)
+    assert {answer.status for answer in answers} == {200}
+    assert await drift(sql) == []
+    await assert_all_present(sql, answers)
+    assert max(line["lag_ms"] for line in worker.logged("event_settled")) < LAG_BOUND_MS
+
+
+async def test_who_listens_to_a_redis_that_vanished_without_a_word_soon_hears_its_successor(
+    settings: Settings, primary: Valkey, replica: Valkey
+) -> None:
+    """Its host lost power: nobody closes the connections."""
+    async with following(replica, primary) as successor, Channel(primary).listening() as address:
+        way = settings.model_copy(update={"redis_url": SecretStr(way_to(primary, address))})
+        async with Redis.from_url(primary.url) as redis, worker_without_sweep(way):
+            await listened_to(redis)
+            os.kill(primary.pid, signal.SIGSTOP)
+            address.lead_to(replica)
+            deadline = time.monotonic() + RETURN_SECONDS
+            while await listeners(successor) == 0:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.05)
+        os.kill(primary.pid, signal.SIGKILL)
