@@ -1,7 +1,7 @@
 """What a batch reads: few rows, whatever waits, was settled before, or is believed by the planner."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -147,6 +147,20 @@ async def test_a_claim_reads_the_rows_that_it_claims_and_no_others(
             assert read["Index Name"] == "outbox_events_claim_order"
             assert rows_read(read) == claimed
             assert read["Shared Hit Blocks"] + read["Shared Read Blocks"] <= pages
+
+
+@pytest.mark.parametrize("others", [0, 1, 3])
+async def test_a_claim_reads_what_other_workers_have_in_hand_once_and_nothing_else_for_them(
+    others: int, settings: Settings, outbox: asyncpg.Connection
+) -> None:
+    await outbox.execute(FILL, 10_000, HOT_KEYS)
+    async with AsyncExitStack() as stack:
+        for _ in range(others):
+            other = await stack.enter_async_context(workers_session(settings))
+            await stack.enter_async_context(other.transaction())
+            await other.execute(CLAIM_LIVE)
+        connection = await stack.enter_async_context(workers_session(settings))
+        assert rows_read(await scan(connection, "DEFAULT")) == (others + 1) * BATCH_SIZE
 
 
 async def test_a_claim_that_left_out_later_versions_by_a_filter_would_walk_over_all_of_them(
