@@ -41,11 +41,14 @@ def main() -> int:
     parser.add_argument(
         "--data", type=Path, default=ROOT / ".local", help="where the data lies (default: .local)"
     )
+    parser.add_argument(
+        "--no-worker", action="store_true", help="start no worker: events wait, and a rollback is possible"
+    )
     arguments = parser.parse_args()
     if not 1 <= arguments.port <= LAST_PORT:
         parser.error(f"--port must be between 1 and {LAST_PORT}")
     try:
-        asyncio.run(run(arguments.data.absolute(), arguments.port))
+        asyncio.run(run(arguments.data.absolute(), arguments.port, with_worker=not arguments.no_worker))
     except (LocalError, SettingsError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

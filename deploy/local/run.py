@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import asyncpg
 
@@ -18,7 +18,8 @@ from deploy.local.postgres import Postgres
 from deploy.local.programs import SHOWN_LINES, launch, running
 from deploy.local.service import LOOPBACK, Service, hold
 from deploy.local.valkey import Valkey
-from deploy.local.welcome import welcome
+from deploy.local.variables import left_for_others
+from deploy.local.welcome import Addresses, welcome
 from shared.database import create_engine
 from shared.settings import Settings, load_settings
 
@@ -75,6 +76,18 @@ def listen(first_port: int) -> socket.socket:
         else:
             return listener
     raise LocalError(f"There is no free port from {first_port} on. Choose a lower one with --port.")
+
+
+class Listeners(NamedTuple):
+    """The sockets on which our programs serve."""
+
+    api: socket.socket
+    dashboard: socket.socket
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where they are reached."""
+        return Addresses(address(self.api), address(self.dashboard))
 
 
 def address(listener: socket.socket) -> str:
@@ -135,8 +148,26 @@ async def first_of(*awaited: Awaitable[object]) -> None:
         task.result()
 
 
-async def run(data: Path, first_port: int) -> None:
+def programs_of(
+    listeners: Listeners, logs: dict[str, Path], *, with_worker: bool
+) -> dict[str, tuple[str, ...]]:
+    """Return, for each program, the module and its arguments."""
+    api, dashboard = (str(listener.fileno()) for listener in listeners)
+    uvicorn = ("uvicorn", "api.main:app", "--fd", api, "--no-access-log")
+    return {
+        "api": (*uvicorn, "--timeout-graceful-shutdown", "3"),
+        **({"worker": ("worker",)} if with_worker else {}),
+        "dashboard": ("worker.dashboard", *map(str, logs.values()), "--serve", "--fd", dashboard),
+    }
+
+
+async def run(data: Path, first_port: int, *, with_worker: bool = True) -> None:
     """Run everything until SIGINT or SIGTERM, and leave no process behind.
+
+    Args:
+        data: the directory in which all of it lies.
+        first_port: the API's, unless somebody listens there; then the next one that is free.
+        with_worker: without it events wait, and a rollback may be done.
 
     Raises:
         LocalError: a part could not be started, or ended though nobody asked it to.
@@ -155,32 +186,30 @@ async def run(data: Path, first_port: int) -> None:
         await insert_sample(settings)
         api = stack.enter_context(listen(first_port))
         dashboard = stack.enter_context(listen(api.getsockname()[1] + 1))
-        await serve(services, data, api, dashboard, interrupted)
+        await serve(services, data, Listeners(api, dashboard), interrupted, with_worker=with_worker)
     print("Stopped.")
 
 
 async def serve(
     services: Sequence[Service],
     data: Path,
-    api: socket.socket,
-    dashboard: socket.socket,
+    listeners: Listeners,
     interrupted: asyncio.Event,
+    *,
+    with_worker: bool,
 ) -> None:
-    """Run API, worker and dashboard, greet when they are ready, and show events until interrupted."""
+    """Run our programs, greet when they are ready, and show events until interrupted."""
     logs = log_files(data)
-    uvicorn = ("uvicorn", "api.main:app", "--fd", str(api.fileno()), "--no-access-log")
-    programs = {
-        "api": (*uvicorn, "--timeout-graceful-shutdown", "3"),
-        "worker": ("worker",),
-        "dashboard": (
-            "worker.dashboard", *map(str, logs.values()), "--serve", "--fd", str(dashboard.fileno())
-        ),
-    }  # fmt: skip
-    async with running(programs, data, logs, pass_fds=(api.fileno(), dashboard.fileno())) as watches:
+    programs = programs_of(listeners, logs, with_worker=with_worker)
+    sockets = tuple(listener.fileno() for listener in listeners)
+    async with running(programs, data, logs, pass_fds=sockets) as watches:
         end = asyncio.create_task(interrupted.wait())
         trouble = asyncio.create_task(end_of_a_service(services))
-        await first_of(readiness(api.getsockname()[1]), end, trouble, *watches)
+        await first_of(readiness(listeners.api.getsockname()[1]), end, trouble, *watches)
         if not interrupted.is_set():
-            print(welcome(address(api), address(dashboard), logs["commands"], services), flush=True)
-            await first_of(end, trouble, *watches)
+            with left_for_others(data / "env", services, listeners.addresses, logs["commands"]):
+                print(
+                    welcome(listeners.addresses, data / "env", services, with_worker=with_worker), flush=True
+                )
+                await first_of(end, trouble, *watches)
         print("\nStopping.", flush=True)

@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from deploy.local.postgres import USER, Postgres
 from deploy.local.service import LOOPBACK, Service
@@ -13,6 +14,17 @@ COLLECTIONS = "/projects/sample-project/collections"
 ROWS = """\
 SELECT collection_id, research_context, updated_at FROM project_collections \
 WHERE project_id = 'sample-project' ORDER BY created_at"""
+
+
+EVENTS = "Each event that the worker settles, as it happens:"
+NO_EVENTS = "No worker runs: what is written waits. To start one, in the other terminal: python -m worker"
+
+
+class Addresses(NamedTuple):
+    """Where the programs are reached, as a browser wants it."""
+
+    api: str
+    dashboard: str
 
 
 def curl(address: str, method: str = "GET", body: str | None = None) -> str:
@@ -51,28 +63,27 @@ def look(services: Sequence[Service]) -> str:
     return python()
 
 
-def welcome(api: str, dashboard: str, log: Path, services: Sequence[Service]) -> str:
+def welcome(addresses: Addresses, variables: Path, services: Sequence[Service], *, with_worker: bool) -> str:
     """Return the text to print.
 
     Args:
-        api: the API's address.
-        dashboard: the dashboard's.
-        log: the file of commands' log lines, which the dashboard reads.
+        addresses: the programs'.
+        variables: the file that another terminal's shell reads: see `variables.py`.
         services: those that we started. Addresses that were given are known to the reader, and may
             hold a password that is not ours to show.
+        with_worker: whether one runs.
 
     """
-    collections = api + COLLECTIONS
-    variables = "".join(f"export {service.url_variable}={service.url}\n" for service in services)
-    variables += f"export LOG_FILE={shlex.quote(str(log))}\n"
+    collections = addresses.api + COLLECTIONS
     return f"""
-API            {api}
-documentation  {api}/docs
-dashboard      {dashboard}
+API            {addresses.api}
+documentation  {addresses.api}/docs
+dashboard      {addresses.dashboard}
 Ctrl-C         stops everything
 
-In another terminal, for the project's other commands:
-{variables}
+In another terminal, for the project's other commands and docs/tutorial.md:
+. {shlex.quote(str(variables))}
+
 # List, create, update the one that has no row in project_collections, delete:
 {curl(collections)}
 {curl(collections, "POST", '{"collection_name": "New", "description": "Made with curl"}')}
@@ -86,4 +97,4 @@ In another terminal, for the project's other commands:
 {command("worker.backfill", "--wait")}
 {command("worker.audit")}
 
-Each event that the worker settles, as it happens:"""
+{EVENTS if with_worker else NO_EVENTS}"""

@@ -21,7 +21,7 @@ from deploy.local.valkey import Valkey
 from tests.databases import Databases
 from tests.local.starts import ROOT, eventually, gone
 
-READY = "Each event that the worker settles"
+READY = re.compile("Each event that the worker settles|No worker runs")
 PID_FILES = ("api.pid", "worker.pid", "dashboard.pid", "postgresql/pid", "valkey/pid")
 CURL = re.compile(r"curl -sS -X (\w+) (\S+) -H 'User-ID: (\S+)'(?: -H '(\S+): (\S+)' -d '(.+)')?; echo")
 
@@ -54,8 +54,19 @@ class Run:
     def line(self, start: str) -> str:
         return next(line for line in self.said.splitlines() if line.startswith(start))
 
-    def exports(self) -> list[str]:
-        return [line for line in self.said.splitlines() if line.startswith("export ")]
+    def shell(self, line: str) -> str:
+        """Run a line as it would be in another terminal that has read the file of variables."""
+        kept = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
+        done = subprocess.run(
+            ["/bin/bash", "-e", "-c", f"{self.line('. ')}\n{line}"],
+            cwd=ROOT,
+            env=kept,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     def dashboard(self) -> dict[str, Any]:
         """Return what the dashboard shows now."""
@@ -64,7 +75,7 @@ class Run:
         return shown
 
     def until_ready(self) -> None:
-        over = eventually(lambda: READY in self.said or self.process.poll() is not None, 60)
+        over = eventually(lambda: READY.search(self.said) or self.process.poll() is not None, 60)
         assert over, self.said
         assert self.process.poll() is None, self.said
 
@@ -130,18 +141,9 @@ def test_what_it_prints_works_and_an_interrupt_ends_it(tmp_path: Path) -> None:
         assert "Updated with curl" in shown.stdout
         assert "sample-untouched" not in shown.stdout
         assert "sample-unwanted" not in shown.stdout
-        addresses = dict(shlex.split(line)[1].split("=", 1) for line in run.exports())
-        for line in run.said.splitlines():
-            if " -m worker." in line:
-                done = subprocess.run(
-                    ["/bin/bash", "-c", line],
-                    cwd=ROOT,
-                    env={**os.environ, **addresses},
-                    check=True,
-                    capture_output=True,
-                )
-                said = done.stdout.decode()
-        assert "agree" in said
+        commands = [line for line in run.said.splitlines() if " -m worker." in line]
+        said = [run.shell(line) for line in commands]
+        assert "agree" in said[-1]
         assert eventually(lambda: run.dashboard()["verdict"]["state"] == "in_sync"), run.dashboard()
         assert run.end_with(signal.SIGINT) == 0
         assert run.said.endswith("Stopping.\nStopped.\n")
@@ -169,6 +171,8 @@ def test_given_addresses_are_used_and_not_shown(given: dict[str, str], tmp_path:
         assert not (run.data / "valkey").exists()
         assert given["DATABASE_URL"] not in run.said
         assert given["REDIS_URL"] not in run.said
+        variables = (run.data / "env").read_text()
+        assert not re.search("DATABASE_URL|REDIS_URL", variables)
         look = run.line(shlex.quote(sys.executable))
         shown = subprocess.run(
             ["/bin/bash", "-c", look], env=os.environ | given, capture_output=True, text=True, check=True
@@ -176,6 +180,26 @@ def test_given_addresses_are_used_and_not_shown(given: dict[str, str], tmp_path:
         assert "sample-linked" in shown.stdout
         assert run.end_with(signal.SIGTERM) == 0
         assert run.said.endswith("Stopping.\nStopped.\n")
+
+
+def test_another_terminal_reads_what_it_needs_from_a_file_and_without_a_worker_events_wait(
+    tmp_path: Path,
+) -> None:
+    with make_run(tmp_path / "a place", {}, "--no-worker") as run:
+        run.until_ready()
+        assert not (run.data / "worker.pid").exists()
+        update = next(line for line in run.said.splitlines() if " PUT " in line)
+        assert '"Updated with curl"' in send(update)
+        waiting = 'psql "$DATABASE_URL" -tAc "SELECT aggregate_id FROM outbox_events"'
+        assert run.shell(waiting) == "sample-unlinked\n"
+        asked = "import os, redis; print(redis.Redis.from_url(os.environ['REDIS_URL']).ping())"
+        assert run.shell(f'python -c "{asked}"') == "True\n"
+        dashboard = run.line("dashboard").split()[-1]
+        assert run.shell('echo "$API_URL $DASHBOARD_URL"') == f"{run.api} {dashboard}\n"
+        assert run.shell('test -f "$LOG_FILE" && echo there') == "there\n"
+        assert (run.data / "env").stat().st_mode & 0o777 == 0o600
+        assert run.end_with(signal.SIGINT) == 0
+        assert not (run.data / "env").exists()
 
 
 def test_a_second_run_on_the_same_data_is_refused(tmp_path: Path) -> None:
