@@ -1,0 +1,108 @@
+"""A terminal with a shell in it, as a reader has one: what is typed runs, Ctrl-C interrupts it."""
+
+import contextlib
+import os
+import re
+import subprocess
+import termios
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from deploy.local.children import tied_to_us
+
+ROWS_AND_COLUMNS = (50, 110)
+CTRL_C = b"\x03"
+# The prompt says how the last command ended; $? is expanded when it is shown.
+PROMPT_VARIABLE = r"\n<ready $?>\n"
+PROMPT = re.compile(r"\n<ready (\d+)>\n")
+# What a terminal obeys and does not show.
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
+SECONDS = 60
+
+
+class Terminal:
+    """An interactive bash on a pseudo-terminal that knows no colours and no cursor."""
+
+    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
+        self._ours, theirs = os.openpty()
+        termios.tcsetwinsize(theirs, ROWS_AND_COLUMNS)
+        self._silence(theirs)
+        shell = ["setsid", "--ctty", "bash", "--noprofile", "--norc", "--noediting", "-i"]
+        self._shell = subprocess.Popen(
+            tied_to_us(shell, "HUP"),
+            cwd=directory,
+            env={**environment, "PS1": PROMPT_VARIABLE, "PS2": "", "TERM": "dumb"},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        self._said = ""
+        self._read_so_far = 0
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.until_ready()
+
+    @staticmethod
+    def _silence(terminal: int) -> None:
+        """Let the terminal not show what is typed."""
+        attributes = termios.tcgetattr(terminal)
+        attributes[3] &= ~termios.ECHO
+        termios.tcsetattr(terminal, termios.TCSANOW, attributes)
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):  # the shell has gone
+            while chunk := os.read(self._ours, 65_536):
+                self._said += CONTROL.sub("", chunk.decode(errors="replace"))
+
+    @property
+    def unread(self) -> str:
+        """What was shown and not yet read."""
+        return self._said[self._read_so_far :]
+
+    def read(self, length: int) -> None:
+        """Count so many characters of what is unread as read."""
+        self._read_so_far += length
+
+    def type(self, line: str) -> None:
+        """Type a line and Enter."""
+        os.write(self._ours, f"{line}\n".encode())
+
+    def interrupt(self) -> None:
+        """Type Ctrl-C: the terminal interrupts whatever runs in its foreground."""
+        os.write(self._ours, CTRL_C)
+
+    def until_ready(self, seconds: float = SECONDS) -> tuple[str, int]:
+        """Wait for the prompt; return what was shown before it, and the last command's exit status."""
+        deadline = time.monotonic() + seconds
+        while (prompt := PROMPT.search(self.unread)) is None:
+            assert time.monotonic() < deadline, f"no prompt within {seconds} s:\n{self.unread}"
+            time.sleep(0.01)
+        shown = self.unread[: prompt.start()]
+        self.read(prompt.end())
+        return shown, int(prompt[1])
+
+    def run(self, command: str) -> tuple[str, int]:
+        """Type a command; return what it showed and its exit status."""
+        self.type(command)
+        return self.until_ready()
+
+    def close(self) -> None:
+        """Hang up: the kernel ends what runs in the foreground."""
+        os.close(self._ours)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._shell.wait(10)
+        self._shell.kill()
+        self._shell.wait(10)
+
+
+@contextlib.contextmanager
+def terminal(directory: Path, environment: Mapping[str, str]) -> Iterator[Terminal]:
+    """Open a terminal for as long as the block."""
+    opened = Terminal(directory, environment)
+    try:
+        yield opened
+    finally:
+        opened.close()
