@@ -198,8 +198,8 @@ GRANT SELECT (id, lane, created_at) ON outbox_events TO collection_sync_scaler;
 -- never from one that it is a member of, so each login gets them, in this database. A login in several of
 -- the roles gets the longest. Any session may still change its own: this stops accidents, not attackers.
 -- Where the login is not ours to alter, a warning says what is to be set.
--- The scaler keeps the plan that it made, mostly of an empty outbox, and must not read all of a full one by it.
--- So its login is for KEDA alone: whatever else used it would do without these plans too.
+-- The scaler keeps the plan that it made, mostly of an empty outbox, and must not read all of a full one by it:
+-- without sorts there is but the index that has the order. So its login is for KEDA alone.
 DO $$
 DECLARE
     setting record;
@@ -209,8 +209,6 @@ BEGIN
         FROM (VALUES
             (1, 'collection_sync_scaler', 'statement_timeout', '2s'),
             (1, 'collection_sync_scaler', 'lock_timeout', '1s'),
-            (1, 'collection_sync_scaler', 'enable_seqscan', 'off'),
-            (1, 'collection_sync_scaler', 'enable_bitmapscan', 'off'),
             (1, 'collection_sync_scaler', 'enable_sort', 'off'),
             (2, 'collection_sync_api', 'statement_timeout', '10s'),
             (2, 'collection_sync_api', 'lock_timeout', '5s'),
