@@ -1,4 +1,4 @@
-"""Somebody who follows a page: types each block into the terminal that it names, and compares what is shown."""
+"""Somebody who follows a page: types each block into its terminal, and compares what is shown."""
 
 import re
 import time

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import termios
 import threading
@@ -90,12 +91,15 @@ class Terminal:
         return self.until_ready()
 
     def close(self) -> None:
-        """Hang up: the kernel ends what runs in the foreground."""
-        os.close(self._ours)
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        """Hang up: the shell passes that on to what still runs in it, and ends."""
+        self._shell.send_signal(signal.SIGHUP)
+        try:
             self._shell.wait(10)
-        self._shell.kill()
-        self._shell.wait(10)
+        finally:
+            self._shell.kill()
+            self._shell.wait(10)
+            self._reader.join(10)
+            os.close(self._ours)
 
 
 @contextlib.contextmanager
