@@ -1,6 +1,8 @@
 """What README.md and docs/tutorial.md ask a reader to type does what they say."""
 
 import os
+import shlex
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -44,9 +46,21 @@ def of_a_reader(*programs: Path, **more: str) -> dict[str, str]:
     return kept | more | {"PATH": ":".join([*map(str, programs), kept["PATH"]])}
 
 
+@pytest.fixture
+def programs(tmp_path: Path) -> tuple[Path, ...]:
+    """What this machine lacks of the programs that the tutorial takes for granted: curl, perhaps."""
+    if shutil.which("curl") is not None:
+        return ()
+    stand_in = Path(__file__).with_name("curl_stand_in.py")
+    curl = tmp_path / "curl"
+    curl.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(stand_in))} "$@"\n')
+    curl.chmod(0o755)
+    return (tmp_path,)
+
+
 @pytest.mark.slow
-def test_the_tutorial_can_be_followed_word_for_word(checkout: Path) -> None:
-    environment = of_a_reader()
+def test_the_tutorial_can_be_followed_word_for_word(checkout: Path, programs: tuple[Path, ...]) -> None:
+    environment = of_a_reader(*programs)
     with terminal(checkout, environment) as first, terminal(checkout, environment) as second:
         Reader(first, second).follow(blocks_of(TUTORIAL))
 
