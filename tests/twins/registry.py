@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.security.conftest import ROLES_SQL
-from tests.twins import bulk, doorbell, relay, writes
+from tests.twins import bulk, doorbell, pooler, relay, writes
 from tests.twins.replacing import Put, instead_of, with_statement
 from worker.dashboard.snapshot import Verdict
 from worker.dashboard.verdict import RULES, Facts
@@ -44,6 +44,7 @@ OVERLOAD = "tests/api/test_overload.py::test_"
 BODY = "tests/api/test_request_body.py::test_"
 VERDICT = "tests/dashboard/test_verdict.py::test_"
 TRACE = "tests/tracing/test_one_trace.py::test_"
+POOLER = "tests/scaling/test_pooler.py::test_"
 FAILOVER = "tests/scaling/test_redis_failover.py::test_"
 FOUR_WORKERS = "tests/scaling/test_four_workers.py::test_"
 
@@ -154,6 +155,11 @@ TWINS = {
         "any number of workers share one database",
         instead_of("tests.scaling.test_four_workers.WORKER", ["-m", "tests.scaling.blind_worker"]),
         (f"{FOUR_WORKERS}four_workers_on_hot_keys_leave_no_drift_and_settle_each_event_once",),
+    ),
+    "settings left to the pooler": Twin(
+        "a pooler takes nothing away",
+        pooler.give_no_settings,
+        (f"{POOLER}every_statement_has_the_settings_that_a_session_of_its_own_would_have",),
     ),
     "claim without lanes": Twin(
         "users' writes come first",
