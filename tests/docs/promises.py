@@ -13,6 +13,7 @@ VARIES = {
     re.compile(r"\b(audit run|PostgreSQL's pid) \d+", re.IGNORECASE): r"\1 <n>",
     re.compile(r"^(Audit) \d+", re.MULTILINE): r"\1 <n>",
     re.compile(r"(127\.0\.0\.1):\d+"): r"\1:<port>",
+    re.compile(r"-{3,}"): "---",  # psql's rule: shorter where a time ends in zeros
 }
 # A page may leave out a part of a line, or, on a line of its own, any number of lines.
 OMITTED = "…"
