@@ -23,6 +23,16 @@ CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 SECONDS = 60
 
 
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Start children that obey Ctrl-C even where we were started to ignore it, as in a background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class Terminal:
     """An interactive bash on a pseudo-terminal that knows no colours and no cursor."""
 
@@ -31,14 +41,15 @@ class Terminal:
         termios.tcsetwinsize(theirs, ROWS_AND_COLUMNS)
         self._silence(theirs)
         shell = ["setsid", "--ctty", "bash", "--noprofile", "--norc", "--noediting", "-i"]
-        self._shell = subprocess.Popen(
-            tied_to_us(shell, "HUP"),
-            cwd=directory,
-            env={**environment, "PS1": PROMPT_VARIABLE, "PS2": "", "TERM": "dumb"},
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-        )
+        with interruptible():
+            self._shell = subprocess.Popen(
+                tied_to_us(shell, "HUP"),
+                cwd=directory,
+                env={**environment, "PS1": PROMPT_VARIABLE, "PS2": "", "TERM": "dumb"},
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs,
+            )
         os.close(theirs)
         self._said = ""
         self._read_so_far = 0
