@@ -8,7 +8,7 @@ import pytest
 from benchmarks.__main__ import load, names, run
 from benchmarks.bench import Scale
 
-LONG = {"idle", "latency", "memory"}  # at any scale: `python -m benchmarks idle latency memory --scale small`
+LONG = {"idle", "latency", "memory", "workers"}  # at any scale: `python -m benchmarks NAME --scale small`
 SMOKED = [
     name
     for name in names()
