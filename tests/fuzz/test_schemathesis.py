@@ -30,7 +30,7 @@ CONFIG: dict[str, Any] = {
     "headers": {"X-Gateway-Token": "gateway", "X-Admin-Token": "admin"},
     "generation": {
         "deterministic": True,
-        "max-examples": 50,
+        "max-examples": 30,
         "database": "none",
         "with-security-parameters": False,  # tests/api/test_credentials.py tries them all
     },

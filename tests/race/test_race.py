@@ -11,7 +11,7 @@ from tests.race.storm import Write, storm, write
 from tests.twins.relay import guard_and_apply_in_one_statement
 from tests.twins.writes import write_with_id_drawn_before_the_lock
 
-PASSES = 30
+PASSES = 20
 PASSES_TO_CONVICT = 100  # none needed more than a dozen
 WEATHERS = 3
 
