@@ -3,6 +3,7 @@
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from tests.dashboard.conftest import Serve, command, wait_until
 from tests.dashboard.loglines import batch, line, text
+from tests.processes import ROOT
 
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -155,6 +157,34 @@ def test_a_signal_ends_it_well(log: Path, serve: Serve, number: signal.Signals) 
         assert process.wait(10) == 0
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
+
+
+EAGER = """
+import signal, sys
+from worker.dashboard import __main__ as dashboard
+say = dashboard.stderr.print
+
+def say_and_interrupt(*words, **how):
+    say(*words, **how)
+    if words == ("Ctrl-C ends it.",):
+        signal.raise_signal(signal.SIGINT)
+
+dashboard.stderr.print = say_and_interrupt
+sys.exit(dashboard.main(sys.argv[1:]))
+"""
+
+
+def test_ctrl_c_ends_it_well_from_the_moment_on_that_it_says_so(log: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", EAGER, str(log), "--serve", "0"],
+        cwd=ROOT,
+        env={},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "Ctrl-C ends it.\n")
 
 
 def test_a_port_that_is_taken_is_refused_and_without_one_the_next_is_tried(log: Path, serve: Serve) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import json
 import socket
@@ -136,13 +137,19 @@ def execute(options: argparse.Namespace) -> int:
 
 def serve_page(options: argparse.Namespace, state: LogState, logs: Logs) -> int:
     """Serve until a signal."""
-    with listen(options) as listener:
-        host = f"[{options.host}]" if ":" in options.host else options.host
-        stdout.print(f"http://{host}:{listener.getsockname()[1]}", soft_wrap=True)
-        stderr.print("Ctrl-C ends it.")
-        with terminal.bar(stderr) as bar, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            watch = terminal.Watch(bar, state.source)
-            runner.run(serve(state, logs, listener, options.host, watch))
+    with (
+        listen(options) as listener,
+        contextlib.ExitStack() as stack,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+
+        def begin() -> terminal.Watch:
+            host = f"[{options.host}]" if ":" in options.host else options.host
+            stdout.print(f"http://{host}:{listener.getsockname()[1]}", soft_wrap=True)
+            stderr.print("Ctrl-C ends it.")
+            return terminal.Watch(stack.enter_context(terminal.bar(stderr)), state.source)
+
+        runner.run(serve(state, logs, listener, options.host, begin))
     return SUCCESS
 
 

@@ -149,7 +149,11 @@ class OurServer(uvicorn.Server):
 
 
 async def serve(
-    state: LogState, logs: Logs, listener: socket.socket, host: str, on_chunk: Callable[[], None]
+    state: LogState,
+    logs: Logs,
+    listener: socket.socket,
+    host: str,
+    begin: Callable[[], Callable[[], None]],
 ) -> None:
     """Serve the page and read on until SIGINT or SIGTERM.
 
@@ -158,7 +162,7 @@ async def serve(
         logs: what is read, first the old part of it, then what is appended.
         listener: bound already.
         host: the address that it is bound to.
-        on_chunk: called after each chunk of the old part.
+        begin: called once a signal would end it; what it returns is called after each chunk of the old part.
 
     """
     config = uvicorn.Config(
@@ -174,6 +178,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, lambda: setattr(server, "should_exit", True))
+    on_chunk = begin()
     async with asyncio.TaskGroup() as group:
         follower = group.create_task(_follow(logs, on_chunk))
         await server.serve(sockets=[listener])
