@@ -146,7 +146,7 @@ def test_what_it_prints_works_and_an_interrupt_ends_it(tmp_path: Path) -> None:
         assert "agree" in said[-1]
         assert eventually(lambda: run.dashboard()["verdict"]["state"] == "in_sync"), run.dashboard()
         assert run.end_with(signal.SIGINT) == 0
-        assert run.said.endswith("Stopping.\nStopped.\n")
+        assert re.search(r"^Stopping\.\n(.*\n)*Stopped\.\n\Z", run.said, re.MULTILINE)
         assert "Traceback" not in run.said
         assert gone(pids)
 
@@ -179,7 +179,7 @@ def test_given_addresses_are_used_and_not_shown(given: dict[str, str], tmp_path:
         )
         assert "sample-linked" in shown.stdout
         assert run.end_with(signal.SIGTERM) == 0
-        assert run.said.endswith("Stopping.\nStopped.\n")
+        assert re.search(r"^Stopping\.\n(.*\n)*Stopped\.\n\Z", run.said, re.MULTILINE)
 
 
 def test_another_terminal_reads_what_it_needs_from_a_file_and_without_a_worker_events_wait(
