@@ -166,6 +166,13 @@ async def test_all_is_not_done_unasked_where_nobody_can_be_asked(
     assert await states(sql) == {letter: "dead"}
 
 
+@pytest.mark.parametrize(("verb", "said"), [("replay", "Replayed 0"), ("discard", "Discarded 0")])
+async def test_all_of_none_is_done_without_a_question(verb: str, said: str, env: Env) -> None:
+    done = await command(env, verb, "--all")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{said} dead letters")
+
+
 @pytest.mark.parametrize(("typed", "state"), [("y\n", "discarded"), ("n\n", "dead"), ("\x03", "dead")])
 async def test_at_a_terminal_it_asks_before_all(
     typed: str, state: str, env: Env, letter: int, sql: asyncpg.Connection

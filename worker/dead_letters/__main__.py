@@ -156,11 +156,13 @@ async def pages(
 async def confirm(
     engine: AsyncEngine, arguments: argparse.Namespace, verb: str, interrupted: asyncio.Event
 ) -> None:
-    """Ask before --all, unless --yes was said; where nobody can be asked, refuse."""
+    """Ask before --all, unless --yes was said or there is nothing; where nobody can be asked, refuse."""
     if not arguments.all or arguments.yes:
         return
     async with engine.connect() as connection:
         counts = await dead_letters.count(connection, selection_of(arguments))
+    if not any(counts.values()):
+        return
     number = report.counted(sum(counts.values()))
     if not sys.stdin.isatty():
         raise CommandError(f"This would {verb} {number}. Say --yes to do it.")
