@@ -10,10 +10,7 @@ import uvloop
 from shared.doorbell import REDIS_ERRORS
 from shared.logs import configure_logging
 from shared.settings import Settings, SettingsError, load_settings
-from shared.tracing import require_exporter
 from worker.health import is_any_worker_alive
-from worker.main import serve
-from worker.metrics import MetricsPortError
 
 DESCRIPTION = """\
 Apply pending outbox events to project_collections until SIGTERM or Ctrl-C.
@@ -64,16 +61,29 @@ def grammar() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Run the worker and return the exit status."""
+    """Do what was asked and return the exit status."""
     arguments = grammar().parse_args()
     try:
         settings = load_settings(Settings)
-        require_exporter()
-    except SettingsError as error:
+        return asyncio.run(check(settings)) if arguments.check else work(settings)
+    except SettingsError as error:  # some are such that only the database can tell
         print(error, file=sys.stderr)
         return 2
-    if arguments.check:
-        return asyncio.run(check(settings))
+
+
+def work(settings: Settings) -> int:
+    """Run the worker and return the exit status.
+
+    Raises:
+        SettingsError: it cannot work with these.
+
+    """
+    # Not for --check, which starts a Python every half minute and needs half a second's work less so.
+    from shared.tracing import require_exporter  # noqa: PLC0415
+    from worker.main import serve  # noqa: PLC0415
+    from worker.metrics import MetricsPortError  # noqa: PLC0415
+
+    require_exporter()
     configure_logging("worker", settings.log_file, sys.stdout)
     with (
         contextlib.suppress(asyncio.CancelledError),
@@ -84,9 +94,6 @@ def main() -> int:
         except MetricsPortError as error:
             print(error, file=sys.stderr)
             return 1
-        except SettingsError as error:  # that only the database can tell
-            print(error, file=sys.stderr)
-            return 2
     return 0
 
 

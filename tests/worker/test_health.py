@@ -37,3 +37,11 @@ def test_check_says_so_when_redis_cannot_be_asked() -> None:
     unknown = check(env)
     assert unknown.returncode == 1
     assert "Redis does not answer" in unknown.stderr
+
+
+def test_check_brings_in_none_of_what_works() -> None:
+    brought_in = "import sys, worker.__main__; print(sorted({'asyncpg', 'worker.main'} & sys.modules.keys()))"
+    ran = subprocess.run(
+        [sys.executable, "-c", brought_in], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == "[]\n"
