@@ -38,11 +38,12 @@ class Writer(Alone):
 
     async def write(self, change: Change) -> tuple[int, float]:
         """Commit the row, then enqueue the job."""
-        async with self._pool.acquire() as connection, connection.transaction():
-            event = await write_row(connection, change)
-        committed_at = time.time()
-        await self._redis.enqueue_job("apply", event)
-        return change.number, committed_at
+        async with self._pool.acquire() as connection:
+            async with connection.transaction():
+                event = await write_row(connection, change)
+            committed_at = time.time()
+            await self._redis.enqueue_job("apply", event)
+            return change.number, committed_at
 
 
 @asynccontextmanager

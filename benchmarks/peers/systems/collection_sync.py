@@ -34,20 +34,21 @@ class Writer(Alone):
 
     async def write(self, change: Change) -> tuple[int, float]:
         """Commit the row and the event, then press the bell."""
-        async with self._pool.acquire() as connection, connection.transaction():
-            await write_row(connection, change)
-            values = {
-                "collection_id": change.collection_id,
-                "event_type": EventType(f"collection.{change.kind}"),
-                "source": Source.API,
-                "traceparent": None,
-            }
-            event_id: int = await connection.fetchval(
-                str(APPEND), *(values[name] for name in APPEND.positiontup or ())
-            )
-        committed_at = time.time()
-        self._doorbell.press()
-        return event_id, committed_at
+        values = {
+            "collection_id": change.collection_id,
+            "event_type": EventType(f"collection.{change.kind}"),
+            "source": Source.API,
+            "traceparent": None,
+        }
+        async with self._pool.acquire() as connection:
+            async with connection.transaction():
+                await write_row(connection, change)
+                event_id: int = await connection.fetchval(
+                    str(APPEND), *(values[name] for name in APPEND.positiontup or ())
+                )
+            committed_at = time.time()
+            self._doorbell.press()
+            return event_id, committed_at
 
 
 @asynccontextmanager

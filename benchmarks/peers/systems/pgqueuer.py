@@ -35,10 +35,11 @@ class Writer(Alone):
 
     async def write(self, change: Change) -> tuple[int, float]:
         """Commit the row and the job."""
-        async with self._pool.acquire() as connection, connection.transaction():
-            event = await write_row(connection, change)
-            await Queries(AsyncpgDriver(connection)).enqueue("apply", as_bytes(event))
-        return change.number, time.time()
+        async with self._pool.acquire() as connection:
+            async with connection.transaction():
+                event = await write_row(connection, change)
+                await Queries(AsyncpgDriver(connection)).enqueue("apply", as_bytes(event))
+            return change.number, time.time()
 
 
 @asynccontextmanager

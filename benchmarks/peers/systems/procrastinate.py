@@ -45,7 +45,8 @@ class Writer:
             event = await self._write_row(connection, change)
             job = self._task.configure(lock=change.collection_id, connection=connection)
             await job.defer_async(event=event)
-        return change.number, time.time()
+            await connection.commit()
+            return change.number, time.time()
 
     async def write_alone(self, change: Change) -> None:
         """Commit the row."""

@@ -15,7 +15,8 @@ class Writer(Protocol):
     async def write(self, change: Change) -> tuple[int, float]:
         """Commit the legacy row and what tells of it.
 
-        Returns the number by which the worker will report it, and the time after the COMMIT.
+        Returns the number by which the worker will report it, and the time when COMMIT had returned, before
+        whatever a pool does when it takes the connection back.
         """
 
     async def write_alone(self, change: Change) -> None:

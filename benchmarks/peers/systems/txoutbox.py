@@ -33,10 +33,11 @@ class Writer(Alone):
 
     async def write(self, change: Change) -> tuple[int, float]:
         """Commit the row and the message."""
-        async with self._pool.acquire() as connection, connection.transaction():
-            event = await write_row(connection, change)
-            await self._storage.insert(connection, "collections", event, key=change.collection_id)
-        return change.number, time.time()
+        async with self._pool.acquire() as connection:
+            async with connection.transaction():
+                event = await write_row(connection, change)
+                await self._storage.insert(connection, "collections", event, key=change.collection_id)
+            return change.number, time.time()
 
 
 @asynccontextmanager
