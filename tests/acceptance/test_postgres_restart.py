@@ -16,7 +16,7 @@ from tests.conftest import migrate
 from tests.drift import drained, drift
 from tests.processes import Running, environment, running_api, running_worker
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.slow, pytest.mark.timed]
 
 CALM_SECONDS = 2
 PAUSE_SECONDS = 2

@@ -10,7 +10,7 @@ import worker.claim
 import worker.relay
 from worker.claim import ClaimedEvent, acknowledge
 
-PAUSE_SECONDS = 0.3
+PAUSE_SECONDS = 0.8
 real_claim = worker.claim.claim
 
 KEEP = "CREATE TEMPORARY TABLE IF NOT EXISTS kept (LIKE outbox_events)"

@@ -11,7 +11,7 @@ from tests.chaos.faults import FAULTS
 from tests.chaos.run import Plan, carry_out
 from tests.chaos.system import servers
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.slow, pytest.mark.timed]
 
 SEED = 4
 

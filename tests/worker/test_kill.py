@@ -31,7 +31,7 @@ COUNT_TARGET_WRITES = """
 """
 
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.timed
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ def env(database_url: str, redis_url: str, log: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
+@pytest.mark.timed
 async def test_each_step_of_a_run_shows_within_two_seconds_and_the_verdict_turns_red_and_green(
     env: dict[str, str], log: Path, sql: asyncpg.Connection, browser: Browser
 ) -> None:
