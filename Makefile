@@ -25,11 +25,12 @@ run: venv ## Start PostgreSQL, Valkey, API and worker; Ctrl-C stops them (ARGS=-
 	@$(BIN)/python -m deploy.local $(ARGS)
 
 test: lint ## Lint, then run every test on real services
-	$(BIN)/python -m pytest -n 3 --maxschedchunk 1 -m "not timed" $(ARGS)
+	$(BIN)/python -m pytest -n 3 --maxschedchunk 1 -m "not timed and not alone" $(ARGS)
 	$(BIN)/python -m pytest -n 2 --maxschedchunk 1 -m timed $(ARGS)
+	$(BIN)/python -m pytest -m alone $(ARGS)
 
 test-fast: venv ## Run the tests that take less than ten seconds
-	$(BIN)/python -m pytest -n 3 -m "not slow and not timed" $(ARGS)
+	$(BIN)/python -m pytest -n 3 -m "not slow and not timed and not alone" $(ARGS)
 
 test-pooler: venv ## Run the acceptance tests through PgBouncer in transaction mode (Debian's package pgbouncer)
 	$(BIN)/python -m pytest tests/acceptance tests/scaling --pooler $(ARGS)

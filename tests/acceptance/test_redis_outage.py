@@ -123,7 +123,7 @@ def assert_as_fast(outage: Stretch, usual: Stretch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timed
+@pytest.mark.alone
 async def test_no_fault_of_redis_fails_or_slows_a_write_or_ends_the_worker(
     database_url: str, own_valkey: Valkey, redis_url: str, sql: asyncpg.Connection
 ) -> None:

@@ -64,7 +64,7 @@ def whole_suite(directory: Path, events: list[str]) -> tuple[int, str]:
         "def test_second() -> None:\n    pass\n"
     )
     plugins = ["-p", "xdist.plugin", "-p", "tests.logs.plugin"]
-    command = [sys.executable, "-m", "pytest", *plugins, "-n", "2", "-m", "not timed"]
+    command = [sys.executable, "-m", "pytest", *plugins, "-n", "2", "-m", "not timed and not alone"]
     ran = subprocess.run(
         command,
         cwd=directory,
