@@ -348,7 +348,9 @@ TWINS = {
     "a role that may everything": Twin(
         "a process may no more than it needs",
         instead_of("tests.security.conftest.ROLES_SQL", f"{ROLES_SQL}; {GRANT_ALL}"),
-        ("tests/security/test_roles.py::test_what_a_role_has_no_business_with_is_refused_with_42501[api]",),
+        (
+            "tests/security/test_role_refusals.py::test_what_a_role_has_no_business_with_is_refused_with_42501[api]",
+        ),
     ),
     "a token that is not asked for": Twin(
         "no door opens without its token",

@@ -1,0 +1,274 @@
+"""The roles of `deploy/roles.sql`: what each may, shown by running the product."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared import dead_letters
+from shared.dead_letters import Selection
+from shared.events import EventType, Source
+from shared.outbox import append_states
+from shared.settings import Settings
+from tests.api import test_recording
+from tests.api.recording import seed as seed_recorded
+from tests.drift import drained
+from tests.legacy_rows import seed, set_collection
+from tests.phase1.script import BEFORE_PHASE_1, SCRIPT
+from tests.processes import ROOT, Running, environment, free_port, running_api, running_worker
+from tests.security.as_role import connected, engine_of
+from worker.caution import Caution
+from worker.claim import LIVE_LANE
+from worker.dead_letters.upkeep import LetterUpkeep
+from worker.presence import Presence
+from worker.relay import drain
+from worker.snapshot_holders import HOLDERS
+
+ADMIN_TOKEN = "administrators only"
+POISON = """
+    INSERT INTO outbox_events (aggregate_id, event_type, source, payload) VALUES ($1,
+        'collection.updated', 'api', '{"project_id": "p1", "research_context": 7, "created_at": "",
+        "updated_at": ""}')
+    RETURNING id
+"""
+
+
+def assert_nothing_was_refused(*processes: Running) -> None:
+    for process in processes:
+        assert "42501" not in "".join(process.lines), process.output
+        for event in ("batch_failed", "duty_failed", "request_failed", "database_unavailable"):
+            assert process.logged(event) == []
+
+
+async def command(url: str, redis_url: str, *arguments: str) -> dict[str, Any]:
+    """Run a command with --json to its success and return what it printed."""
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, *arguments, "--json"],
+        cwd=ROOT,
+        env=environment(url, redis_url),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+async def emptied(sql: asyncpg.Connection) -> None:
+    """Wait until nothing is pending, whatever its outcome was."""
+    async with asyncio.timeout(20):
+        while await sql.fetchval("SELECT count(*) FROM outbox_events"):
+            await asyncio.sleep(0.01)
+
+
+async def died(sql: asyncpg.Connection, collection_id: str) -> int:
+    """Append a poison event and return its id once a worker has set it aside."""
+    event_id: int = await sql.fetchval(POISON, collection_id)
+    await emptied(sql)
+    return event_id
+
+
+async def test_the_api_role_answers_every_recorded_request(
+    urls: dict[str, str], redis_url: str, sql: asyncpg.Connection
+) -> None:
+    await seed_recorded(sql)
+    settings = Settings(database_url=SecretStr(urls["api"]), redis_url=SecretStr(redis_url))
+    replay = test_recording.test_every_recorded_request_gets_the_recorded_answer_and_leaves_the_recorded_rows
+    async with engine_of(urls["worker"]) as engine:
+        await replay(settings, sql, engine, test_recording.in_our_app)
+
+
+@pytest.mark.slow
+async def test_api_worker_and_commands_work_as_their_roles(
+    urls: dict[str, str], redis_url: str, sql: asyncpg.Connection
+) -> None:
+    """A backfill and a repair over HTTP and by command, writes in between, a poison event, a rollback."""
+    await seed(sql)
+    await sql.execute(BEFORE_PHASE_1)
+    headers = {"User-ID": "owner", "X-Admin-Token": ADMIN_TOKEN}
+    async with (
+        running_worker(
+            environment(urls["worker"], redis_url, WORKER_METRICS_PORT=str(free_port()))
+        ) as worker,
+        running_api(environment(urls["api"], redis_url, ADMIN_TOKEN=ADMIN_TOKEN)) as (api, api_url),
+        httpx.AsyncClient(base_url=api_url, headers=headers, timeout=30) as client,
+    ):
+        assert (await client.post("/admin/backfill", json={"project_id": "p1"})).status_code == 202
+        await worker.wait_for("backfill_finished")
+        assert (await client.get("/admin/backfill")).json()["status"] == "finished"
+        for action in ("pause", "resume", "cancel"):
+            assert (await client.post(f"/admin/backfill/{action}")).status_code == 409
+        filled = await command(urls["operator"], redis_url, "-m", "worker.backfill", "--wait")
+        assert (filled["status"], filled["audit"]["verdict"]) == ("finished", "in_sync")
+
+        one = "/projects/p1/collections"
+        created = (await client.post(one, json={"collection_name": "new"})).json()["collection_id"]
+        assert (await client.put(f"{one}/{created}", json={"description": "x"})).status_code == 200
+        assert (await client.get(f"{one}/{created}/sync")).status_code == 200
+        assert (await client.delete(f"{one}/{created}")).status_code == 200
+        await drained(sql)
+
+        await sql.execute("UPDATE project_collections SET research_context = 'drift' WHERE id % 2 = 0")
+        repaired = await command(urls["operator"], redis_url, "-m", "worker.audit", "--repair")
+        assert (repaired["verdict"], repaired["repaired"] > 0) == ("repaired", True)
+        first, second, third = [await died(sql, collection) for collection in ("c01", "c02", "c04")]
+        letters = [urls["operator"], redis_url, "-m", "worker.dead_letters"]
+        assert (await command(*letters, "show", str(first)))["state"] == "dead"
+        assert (await command(*letters, "replay", "--wait", str(first)))["replayed"] == 1
+        for method, path in (
+            ("GET", ""),
+            ("GET", f"/{second}"),
+            ("POST", f"/{second}/discard"),
+            ("POST", f"/{third}/replay"),
+        ):
+            answer = await client.request(method, f"/admin/dead-letters{path}")
+            assert answer.status_code == 200, (path, answer.text)
+        await emptied(sql)
+        verified = (await client.get("/admin/verify-phase1-migration")).json()
+        assert (verified["verdict"], verified["match"]) == ("in_sync", True)
+        assert (await client.get("/readyz")).json()["status"] == "ready"
+        assert_nothing_was_refused(api, worker)
+        busy = await command(urls["operator"], redis_url, SCRIPT, "--rollback")
+        assert busy["dry_run"]
+    states = await sql.fetch("SELECT state FROM outbox_dead_letters ORDER BY id")
+    assert [row["state"] for row in states] == ["replayed", "discarded", "replayed"]
+    gone = await command(urls["operator"], redis_url, SCRIPT, "--rollback", "--yes")
+    assert gone["removed"] > 0
+
+
+async def test_a_worker_drives_repairs_and_prunes_audits_by_itself(
+    urls: dict[str, str], redis_url: str, sql: asyncpg.Connection
+) -> None:
+    await seed(sql)
+    await sql.execute(BEFORE_PHASE_1)
+    await sql.execute("""
+        INSERT INTO audit_runs (status, requested_by, repair, finished_at)
+        VALUES ('failed', 'schedule', false, clock_timestamp() - interval '40 days');
+        INSERT INTO audit_findings (audit_run_id, collection_id, project_id, kind)
+        VALUES (1, 'c01', 'p1', 'missing');
+        INSERT INTO audit_runs (status, requested_by, repair) VALUES ('requested', 'admin', true);
+    """)
+    async with running_worker(environment(urls["worker"], redis_url)) as worker:
+        finished = await worker.wait_for("audit_finished")
+        assert (finished["verdict"], finished["canary_found"]) == ("repaired", True)
+        assert_nothing_was_refused(worker)
+    assert await sql.fetchval("SELECT array_agg(id) FROM audit_runs") == [2]
+    assert await sql.fetchval("SELECT count(*) FROM audit_findings WHERE audit_run_id = 1") == 0
+
+
+DASHBOARD = [
+    "SELECT state, count(*), max(died_at) FROM outbox_dead_letters GROUP BY state",
+    "SELECT lane, count(*), min(created_at), max(attempts) FROM outbox_events GROUP BY lane",
+    "SELECT id, traceparent FROM outbox_events UNION SELECT id, traceparent FROM outbox_dead_letters",
+    "SELECT * FROM audit_runs ORDER BY id DESC LIMIT 1",
+    "SELECT audit_run_id, collection_id, kind, outcome FROM audit_findings",
+    "SELECT status, processed, planned, throttled_by FROM backfill_runs",
+    "SELECT name, heartbeat_at FROM worker_processes WHERE ended_at IS NULL",
+    "SELECT count(*) FROM collections WHERE is_active",
+    "SELECT count(*) FROM project_collections",
+    "SELECT count(*), count(*) FILTER (WHERE is_deleted) FROM applied_versions",
+    "SELECT max(version_num) FROM collection_sync_version",
+]
+
+
+async def test_the_reader_sees_counts_ages_and_states(urls: dict[str, str]) -> None:
+    async with connected(urls["reader"]) as connection:
+        for statement in DASHBOARD:
+            await connection.execute(statement)
+
+
+@pytest.mark.parametrize("role", ["api", "operator"])
+async def test_dead_letters_are_found_replayed_and_discarded_as_this_role(
+    role: str, urls: dict[str, str], engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await seed(sql)
+    await set_collection(engine, "c01", "text")
+    for _ in range(2):
+        await sql.execute(POISON, "c01")
+    await drain(engine)
+    async with engine_of(urls[role]) as as_role, as_role.begin() as connection:
+        first, second = await dead_letters.find(connection, Selection(project_id="p1"))
+        assert await dead_letters.count(connection, Selection(state=None)) == {"dead": 2}
+        assert list((await dead_letters.replay(connection, [first.id])).replayed) == [first.id]
+        assert await dead_letters.discard(connection, [second.id]) == [second.id]
+
+
+async def test_a_worker_sets_lethal_events_aside_and_tends_letters_as_its_role(
+    urls: dict[str, str], engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    """Through all that comes after processes that were killed: presence, marks, burial, and closing."""
+    await seed(sql)
+    await sql.execute("""
+        INSERT INTO worker_processes (name, heartbeat_at)
+        SELECT 'killed', clock_timestamp() - interval '1 minute' * age FROM generate_series(1, 90) AS age
+    """)
+    lethal = await set_collection(engine, "one", "text")
+    await sql.execute("UPDATE outbox_events SET attempts = 3")
+    async with engine_of(urls["worker"]) as as_worker:
+        presence = Presence(as_worker, "host:1")
+        caution = Caution(presence)
+        assert await caution.is_due(LIVE_LANE)
+        await caution.run_once(as_worker, LIVE_LANE)
+        await set_collection(engine, "one", "another")
+        await caution.run_once(as_worker, LIVE_LANE)
+        await presence.beat()
+        await presence.leave()
+        await LetterUpkeep(as_worker, retention_days=1).tend()
+        assert dict(await sql.fetch("SELECT id, state FROM outbox_dead_letters")) == {lethal: "superseded"}
+        await sql.execute("UPDATE outbox_dead_letters SET closed_at = closed_at - interval '2 days'")
+        await LetterUpkeep(as_worker, retention_days=1).tend()
+    assert await sql.fetchval("SELECT count(*) FROM outbox_dead_letters") == 0
+
+
+@pytest.mark.parametrize("role", ["api", "worker", "operator"])
+async def test_whoever_replays_or_repairs_appends_the_present_state(
+    role: str, urls: dict[str, str], engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await seed(sql)
+    await set_collection(engine, "one", "text")
+    async with engine_of(urls[role]) as as_role, as_role.begin() as connection:
+        assert list(await append_states(connection, ["one"], EventType.UPDATED, Source.REPAIR)) == ["one"]
+
+
+async def test_the_worker_role_sees_who_holds_a_snapshot_but_not_what_they_ask(
+    urls: dict[str, str], database_url: str, sql: asyncpg.Connection
+) -> None:
+    await seed(sql)
+    async with connected(database_url) as holder, engine_of(urls["worker"]) as as_worker:
+        transaction = holder.transaction(isolation="repeatable_read")
+        await transaction.start()
+        await holder.execute("SELECT count(*) FROM collections")
+        await sql.execute("UPDATE projects SET project_name = 'x'")
+        pid = holder.get_server_pid()
+        async with as_worker.connect() as connection:
+            holders = {row.pid: row for row in await connection.execute(HOLDERS)}
+            queries = await connection.exec_driver_sql(
+                "SELECT query FROM pg_stat_activity WHERE pid = $1", (pid,)
+            )
+            assert queries.scalar_one() == "<insufficient privilege>"
+        assert (holders[pid].kind, holders[pid].state) == ("session", None)
+        await transaction.rollback()
+
+
+async def test_the_relay_as_the_worker_role_leaves_what_belongs_to_others_alone(
+    urls: dict[str, str], engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await seed(sql)
+    await set_collection(engine, "one", "text")
+    async with engine_of(urls["worker"]) as as_worker:
+        assert sum((await drain(as_worker)).values()) == 1
+        await sql.execute("UPDATE project_collections SET tags = '[1]'")
+        await set_collection(engine, "one", "another")
+        await drain(as_worker)
+    row = await sql.fetchrow("SELECT tags, research_context FROM project_collections")
+    assert (row["tags"], row["research_context"]) == ("[1]", "another")
