@@ -23,6 +23,7 @@ from deploy.local.run import listen
 
 CLIENTS = 8
 STARTED_SECONDS = 60
+KEEP_ALIVE_SECONDS = 600  # connections wait while it is the others' turn
 FIRST_PORT = 18_000
 KINDS = ("POST", "POST", "PUT", "POST", "POST", "PUT", "POST", "POST", "PUT", "DELETE")
 
@@ -141,6 +142,7 @@ async def served(name: str, project_id: str) -> AsyncIterator[Target]:
     """Run one of the applications in a process of its own; clients may connect before it answers."""
     with listen(FIRST_PORT) as listener:
         uvicorn = ["-m", "uvicorn", APPLICATIONS[name], "--fd", str(listener.fileno()), "--no-access-log"]
+        uvicorn += ["--timeout-keep-alive", str(KEEP_ALIVE_SECONDS)]
         process = await asyncio.create_subprocess_exec(
             *tied_to_us([sys.executable, *uvicorn], "KILL"),
             cwd=ROOT,
