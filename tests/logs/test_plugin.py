@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from shared.log_contract import CONTRACT
 from shared.logs import log_many
 from tests.log_lines import breaches, hold_printed
+from tests.logs.plugin import WHOLE_SUITE
 from tests.processes import ROOT, environment, running
 
 LINE = (
@@ -57,14 +58,14 @@ def test_what_is_no_line_of_the_log_is_left_alone() -> None:
 
 def whole_suite(directory: Path, events: list[str]) -> tuple[int, str]:
     """Run a suite of two tests, the first of which sees these events; return its status and what it says."""
-    (directory / "pytest.ini").write_text("[pytest]\ntestpaths = .\nmarkers = alone\n")
+    (directory / "pytest.ini").write_text("[pytest]\ntestpaths = .\nmarkers = timed\n  alone\n")
     (directory / "test_it.py").write_text(
         "from tests.log_lines import seen\n\n"
         f"def test_first() -> None:\n    seen.update({events!r})\n\n"
         "def test_second() -> None:\n    pass\n"
     )
     plugins = ["-p", "xdist.plugin", "-p", "tests.logs.plugin"]
-    command = [sys.executable, "-m", "pytest", *plugins, "-n", "2", "-m", "not timed and not alone"]
+    command = [sys.executable, "-m", "pytest", *plugins, "-n", "2", "-m", WHOLE_SUITE]
     ran = subprocess.run(
         command,
         cwd=directory,
@@ -74,6 +75,11 @@ def whole_suite(directory: Path, events: list[str]) -> tuple[int, str]:
         check=False,
     )
     return ran.returncode, ran.stdout
+
+
+def test_make_test_runs_what_is_taken_for_the_whole_suite() -> None:
+    """Otherwise no run would ever ask which events were seen."""
+    assert f'-m "{WHOLE_SUITE}" $(ARGS)' in (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def test_the_whole_suite_fails_for_an_event_that_no_test_had_written(tmp_path: Path) -> None:
