@@ -15,7 +15,6 @@ from api.errors import BackfillNotFoundError, ProjectNotFoundError, RefusalError
 from api.schemas import Text, Timestamp
 from shared import backfill_runs
 from shared.backfill_runs import (
-    DEFAULT_MAX_PENDING,
     BackfillOptions,
     BackfillRun,
     BackfillRunError,
@@ -23,6 +22,7 @@ from shared.backfill_runs import (
     RunDrivenError,
     RunUnfinishedError,
 )
+from shared.choices import DEFAULT_MAX_PENDING
 from shared.legacy_tables import projects
 
 logger = structlog.get_logger(__name__)

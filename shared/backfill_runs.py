@@ -25,10 +25,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningInsert
 
+from shared.choices import DEFAULT_MAX_PENDING
 from shared.legacy_tables import collections
 from shared.run_tables import backfill_runs
 
-DEFAULT_MAX_PENDING = 20_000
 FIRST_CHUNK_ROWS = 1_000
 DRIVEN_SECONDS = 3  # a driver without a sign of life for so long may be replaced
 

@@ -16,7 +16,6 @@ from shared.legacy_tables import collections
 from shared.outbox import append_states
 from shared.outbox_tables import outbox_dead_letters
 
-STATES = ("dead", "superseded", "replayed", "discarded")
 AT_ONCE = 500  # letters in one transaction: their collections stay locked meanwhile
 MOST_NAMED = AT_ONCE  # letters whose ids a log line holds
 

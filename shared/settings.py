@@ -8,6 +8,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from shared.variables import COMMANDS, SETTINGS
+
 POSTGRESQL_SCHEMES = frozenset({"postgres", "postgresql", "postgresql+asyncpg"})
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
@@ -54,11 +56,11 @@ class DatabaseSettings(BaseSettings):
     database_url: Annotated[
         SecretStr,
         AfterValidator(_asyncpg_url),
-        Field(description="PostgreSQL: postgres://, postgresql:// or postgresql+asyncpg://."),
+        Field(description=SETTINGS["database_url"]),
     ]
     database_pooler: Annotated[
         Literal["transaction"] | None,
-        Field(description="`transaction` where DATABASE_URL leads to a pooler such as PgBouncer."),
+        Field(description=SETTINGS["database_pooler"]),
     ] = None
 
 
@@ -67,7 +69,7 @@ class ProcessSettings(DatabaseSettings):
 
     log_file: Annotated[
         Annotated[Path, AfterValidator(_in_a_directory)] | None,
-        Field(description="Write this process's JSON log lines here too."),
+        Field(description=SETTINGS["log_file"]),
     ] = None
 
 
@@ -76,7 +78,7 @@ class CommandSettings(ProcessSettings):
 
     redis_url: Annotated[
         Annotated[SecretStr, AfterValidator(_redis_url)] | None,
-        Field(description="Redis or Valkey, to wake the workers at once. Not required."),
+        Field(description=COMMANDS["redis_url"]),
     ] = None
 
 
@@ -86,27 +88,25 @@ class Settings(ProcessSettings):
     redis_url: Annotated[
         SecretStr,
         AfterValidator(_redis_url),
-        Field(description="Redis or Valkey, the doorbell between API and worker. May be away."),
+        Field(description=SETTINGS["redis_url"]),
     ]
-    read_only_mode: Annotated[bool, Field(description="Answer every write with 403.")] = False
+    read_only_mode: Annotated[bool, Field(description=SETTINGS["read_only_mode"])] = False
     gateway_token: Annotated[
         SecretStr | None,
-        Field(description="When set, requests must carry it: User-ID alone proves nothing."),
+        Field(description=SETTINGS["gateway_token"]),
     ] = None
     admin_token: Annotated[
         SecretStr | None,
-        Field(description="Opens the admin routes to requests that carry it; they are closed without."),
+        Field(description=SETTINGS["admin_token"]),
     ] = None
     dead_letter_retention_days: Annotated[
-        int, Field(ge=1, le=36_500, description="Days after which a closed dead letter is removed.")
+        int, Field(ge=1, le=36_500, description=SETTINGS["dead_letter_retention_days"])
     ] = 30
     worker_metrics_port: Annotated[
         int | None,
-        Field(ge=1, le=65_535, description="Serve the worker's metrics to Prometheus on this port."),
+        Field(ge=1, le=65_535, description=SETTINGS["worker_metrics_port"]),
     ] = None
-    worker_metrics_host: Annotated[
-        str, Field(description="The address to serve them on; 127.0.0.1 unless set.")
-    ] = "127.0.0.1"
+    worker_metrics_host: Annotated[str, Field(description=SETTINGS["worker_metrics_host"])] = "127.0.0.1"
 
 
 SettingsType = TypeVar("SettingsType", bound=DatabaseSettings)

@@ -1,31 +1,20 @@
-"""What all commands have in common: settings, logs, signals, the exit status, the last line."""
+"""What the work of all commands has in common: settings, logs, signals, the exit status, the last line."""
 
-import argparse
 import asyncio
-import contextlib
 import json
 import signal
 import sys
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import uvloop
 from rich.console import Console
 
-from shared.doorbell import BULK_CHANNEL, Doorbell, open_redis
 from shared.faults import NOT_MIGRATED, is_transient, reason, sqlstate
 from shared.logs import configure_logging
 from shared.settings import CommandSettings, SettingsError, load_settings
 
 SUCCESS, FAILURE, WRONG_USAGE = 0, 1, 2
-
-VARIABLES = CommandSettings.model_fields.items()
-ENVIRONMENT = f"""\
-environment:
-{chr(10).join(f"  {name.upper():14} {field.description}" for name, field in VARIABLES)}
-
-exit status: 0 on success, 1 when work failed or is not finished, or drift is left,
-2 on wrong usage or an incomplete environment."""
 
 Command = Callable[[CommandSettings, asyncio.Event], Awaitable[int]]
 
@@ -37,55 +26,9 @@ class CommandError(Exception):
     """The command cannot do what was asked; the message says what to do next."""
 
 
-def argument_parser(module: str, description: str, *, takes_json: bool = True) -> argparse.ArgumentParser:
-    """Make a parser whose --help explains the environment and the exit status as well.
-
-    Args:
-        module: what follows `python` on the command line.
-        description: the first paragraphs of --help.
-        takes_json: False when each of its subcommands takes --json for itself, see `add_json`.
-
-    """
-    parser = argparse.ArgumentParser(
-        prog=f"python {module}",
-        description=description,
-        epilog=ENVIRONMENT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    if takes_json:
-        add_json(parser)
-    return parser
-
-
-def add_json(parser: argparse.ArgumentParser) -> None:
-    """Let the command take --json."""
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="end with one machine-readable line on stdout, and nothing else there",
-    )
-
-
 def print_json(result: Mapping[str, object]) -> None:
     """Print the one line that a machine reads."""
     stdout.out(json.dumps(result, ensure_ascii=False, default=str))
-
-
-@contextlib.asynccontextmanager
-async def doorbell_of(settings: CommandSettings) -> AsyncIterator[Doorbell | None]:
-    """Yield a doorbell that rings while the block lasts; None without Redis: workers look by themselves."""
-    if settings.redis_url is None:
-        yield None
-        return
-    redis = open_redis(settings.redis_url.get_secret_value())
-    doorbell = Doorbell(redis, BULK_CHANNEL)  # commands append no user's write
-    ringing = asyncio.create_task(doorbell.run())
-    try:
-        yield doorbell
-    finally:
-        ringing.cancel()
-        await asyncio.gather(ringing, return_exceptions=True)
-        await redis.aclose()
 
 
 def run_command(name: str, command: Command) -> int:

@@ -7,16 +7,14 @@ from pydantic.fields import FieldInfo
 
 from deploy.docs.markdown import Schema, code, default, page, shape, table
 from shared.settings import CommandSettings, DatabaseSettings, Settings
-from worker.__main__ import VARIABLES
+from shared.variables import WORKER
 
 COMMON: AbstractSet[str] = CommandSettings.model_fields.keys()
 READERS: Mapping[str, Mapping[str, FieldInfo]] = {
     "API": {
-        name: field
-        for name, field in Settings.model_fields.items()
-        if name in COMMON or name not in VARIABLES
+        name: field for name, field in Settings.model_fields.items() if name in COMMON or name not in WORKER
     },
-    "worker": {name: Settings.model_fields[name] for name in VARIABLES},
+    "worker": {name: Settings.model_fields[name] for name in WORKER},
     "commands": CommandSettings.model_fields,
     "migrations": DatabaseSettings.model_fields,
 }

@@ -14,6 +14,7 @@ from typing import NamedTuple, cast
 import asyncpg
 
 from deploy.local.errors import LocalError
+from deploy.local.options import LAST_PORT
 from deploy.local.postgres import Postgres
 from deploy.local.programs import SHOWN_LINES, launch, running
 from deploy.local.service import LOOPBACK, Service, hold
@@ -25,7 +26,6 @@ from shared.settings import Settings, load_settings
 
 SAMPLE = Path(__file__).with_name("sample.sql")
 READY_PATIENCE_SECONDS = 60
-LAST_PORT = 65_535
 WRITERS = ("api", "worker", "commands")  # of log lines
 
 

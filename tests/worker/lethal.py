@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import asyncpg
 
 from worker import relay
-from worker.__main__ import main
 from worker.claim import ClaimedEvent
 from worker.outcomes import Verdict
+from worker.process import main
 from worker.settle import settle
 
 LETHAL = "lethal"

@@ -11,13 +11,14 @@ from typing import Self
 
 import asyncpg
 
+from shared.choices import MOST_SLICES
+
 STATEMENT_TIMEOUT_SECONDS = 600
 CLIENT_TIMEOUT_SECONDS = STATEMENT_TIMEOUT_SECONDS + 5
 
 # Slices are scanned, not looked up: the target has no index that begins with the collection, and
 # probing it row by row took 15 times as long at a million rows. A slice costs a scan of both tables.
 BYTES_PER_SLICE = 1_500_000_000
-MOST_SLICES = 16
 
 # $1 slices (a power of two), $2 slice (from 0), $3 home project or NULL. With one slice, or without a
 # project, the planner drops the test.

@@ -3,8 +3,8 @@
 import argparse
 from collections.abc import Sequence
 
-from shared.backfill_runs import DEFAULT_MAX_PENDING, BackfillOptions
-from worker.command_line import argument_parser
+from shared.choices import DEFAULT_MAX_PENDING
+from worker.grammar import argument_parser
 
 DESCRIPTION = """\
 Enqueue an event for every collection that project_collections misses or shows
@@ -39,16 +39,6 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     if arguments.wait and arguments.in_worker:
         parser.error("--wait does not go with --in-worker, which returns at once; look with --status")
     return arguments
-
-
-def backfill_options(arguments: argparse.Namespace) -> BackfillOptions:
-    """Return what a new run is to do."""
-    return BackfillOptions(
-        project_id=arguments.project,
-        rate=arguments.rate,
-        max_pending=arguments.max_pending or DEFAULT_MAX_PENDING,
-        in_worker=arguments.in_worker,
-    )
 
 
 def _option(name: str) -> str:

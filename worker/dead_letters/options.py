@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from shared.dead_letters import STATES, Selection
+from shared.choices import LETTER_STATES
 from shared.events import Source
-from worker.command_line import add_json, argument_parser
+from worker.grammar import add_json, argument_parser
 
 DESCRIPTION = """\
 Look at the events that could not be applied, and let them go.
@@ -33,7 +33,10 @@ def grammar() -> argparse.ArgumentParser:
     listing = _add(actions, "list")
     _add_filters(listing)
     listing.add_argument(
-        "--state", choices=(*STATES, "all"), default="dead", help="in this state (default: %(default)s)"
+        "--state",
+        choices=(*LETTER_STATES, "all"),
+        default="dead",
+        help="in this state (default: %(default)s)",
     )
     listing.add_argument(
         "--limit",
@@ -68,21 +71,6 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     if arguments.action in {"replay", "discard"}:
         _refuse_contradictions(parser, arguments)
     return arguments
-
-
-def selection_of(arguments: argparse.Namespace) -> Selection:
-    """Return which letters are meant by the filters, and by --state where there is one."""
-    state = getattr(arguments, "state", "dead")
-    return Selection(
-        state=None if state == "all" else state,
-        ids=getattr(arguments, "ids", None) or None,
-        collection_id=arguments.collection,
-        project_id=arguments.project,
-        sqlstate=arguments.sqlstate,
-        source=arguments.source,
-        since=arguments.since,
-        until=arguments.until,
-    )
 
 
 def _add(

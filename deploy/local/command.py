@@ -1,0 +1,21 @@
+"""What `python -m deploy.local` does, and how it ends."""
+
+import argparse
+import asyncio
+import sys
+
+from deploy.local.errors import LocalError
+from deploy.local.programs import ROOT
+from deploy.local.run import run
+from shared.settings import SettingsError
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run everything and return the exit status."""
+    data = arguments.data or ROOT / ".local"
+    try:
+        asyncio.run(run(data.absolute(), arguments.port, with_worker=not arguments.no_worker))
+    except (LocalError, SettingsError) as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,28 @@
+"""What each variable of the environment is for, by the name of its field in `shared.settings`.
+
+`--help` and the fields' descriptions are made of this, so it imports nothing.
+"""
+
+SETTINGS = {
+    "database_url": "PostgreSQL: postgres://, postgresql:// or postgresql+asyncpg://.",
+    "database_pooler": "`transaction` where DATABASE_URL leads to a pooler such as PgBouncer.",
+    "redis_url": "Redis or Valkey, the doorbell between API and worker. May be away.",
+    "log_file": "Write this process's JSON log lines here too.",
+    "read_only_mode": "Answer every write with 403.",
+    "gateway_token": "When set, requests must carry it: User-ID alone proves nothing.",
+    "admin_token": "Opens the admin routes to requests that carry it; they are closed without.",
+    "dead_letter_retention_days": "Days after which a closed dead letter is removed.",
+    "worker_metrics_port": "Serve the worker's metrics to Prometheus on this port.",
+    "worker_metrics_host": "The address to serve them on; 127.0.0.1 unless set.",
+}
+WORKER = {
+    name: meaning
+    for name, meaning in SETTINGS.items()
+    if name not in {"read_only_mode", "gateway_token", "admin_token"}
+}
+COMMANDS = {
+    "database_url": SETTINGS["database_url"],
+    "database_pooler": SETTINGS["database_pooler"],
+    "log_file": SETTINGS["log_file"],
+    "redis_url": "Redis or Valkey, to wake the workers at once. Not required.",
+}

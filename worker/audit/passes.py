@@ -1,0 +1,115 @@
+"""What the command does: audit once, or again and again, and print what came out."""
+
+import argparse
+import asyncio
+import contextlib
+
+from sqlalchemy import exists, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.audit_runs import AuditOptions, AuditRun
+from shared.database import create_engine
+from shared.doorbell import Doorbell
+from shared.legacy_tables import projects
+from shared.settings import CommandSettings
+from worker.audit import terminal
+from worker.audit.findings import first_findings
+from worker.audit.run import RunLostError, audit
+from worker.command_line import FAILURE, SUCCESS, CommandError, print_json, stderr, stdout
+from worker.ringing import doorbell_of
+
+STATEMENT_TIMEOUT_SECONDS = 30  # of all but the comparison, which has its own
+PROVED = {"in_sync", "pending", "repaired"}
+JSON_COUNTS = (
+    "compared", "planned", "missing", "mismatched", "orphaned", "pending", "repaired",
+    "active_collections", "home_rows", "canary_found",
+)  # fmt: skip
+
+
+async def execute(
+    arguments: argparse.Namespace, settings: CommandSettings, interrupted: asyncio.Event
+) -> int:
+    """Audit once, or with --watch until interrupted, and return the exit status of the last pass."""
+    engine = create_engine(
+        settings,
+        application_name="collection-sync audit",
+        pool_size=1 + arguments.connections,
+        statement_timeout_seconds=STATEMENT_TIMEOUT_SECONDS,
+    )
+    try:
+        await require_project(engine, arguments.project)
+        async with doorbell_of(settings) as doorbell:
+            run = await one_pass(engine, arguments, interrupted, doorbell)
+            while arguments.watch and not interrupted.is_set():
+                await pause(interrupted, 60 if arguments.interval is None else arguments.interval)
+                if not interrupted.is_set():
+                    run = await one_pass(engine, arguments, interrupted, doorbell, before=run)
+    except RunLostError as error:
+        raise CommandError(str(error)) from error
+    finally:
+        await engine.dispose()
+    return SUCCESS if run.status == "finished" and run.verdict in PROVED else FAILURE
+
+
+async def require_project(engine: AsyncEngine, project_id: str | None) -> None:
+    """Complain of a project that does not exist: a mistyped one would pass as in sync."""
+    if project_id is None:
+        return
+    async with engine.connect() as connection:
+        found = await connection.execute(
+            select(exists(projects.c.project_id).where(projects.c.project_id == project_id))
+        )
+    if not found.scalar_one():
+        raise CommandError(f"There is no project {project_id!r}.")
+
+
+async def one_pass(
+    engine: AsyncEngine,
+    arguments: argparse.Namespace,
+    interrupted: asyncio.Event,
+    doorbell: Doorbell | None,
+    before: AuditRun | None = None,
+) -> AuditRun:
+    """Audit, print the result and return it; `before` when an interrupt cut a later pass short."""
+    options = AuditOptions(project_id=arguments.project, repair=arguments.repair)
+    with terminal.Bar(stderr) as bar:
+        run = await audit(
+            engine,
+            options,
+            requested_by="command",
+            interrupted=interrupted,
+            doorbell=doorbell,
+            watch=bar,
+            connections=arguments.connections,
+        )
+    if before is not None and run.status != "finished":
+        return before
+    await show(engine, arguments, run)
+    return run
+
+
+async def pause(interrupted: asyncio.Event, seconds: float) -> None:
+    """Wait, but not longer than until the interrupt."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(interrupted.wait(), seconds)
+
+
+async def show(engine: AsyncEngine, arguments: argparse.Namespace, run: AuditRun) -> None:
+    """Print the result: one line for a machine or a watcher, otherwise sentence, counts and findings."""
+    if arguments.json:
+        print_json(as_json(run))
+        return
+    stdout.print(terminal.sentence(run), markup=False, soft_wrap=True)
+    if arguments.watch:
+        return
+    stdout.print(terminal.counts_table(run))
+    if run.found and stdout.is_terminal:
+        findings = await first_findings(engine, run.id, terminal.MOST_SHOWN)
+        stdout.print(terminal.findings_table(findings, run))
+
+
+def as_json(run: AuditRun) -> dict[str, object]:
+    """Return the line that a machine reads. Counts are as found, also where they were repaired."""
+    counts = {name: getattr(run, name) for name in JSON_COUNTS}
+    reason = {"status": run.status, "error": run.error, "duration_seconds": run.duration_seconds}
+    return {"run_id": run.id, "verdict": run.verdict, **counts, **reason}

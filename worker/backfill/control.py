@@ -1,0 +1,97 @@
+"""What a command does with a run that it does not drive: look at it, pause it, cancel it."""
+
+import argparse
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from shared import backfill_runs
+from shared.backfill_runs import BackfillRun, NoUnfinishedRunError
+from shared.database import create_engine
+from shared.settings import CommandSettings
+from worker.backfill import report
+from worker.backfill.custody import read
+from worker.backfill.pace import rest
+from worker.backfill.progress import Speed
+from worker.command_line import SUCCESS, CommandError, print_json, stdout
+
+STATEMENT_TIMEOUT_SECONDS = 60  # counting ten million rows on a slow disk
+LOOK_SECONDS = 0.25
+SPEED_LOOKS = 4
+
+
+async def execute(
+    arguments: argparse.Namespace, settings: CommandSettings, interrupted: asyncio.Event
+) -> int:
+    """Do what was asked and return the exit status."""
+    async with engine_of(settings) as engine:
+        match arguments.action:
+            case "pause":
+                return await change(engine, arguments, backfill_runs.pause)
+            case "cancel":
+                return await change(engine, arguments, backfill_runs.cancel)
+            case _:
+                return await show_status(engine, arguments, interrupted)
+
+
+@contextlib.asynccontextmanager
+async def engine_of(settings: CommandSettings) -> AsyncIterator[AsyncEngine]:
+    """Lend an engine.
+
+    Raises:
+        CommandError: the block missed an unfinished run.
+
+    """
+    engine = create_engine(
+        settings,
+        application_name="collection-sync backfill",
+        pool_size=3,
+        statement_timeout_seconds=STATEMENT_TIMEOUT_SECONDS,
+    )
+    try:
+        yield engine
+    except NoUnfinishedRunError as error:
+        raise CommandError(str(error)) from error
+    finally:
+        await engine.dispose()
+
+
+async def show_status(engine: AsyncEngine, arguments: argparse.Namespace, interrupted: asyncio.Event) -> int:
+    """Show the latest run; one that is being driven is watched for a second, to tell its speed."""
+    async with engine.connect() as connection:
+        run = await backfill_runs.latest(connection)
+    if run is None:
+        return tell(arguments, None, "No backfill has run yet.")
+    speed, rows_a_second = Speed(), None
+    for _ in range(SPEED_LOOKS * run.is_driven):
+        rows_a_second = speed.sample(run.processed)
+        await rest(interrupted, LOOK_SECONDS)
+        run = await read(engine, run.id)
+        rows_a_second = speed.sample(run.processed)
+    if arguments.json:
+        print_json({**report.as_json(run), "rows_a_second": rows_a_second})
+    else:
+        stdout.print(report.status_lines(run, rows_a_second), markup=False, soft_wrap=True)
+    return SUCCESS
+
+
+async def change(
+    engine: AsyncEngine,
+    arguments: argparse.Namespace,
+    how: Callable[[AsyncConnection], Awaitable[BackfillRun]],
+) -> int:
+    """Pause or cancel the unfinished run; a driver stops after its present chunk, which is done by then."""
+    async with engine.begin() as connection:
+        run = await how(connection)
+    return tell(arguments, run, report.what_now(run))
+
+
+def tell(arguments: argparse.Namespace, run: BackfillRun | None, sentence: str) -> int:
+    """Print the result: the sentence, or for a machine the run."""
+    if arguments.json:
+        print_json({"status": None} if run is None else report.as_json(run))
+    else:
+        stdout.print(sentence, markup=False, soft_wrap=True)
+    return SUCCESS

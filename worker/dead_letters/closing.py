@@ -1,0 +1,150 @@
+"""What closes letters: `replay` and `discard`."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Sequence
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared import dead_letters
+from shared.dead_letters import AT_ONCE
+from shared.settings import CommandSettings
+from worker.command_line import FAILURE, SUCCESS, CommandError, print_json, stderr, stdout
+from worker.dead_letters import report
+from worker.dead_letters.looks import open_engine, selection_of
+from worker.dead_letters.replays import replay_all, until_settled
+from worker.ringing import doorbell_of
+
+logger = structlog.get_logger(__name__)
+
+LAST_STALL_HINT = "is a worker running? start one with `python -m worker`"
+
+
+async def execute(
+    arguments: argparse.Namespace, settings: CommandSettings, interrupted: asyncio.Event
+) -> int:
+    """Do what was asked and return the exit status."""
+    engine = open_engine(settings)
+    try:
+        if arguments.action == "discard":
+            return await discard(engine, arguments, interrupted)
+        return await replay(engine, arguments, settings, interrupted)
+    finally:
+        await engine.dispose()
+
+
+async def discard(engine: AsyncEngine, arguments: argparse.Namespace, interrupted: asyncio.Event) -> int:
+    """Close the letters that are meant, for good."""
+    await confirm(engine, arguments, "discard", interrupted)
+    discarded: list[int] = []
+    async for ids in pages(engine, arguments, interrupted):
+        async with engine.begin() as connection:
+            done = await dead_letters.discard(connection, ids)
+        logger.info("dead_letters_discarded", letters=len(done), event_ids=done[: dead_letters.MOST_NAMED])
+        discarded += done
+    not_dead = sorted(set(arguments.ids) - set(discarded))
+    if arguments.json:
+        print_json({"discarded": len(discarded), "not_dead": not_dead})
+    else:
+        stdout.print(f"Discarded {report.counted(len(discarded))}.", markup=False)
+        complain_of(not_dead)
+    return FAILURE if not_dead or interrupted.is_set() else SUCCESS
+
+
+async def replay(
+    engine: AsyncEngine, arguments: argparse.Namespace, settings: CommandSettings, interrupted: asyncio.Event
+) -> int:
+    """Append the present state of the letters' collections, and with --wait see what becomes of it."""
+    await confirm(engine, arguments, "replay", interrupted)
+    async with doorbell_of(settings) as doorbell:
+        replays = await replay_all(engine, pages(engine, arguments, interrupted), doorbell)
+        if arguments.wait and replays.event_ids:
+            await until_settled(engine, replays, interrupted=interrupted, on_stall=say_stalled)
+    if arguments.json:
+        print_json(replays.as_json())
+    else:
+        stdout.print(replays.sentence(), markup=False, soft_wrap=True)
+        complain_of(replays.closed)
+        if replays.homeless:
+            stderr.print(
+                f"Not replayed, because their collections do not exist: {listed(replays.homeless)}."
+                " Nothing is missing in project_collections; discard them.",
+                markup=False,
+                soft_wrap=True,
+            )
+    return SUCCESS if replays.is_complete and not interrupted.is_set() else FAILURE
+
+
+async def pages(
+    engine: AsyncEngine, arguments: argparse.Namespace, interrupted: asyncio.Event
+) -> AsyncIterator[Sequence[int]]:
+    """Yield the ids of the letters that are meant, as many at a time as one transaction takes."""
+    if arguments.ids:
+        ids = sorted(set(arguments.ids))
+        for start in range(0, len(ids), AT_ONCE):
+            yield ids[start : start + AT_ONCE]
+        return
+    after_id = 0
+    while not interrupted.is_set():
+        async with engine.connect() as connection:
+            page = await dead_letters.find(connection, selection_of(arguments), after_id=after_id)
+        if not page:
+            return
+        yield [letter.id for letter in page]
+        after_id = page[-1].id
+
+
+async def confirm(
+    engine: AsyncEngine, arguments: argparse.Namespace, verb: str, interrupted: asyncio.Event
+) -> None:
+    """Ask before --all, unless --yes was said or there is nothing; where nobody can be asked, refuse."""
+    if not arguments.all or arguments.yes:
+        return
+    async with engine.connect() as connection:
+        counts = await dead_letters.count(connection, selection_of(arguments))
+    if not any(counts.values()):
+        return
+    number = report.counted(sum(counts.values()))
+    if not sys.stdin.isatty():
+        raise CommandError(f"This would {verb} {number}. Say --yes to do it.")
+    stderr.print(f"{verb.capitalize()} {number}? [y/N] ", markup=False, end="")
+    if (await line_typed(interrupted)).strip().lower() not in {"y", "yes"}:
+        msg = "Nothing was changed."
+        raise CommandError(msg)
+
+
+async def line_typed(interrupted: asyncio.Event) -> str:
+    """Return the line that is typed at the terminal, or nothing when it was the interrupt that came."""
+    loop, typed = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sys.stdin, typed.set)
+    waiting = [asyncio.create_task(event.wait()) for event in (typed, interrupted)]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        loop.remove_reader(sys.stdin)
+        for task in waiting:
+            task.cancel()
+    return sys.stdin.readline() if typed.is_set() else ""
+
+
+def complain_of(not_dead: Sequence[int]) -> None:
+    """Name the letters that were not dead, or that there are none of."""
+    if not_dead:
+        stderr.print(
+            f"Not dead, or not there: {listed(not_dead)}. See `list --state all`.",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def listed(ids: Sequence[int], most: int = 20) -> str:
+    """Enumerate ids, the first ones of many."""
+    more = f" and {len(ids) - most} more" if len(ids) > most else ""
+    return ", ".join(map(str, ids[:most])) + more
+
+
+def say_stalled(pending: int) -> None:
+    """Tell why nothing goes on."""
+    stderr.print(f"{pending:,} events are pending and none is settled: {LAST_STALL_HINT}", markup=False)

@@ -1,0 +1,90 @@
+"""What shows letters: `list` and `show`."""
+
+import argparse
+import asyncio
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared import dead_letters
+from shared.database import create_engine
+from shared.dead_letters import Selection
+from shared.settings import CommandSettings
+from worker.command_line import SUCCESS, CommandError, print_json, stdout
+from worker.dead_letters import report
+from worker.dead_letters.payload import read_payload, read_present_state
+
+STATEMENT_TIMEOUT_SECONDS = 30
+
+
+async def execute(
+    arguments: argparse.Namespace,
+    settings: CommandSettings,
+    interrupted: asyncio.Event,  # noqa: ARG001 - as every command takes it
+) -> int:
+    """Do what was asked and return the exit status."""
+    engine = open_engine(settings)
+    try:
+        if arguments.action == "list":
+            return await show_list(engine, arguments)
+        return await show_one(engine, arguments)
+    finally:
+        await engine.dispose()
+
+
+def open_engine(settings: CommandSettings) -> AsyncEngine:
+    """Make the engine of the command, which the caller disposes of."""
+    return create_engine(
+        settings,
+        application_name="collection-sync dead_letters",
+        pool_size=2,
+        statement_timeout_seconds=STATEMENT_TIMEOUT_SECONDS,
+    )
+
+
+def selection_of(arguments: argparse.Namespace) -> Selection:
+    """Return which letters are meant by the filters, and by --state where there is one."""
+    state = getattr(arguments, "state", "dead")
+    return Selection(
+        state=None if state == "all" else state,
+        ids=getattr(arguments, "ids", None) or None,
+        collection_id=arguments.collection,
+        project_id=arguments.project,
+        sqlstate=arguments.sqlstate,
+        source=arguments.source,
+        since=arguments.since,
+        until=arguments.until,
+    )
+
+
+async def show_list(engine: AsyncEngine, arguments: argparse.Namespace) -> int:
+    """Show the letters that are meant, and how many there are."""
+    selection = selection_of(arguments)
+    async with engine.connect() as connection:
+        listed = await dead_letters.find(connection, selection, most=arguments.limit)
+        counts = await dead_letters.count(connection, selection)
+    total = sum(counts.values())
+    if arguments.json:
+        shown = [report.as_json(letter) for letter in listed]
+        print_json({"total": total, "counts": counts, "dead_letters": shown})
+        return SUCCESS
+    if listed:
+        stdout.print(report.table(listed))
+    what = "letter" if arguments.state == "all" else f"{arguments.state} letter"
+    more = f", the first {len(listed)} shown; --limit shows more" if total > len(listed) else ""
+    stdout.print(f"{report.counted(total, what)}{more}.", markup=False, soft_wrap=True)
+    return SUCCESS
+
+
+async def show_one(engine: AsyncEngine, arguments: argparse.Namespace) -> int:
+    """Show one letter whole."""
+    async with engine.connect() as connection:
+        found = await dead_letters.find(connection, Selection(state=None, ids=[arguments.id]))
+        if not found:
+            raise CommandError(f"There is no dead letter {arguments.id}.")
+        payload = await read_payload(connection, arguments.id)
+        present = await read_present_state(connection, found[0].collection_id)
+    if arguments.json:
+        print_json({**report.as_json(found[0]), "payload": payload, "present_state": present})
+    else:
+        stdout.print(report.details(found[0], payload, present), markup=False, soft_wrap=True)
+    return SUCCESS

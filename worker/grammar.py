@@ -1,0 +1,41 @@
+"""What the command lines of all commands have in common; light, so that --help answers at once."""
+
+import argparse
+
+from shared.variables import COMMANDS
+
+ENVIRONMENT = f"""\
+environment:
+{chr(10).join(f"  {name.upper():14} {meaning}" for name, meaning in COMMANDS.items())}
+
+exit status: 0 on success, 1 when work failed or is not finished, or drift is left,
+2 on wrong usage or an incomplete environment."""
+
+
+def argument_parser(module: str, description: str, *, takes_json: bool = True) -> argparse.ArgumentParser:
+    """Make a parser whose --help explains the environment and the exit status as well.
+
+    Args:
+        module: what follows `python` on the command line.
+        description: the first paragraphs of --help.
+        takes_json: False when each of its subcommands takes --json for itself, see `add_json`.
+
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python {module}",
+        description=description,
+        epilog=ENVIRONMENT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if takes_json:
+        add_json(parser)
+    return parser
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Let the command take --json."""
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="end with one machine-readable line on stdout, and nothing else there",
+    )

@@ -1,0 +1,244 @@
+"""What phase 1's script does: fill `project_collections` and prove it, or take it back."""
+
+import argparse
+import asyncio
+import contextlib
+from collections.abc import Mapping
+
+from rich.table import Table
+from rich.text import Text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared import backfill_runs
+from shared.audit_runs import AuditOptions, AuditRun
+from shared.backfill_runs import BackfillOptions, BackfillRun, NoUnfinishedRunError, RunUnfinishedError
+from shared.database import create_engine
+from shared.settings import CommandSettings
+from worker import rollback
+from worker.audit.run import audit
+from worker.backfill.bar import Bar
+from worker.backfill.drive import STALL_HINT, drive
+from worker.backfill.dry_run import dry_run
+from worker.backfill.pace import rest
+from worker.backfill.report import what_now
+from worker.backfill.takeover import resume_when_left
+from worker.backfill.whole import verify
+from worker.command_line import FAILURE, SUCCESS, CommandError, print_json, stderr, stdout
+from worker.ringing import doorbell_of
+from worker.rollback import Rollback, connected_workers, who_is_busy
+
+STATEMENT_TIMEOUT_SECONDS = 60  # counting ten million rows on a slow disk
+PENDING_LOOKS = 5
+PENDING_SECONDS = 1
+GO_ON = "Call this script again to go on."
+
+Statistics = Mapping[str, object]
+
+
+async def execute(options: argparse.Namespace, settings: CommandSettings, interrupted: asyncio.Event) -> int:
+    """Do what was asked and return the exit status."""
+    kind = "rollback" if options.rollback else "backfill"
+    engine = create_engine(
+        settings,
+        application_name=f"collection-sync {kind}",
+        pool_size=3,
+        statement_timeout_seconds=STATEMENT_TIMEOUT_SECONDS,
+    )
+    try:
+        if options.rollback:
+            return await take_back(engine, options, interrupted)
+        if options.dry_run:
+            return await look(engine, options, interrupted)
+        return await fill(engine, options, settings, interrupted)
+    finally:
+        await engine.dispose()
+
+
+async def fill(
+    engine: AsyncEngine, options: argparse.Namespace, settings: CommandSettings, interrupted: asyncio.Event
+) -> int:
+    """Backfill, wait, compare and print the statistics; success only when all agrees."""
+    await warn_without_worker(engine)
+    run = await run_whole(engine, settings, interrupted)
+    audited = await prove(engine, run, interrupted)
+    statistics = statistics_of(run, audited)
+    show(options, statistics)
+    if statistics["match"]:
+        return SUCCESS
+    say(discord(audited))
+    return FAILURE
+
+
+async def warn_without_worker(engine: AsyncEngine) -> None:
+    """Say so when nobody would apply what is enqueued; the worker may also be started afterwards."""
+    async with engine.connect() as connection:
+        if await connected_workers(connection):
+            return
+    say("No worker is connected to this database. Start one with `python -m worker`: this waits for it.")
+
+
+async def run_whole(
+    engine: AsyncEngine, settings: CommandSettings, interrupted: asyncio.Event
+) -> BackfillRun:
+    """Bring the unfinished run to its end, or a new one; after one of a single project one of all."""
+    async with doorbell_of(settings) as doorbell:
+        while True:
+            run = await obtain(engine, interrupted)
+            with Bar(stderr) as bar:
+                run = await drive(engine, run.id, interrupted=interrupted, doorbell=doorbell, watch=bar)
+            if run.status != "finished":
+                raise CommandError(what_now(run) if run.is_driven else f"Backfill {run.id} stopped. {GO_ON}")
+            if run.project_id is None:
+                return run
+
+
+async def obtain(engine: AsyncEngine, interrupted: asyncio.Event) -> BackfillRun:
+    """Begin a run, or take the one that was interrupted or paused; it waits for us then."""
+    while True:
+        with contextlib.suppress(RunUnfinishedError):
+            async with engine.begin() as connection:
+                return await backfill_runs.start(connection, BackfillOptions())
+        with contextlib.suppress(NoUnfinishedRunError):  # it has just come to its end elsewhere
+            run = await resume_when_left(engine, in_worker=False, interrupted=interrupted)
+            done = f"{run.processed:,} of {run.planned:,} rows were done"
+            say(f"Backfill {run.id} was not finished: {done}. Going on there.")
+            return run
+
+
+async def prove(engine: AsyncEngine, run: BackfillRun, interrupted: asyncio.Event) -> AuditRun:
+    """Audit once the run's events are applied; while live writes are pending, look again a few times."""
+    audited = await verify(engine, run, interrupted=interrupted, on_stall=say_stalled)
+    for _ in range(PENDING_LOOKS):
+        if audited is None or audited.verdict != "pending":
+            break
+        await rest(interrupted, PENDING_SECONDS)
+        audited = await audit(engine, AuditOptions(), requested_by="backfill", interrupted=interrupted)
+    if audited is None or audited.status != "finished":
+        raise CommandError(f"Stopped before it was proved that all is applied. {GO_ON}")
+    return audited
+
+
+def say(sentence: str) -> None:
+    """Tell a person something beside the result."""
+    stderr.print(sentence, markup=False, soft_wrap=True)
+
+
+def say_stalled(pending: int) -> None:
+    """Tell why nothing goes on."""
+    say(f"{pending:,} events are pending and none is settled: {STALL_HINT}")
+
+
+def statistics_of(run: BackfillRun, audited: AuditRun) -> Statistics:
+    """Return the numbers that the runbook asks for, by the names that operators know."""
+    return {
+        "processed": run.processed,
+        "backfilled": run.enqueued,
+        "skipped": run.skipped,
+        "active_collections": audited.active_collections,
+        "home_rows": audited.home_rows,
+        "match": audited.verdict == "in_sync",
+    }
+
+
+def discord(audited: AuditRun) -> str:
+    """Say what does not agree, and what to do."""
+    kinds = f"{audited.missing:,} missing, {audited.mismatched:,} mismatched, {audited.orphaned:,} orphaned"
+    match audited.verdict:
+        case "pending":
+            return f"No drift, but {audited.pending:,} events still wait. {GO_ON}"
+        case "incomplete":
+            return f"The comparison came to no verdict: {audited.error} Call this script again."
+        case _:
+            return (
+                f"The tables do not agree: {kinds}. `python -m worker.audit` lists what differs,"
+                " `python -m worker.dead_letters list` the events that no worker can apply, and why."
+            )
+
+
+async def look(engine: AsyncEngine, options: argparse.Namespace, interrupted: asyncio.Event) -> int:
+    """Say what a backfill would do."""
+    with Bar(stderr) as bar:
+        found = await dry_run(engine, BackfillOptions(), interrupted=interrupted, watch=bar)
+    if not found.finished:
+        msg = "Stopped before all rows were looked at. Nothing was changed."
+        raise CommandError(msg)
+    counts = {"processed": found.processed, "backfilled": found.enqueued, "skipped": found.skipped}
+    show(options, {**counts, "dry_run": True}, "Dry run: nothing was changed.")
+    return SUCCESS
+
+
+async def take_back(engine: AsyncEngine, options: argparse.Namespace, interrupted: asyncio.Event) -> int:
+    """Roll back, or say what that would do."""
+    act = rollback.roll_back if options.yes else rollback.plan
+    with stderr.status("Rollback") as status:
+        done = await act(
+            engine, interrupted=interrupted, watch=lambda so_far: status.update(progress_of(so_far))
+        )
+    show(options, done.counts(), outcome_of(done))
+    if not options.json:
+        show_kept(done)
+    if done.dry_run:
+        await warn_of_the_busy(engine)
+    return SUCCESS
+
+
+async def warn_of_the_busy(engine: AsyncEngine) -> None:
+    """Say who would have to be stopped before the rollback that was only looked at."""
+    async with engine.connect() as connection:
+        busy = await who_is_busy(connection)
+    if busy is not None:
+        say(f"{busy} Stop the workers before --yes.")
+
+
+def progress_of(done: Rollback) -> str:
+    """Say how far a rollback is."""
+    removed = "would be removed" if done.dry_run else "removed"
+    return f"Rollback: {done.removed:,} rows {removed}, {done.kept:,} kept"
+
+
+def outcome_of(done: Rollback) -> str:
+    """Say in one sentence what a rollback did, or would do."""
+    if done.dry_run:
+        return (
+            f"Dry run: {done.removed:,} rows would be removed and {done.discarded_events:,} pending events"
+            f" discarded; {done.kept:,} rows would stay. Nothing was changed; --rollback --yes does it."
+        )
+    return (
+        f"Rolled back: {done.removed:,} rows that this system had made are gone; {done.kept:,} rows stay."
+        f" {done.discarded_events:,} pending events were discarded. `collections` was not touched."
+    )
+
+
+def show_kept(done: Rollback) -> None:
+    """List the first of the rows that stay, with the reason of each."""
+    if not done.listed:
+        return
+    title = (
+        "rows that stay" if len(done.listed) == done.kept else f"the first of {done.kept:,} rows that stay"
+    )
+    if not stdout.is_terminal:
+        print_line(f"{title}:")
+        for row in done.listed:
+            print_line(f"  project {row.project_id}  collection {row.collection_id}  {row.reason}")
+        return
+    table = Table("project", "collection", "why", title=title, title_justify="left")
+    for row in done.listed:
+        table.add_row(Text(row.project_id), Text(row.collection_id), Text(row.reason))
+    stdout.print(table)
+
+
+def show(options: argparse.Namespace, numbers: Statistics, sentence: str | None = None) -> None:
+    """Print the result: one line for a machine, or a sentence and aligned lines."""
+    if options.json:
+        print_json(numbers)
+        return
+    if sentence is not None:
+        print_line(sentence)
+    for name, value in numbers.items():
+        shown = f"{value:,}" if type(value) is int else str(value).lower()
+        print_line(f"{name.replace('_', ' '):<20}{shown:>14}")
+
+
+def print_line(line: str) -> None:
+    """Print as it is, in one line."""
+    stdout.print(line, markup=False, soft_wrap=True)
