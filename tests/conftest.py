@@ -1,9 +1,8 @@
-"""Real services for every test: one PostgreSQL and one Valkey a session, one fresh database a test."""
+"""Real services: a PostgreSQL and a Valkey for each process that runs tests, a database for each test."""
 
+import fcntl
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,16 +13,20 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from deploy.local.postgres import Postgres
+from deploy.local.postgres import USER, Postgres
 from deploy.local.valkey import Valkey
 from shared.database import create_engine
 from shared.settings import Settings
-from tests.databases import Databases
+from tests.databases import MIGRATED, Databases
+from tests.forked import ROOT, run
 from tests.locales import compile_english
+from tests.processes import environment
 
-pytest_plugins = ["tests.logs.plugin"]
+pytest_plugins = ["tests.logs.plugin", "tests.twins.plugin"]
 
-ROOT = Path(__file__).parent.parent
+__all__ = ["ROOT"]
+
+FAST = {"fsync": "off", "max_connections": "200"}
 MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of a random name is made there
 ROOM_BYTES = 4 * 2**30  # a server's log alone may take a quarter of it
 
@@ -41,24 +44,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def migrate(database_url: str) -> None:
     """Run `alembic upgrade head` as an operator does."""
-    subprocess.run(
-        [sys.executable, "-m", "alembic", "upgrade", "head"],
-        cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": database_url, "REDIS_URL": "redis://127.0.0.1:1"},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    done = run(["-m", "alembic", "upgrade", "head"], environment(database_url, "redis://127.0.0.1:1"))
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="session")
-def locales() -> Iterator[None]:
-    """Let servers find locales that the system lacks."""
-    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
-        Path(directory).chmod(0o755)  # a server runs as another user
-        if compile_english(Path(directory)):
-            patch.setenv("LOCPATH", directory)
-        yield
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cluster whose one database is migrated, and a locale, made once for all processes of a run."""
+    ours = tmp_path_factory.getbasetemp()
+    place = ours.parent if "PYTEST_XDIST_WORKER" in os.environ else ours
+    finished = place / "prepared"
+    with (place / "prepared.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not finished.exists():
+            unfinished = place / "prepared.unfinished"
+            prepare(unfinished)
+            unfinished.rename(finished)
+    return finished
+
+
+def prepare(directory: Path) -> None:
+    """Make what each process of a run copies; a password that is dear to check is dear at each connection."""
+    (directory / "locales").mkdir(parents=True)
+    compile_english(directory / "locales")
+    with Postgres(directory / "postgres", settings=FAST) as server, Databases(server) as databases:
+        migrate(databases.create_empty(MIGRATED))
+        databases.execute("SET scram_iterations = 1")
+        databases.execute(f"ALTER ROLE {USER} PASSWORD '{server.password}'")
 
 
 @pytest.fixture(scope="session")
@@ -73,9 +85,15 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def postgres(locales: None, services: Path) -> Iterator[Postgres]:  # noqa: ARG001
-    with Postgres(services / "postgres", settings={"fsync": "off", "max_connections": "200"}) as server:
-        yield server
+def postgres(prepared: Path, services: Path) -> Iterator[Postgres]:
+    """A server of this process's own, so that no test sees sessions, locks or roles of another's."""
+    shutil.copytree(prepared / "locales", services / "locales")
+    shutil.copytree(prepared / "postgres", services / "postgres")
+    with pytest.MonkeyPatch.context() as patch:
+        if any((services / "locales").iterdir()):  # else the system's own are all there is
+            patch.setenv("LOCPATH", str(services / "locales"))
+        with Postgres(services / "postgres", settings=FAST) as server:
+            yield server
 
 
 @pytest.fixture(scope="session")
@@ -85,16 +103,14 @@ def valkey(services: Path) -> Iterator[Valkey]:
 
 
 @pytest.fixture(scope="session")
-def databases(postgres: Postgres) -> Databases:
-    """One migrated template; each test clones it."""
-    databases = Databases(postgres)
-    migrate(databases.create_empty("template_migrated"))
-    return databases
+def databases(postgres: Postgres) -> Iterator[Databases]:
+    with Databases(postgres) as databases:
+        yield databases
 
 
 @pytest.fixture
 def database_url(databases: Databases) -> Iterator[str]:
-    with databases.clone("template_migrated") as url:
+    with databases.clone(MIGRATED) as url:
         yield url
 
 

@@ -17,9 +17,11 @@ from typing import Any
 import httpx
 
 from deploy.local.children import tied_to_us
+from tests.forked import ROOT, Forked
 from tests.log_lines import hold_against_contract, log_lines
 
-ROOT = Path(__file__).parent.parent
+# After so long whatever a test waits for has hung. A machine that is only busy must never get there.
+HANG_SECONDS = 90
 
 
 def way_to(database_url: str) -> dict[str, str]:
@@ -41,14 +43,25 @@ def free_port() -> int:
         return port
 
 
+def start(arguments: list[str], env: Mapping[str, str], root: Path) -> Forked | subprocess.Popen[str]:
+    """Start `python ARGUMENTS`: anew where its code is not what a fork would have imported."""
+    if root == ROOT and arguments[0] != "-c":
+        return Forked(arguments, env)
+    return subprocess.Popen(
+        tied_to_us([sys.executable, *arguments], "KILL"),
+        cwd=root,
+        env=dict(env),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
 class Running:
     """A started process; everything it printed is kept as lines, and held against the log's contract."""
 
     def __init__(self, arguments: list[str], env: Mapping[str, str], root: Path = ROOT) -> None:
-        command = tied_to_us([sys.executable, *arguments], "KILL")
-        self.process = subprocess.Popen(
-            command, cwd=root, env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        self.process = start(arguments, env, root)
         self.lines: list[str] = []
         self._is_held = False
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -73,7 +86,7 @@ class Running:
         parsed = (json.loads(line) for line in self.lines.copy() if line.startswith("{"))
         return [line for line in parsed if line["event"] == event]
 
-    async def wait_for(self, event: str, count: int = 1, seconds: float = 20) -> dict[str, Any]:
+    async def wait_for(self, event: str, count: int = 1, seconds: float = HANG_SECONDS) -> dict[str, Any]:
         """Wait for the `count`th line with this event's name and return it."""
         deadline = time.monotonic() + seconds
         while len(found := self.logged(event)) < count:
@@ -85,18 +98,18 @@ class Running:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    async def exit_code(self, seconds: float = 20) -> int:
+    async def exit_code(self, seconds: float = HANG_SECONDS) -> int:
         """Wait until the process has ended by itself and return its status."""
         code = await asyncio.to_thread(self.process.wait, seconds)
-        self._reader.join(5)
+        self._reader.join(HANG_SECONDS)
         return code
 
     def kill(self) -> None:
         """End the process with SIGKILL, if it still runs, and reap it."""
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
-        self.process.wait(10)
-        self._reader.join(5)
+        self.process.wait(HANG_SECONDS)
+        self._reader.join(HANG_SECONDS)
         if not self._is_held:
             self._is_held = True
             hold_against_contract(log_lines(self.lines))
@@ -127,7 +140,7 @@ async def running_api(env: Mapping[str, str], root: Path = ROOT) -> AsyncIterato
     arguments = ["-m", "uvicorn", "api.main:app", "--port", str(port), "--no-access-log"]
     with running(arguments, env, root) as api:
         async with httpx.AsyncClient() as client:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + HANG_SECONDS
             while not await _is_ready(client, url):
                 assert api.process.poll() is None, api.output
                 assert time.monotonic() < deadline, api.output

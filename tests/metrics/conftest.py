@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import pytest
 
 from deploy.local.valkey import Valkey
-from tests.databases import Databases
+from tests.databases import MIGRATED, Databases
 from tests.metrics.run import Run, scripted
 
 
 @pytest.fixture(scope="session")
 def run(databases: Databases, valkey: Valkey) -> Iterator[Run]:
-    with databases.clone("template_migrated") as database_url:
+    with databases.clone(MIGRATED) as database_url:
         yield asyncio.run(scripted(database_url, valkey.url))
