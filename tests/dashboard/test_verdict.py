@@ -53,7 +53,7 @@ CLEAN = audit(20)
 @pytest.mark.parametrize(
     ("given", "state", "title", "since"),
     [
-        (facts(DRIFT, last_heartbeat_at=None), "blind", "Blind", None),
+        pytest.param(facts(DRIFT, last_heartbeat_at=None), "blind", "Blind", None, id="no heartbeat"),
         (facts(DRIFT, last_heartbeat_at=NOW - 15.1, database_away_since=AWAY), "blind", "Blind", NOW - 0.1),
         (facts(CLEAN, last_heartbeat_at=NOW - 15), "in_sync", "In sync", NOW - 20),
         (facts(DRIFT, database_away_since=AWAY), "database_away", "PostgreSQL is away", AWAY),
@@ -73,7 +73,13 @@ CLEAN = audit(20)
         (facts(CLEAN, audit(10, "incomplete", error="short")), "incomplete", "Not proved", NOW - 10),
         (facts(CLEAN, audit(10, None), audit(5, None)), "incomplete", "Not proved", NOW - 10),
         (facts(audit(10, "incomplete")), "incomplete", "Not proved", NOW - 10),
-        (facts(CLEAN, audit(10, "repaired", missing=2, repaired=2)), "repaired", "Repaired", NOW - 10),
+        pytest.param(
+            facts(CLEAN, audit(10, "repaired", missing=2, repaired=2)),
+            "repaired",
+            "Repaired",
+            NOW - 10,
+            id="repaired",
+        ),
         (facts(audit(30, "repaired", missing=2, repaired=2), CLEAN), "in_sync", "In sync", NOW - 20),
         (facts(), "unverified", "Not verified", None),
         (facts(audit(10, project_id="p")), "unverified", "Not verified", None),

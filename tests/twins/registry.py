@@ -14,10 +14,7 @@ from worker.rollback import IS_ENRICHED
 
 @dataclass(frozen=True)
 class Twin:
-    """A wrong way to do it. Each of `tests`, or one case of it where there are several, must fail on it.
-
-    A test may be named with its case in brackets: then only that case is run with this twin.
-    """
+    """A wrong way to do it, on which each of `tests` must fail; of several cases, the one in brackets."""
 
     promise: str
     put: Put
@@ -26,6 +23,7 @@ class Twin:
 
 RELAY = "tests/worker/test_relay.py::test_"
 POISON = "tests/worker/test_poison.py::test_"
+NO_EVIDENCE = f"{POISON}rows_that_are_refused_for_no_known_reason_wait_while_nothing_shows_whose_fault_it_is"
 LETHAL = "tests/worker/test_lethal.py::test_"
 VERSIONS = "tests/versions/test_later_versions.py::test_"
 REPLAY = "tests/dead_letters/test_replay.py::test_"
@@ -116,7 +114,7 @@ TWINS = {
         "what others own stays",
         with_statement(
             "worker.apply.RETIRE_ROWS",
-            "project_id = former.project_id AND collection_id = event.aggregate_id\n            LIMIT 1",
+            "project_id = former.project_id AND collection_id = event.aggregate_id LIMIT 1",
             "collection_id = event.aggregate_id",
         ),
         (f"{RELAY}links_to_other_projects_and_tags_and_mappings_are_never_touched",),
@@ -129,7 +127,7 @@ TWINS = {
     "convicted without evidence": Twin(
         "no event is convicted without evidence",
         instead_of("worker.settle._Trial._is_its_own", lambda *_: True),
-        (f"{POISON}rows_that_are_refused_for_no_known_reason_wait_while_nothing_shows_whose_fault_it_is",),
+        (f"{NO_EVIDENCE}[RETURN NULL]",),
     ),
     "a held row holds up the batch": Twin(
         "who holds a row holds up no other",
@@ -169,17 +167,17 @@ TWINS = {
     "every version claimed": Twin(
         "what a worker does not know waits for one that does",
         instead_of("worker.relay.claim", relay.claim_every_version),
-        (f"{VERSIONS}an_event_of_a_later_version_waits_for_a_worker_that_knows_it",),
+        (f"{VERSIONS}an_event_of_a_later_version_waits_for_a_worker_that_knows_it[api]",),
     ),
     "later versions buried": Twin(
         "what a worker does not know waits for one that does",
         instead_of("worker.relay.claim", relay.take_later_versions_for_malformed),
-        (f"{VERSIONS}an_event_of_a_later_version_waits_for_a_worker_that_knows_it",),
+        (f"{VERSIONS}an_event_of_a_later_version_waits_for_a_worker_that_knows_it[api]",),
     ),
     "bulk takes no notice of live writes": Twin(
         "users' writes come first",
         instead_of("worker.drainer.LaneDrainer.settled_lately", twin=False),
-        (f"{DRAINER}bulk_takes_short_batches_while_users_write",),
+        (f"{DRAINER}bulk_takes_short_batches_while_users_write[True-batches1]",),
     ),
     "acknowledged before the apply": Twin(
         "a batch is one transaction",
@@ -221,7 +219,7 @@ TWINS = {
     "passing faults taken for a row's": Twin(
         "a fault that passes burns no event",
         relay.passing_faults_are_the_rows,
-        (f"{POISON}a_fault_that_passes_by_itself_costs_no_event_its_life",),
+        (f"{POISON}a_fault_that_passes_by_itself_costs_no_event_its_life[40001]",),
     ),
     "no mark before the batch": Twin(
         "what ends its worker is set aside",
@@ -274,7 +272,7 @@ TWINS = {
         "a backfill overwrites nothing newer",
         bulk.lock_no_rows,
         (
-            f"{OVERWRITE}a_live_update_between_read_and_write_is_not_overwritten",
+            f"{OVERWRITE}a_live_update_between_read_and_write_is_not_overwritten[mismatched]",
             f"{OVERWRITE}a_live_deletion_between_read_and_write_is_not_undone",
         ),
     ),
@@ -297,7 +295,7 @@ TWINS = {
     "audit ignores pending events": Twin(
         "an audit raises no false alarm",
         bulk.ignore_pending_events,
-        (f"{AUDIT}comparison.py::test_a_pair_whose_event_waits_is_pending_and_no_finding",),
+        (f"{AUDIT}comparison.py::test_a_pair_whose_event_waits_is_pending_and_no_finding[api]",),
     ),
     "audit takes NULL for empty": Twin(
         "an audit finds every difference",
@@ -332,7 +330,9 @@ TWINS = {
     "rollback of enriched rows": Twin(
         "a rollback takes what is ours and nothing else",
         with_statement("worker.rollback.REMOVE_ROWS", f"OR {IS_ENRICHED}", ""),
-        (f"{ROLLBACK}what_stays.py::test_a_row_that_holds_anything_stays_and_one_whose_json_is_empty_goes",),
+        (
+            f"{ROLLBACK}what_stays.py::test_a_row_that_holds_anything_stays_and_one_whose_json_is_empty_goes[tags]",
+        ),
     ),
     # The outside
     "patience without end": Twin(
@@ -355,18 +355,20 @@ TWINS = {
     "a token that is not asked for": Twin(
         "no door opens without its token",
         instead_of("api.admin.carries_token", lambda *_: True),
-        ("tests/api/test_credentials.py::test_every_route_answers_every_credential_as_the_table_says",),
+        (
+            "tests/api/test_credentials.py::test_every_route_answers_every_credential_as_the_table_says[True-True]",
+        ),
     ),
     # What it tells
     "the last verdict of a dead worker": Twin(
         "green is only what is proved and seen",
         instead_of("worker.dashboard.verdict.RULES", rules_without("_blind")),
-        (f"{VERDICT}the_first_rule_that_has_something_to_say_decides",),
+        (f"{VERDICT}the_first_rule_that_has_something_to_say_decides[no heartbeat]",),
     ),
     "a repair believed at once": Twin(
         "green is only what is proved and seen",
         instead_of("worker.dashboard.verdict.RULES", rules_without("_repaired")),
-        (f"{VERDICT}the_first_rule_that_has_something_to_say_decides",),
+        (f"{VERDICT}the_first_rule_that_has_something_to_say_decides[repaired]",),
     ),
     "a heartbeat that waits for PostgreSQL": Twin(
         "a worker that lives says so",
@@ -381,11 +383,13 @@ TWINS = {
     "the file renamed without a lock": Twin(
         "no line is lost when its file is renamed",
         instead_of("shared.log_file.fcntl.flock", lambda *_: None),
-        ("tests/shared/test_log_file.py::test_of_two_that_find_the_file_full_at_once_one_renames_it",),
+        (
+            "tests/shared/test_log_file.py::test_of_two_that_find_the_file_full_at_once_one_renames_it[point1-kept1]",
+        ),
     ),
     "the trace left behind": Twin(
         "one trace leads from the request to the applied row",
         instead_of("api.write_statement.current_traceparent", lambda: None),
-        (f"{TRACE}the_trace_of_the_caller_is_stored_whether_or_not_there_are_spans",),
+        (f"{TRACE}the_trace_of_the_caller_is_stored_whether_or_not_there_are_spans[1]",),
     ),
 }

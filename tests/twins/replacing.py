@@ -1,6 +1,7 @@
 """How a twin is put in the place of the mechanism that it lacks."""
 
 import importlib
+import re
 from collections.abc import Callable
 
 import pytest
@@ -10,9 +11,11 @@ Put = Callable[[pytest.MonkeyPatch], None]
 
 
 def replaced(statement: str, old: str, new: str) -> str:
-    """Replace a part that must be there: a twin that equals the real one convicts nobody."""
-    assert old in statement
-    return statement.replace(old, new)
+    """Replace words, however they are laid out, that must be there: a twin has to differ."""
+    words = r"\s+".join(map(re.escape, old.split()))
+    twin, count = re.subn(words, lambda _: new, statement)
+    assert count
+    return twin
 
 
 def instead_of(target: str, twin: object) -> Put:

@@ -1,30 +1,23 @@
-"""Every promise's test fails when its mechanism is taken out; and what counts as failing."""
+"""What counts as a conviction, and that every twin is tried by each of its tests."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.twins import __main__ as command
-from tests.twins.plugin import is_assertion
+from tests.twins import plugin
 from tests.twins.registry import TWINS
 from worker.batch_log import log_summary
 
+TWIN = "claim without lanes"
 
-@pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_every_twin_is_convicted_by_each_of_its_tests() -> None:
-    """The same tests run as they are in the session that runs this one."""
-    arguments = [sys.executable, "-m", "tests.twins", "--json", "--twins-only", "-n", "0"]
-    ran = subprocess.run(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
-    verdicts = json.loads(ran.stdout)
-    assert {verdict["twin"] for verdict in verdicts} == set(TWINS)
-    assert [verdict for verdict in verdicts if verdict["showed"] != "convicted"] == []
-    assert ran.returncode == 0
+
+def test_every_twin_is_tried_by_each_of_its_tests(request: pytest.FixtureRequest) -> None:
+    """Of the files that this run has read: in the whole suite, of all."""
+    read = {item.nodeid.partition("::")[0] for item in request.session.items}
+    meant = {trial for name in TWINS for trial in plugin.trials(name) if trial.partition("::")[0] in read}
+    if not request.config.getoption("--twin"):
+        assert meant - request.config.stash[plugin.TRIED] == set()
 
 
 def found_wrong() -> None:
@@ -48,48 +41,48 @@ def broken_in_the_product() -> None:
     log_summary(None, "")  # type: ignore[arg-type]
 
 
+def noticed_nothing() -> None:
+    pass
+
+
+def lacks_a_program() -> None:
+    pytest.skip("no PgBouncer")
+
+
+def report_of(call: pytest.CallInfo[None], request: pytest.FixtureRequest) -> pytest.TestReport:
+    """Return what the plugin makes of a test that ended so on a twin."""
+    report = pytest.TestReport.from_item_and_call(request.node, call)
+    plugin.judge(TWIN, report, call)
+    return report
+
+
 @pytest.mark.parametrize(
-    ("happens", "convicts"),
+    ("happens", "outcome"),
     [
-        (found_wrong, True),
-        (not_raised, True),
-        (timed_out, False),
-        (waited_in_vain, False),
-        (broken_in_the_product, False),
-        (lambda: None, False),
+        (found_wrong, "passed"),
+        (not_raised, "passed"),
+        (timed_out, "failed"),
+        (waited_in_vain, "failed"),
+        (broken_in_the_product, "failed"),
+        (noticed_nothing, "failed"),
+        (lacks_a_program, "skipped"),
     ],
 )
 def test_only_an_assertion_of_a_test_about_the_outcome_convicts(
-    happens: Callable[[], None], *, convicts: bool
+    happens: Callable[[], None], outcome: str, request: pytest.FixtureRequest
 ) -> None:
-    assert is_assertion(pytest.CallInfo.from_call(happens, "call")) is convicts
-    assert not is_assertion(pytest.CallInfo.from_call(happens, "setup"))
+    report = report_of(pytest.CallInfo.from_call(happens, "call"), request)
+    assert report.outcome == outcome
+    assert outcome != "failed" or TWIN in str(report.longrepr)
 
 
-def ran(twin: str, showed: str, test: str) -> dict[str, Any]:
-    return {"twin": twin, "test": test, "case": "", "showed": showed, "seconds": 0.1, "reason": "why"}
-
-
-@pytest.mark.parametrize(
-    ("as_it_is", "with_twin", "status"),
-    [
-        (["passed"], ["failed"], 0),
-        (["passed", "passed"], ["passed", "failed"], 0),  # one case of several is enough
-        (["passed"], ["passed"], 1),
-        (["passed"], ["broken"], 1),
-        (["passed"], [], 1),
-        (["passed", "failed"], ["failed"], 1),
-        ([], ["failed"], 1),
-    ],
-)
-def test_a_twin_that_goes_free_or_a_test_that_fails_as_it_is_ends_with_status_1(
-    as_it_is: list[str], with_twin: list[str], status: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("when", ["setup", "teardown"])
+def test_what_happens_before_or_after_a_test_convicts_nobody(
+    when: str, request: pytest.FixtureRequest
 ) -> None:
-    (test,) = TWINS["claim without lanes"].tests
-    runs = [ran(command.AS_IT_IS, showed, test) for showed in as_it_is]
-    runs += [ran("claim without lanes", showed, test) for showed in with_twin]
-    monkeypatch.setattr(command, "run_pytest", lambda *_: runs)
-    assert command.main(["claim without lanes"]) == status
+    call = pytest.CallInfo.from_call(found_wrong, when)  # type: ignore[arg-type]
+    assert not plugin.is_assertion(call)
+    assert report_of(call, request).outcome == ("failed" if when == "setup" else "passed")
 
 
 def test_twins_can_be_listed_and_one_that_does_not_exist_is_wrong_usage(
