@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.events import EventType, Source
 from shared.faults import is_transient
 from shared.outbox import append_event
+from tests.processes import HANG_SECONDS
 from tests.race.storm import INSERT, write
 from worker.relay import run_once
 
@@ -34,6 +35,13 @@ class Load:
     async def stop_relays(self) -> None:
         self.relaying = False
         await asyncio.gather(*self.relays)
+
+    async def until_written(self, count: int) -> None:
+        """Wait until so much more was written."""
+        enough = self.written + count
+        async with asyncio.timeout(HANG_SECONDS):
+            while self.written < enough:
+                await asyncio.sleep(0.01)
 
     async def stop_writers(self) -> None:
         self.writing = False
@@ -72,6 +80,7 @@ async def _write(engine: AsyncEngine, state: Load, writer: int) -> None:
             async with engine.begin() as connection:
                 await write(connection, f"key-{dice.randrange(KEYS)}", f"text {dice.random()}")
         state.written += 1
+        await asyncio.sleep(0.005)  # audits are to come to their end beside it
 
 
 async def _relay(engine: AsyncEngine, state: Load) -> None:

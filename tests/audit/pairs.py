@@ -7,7 +7,10 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.audit_runs import AuditOptions, AuditRun
+from tests.processes import HANG_SECONDS
 from worker.audit.run import audit
+
+AUDIT = "^collection-sync audit$"  # what the command's sessions are called
 
 CREATED = datetime(2024, 2, 29, 23, 59, 59, 999_999, UTC)
 UPDATED = datetime(2024, 3, 1, 0, 0, 0, 1, UTC)
@@ -74,7 +77,7 @@ async def audited(
     connections: int = 1,
     project_id: str | None = None,
     repair: bool = False,
-    patience_seconds: float = 10,
+    patience_seconds: float = HANG_SECONDS,
     requested_by: str = "command",
 ) -> AuditRun:
     """Run one audit as the command does."""

@@ -9,12 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.audit_runs import latest_finished
 from tests.audit.pairs import audited, found, put_synced
+from tests.processes import HANG_SECONDS
 from worker.audit import comparison, findings, run
 from worker.audit.comparison import Scope, Tally
 
 Compare = Callable[[asyncpg.Connection, Scope], Awaitable[Tally]]
 
-PATIENCE_SECONDS = 10
+SLEEP = "SET LOCAL statement_timeout = 0; SELECT pg_sleep(600)"
 
 
 def compare_when_two_have_met(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
@@ -23,7 +24,7 @@ def compare_when_two_have_met(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int
     compared: list[tuple[int, int]] = []
 
     async def meeting(connection: asyncpg.Connection, scope: Scope) -> Tally:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(HANG_SECONDS):
             await met.wait()
         compared.append((connection.get_server_pid(), scope.slice))
         return await right(connection, scope)
@@ -82,12 +83,12 @@ async def test_a_slice_that_dies_ends_those_beside_it_and_the_pass(
     await put_synced(seeded, 40)
 
     async def dying(connection: asyncpg.Connection, scope: Scope) -> Tally:
-        await connection.execute("SELECT 1 / 0" if scope.slice == 1 else "SELECT pg_sleep(60)")
+        await connection.execute("SELECT 1 / 0" if scope.slice == 1 else SLEEP, timeout=600)
         raise AssertionError
 
     monkeypatch.setattr(run, "compare", dying)
 
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(HANG_SECONDS):
         with pytest.raises(asyncpg.DivisionByZeroError):
             await audited(engine, slices=4, connections=2)
 
@@ -95,7 +96,10 @@ async def test_a_slice_that_dies_ends_those_beside_it_and_the_pass(
     assert (row["status"], row["verdict"], row["chunks_done"]) == ("failed", "incomplete", 0)
     async with engine.connect() as connection:
         assert await latest_finished(connection) is None
-    asleep = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(60)'"
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    asleep = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND state = 'active' AND query LIKE '%pg_sleep(600)'"
+    )
+    async with asyncio.timeout(HANG_SECONDS):
         while await seeded.fetchval(asleep):
             await asyncio.sleep(0.02)

@@ -14,15 +14,16 @@ from structlog.testing import capture_logs
 from shared.audit_runs import AuditOptions
 from shared.doorbell import QUEUE_NAME, Doorbell, open_redis
 from tests.audit.pairs import audited, found, put_legacy, put_pair, put_synced, put_target
+from tests.backfill.driving import until_waiting
 from tests.drift import drift
 from tests.legacy_rows import set_collection, target_rows
+from tests.processes import HANG_SECONDS
 from worker.audit import repair, run
 from worker.audit.findings import Finding
 from worker.audit.run import audit
 from worker.relay import drain, run_once
 
 OUTCOMES = "SELECT collection_id, outcome FROM audit_findings ORDER BY collection_id"
-WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 EVENTS = "SELECT aggregate_id, event_type FROM outbox_events WHERE source = 'repair' ORDER BY aggregate_id"
 
 
@@ -182,9 +183,7 @@ async def test_a_repair_waits_for_a_deletion_under_way_and_then_follows_it(
     async with seeded.transaction():
         await seeded.execute("UPDATE collections SET is_active = false WHERE collection_id = 'a'")
         task = asyncio.create_task(audited(engine, repair=True, patience_seconds=0.1))
-        async with asyncio.timeout(10):
-            while not await seeded.fetchval(WAITING):
-                await asyncio.sleep(0.01)
+        await until_waiting(seeded)
     one = await task
 
     events = await seeded.fetch(EVENTS)
@@ -301,8 +300,9 @@ async def test_a_repair_in_many_slices_verifies_each_key(
 
 
 async def test_the_doorbell_rings_for_repairs(
-    engine: AsyncEngine, seeded: asyncpg.Connection, redis_url: str
+    engine: AsyncEngine, seeded: asyncpg.Connection, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("shared.doorbell.REDIS_TIMEOUT_SECONDS", HANG_SECONDS)
     await put_legacy(seeded, "a")
     redis: Redis = open_redis(redis_url)
     doorbell = Doorbell(redis)
@@ -314,10 +314,12 @@ async def test_the_doorbell_rings_for_repairs(
         requested_by="command",
         interrupted=asyncio.Event(),
         doorbell=doorbell,
-        patience_seconds=0.3,
+        patience_seconds=0.1,
     )
 
-    assert await redis.zcard(QUEUE_NAME) == 1
+    async with asyncio.timeout(HANG_SECONDS):
+        while await redis.zcard(QUEUE_NAME) != 1:
+            await asyncio.sleep(0.01)
     ringing.cancel()
     await asyncio.gather(ringing, return_exceptions=True)
     await redis.aclose()

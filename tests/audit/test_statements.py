@@ -15,7 +15,8 @@ from worker.audit.custody import Custody
 
 SNAPSHOTS = """
     SELECT count(*) FROM pg_stat_activity
-    WHERE application_name = 'test' AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
+    WHERE datname = current_database() AND application_name = 'test'
+        AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
 """
 
 EAGER_FOR_WORKERS = """

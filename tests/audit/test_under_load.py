@@ -1,14 +1,13 @@
 """Exact while writes go on: no false alarm, where a twin that ignores the outbox raises them."""
 
 import asyncio
-import time
 
 import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.audit_runs import AuditRun
-from tests.audit.load import load
+from tests.audit.load import Load, load
 from tests.audit.pairs import audited, found, put_legacy
 from tests.drift import drift
 from tests.race import freezing
@@ -16,16 +15,20 @@ from tests.twins.bulk import ignore_pending_events
 from worker.relay import drain
 
 PASSES = 100
-PASSES_TO_CONVICT = 50  # none needed more than three
 SLICES = 4
 POINTS = [point for point in freezing.NUMBERS if point.startswith(("target", "acknowledge", "commit"))]
 
 
-async def passes(engine: AsyncEngine, count: int) -> list[AuditRun]:
-    return [await audited(engine, slices=SLICES) for _ in range(count)]
+async def passes(engine: AsyncEngine, state: Load, count: int) -> tuple[list[AuditRun], list[int]]:
+    """Audit so often; return the runs, and how much was written during each."""
+    runs, written = [], []
+    for _ in range(count):
+        before = state.written
+        runs.append(await audited(engine, slices=SLICES))
+        written.append(state.written - before)
+    return runs, written
 
 
-@pytest.mark.slow
 async def test_a_hundred_audits_among_writers_and_slow_relays_raise_no_alarm(
     engine: AsyncEngine, seeded: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, database_url: str
 ) -> None:
@@ -33,15 +36,13 @@ async def test_a_hundred_audits_among_writers_and_slow_relays_raise_no_alarm(
     weather_connection = await asyncpg.connect(database_url)
     async with load(engine) as state:
         weather = asyncio.create_task(freezing.weather(weather_connection, POINTS, 1))
-        began = time.monotonic()
-        runs = await passes(engine, PASSES)
-        rate = state.written / (time.monotonic() - began)
+        runs, written = await passes(engine, state, PASSES)
         assert [one for one in runs if one.found or one.planned != one.compared] == []
         assert {one.verdict for one in runs} <= {"in_sync", "pending"}
         assert all(one.chunks_done == SLICES and one.canary_found for one in runs)
         assert max(one.pending for one in runs) > 0
         assert max(one.compared for one in runs) > min(one.compared for one in runs)
-        assert rate > 50, f"{rate:.0f} writes/s"  # or it was no load; alone on two cores it is 500
+        assert sum(count > 0 for count in written) > 0.9 * PASSES, written  # or it was no load
 
         for number in range(3):
             await put_legacy(seeded, f"drift-{number}")
@@ -50,19 +51,17 @@ async def test_a_hundred_audits_among_writers_and_slow_relays_raise_no_alarm(
             assert await found(seeded) == dict.fromkeys(["drift-0", "drift-1", "drift-2"], "missing")
         await seeded.execute("DELETE FROM collections WHERE collection_id LIKE 'drift-%'")
 
-        with monkeypatch.context() as twin:
-            ignore_pending_events(twin)
-            for _ in range(PASSES_TO_CONVICT):
-                if (await audited(engine, slices=SLICES)).found:
-                    break
-            else:
-                pytest.fail("the audit that ignores the outbox raised no false alarm: the test has no teeth")
-
         weather.cancel()
         await asyncio.gather(weather, return_exceptions=True)
         await weather_connection.close()
         await state.stop_relays()
-        await asyncio.sleep(0.3)
+        await state.until_written(50)
+        with monkeypatch.context() as twin:
+            ignore_pending_events(twin)
+            alarmed = await audited(engine, slices=SLICES)
+        assert alarmed.found > 0, (
+            "the audit that ignores the outbox raised no false alarm: the test has no teeth"
+        )
         await state.stop_writers()
 
     stopped = await audited(engine, slices=SLICES)

@@ -11,9 +11,27 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.backfill_runs import BackfillOptions, BackfillRun, latest, start
 from shared.run_tables import backfill_runs
+from tests.processes import HANG_SECONDS
 from worker.backfill.drive import Watch, drive
 
 TOKEN = uuid.UUID(int=1)
+RATE = 16
+ROWS = RATE * 2 * HANG_SECONDS  # at this rate they last longer than anything that waits meanwhile
+NEVER_OVERDUE = """
+    CREATE FUNCTION put_off() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN NEW.heartbeat_at := NEW.heartbeat_at + interval '1 hour'; RETURN NEW; END $$;
+    CREATE TRIGGER put_off BEFORE UPDATE OF heartbeat_at ON backfill_runs
+        FOR EACH ROW EXECUTE FUNCTION put_off();
+"""
+# Which sessions wait for a lock, and what they are called.
+WAITING = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock' AND application_name ~ $1
+"""
+SESSIONS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name ~ $1"
+)
+COMMAND = "^collection-sync backfill$"
 
 
 async def started(engine: AsyncEngine, options: BackfillOptions | None = None) -> BackfillRun:
@@ -46,12 +64,12 @@ async def backfilled(engine: AsyncEngine, options: BackfillOptions | None = None
 @contextlib.asynccontextmanager
 async def being_driven(
     engine: AsyncEngine, options: BackfillOptions | None = None
-) -> AsyncIterator[BackfillRun]:
-    """Drive a new run beside the block, and stop it at the block's end."""
+) -> AsyncIterator[asyncio.Task[BackfillRun]]:
+    """Drive a new run beside the block, and stop it at the block's end; yields what drives it."""
     run, interrupted = await started(engine, options), asyncio.Event()
     driving = asyncio.create_task(drive(engine, run.id, interrupted=interrupted, doorbell=None))
     try:
-        yield run
+        yield driving
     finally:
         interrupted.set()
         await driving
@@ -65,9 +83,29 @@ async def current(engine: AsyncEngine) -> BackfillRun:
     return run
 
 
-async def until_row(sql: asyncpg.Connection, condition: str, seconds: float = 10) -> None:
+async def until_row(sql: asyncpg.Connection, condition: str) -> None:
     """Wait until the latest run's row fulfils an SQL condition."""
     statement = f"SELECT {condition} FROM backfill_runs ORDER BY id DESC LIMIT 1"  # noqa: S608 - a constant
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(HANG_SECONDS):
         while not await sql.fetchval(statement):
             await asyncio.sleep(0.01)
+
+
+async def until_waiting(sql: asyncpg.Connection, application: str = "", sessions: int = 1) -> None:
+    """Wait until so many sessions, of an application whose name matches, wait for a lock."""
+    async with asyncio.timeout(HANG_SECONDS):
+        while await sql.fetchval(WAITING, application) < sessions:
+            await asyncio.sleep(0.005)
+            await sql.execute("SELECT pg_stat_clear_snapshot()")  # or a transaction sees what it saw first
+
+
+async def until_gone(sql: asyncpg.Connection, application: str = COMMAND) -> None:
+    """Wait until the sessions of a process that was killed have ended: what it told may yet be done."""
+    async with asyncio.timeout(HANG_SECONDS):
+        while await sql.fetchval(SESSIONS, application):
+            await asyncio.sleep(0.01)
+
+
+async def never_overdue(sql: asyncpg.Connection) -> None:
+    """Let no driver that has given a sign of life count as silent, however slow the machine is."""
+    await sql.execute(NEVER_OVERDUE)

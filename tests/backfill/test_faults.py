@@ -1,6 +1,7 @@
 """What passes by itself is waited out, shown, and never counted twice."""
 
 import asyncio
+import contextlib
 import tracemalloc
 import uuid
 
@@ -10,16 +11,17 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from shared.backfill_runs import BackfillOptions, BackfillRun
+from shared.backfill_runs import BackfillRun
 from shared.doorbell import Doorbell, open_redis
 from shared.settings import Settings
 from tests.backfill.driving import being_driven, current, driven, started, until_row
 from tests.backfill.rows import enqueued, fix_chunk_size, insert_many
+from tests.race import freezing
 from worker.backfill.chunk import Chunk, run_chunk
 from worker.backfill.drive import drive
 
 CUT_CONNECTIONS = """
-    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    SELECT count(pg_terminate_backend(pid, 60000)) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
 FAIL_ONCE = """
@@ -34,18 +36,29 @@ FAIL_ONCE = """
 
 
 async def test_connections_that_are_cut_again_and_again_cost_no_row_and_double_none(
-    engine: AsyncEngine, sql: asyncpg.Connection
+    engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await insert_many(sql, "c", 400)
+    monkeypatch.setattr("worker.backfill.drive.LAST_RETRY_SECONDS", 0.01)
+    await insert_many(sql, "c", 100)
     await fix_chunk_size(sql, 10)
-    async with being_driven(engine, BackfillOptions(rate=400)):
-        for _ in range(6):
-            await asyncio.sleep(0.1)
-            await sql.execute(CUT_CONNECTIONS)
+    await freezing.install_for_backfill(sql)
+    before, after = "backfill: before the cursor moves", "backfill: cursor moved"
+    async with contextlib.AsyncExitStack() as stack:
+        async with freezing.frozen(sql, after):
+            async with freezing.frozen(sql, before):
+                await stack.enter_async_context(being_driven(engine))
+                await cut_thrice(sql, before)
+            await cut_thrice(sql, after)
         await until_row(sql, "status = 'finished'")
-    assert len(await enqueued(sql)) == 400
+    assert len(await enqueued(sql)) == 100
     assert set((await enqueued(sql)).values()) == {1}
-    assert (await current(engine)).enqueued == 400
+    assert (await current(engine)).enqueued == 100
+
+
+async def cut_thrice(sql: asyncpg.Connection, point: str) -> None:
+    for _ in range(3):
+        await freezing.arrived(sql, point)
+        await sql.execute(CUT_CONNECTIONS)
 
 
 async def test_a_commit_whose_answer_is_lost_is_not_repeated(

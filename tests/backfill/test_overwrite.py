@@ -11,7 +11,7 @@ from shared.database import create_engine
 from shared.events import EventType, Source
 from shared.outbox import append_event
 from shared.settings import Settings
-from tests.backfill.driving import TOKEN, current, started, take
+from tests.backfill.driving import COMMAND, TOKEN, current, started, take, until_waiting
 from tests.backfill.rows import change_target, home_drift, insert_collection
 from tests.race import freezing
 from tests.race.storm import CHANGE, LOCK
@@ -35,7 +35,7 @@ async def backfill_engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
 @pytest.fixture(autouse=True)
 async def _freezable(sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     await freezing.install_for_backfill(sql)
-    monkeypatch.setattr("worker.backfill.chunk.LOCK_TIMEOUT", "0")  # or the freeze would end by itself
+    monkeypatch.setattr("worker.backfill.chunk.LOCK_TIMEOUT", "0")  # or a wait would end by itself
 
 
 async def write_live(engine: AsyncEngine, description: str, *, is_active: bool) -> None:
@@ -130,9 +130,7 @@ async def test_a_chunk_waits_for_a_write_that_is_not_committed_yet(
     async with engine.begin() as connection:
         await connection.execute(LOCK, {"id": "c"})
         chunk = asyncio.create_task(run_chunk(backfill_engine, run.id, TOKEN))
-        async with asyncio.timeout(10):
-            while not await sql.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-                await asyncio.sleep(0.005)
+        await until_waiting(sql, COMMAND)
         await connection.execute(CHANGE, {"id": "c", "description": "newer", "is_active": True})
         await append_event(connection, "c", EventType.UPDATED, Source.API)
     assert (await chunk).run.last_event_id == await sql.fetchval("SELECT max(id) FROM outbox_events")

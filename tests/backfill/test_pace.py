@@ -1,18 +1,17 @@
 import asyncio
-import time
-from datetime import timedelta
+from types import SimpleNamespace
 
 import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.backfill_runs import BackfillOptions, BackfillRun
-from tests.backfill.driving import backfilled, being_driven, driven, started
+from tests.backfill.conftest import Clock
+from tests.backfill.driving import backfilled, driven, started
 from tests.backfill.rows import fix_chunk_size, insert_many
 from tests.legacy_rows import set_collection
+from tests.processes import HANG_SECONDS
 from worker.backfill.pace import POLITE_ROWS, REST_PER_CHUNK, Pace, next_chunk_size, rest
-
-BEAT = timedelta(seconds=1.5)
 
 
 @pytest.mark.parametrize(
@@ -42,15 +41,18 @@ def test_a_pace_without_a_rate_never_waits() -> None:
 
 
 @pytest.mark.parametrize(("rate", "rows"), [(1, 1), (3, 1), (4, 1), (100, 25)])
-def test_a_rate_comes_in_small_portions_with_waits_of_a_second_at_most(rate: int, rows: int) -> None:
+def test_a_rate_comes_in_small_portions_with_waits_of_a_second_at_most(
+    rate: int, rows: int, clock: Clock
+) -> None:
+    del clock
     pace = Pace(rate)
     assert (pace.rows, pace.wait_seconds) == (rows, 0)
     pace.spend(rows)
     assert 0 < pace.wait_seconds <= 1
-    assert pace.wait_seconds == pytest.approx(rows / rate, abs=0.05)
+    assert pace.wait_seconds == pytest.approx(rows / rate)
 
 
-def test_while_others_append_chunks_are_small_and_a_rest_follows_each() -> None:
+def test_while_others_append_chunks_are_small_and_a_rest_follows_each(clock: Clock) -> None:
     pace = Pace(None)
     pace.see_others(0)
     pace.spend(1_000, 0.1)
@@ -58,13 +60,16 @@ def test_while_others_append_chunks_are_small_and_a_rest_follows_each() -> None:
     pace.see_others(1)
     pace.spend(100, 0.1)
     assert pace.rows == POLITE_ROWS
-    assert pace.wait_seconds == pytest.approx(0.1 * REST_PER_CHUNK, abs=0.05)
+    assert pace.wait_seconds == pytest.approx(0.1 * REST_PER_CHUNK)
     pace.spend(100, 60)
     assert pace.wait_seconds < 1
+    clock.now += 1.1
+    assert pace.rows is None
+    assert pace.wait_seconds == 0
 
 
 async def test_a_run_sees_that_users_write_by_the_ids_they_draw(
-    engine: AsyncEngine, sql: asyncpg.Connection
+    engine: AsyncEngine, sql: asyncpg.Connection, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await insert_many(sql, "c", 8 * POLITE_ROWS)
     await fix_chunk_size(sql, 2 * POLITE_ROWS)
@@ -74,41 +79,51 @@ async def test_a_run_sees_that_users_write_by_the_ids_they_draw(
     def write(now: BackfillRun) -> None:
         rows.append(now.processed - sum(rows))
 
-    async def users() -> None:
-        while len(rows) < 3:
-            await set_collection(engine, "users")
-            # No worker is here to settle it: once it is late, the run would wait for ever.
-            await sql.execute("DELETE FROM outbox_events WHERE source = 'api'")
+    async def a_user_writes(interrupted: asyncio.Event, seconds: float) -> None:
+        await clock.rest(interrupted, seconds)
+        await set_collection(engine, "users")
+        # No worker is here to settle it: once it is late, the run would wait for ever.
+        await sql.execute("DELETE FROM outbox_events WHERE source = 'api'")
 
-    await asyncio.gather(driven(engine, run.id, write), users())
-    assert max(rows[:2]) == 2 * POLITE_ROWS  # nobody had been seen yet
-    assert POLITE_ROWS in rows
+    monkeypatch.setattr("worker.backfill.drive.rest", a_user_writes)
+    await driven(engine, run.id, write)
+    assert rows[:2] == [2 * POLITE_ROWS] * 2  # nobody had been seen yet
+    assert rows[2:-1] == [POLITE_ROWS] * 4
 
 
-async def test_a_run_keeps_to_its_rate(engine: AsyncEngine, sql: asyncpg.Connection) -> None:
+async def test_a_run_keeps_to_its_rate(engine: AsyncEngine, sql: asyncpg.Connection, clock: Clock) -> None:
     await insert_many(sql, "c", 60)
-    began = time.monotonic()
     await backfilled(engine, BackfillOptions(rate=80))
-    assert 0.5 < time.monotonic() - began < 2
+    assert clock.now == pytest.approx(60 / 80)
 
 
-async def test_a_slow_run_shows_signs_of_life(engine: AsyncEngine, sql: asyncpg.Connection) -> None:
+async def test_a_slow_run_shows_signs_of_life(
+    engine: AsyncEngine, sql: asyncpg.Connection, clock: Clock
+) -> None:
     await insert_many(sql, "c", 9)
-    async with being_driven(engine, BackfillOptions(rate=1)):
-        for _ in range(3):
-            await asyncio.sleep(0.4)
-            assert await sql.fetchval("SELECT clock_timestamp() - heartbeat_at FROM backfill_runs") < BEAT
+    run = await started(engine, BackfillOptions(rate=1))
+    beats = [run.heartbeat_at]
+    await driven(engine, run.id, lambda now: beats.append(now.heartbeat_at))
+    assert len(set(beats)) == len(beats) == 11  # one with each row, and one with the end
+    assert beats == sorted(beats)
+    assert max(clock.rests) == pytest.approx(1)
 
 
 async def test_a_rest_ends_when_interrupted() -> None:
     interrupted = asyncio.Event()
     asyncio.get_running_loop().call_later(0.05, interrupted.set)
-    began = time.monotonic()
-    await rest(interrupted, 10)
-    assert time.monotonic() - began < 1
+    async with asyncio.timeout(HANG_SECONDS):
+        await rest(interrupted, 10 * HANG_SECONDS)
 
 
-async def test_chunks_grow_while_they_are_quick(engine: AsyncEngine, sql: asyncpg.Connection) -> None:
+async def test_a_rest_that_nobody_interrupts_ends_by_itself() -> None:
+    await rest(asyncio.Event(), 0.01)
+
+
+async def test_chunks_grow_while_they_are_quick(
+    engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.backfill.chunk.time", SimpleNamespace(perf_counter=lambda: 0.0))
     await insert_many(sql, "c", 5_000)
     run = await backfilled(engine)
     assert run.chunk_size > 1_000

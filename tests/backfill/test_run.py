@@ -23,6 +23,7 @@ from tests.backfill.rows import (
     locks,
 )
 from tests.drift import drift
+from tests.processes import HANG_SECONDS
 from worker.backfill.chunk import run_chunk
 from worker.relay import drain
 
@@ -101,7 +102,7 @@ async def test_a_run_ends_although_rows_are_inserted_faster_than_it_reads(
             await insert_collection(sql, f"c-{place:07}-{number}")
 
     run = await take(engine, await started(engine))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANG_SECONDS):
         while run.status == "running":
             run = (await run_chunk(engine, run.id, TOKEN)).run
             await insert_eight()

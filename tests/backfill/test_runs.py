@@ -19,14 +19,31 @@ from shared.backfill_runs import (
     resume,
     start,
 )
-from tests.backfill.driving import TOKEN, backfilled, being_driven, current, driven, started, take, until_row
-from tests.backfill.rows import enqueued, fix_chunk_size, insert_many
+from tests.backfill.driving import (
+    RATE,
+    ROWS,
+    TOKEN,
+    backfilled,
+    being_driven,
+    current,
+    driven,
+    never_overdue,
+    started,
+    take,
+    until_row,
+    until_waiting,
+)
+from tests.backfill.rows import enqueued, insert_many
+from tests.processes import HANG_SECONDS
+from worker.backfill import applied
 from worker.backfill.chunk import RunLostError, run_chunk
 from worker.backfill.drive import take_up, wait_until_applied
 from worker.relay import drain
 
-SILENT = "UPDATE backfill_runs SET heartbeat_at = heartbeat_at - interval '3 seconds'"
-OTHER_PROCESS = "UPDATE backfill_runs SET driver = 'elsewhere:1', driver_token = gen_random_uuid()"
+SILENT = "UPDATE backfill_runs SET heartbeat_at = clock_timestamp() - interval '3 seconds'"
+# However slow we are, none of these seems silent meanwhile.
+ALIVE = "UPDATE backfill_runs SET heartbeat_at = clock_timestamp() + interval '1 hour'"
+OTHER_PROCESS = f"{ALIVE}, driver = 'elsewhere:1', driver_token = gen_random_uuid()"
 
 
 async def change(
@@ -86,9 +103,7 @@ async def test_a_starter_that_waited_for_another_s_commit_sees_it_in_the_way(
         transaction = await connection.begin()
         first = await start(connection, BackfillOptions())
         second = asyncio.create_task(started(engine))
-        async with asyncio.timeout(10):
-            while not await sql.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-                await asyncio.sleep(0.005)
+        await until_waiting(sql)
         await transaction.commit()
     with pytest.raises(RunUnfinishedError) as caught:
         await second
@@ -115,13 +130,11 @@ async def test_without_an_unfinished_run_nothing_can_be_changed(
 async def test_a_paused_run_stops_after_its_chunk_and_goes_on_where_it_stopped(
     engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:
-    await insert_many(sql, "c", 40)
-    await fix_chunk_size(sql, 4)
-    async with being_driven(engine, BackfillOptions(rate=40)):
+    await insert_many(sql, "c", ROWS)
+    async with being_driven(engine, BackfillOptions(rate=RATE)) as driving:
         await until_row(sql, "processed > 0")
         paused = await change(engine, pause)
-        await asyncio.sleep(0.5)
-        stopped = await current(engine)
+        stopped = await asyncio.wait_for(driving, HANG_SECONDS)
     assert (stopped.status, stopped.processed) == ("paused", paused.processed)
     assert (await change(engine, pause)).status == "paused"
 
@@ -129,34 +142,35 @@ async def test_a_paused_run_stops_after_its_chunk_and_goes_on_where_it_stopped(
     assert (resumed.status, resumed.processed, resumed.is_driven) == ("running", paused.processed, False)
     await sql.execute("UPDATE backfill_runs SET rate = NULL")
     finished = await driven(engine, resumed.id)
-    assert (finished.status, finished.processed, finished.enqueued) == ("finished", 40, 40)
+    assert (finished.status, finished.processed, finished.enqueued) == ("finished", ROWS, ROWS)
     assert set((await enqueued(sql)).values()) == {1}
 
 
 async def test_a_cancelled_run_is_over(engine: AsyncEngine, sql: asyncpg.Connection) -> None:
-    await insert_many(sql, "c", 40)
-    async with being_driven(engine, BackfillOptions(rate=8)):
+    await insert_many(sql, "c", ROWS)
+    async with being_driven(engine, BackfillOptions(rate=RATE)) as driving:
         await until_row(sql, "processed > 0")
         cancelled = await change(engine, cancel)
-        await asyncio.sleep(0.5)
-        assert (await current(engine)).processed == cancelled.processed < 40
+        stopped = await asyncio.wait_for(driving, HANG_SECONDS)
+    assert stopped.processed == cancelled.processed < ROWS
     assert cancelled.finished_at is not None
     with pytest.raises(NoUnfinishedRunError):
         await change(engine, resume_here)
-    assert (await backfilled(engine)).enqueued == 40 - cancelled.enqueued
+    assert (await backfilled(engine)).enqueued == ROWS - cancelled.enqueued
 
 
 async def test_a_run_that_is_driven_cannot_be_resumed(engine: AsyncEngine, sql: asyncpg.Connection) -> None:
-    await insert_many(sql, "c", 40)
-    async with being_driven(engine, BackfillOptions(rate=8)):
+    await insert_many(sql, "c", ROWS)
+    await never_overdue(sql)
+    async with being_driven(engine, BackfillOptions(rate=RATE)):
         await until_row(sql, "processed > 0")
         with pytest.raises(RunDrivenError, match="is being driven by "):
             await change(engine, resume_here)
 
 
 async def test_an_interrupted_run_is_given_back_at_once(engine: AsyncEngine, sql: asyncpg.Connection) -> None:
-    await insert_many(sql, "c", 40)
-    async with being_driven(engine, BackfillOptions(rate=8)):
+    await insert_many(sql, "c", ROWS)
+    async with being_driven(engine, BackfillOptions(rate=RATE)):
         await until_row(sql, "processed > 0")
     left = await current(engine)
     assert (left.status, left.is_driven, left.has_driver) == ("running", False, False)
@@ -183,13 +197,12 @@ async def test_whoever_lost_the_run_changes_nothing_any_more(
 
 
 async def test_a_driver_that_was_taken_over_stops(engine: AsyncEngine, sql: asyncpg.Connection) -> None:
-    await insert_many(sql, "c", 40)
-    async with being_driven(engine, BackfillOptions(rate=8)):
+    await insert_many(sql, "c", ROWS)
+    async with being_driven(engine, BackfillOptions(rate=RATE)) as driving:
         await until_row(sql, "processed > 0")
         await sql.execute(OTHER_PROCESS)
         taken = await current(engine)
-        await asyncio.sleep(0.6)
-        assert (await current(engine)).processed == taken.processed
+        assert (await asyncio.wait_for(driving, HANG_SECONDS)).processed == taken.processed
     kept = await current(engine)
     assert (kept.driver, kept.has_driver) == ("elsewhere:1", True)  # what the loser lets go is not its own
 
@@ -213,10 +226,8 @@ async def test_a_driver_that_is_slow_but_alive_keeps_its_run(
         await slow_chunk.exec_driver_sql("SELECT FROM backfill_runs FOR UPDATE")
         assert await take_up(engine) is None
         resuming = asyncio.create_task(change(engine, resume_here))
-        async with asyncio.timeout(10):
-            while not await sql.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-                await asyncio.sleep(0.005)
-        await slow_chunk.exec_driver_sql("UPDATE backfill_runs SET heartbeat_at = clock_timestamp()")
+        await until_waiting(sql)
+        await slow_chunk.exec_driver_sql(ALIVE)
     with pytest.raises(RunDrivenError):
         await resuming
     assert (await current(engine)).id == run.id
@@ -229,7 +240,10 @@ async def test_workers_take_up_only_what_was_left_to_them_and_has_no_driver(
     run = await started(engine)
     assert await take_up(engine) is None
     await sql.execute("UPDATE backfill_runs SET in_worker = true")
+    asked_at = await sql.fetchval("SELECT clock_timestamp()")
     assert await take_up(engine) == run.id
+    assert await sql.fetchval("SELECT heartbeat_at FROM backfill_runs") > asked_at
+    await sql.execute(ALIVE)
     assert await take_up(engine) is None
     await sql.execute(SILENT)
     assert await take_up(engine) == run.id
@@ -241,6 +255,7 @@ async def test_of_many_workers_one_takes_the_run_up_and_drives_it(
     engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:
     await insert_many(sql, "c", 4)
+    await never_overdue(sql)
     run = await started(engine, BackfillOptions(in_worker=True))
     taken = await asyncio.gather(*(take_up(engine) for _ in range(6)))
     assert sorted(taken, key=str) == [run.id] + [None] * 5
@@ -248,19 +263,27 @@ async def test_of_many_workers_one_takes_the_run_up_and_drives_it(
 
 
 async def test_waiting_until_applied_ends_with_the_last_of_the_run_s_events(
-    engine: AsyncEngine, sql: asyncpg.Connection
+    engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    looked = asyncio.Semaphore(0)
+
+    async def rest(_: asyncio.Event, seconds: float) -> None:
+        looked.release()
+        await asyncio.sleep(seconds / 20)
+
+    monkeypatch.setattr(applied, "rest", rest)
     await insert_many(sql, "c", 4)
     run = await backfilled(engine)
     waiting = asyncio.create_task(wait_until_applied(engine, run, interrupted=asyncio.Event()))
-    await asyncio.sleep(0.5)
+    for _ in range(3):
+        await asyncio.wait_for(looked.acquire(), HANG_SECONDS)
     assert not waiting.done()
     await drain(engine)
     await sql.execute(
         "INSERT INTO outbox_events (aggregate_id, event_type, source, payload)"
         " VALUES ('later', 'collection.updated', 'backfill', '{}')"
     )
-    assert await asyncio.wait_for(waiting, 2) is True
+    assert await asyncio.wait_for(waiting, HANG_SECONDS) is True
 
 
 async def test_waiting_says_when_nothing_is_settled_and_can_be_interrupted(

@@ -1,6 +1,5 @@
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import asyncpg
@@ -13,10 +12,14 @@ from shared.backfill_runs import BackfillOptions
 from tests.backfill.driving import being_driven, current, until_row
 from tests.backfill.rows import enqueued, fix_chunk_size, insert_collection, insert_many
 from tests.legacy_rows import set_collection
-from worker.backfill.throttle import Gate, Throttle
+from tests.processes import HANG_SECONDS
+from worker.backfill import drive, pace
+from worker.backfill.throttle import SIGNAL_TIMEOUT_SECONDS, Gate, Throttle
 from worker.relay import drain
 
 Deed = Callable[[], Awaitable[object]]
+HEARTBEAT = "SELECT heartbeat_at FROM backfill_runs"
+LATE = "UPDATE outbox_events SET created_at = created_at - interval '1 second'"
 
 
 @contextlib.asynccontextmanager
@@ -35,25 +38,36 @@ async def throttles_and_clears(
     clear: Deed,
     options: BackfillOptions | None = None,
 ) -> list[str]:
-    """Run under this cause: it must say why it waits, show signs of life, and go on within a second."""
+    """Run under this cause: it must say why it waits, show signs of life, and go on when it is gone."""
     with capture_logs() as lines:
         async with being_driven(engine, options):
             await until_row(sql, f"throttled_by LIKE '{reason}'")
             processed = (await current(engine)).processed
-            for _ in range(2):
-                await asyncio.sleep(0.4)
-                waiting = await current(engine)
-                assert waiting.heartbeat_age_seconds < 1
-                assert waiting.processed == processed
-                assert waiting.throttled_by is not None
+            await beats(sql)
+            waiting = await current(engine)
+            assert waiting.processed == processed
+            assert waiting.throttled_by is not None
             await clear()
-            cleared_at = time.monotonic()
             await until_row(sql, f"processed > {processed}")
-            assert time.monotonic() - cleared_at < 1
             await until_row(sql, "throttled_by IS NULL")
     throttled = [line for line in lines if line["event"] == "backfill_throttled"]
     assert any(line["event"] == "backfill_unthrottled" for line in lines)
     return [line["cause"] for line in throttled]
+
+
+async def beats(sql: asyncpg.Connection) -> None:
+    """Wait for two signs of life."""
+    beat = await sql.fetchval(HEARTBEAT)
+    async with asyncio.timeout(HANG_SECONDS):
+        for _ in range(2):
+            while (now := await sql.fetchval(HEARTBEAT)) == beat:
+                await asyncio.sleep(0.01)
+            beat = now
+
+
+def test_whatever_a_run_waits_for_it_looks_again_and_shows_a_sign_of_life_within_a_second() -> None:
+    assert SIGNAL_TIMEOUT_SECONDS + drive.RECHECK_SECONDS < 1
+    assert max(drive.LAST_RETRY_SECONDS, pace.LONGEST_REST_SECONDS) < 1
 
 
 async def test_a_run_waits_while_too_many_of_its_events_are_pending(
@@ -86,7 +100,7 @@ async def test_no_more_events_are_ever_pending_than_allowed(
 async def test_a_run_waits_while_live_writes_are_late(engine: AsyncEngine, sql: asyncpg.Connection) -> None:
     await insert_many(sql, "c", 4)
     await set_collection(engine, "live", "waits for a worker")
-    await asyncio.sleep(0.5)
+    await sql.execute(LATE)
     causes = await throttles_and_clears(
         engine, sql, "live lane is late: its oldest event has waited %", lambda: drain(engine)
     )
@@ -94,22 +108,28 @@ async def test_a_run_waits_while_live_writes_are_late(engine: AsyncEngine, sql: 
 
 
 async def test_a_run_waits_while_its_signals_cannot_be_read(
-    engine: AsyncEngine, sql: asyncpg.Connection
+    engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    timeout = "worker.backfill.throttle.SIGNAL_TIMEOUT_SECONDS"
+    monkeypatch.setattr(timeout, 0.1)
     await insert_many(sql, "c", 4)
     locking = sql.transaction()
     await locking.start()
     await sql.execute("LOCK TABLE outbox_events IN ACCESS EXCLUSIVE MODE")
+
+    async def clear() -> None:
+        monkeypatch.setattr(timeout, HANG_SECONDS)
+        await locking.rollback()
+
     async with another_connection(engine) as observer:
-        causes = await throttles_and_clears(
-            engine, observer, "live lane''s age unknown: TimeoutError", locking.rollback
-        )
+        causes = await throttles_and_clears(engine, observer, "live lane''s age unknown: TimeoutError", clear)
     assert causes == ["signal_unknown"]
 
 
 async def test_a_run_waits_with_a_reason_for_rows_that_somebody_keeps_locked(
-    engine: AsyncEngine, sql: asyncpg.Connection
+    engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("worker.backfill.chunk.LOCK_TIMEOUT", "100ms")
     await insert_many(sql, "c", 20)
     await fix_chunk_size(sql, 16)
     async with another_connection(engine) as observer:
@@ -119,7 +139,8 @@ async def test_a_run_waits_with_a_reason_for_rows_that_somebody_keeps_locked(
         async with being_driven(engine):
             await until_row(observer, "throttled_by = 'rows are locked by another transaction: 55P03'")
             await until_row(observer, "processed = 2")  # up to that row it gets on, with smaller chunks
-            assert (await current(engine)).heartbeat_age_seconds < 1
+            await beats(observer)
+            assert (await current(engine)).processed == 2
             await holding.rollback()
             await until_row(observer, "status = 'finished'")
     assert len(await enqueued(sql)) == 20
@@ -129,11 +150,11 @@ async def test_a_run_waits_with_a_reason_for_rows_that_somebody_keeps_locked(
 async def test_a_pause_is_heeded_while_throttled(engine: AsyncEngine, sql: asyncpg.Connection) -> None:
     await insert_many(sql, "c", 40)
     with capture_logs() as lines:
-        async with being_driven(engine, BackfillOptions(max_pending=10)):
+        async with being_driven(engine, BackfillOptions(max_pending=10)) as driving:
             await until_row(sql, "throttled_by IS NOT NULL")
             await sql.execute("UPDATE backfill_runs SET status = 'paused'")
-            await asyncio.sleep(0.5)
-            assert [line["event"] for line in lines][-1] == "backfill_paused"
+            await asyncio.wait_for(driving, HANG_SECONDS)
+    assert lines[-1]["event"] == "backfill_paused"
 
 
 async def test_a_signal_that_is_refused_throttles(engine: AsyncEngine, sql: asyncpg.Connection) -> None:

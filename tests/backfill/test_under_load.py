@@ -15,6 +15,7 @@ from shared.settings import Settings
 from tests.backfill.driving import backfilled
 from tests.backfill.rows import fix_chunk_size, insert_many
 from tests.drift import drift
+from tests.processes import HANG_SECONDS
 from tests.race import freezing
 from tests.race.storm import write
 from tests.twins.bulk import lock_no_rows
@@ -23,7 +24,7 @@ from worker.relay import drain, run_once
 ROWS = 40
 WRITERS = 4
 RELAYS = 2
-PASSES = 25
+PASSES = 10
 PASSES_TO_CONVICT = 100
 POINTS = [*freezing.NUMBERS, *freezing.BACKFILL_NUMBERS]
 
@@ -90,7 +91,7 @@ async def storm(
     await insert_many(sql, str(number), ROWS)
     rows = await sql.fetch("SELECT collection_id FROM collections")
     keys, over = [row["collection_id"] for row in rows], asyncio.Event()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_SECONDS):
         await asyncio.gather(
             backfill_on(backfill_engine, over),
             *(write_on(engine, keys, over) for _ in range(WRITERS)),

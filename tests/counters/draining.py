@@ -9,6 +9,7 @@ import asyncpg
 
 from benchmarks import minimal_loop
 from shared.settings import Settings
+from tests.processes import HANG_SECONDS
 from worker.main import arq_settings, stop
 
 Append = Callable[[asyncpg.Connection, int], Awaitable[None]]
@@ -26,7 +27,10 @@ AS_A_BACKFILL = """
     FROM collections
     ORDER BY collection_id
 """
-SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'collection-sync%'"
+SESSIONS = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name LIKE 'collection-sync%'
+"""
 
 
 async def append_backfill(sql: asyncpg.Connection, events: int) -> None:
@@ -65,7 +69,7 @@ async def drain_by_hand(settings: Settings) -> None:
 
 async def sessions_ended(sql: asyncpg.Connection) -> None:
     """Wait until the worker's sessions are gone: PostgreSQL counts what they did when they end."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_SECONDS):
         while await sql.fetchval(SESSIONS):
             await asyncio.sleep(0.01)
     await sql.execute("SELECT pg_stat_clear_snapshot()")

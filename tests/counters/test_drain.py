@@ -1,5 +1,6 @@
 """What an event costs that is drained in bulk: on the wire, in the write-ahead log, and in dead tuples."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import asyncpg
@@ -9,6 +10,7 @@ from pydantic import SecretStr
 from benchmarks.backlog import append_mixed, empty, require_agreement
 from shared.settings import Settings
 from tests.counters.draining import Append, append_backfill, drain, drain_by_hand, sessions_ended
+from tests.databases import Databases
 from tests.round_trips import Wire, counted
 
 EVENTS = 20_000
@@ -24,8 +26,9 @@ TUPLES = "SELECT n_tup_upd, n_tup_del, n_dead_tup FROM pg_stat_user_tables WHERE
 
 
 @pytest.fixture
-async def tables(sql: asyncpg.Connection) -> asyncpg.Connection:
-    """Tables as new, which nobody vacuums while they are looked at."""
+async def tables(sql: asyncpg.Connection, databases: Databases) -> asyncpg.Connection:
+    """Tables as new, which nobody vacuums while they are looked at, on a server that does nothing else."""
+    await asyncio.to_thread(databases.execute, "SELECT")  # after the clone for the next test
     for table in ("outbox_events", "applied_versions", "project_collections"):
         await sql.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
     await empty(sql)

@@ -1,45 +1,86 @@
-"""What a worker asks of Redis and of PostgreSQL while there is nothing to do."""
+"""What a worker asks of Redis and of PostgreSQL while there is nothing to do.
+
+Counted for each of its sweeps, of which there is one a second: on a machine that is busy the worker's second
+is as long as it takes, and holds as much.
+"""
 
 import asyncio
-import time
 from dataclasses import dataclass
 
+import asyncpg
+import pytest
+from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from shared.settings import Settings
-from tests.processes import environment, running
+from tests.processes import HANG_SECONDS
 from tests.round_trips import counted
+from worker.main import arq_settings, build_worker
 
-BEATS_SECONDS = 5.0  # between two heartbeats; everything else is done each second, or oftener
-MOST_COMMANDS = 30  # a second
-MOST_STATEMENTS = 30  # a second, BEGIN and COMMIT included
-IMPATIENT = """
-import runpy, worker.main
-worker.main.POLL_SECONDS = 0.02
-runpy.run_module("worker", run_name="__main__")
+MOST_COMMANDS = 30  # for each sweep
+MOST_STATEMENTS = 30  # for each sweep, BEGIN and COMMIT included
+NO_AUDIT_IS_DUE = """
+    INSERT INTO audit_runs (status, verdict, requested_by, repair, started_at, finished_at)
+    VALUES ('finished', 'in_sync', 'schedule', false, now() + interval '1 hour', now() + interval '1 hour')
 """
+PATIENCE = (
+    "shared.doorbell.REDIS_TIMEOUT_SECONDS",
+    "worker.heartbeat.PATIENCE_SECONDS",
+    "worker.wakeable.REDIS_TIMEOUT_SECONDS",
+    "worker.wakeable.SILENCE_SECONDS",
+)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """How much a worker asks for in a second."""
+    """How much a worker asks for from one sweep to the next."""
 
     commands: float
     statements: float
 
 
-async def asked_while_idle(arguments: list[str], seconds: float, settings: Settings) -> Asked:
-    """Start a worker, let it make itself known, and count for so many seconds."""
-    database_url, redis_url = settings.database_url.get_secret_value(), settings.redis_url.get_secret_value()
-    async with counted(database_url) as wire, Redis.from_url(redis_url) as redis:
-        with running(arguments, environment(wire.url, redis_url)) as worker:
-            await worker.wait_for("worker_heartbeat")
-            await asyncio.sleep(1)
-            began, commands, statements = time.monotonic(), await carried_out(redis), wire.statements
-            await asyncio.sleep(seconds)
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a worker never take slowness for a Redis or a PostgreSQL that is away: then it asks for more."""
+    for name in PATIENCE:
+        monkeypatch.setattr(name, HANG_SECONDS)
+
+
+async def asked_while_idle(settings: Settings, sql: asyncpg.Connection, sweeps: int) -> Asked:
+    """Run a worker, let it make itself known, and count for so many sweeps."""
+    await sql.execute(NO_AUDIT_IS_DUE)
+    redis_url = settings.redis_url.get_secret_value()
+    async with (
+        asyncio.timeout(HANG_SECONDS),
+        counted(settings.database_url.get_secret_value()) as wire,
+        Redis.from_url(redis_url) as redis,
+    ):
+        watched = settings.model_copy(update={"database_url": SecretStr(wire.url)})
+        arguments = {**arq_settings(watched), "handle_signals": False}
+        swept = asyncio.Semaphore(0)
+        drainer = arguments["ctx"]["drainer"]
+        wake = drainer.wake
+
+        def sweep(reason: str) -> None:
+            if reason == "sweep":
+                swept.release()
+            wake(reason)
+
+        drainer.wake = sweep
+        worker = build_worker(watched, arguments)
+        running = asyncio.create_task(worker.async_run())
+        try:
+            for _ in range(2):
+                await swept.acquire()
+            commands, statements = await carried_out(redis), wire.statements
+            for _ in range(sweeps):
+                await swept.acquire()
             commands, statements = await carried_out(redis) - commands, wire.statements - statements
-            passed = time.monotonic() - began
-    return Asked(commands / passed, statements / passed)
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+            await worker.close()
+    return Asked(commands / sweeps, statements / sweeps)
 
 
 async def carried_out(redis: Redis) -> int:
@@ -48,12 +89,17 @@ async def carried_out(redis: Redis) -> int:
     return sum(command["calls"] for name, command in told.items() if name != "cmdstat_info")
 
 
-async def test_an_idle_worker_sends_redis_thirty_commands_a_second_at_most(settings: Settings) -> None:
-    asked = await asked_while_idle(["-m", "worker"], BEATS_SECONDS, settings)
+async def test_an_idle_worker_sends_redis_thirty_commands_a_second_at_most(
+    settings: Settings, sql: asyncpg.Connection
+) -> None:
+    asked = await asked_while_idle(settings, sql, 5)  # from one heartbeat to the next
     assert 0 < asked.commands <= MOST_COMMANDS
     assert 0 < asked.statements <= MOST_STATEMENTS
 
 
-async def test_one_that_polls_fifty_times_a_second_sends_more(settings: Settings) -> None:
-    asked = await asked_while_idle(["-c", IMPATIENT], 2, settings)
+async def test_one_that_hardly_rests_between_its_polls_sends_more(
+    settings: Settings, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.main.POLL_SECONDS", 0.002)
+    asked = await asked_while_idle(settings, sql, 1)
     assert asked.commands > MOST_COMMANDS

@@ -14,29 +14,35 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.dead_letters.test_replay import dead, states
 from tests.drift import drift
+from tests.forked import ROOT, run
 from tests.legacy_rows import set_collection
 from tests.log_lines import hold_printed
-from tests.processes import ROOT, environment, running_worker
+from tests.processes import HANG_SECONDS, environment, running_worker
 from tests.worker.events import append_raw
 from worker.relay import drain
 
 Env = dict[str, str]
 
+# Collections whose events have died, each with a letter of its own.
+BURY = """
+    WITH written AS (
+        INSERT INTO collections
+            (collection_id, project_id, collection_name, description, created_by, is_active)
+        SELECT 'c' || lpad(number::text, 4, '0'), 'p1', 'name', 'refused', 'owner', true
+        FROM generate_series(0, $1::integer - 1) AS number
+        RETURNING *
+    )
+    INSERT INTO outbox_dead_letters (id, aggregate_id, event_type, source, payload, created_at, error)
+    SELECT nextval(pg_get_serial_sequence('outbox_events', 'id')), collection_id, 'collection.updated', 'api',
+        jsonb_build_object('project_id', project_id, 'research_context', description,
+            'created_at', created_at, 'updated_at', updated_at), clock_timestamp(), 'no'
+    FROM written ORDER BY collection_id
+"""
+
 
 async def command(env: Env, *arguments: object) -> subprocess.CompletedProcess[str]:
-    def run() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "worker.dead_letters", *map(str, arguments)],
-            cwd=ROOT,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    done = await asyncio.to_thread(run)
+    typed = ["-m", "worker.dead_letters", *map(str, arguments)]
+    done = await asyncio.to_thread(run, typed, env, timeout=HANG_SECONDS)
     hold_printed(done.stderr)
     return done
 
@@ -105,9 +111,8 @@ async def test_a_replay_without_a_worker_is_done_and_says_who_goes_on(
     }  # fmt: skip
 
 
-@pytest.mark.slow
 async def test_all_are_replayed_waited_for_and_those_that_die_again_are_named(
-    database_url: str, redis_url: str, engine: AsyncEngine, sql: asyncpg.Connection
+    database_url: str, redis_url: str, sql: asyncpg.Connection
 ) -> None:
     env = environment(database_url, redis_url)
     await sql.execute("""
@@ -118,12 +123,7 @@ async def test_all_are_replayed_waited_for_and_those_that_die_again_are_named(
         END $$;
         CREATE TRIGGER refuse BEFORE INSERT ON project_collections FOR EACH ROW EXECUTE FUNCTION refuse();
     """)
-    ids = []
-    for number in range(1_100):  # more than two transactions take
-        ids.append(await set_collection(engine, f"c{number:04}", "refused"))
-        if number % 100 == 99:
-            await drain(engine)
-    assert await sql.fetchval("SELECT count(*) FROM outbox_dead_letters") == len(ids)
+    await sql.execute(BURY, 1_100)  # more than two transactions take
     await sql.execute("UPDATE collections SET description = 'welcome' WHERE collection_id <> 'c0500'")
     async with running_worker(env):
         answer = await answered(env, "replay", "--all", "--yes", "--wait", status=1)
@@ -188,7 +188,7 @@ async def test_at_a_terminal_it_asks_before_all(
         shown += (await asyncio.to_thread(os.read, ours, 1000)).decode()
     assert "Discard 1 dead letter?" in shown
     os.write(ours, typed.encode())
-    assert await asyncio.to_thread(asked.wait, 20) == (0 if state == "discarded" else 1)
+    assert await asyncio.to_thread(asked.wait, HANG_SECONDS) == (0 if state == "discarded" else 1)
     os.close(ours)
     assert await states(sql) == {letter: state}
 

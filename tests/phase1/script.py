@@ -3,12 +3,12 @@
 import asyncio
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Any
 
+from tests.forked import run
 from tests.log_lines import hold_printed
-from tests.processes import ROOT
+from tests.processes import HANG_SECONDS
 
 SCRIPT = "migrations/phase1_backfill_project_collections.py"
 
@@ -30,16 +30,7 @@ BEFORE_PHASE_1 = """
 
 async def call(env: Mapping[str, str], *options: str) -> subprocess.CompletedProcess[str]:
     """Run the script to its end; its stderr holds JSON log lines and sentences."""
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, SCRIPT, *options],
-        cwd=ROOT,
-        env=dict(env),
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = await asyncio.to_thread(run, [SCRIPT, *options], env, timeout=HANG_SECONDS)
     hold_printed(done.stderr)
     return done
 

@@ -1,13 +1,13 @@
 """Without options: backfill, wait, compare, statistics; resumed when it was interrupted."""
 
-import asyncio
 import re
 import signal
 
 import asyncpg
 import pytest
 
-from shared.backfill_runs import DEFAULT_MAX_PENDING
+from tests.backfill.driving import COMMAND, until_gone, until_waiting
+from tests.backfill.rows import fix_chunk_size
 from tests.drift import drift
 from tests.phase1.script import BEFORE_PHASE_1, SCRIPT, call, said, the_json
 from tests.processes import running, running_worker
@@ -28,7 +28,15 @@ REFUSE = """
         END $$;
     CREATE TRIGGER refuse BEFORE INSERT ON project_collections FOR EACH ROW EXECUTE FUNCTION refuse();
 """
-ROWS = DEFAULT_MAX_PENDING + 2_000
+ROWS = 40
+CHUNK_ROWS = 16
+HOLD = """
+    CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = 0 AS
+        $$ BEGIN PERFORM pg_advisory_xact_lock(78); RETURN NEW; END $$;
+    CREATE TRIGGER hold BEFORE UPDATE OF cursor_key ON backfill_runs FOR EACH ROW
+        WHEN (OLD.cursor_key IS NOT NULL) EXECUTE FUNCTION hold();
+"""
+SILENT = "UPDATE backfill_runs SET heartbeat_at = clock_timestamp() - interval '3 seconds'"
 MANY = """
     INSERT INTO collections (collection_id, project_id, collection_name, created_by, is_active)
     SELECT 'm' || lpad(number::text, 6, '0'), 'p1', 'name', 'owner', true
@@ -81,9 +89,7 @@ async def test_it_says_that_no_worker_runs_waits_and_goes_on_when_called_again(
 ) -> None:
     await sql.execute(BEFORE_PHASE_1)
     with running([SCRIPT], env) as script:
-        async with asyncio.timeout(20):
-            while not await sql.fetchval("SELECT count(*) FROM backfill_runs WHERE status = 'finished'"):
-                await asyncio.sleep(0.02)
+        await script.wait_for("backfill_finished")
         assert "No worker is connected to this database. Start one with `python -m worker`" in script.output
         script.signal(signal.SIGINT)
         assert await script.exit_code() == 1
@@ -97,13 +103,17 @@ async def test_after_a_kill_it_goes_on_where_it_stopped_and_says_so(
     env: dict[str, str], sql: asyncpg.Connection
 ) -> None:
     await sql.execute(MANY, ROWS)
-    with running([SCRIPT], env) as script:  # without a worker it is throttled before its end
-        async with asyncio.timeout(20):
-            while not await sql.fetchval("SELECT max(processed) > 0 FROM backfill_runs"):
-                await asyncio.sleep(0.005)
+    await fix_chunk_size(sql, CHUNK_ROWS)
+    await sql.execute(HOLD)
+    await sql.execute("SELECT pg_advisory_lock(78)")
+    with running([SCRIPT], env) as script:
+        await until_waiting(sql, COMMAND)  # in its second chunk
         script.kill()
+    await sql.execute("SELECT pg_advisory_unlock(78)")
+    await until_gone(sql)
     cursor, status = await sql.fetchrow("SELECT processed, status FROM backfill_runs")
-    assert (status, 0 < cursor < ROWS) == ("running", True)
+    assert (status, cursor) == ("running", CHUNK_ROWS)
+    await sql.execute(SILENT)
     async with running_worker(env):
         again = await call(env, "--json")
     assert again.returncode == 0, again.stderr

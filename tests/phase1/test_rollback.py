@@ -5,9 +5,10 @@ import signal
 
 import asyncpg
 
+from tests.backfill.driving import until_gone
 from tests.drift import drift
 from tests.phase1.script import BEFORE_PHASE_1, SCRIPT, call, said, the_json
-from tests.processes import running, running_worker
+from tests.processes import HANG_SECONDS, running, running_worker
 from tests.rollback.situations import MAKE_MANY, guarded, legacy, ours, shown
 from worker.rollback import CHUNK_ROWS
 
@@ -19,12 +20,16 @@ COUNTS = {
     "discarded_events": 0,
 }
 STOP_THERE = """
-    CREATE FUNCTION stop_there() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN PERFORM pg_advisory_xact_lock(77); RETURN OLD; END $$;
+    CREATE FUNCTION stop_there() RETURNS trigger LANGUAGE plpgsql
+        SET lock_timeout = 0 AS $$ BEGIN PERFORM pg_advisory_xact_lock(77); RETURN OLD; END $$;
     CREATE TRIGGER stop_there BEFORE DELETE ON project_collections FOR EACH ROW
         WHEN (OLD.collection_id = 'c003000') EXECUTE FUNCTION stop_there();
 """
-STOPPED = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND NOT granted"
+STOPPED = """
+    SELECT count(*) FROM pg_locks
+    WHERE locktype = 'advisory' AND objid = 77 AND NOT granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 
 
 async def test_phase_1_is_entered_left_and_entered_again(
@@ -46,6 +51,7 @@ async def test_phase_1_is_entered_left_and_entered_again(
         assert await ours(sql) == before
         worker.signal(signal.SIGTERM)
         await worker.exit_code()
+    await until_gone(sql, "^collection-sync worker$")
 
     legacy_rows = await legacy(sql)
     done = await call(env, "--rollback", "--yes")
@@ -75,14 +81,12 @@ async def test_a_kill_in_the_middle_leaves_whole_chunks_and_another_call_does_th
     await sql.execute(STOP_THERE)
     await sql.execute("SELECT pg_advisory_lock(77)")
     with running([SCRIPT, "--rollback", "--yes"], env) as script:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_SECONDS):
             while not await sql.fetchval(STOPPED):
                 await asyncio.sleep(0.01)
         script.kill()
     await sql.execute("SELECT pg_advisory_unlock(77)")
-    async with asyncio.timeout(5):
-        while await sql.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name ~ 'rollback'"):
-            await asyncio.sleep(0.02)
+    await until_gone(sql, "rollback")
     left = [key for key, _ in await shown(sql)]
     assert left == await guarded(sql)
     assert len(left) == rows - CHUNK_ROWS
@@ -97,7 +101,7 @@ async def test_a_signal_ends_it_after_the_chunk_in_hand(env: dict[str, str], sql
     await sql.execute(STOP_THERE)
     await sql.execute("SELECT pg_advisory_lock(77)")
     with running([SCRIPT, "--rollback", "--yes"], env) as script:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_SECONDS):
             while not await sql.fetchval(STOPPED):
                 await asyncio.sleep(0.01)
         script.signal(signal.SIGINT)

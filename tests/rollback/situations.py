@@ -38,6 +38,17 @@ LINK = (
 )
 
 
+WAITING = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock' AND query ~ $1
+"""
+
+
+async def waits(connection: asyncpg.Connection, statement: str) -> bool:
+    """Say whether a statement that matches waits for a lock."""
+    return bool(await connection.fetchval(WAITING, statement))
+
+
 async def legacy(connection: asyncpg.Connection) -> list[Any]:
     """Return every byte of the legacy table, its system columns included."""
     return [tuple(row) for row in await connection.fetch(LEGACY)]

@@ -12,7 +12,7 @@ from shared import backfill_runs
 from shared.backfill_runs import BackfillOptions
 from tests.drift import drained, drift
 from tests.legacy_rows import set_collection
-from tests.processes import environment, running_worker
+from tests.processes import HANG_SECONDS, environment, running_worker
 from tests.race import freezing
 from tests.rollback.situations import (
     MAKE_MANY,
@@ -23,6 +23,7 @@ from tests.rollback.situations import (
     rolled_back,
     shown,
     switched_on_again,
+    waits,
 )
 from worker import rollback
 from worker.relay import drain, run_once
@@ -38,17 +39,13 @@ from worker.rollback import (
 )
 
 BEFORE_REMOVAL = "target: before rows retire"
-WAITING = """
-    SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND wait_event_type = 'Lock' AND query ~ $1
-"""
 STATUSES = "SELECT array_agg(status ORDER BY id) FROM backfill_runs"
 
 
 async def until_it_waits(sql: asyncpg.Connection, statement: str) -> None:
     """Wait until a statement that matches waits for a lock."""
-    async with asyncio.timeout(10):
-        while not await sql.fetchval(WAITING, statement):
+    async with asyncio.timeout(HANG_SECONDS):
+        while not await waits(sql, statement):
             await asyncio.sleep(0.01)
 
 
@@ -79,7 +76,7 @@ async def test_it_is_refused_while_a_worker_is_connected_and_nothing_is_changed(
             await rolled_back(engine)
         assert await ours(sql) == before
         assert (await planned(engine)).removed == 1
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_SECONDS):
         while True:
             with contextlib.suppress(RollbackBusyError):  # until PostgreSQL has noticed that it is gone
                 done = await rolled_back(engine)
@@ -93,9 +90,10 @@ async def test_it_is_refused_while_a_backfill_is_running_but_not_for_one_that_no
 ) -> None:
     async with engine.begin() as connection:
         run = await backfill_runs.start(connection, BackfillOptions())
+    await sql.execute("UPDATE backfill_runs SET heartbeat_at = clock_timestamp() + interval '1 hour'")
     with pytest.raises(RollbackBusyError, match=f"Backfill {run.id} is running"):
         await rolled_back(engine)
-    await sql.execute("UPDATE backfill_runs SET heartbeat_at = heartbeat_at - interval '1 minute'")
+    await sql.execute("UPDATE backfill_runs SET heartbeat_at = clock_timestamp() - interval '1 minute'")
     await rolled_back(engine)
     assert await sql.fetchval(STATUSES) == ["cancelled"]
 
@@ -179,7 +177,7 @@ async def test_the_api_reads_versions_and_writes_events_while_rows_are_removed(
     async with under_way(engine) as rolling_back:
         async with freezing.frozen(sql, BEFORE_REMOVAL):
             await freezing.arrived(sql, BEFORE_REMOVAL)
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(HANG_SECONDS):
                 event_id = await set_collection(engine, "one", "meanwhile")
                 assert await guarded(sql) == ["one"]
         assert (await rolling_back).discarded_events == 0

@@ -9,14 +9,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.drift import drained, drift
 from tests.legacy_rows import set_collection
+from tests.processes import HANG_SECONDS
 from tests.race import freezing
-from tests.rollback.situations import ignore, rolled_back, switched_on_again
+from tests.rollback.situations import ignore, rolled_back, switched_on_again, waits
 from worker import rollback
 from worker.relay import drain, run_once
 from worker.rollback import Rollback, Walk
 
 KEYS = [f"k{number}" for number in range(12)]
-ROUNDS = 10
+ROUNDS = 6
+REMOVABLE = "SELECT count(*) > 2 FROM applied_versions WHERE NOT (is_deleted OR found_row)"
 POINTS = [point for point in freezing.POINTS if point.startswith(("guard", "target", "acknowledge"))]
 # A guard of a row that is not there, or a row of ours that has lost its guard: it would count as found.
 TORN = """
@@ -56,7 +58,12 @@ async def test_no_batch_comes_between_a_row_and_its_guard_and_nothing_is_lost_fo
     others = [relay(engine, over) for _ in range(2)]
     others += [write(engine, 10 * seed + number, over) for number in range(3)]
     storm = asyncio.gather(*others)
-    removed = [(await rolled_back(engine)).removed for _ in range(ROUNDS)]
+    removed = []
+    for _ in range(ROUNDS):
+        async with asyncio.timeout(HANG_SECONDS):
+            while not await sql.fetchval(REMOVABLE):
+                await asyncio.sleep(0.01)
+        removed.append((await rolled_back(engine)).removed)
     over.set()
     await storm
     weather.cancel()
@@ -86,7 +93,9 @@ async def test_the_guard_of_a_row_that_is_just_coming_back_is_not_forgotten(
         batch = asyncio.create_task(run_once(engine))
         await freezing.arrived(sql, "target: before rows are written")
         forgetting = asyncio.create_task(walk.forget_guards())
-        await asyncio.sleep(0.3)
+        async with asyncio.timeout(HANG_SECONDS):
+            while not (forgetting.done() or await waits(sql, "(LOCK TABLE|DELETE FROM) applied_versions")):
+                await asyncio.sleep(0.01)
         assert not forgetting.done()
     await asyncio.gather(batch, forgetting)
     assert [row["collection_id"] for row in await sql.fetch(TORN)] == []
