@@ -4,6 +4,8 @@ import asyncio
 
 import asyncpg
 
+from tests.processes import HANG_SECONDS
+
 # Exact, on one snapshot: the projection of every active collection against its home row.
 DRIFT = """
     SELECT coalesce(legacy.collection_id, target.collection_id) AS collection_id,
@@ -22,7 +24,7 @@ async def drift(connection: asyncpg.Connection) -> list[str]:
     return [row["collection_id"] for row in await connection.fetch(DRIFT)]
 
 
-async def drained(connection: asyncpg.Connection, seconds: float = 20) -> None:
+async def drained(connection: asyncpg.Connection, seconds: float = HANG_SECONDS) -> None:
     """Wait until every event is settled; none may have died on the way."""
     async with asyncio.timeout(seconds):
         while await connection.fetchval("SELECT count(*) FROM outbox_events"):

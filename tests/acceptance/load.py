@@ -1,27 +1,34 @@
-"""A steady load of requests that does not wait for its answers, as a crowd of users does not."""
+"""A crowd of users, each of whom writes again a moment after the answer to the write before."""
 
 import asyncio
 import contextlib
-import statistics
-from collections.abc import AsyncIterator, Awaitable, Callable
+import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import asyncpg
 import httpx
 
 from tests.legacy_rows import seed
+from tests.processes import HANG_SECONDS, Running
 
 COLLECTIONS = 49  # not a multiple of five: every one of them gets its turn
-PATIENCE_SECONDS = 10
+USERS = 4  # an API on a busy machine has a place and a connection for each
+REST_SECONDS = 0.01
+RINGS_HEARD = 10
 
 INSERT_COLLECTIONS = """
-    INSERT INTO collections (collection_id, project_id, collection_name, created_by, is_active)
-    SELECT 'c' || number, 'p1', 'name', 'owner', true
-    FROM generate_series(0, $1::integer - 1) AS number
+    WITH inserted AS (
+        INSERT INTO collections (collection_id, project_id, collection_name, created_by, is_active)
+        SELECT 'c' || number, 'p1', 'name', 'owner', true
+        FROM generate_series(0, $1::integer - 1) AS number
+        RETURNING *
+    )
+    INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
+    SELECT collection_id, 'collection.created', 'backfill', jsonb_build_object('project_id', project_id,
+        'research_context', description, 'created_at', created_at, 'updated_at', updated_at)
+    FROM inserted
 """
-
-
-Send = Callable[[httpx.AsyncClient, int], Awaitable[httpx.Response]]
 
 
 @dataclass(frozen=True)
@@ -29,89 +36,101 @@ class Answer:
     """What came back for a request; no status when nothing did."""
 
     number: int
-    seconds: float
     status: int | None
     retry_after: str | None = None
 
 
 class Load:
-    """Begins a request at each of its times, whatever became of the others."""
+    """The users of one API, and every answer that they got."""
 
-    def __init__(self, client: httpx.AsyncClient, send: Send, per_second: int) -> None:
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self.answers: list[Answer] = []  # in the order in which they came
         self._client = client
-        self._send = send
-        self._per_second = per_second
-        self._requests: list[asyncio.Task[Answer]] = []
+        self._begun = 0
 
-    async def run(self) -> None:
-        """Send until cancelled."""
-        clock = asyncio.get_running_loop().time
-        began = clock()
-        while True:
-            number = len(self._requests)
-            await asyncio.sleep(began + number / self._per_second - clock())
-            self._requests.append(asyncio.create_task(self._request(number)))
+    async def write_until(self, stopped: asyncio.Event) -> None:
+        """Be one of the users."""
+        while not stopped.is_set():
+            number = self._begun
+            self._begun += 1
+            self.answers.append(await self._write(number))
+            await asyncio.sleep(REST_SECONDS)
 
-    @contextlib.asynccontextmanager
-    async def phase(self) -> AsyncIterator[list[Answer]]:
-        """Collect the answers to what is sent in the block; complete after its end."""
-        first = len(self._requests)
-        answers: list[Answer] = []
-        yield answers
-        answers += await asyncio.gather(*self._requests[first:])
+    async def answered(self, count: int, status: int = 200) -> None:
+        """Wait until so many requests that begin from now on are answered in this way."""
+        first = self._begun
+        async with asyncio.timeout(HANG_SECONDS):
+            while sum(it.number >= first and it.status == status for it in self.answers) < count:
+                await asyncio.sleep(0.01)
 
-    async def answers(self) -> list[Answer]:
-        """Return all answers so far, when they are there."""
-        return await asyncio.gather(*self._requests)
+    async def answered_in_a_row(self, count: int, status: int = 200) -> None:
+        """Wait until so many answers, one after the other, were of this kind; none counts that is there."""
+        first = len(self.answers)
+        async with asyncio.timeout(HANG_SECONDS):
+            while len(latest := self.answers[first:][-count:]) < count or {it.status for it in latest} != {
+                status
+            }:
+                await asyncio.sleep(0.01)
 
-    async def _request(self, number: int) -> Answer:
-        clock = asyncio.get_running_loop().time
-        began = clock()
+    async def next_answers(self, count: int) -> list[Answer]:
+        """Return the answers to so many requests that begin from now on."""
+        first = self._begun
+        async with asyncio.timeout(HANG_SECONDS):
+            while len(found := [it for it in self.answers if first <= it.number < first + count]) < count:
+                await asyncio.sleep(0.01)
+        return found
+
+    async def _write(self, number: int) -> Answer:
+        """Change a collection four times out of five, and create one the fifth time."""
+        body = {"collection_name": f"write {number}", "description": f"text {number}"}
+        method, path = ("POST", "") if number % 5 == 4 else ("PUT", f"/c{number % COLLECTIONS}")
         try:
-            response = await self._send(self._client, number)
+            response = await self._client.request(method, f"/projects/p1/collections{path}", json=body)
         except httpx.TransportError:
-            return Answer(number, clock() - began, None)
-        return Answer(number, clock() - began, response.status_code, response.headers.get("Retry-After"))
-
-
-async def write(client: httpx.AsyncClient, number: int) -> httpx.Response:
-    """Change a collection four times out of five, and create one the fifth time."""
-    body = {"collection_name": f"write {number}", "description": f"text {number}"}
-    method, path = ("POST", "") if number % 5 == 4 else ("PUT", f"/c{number % COLLECTIONS}")
-    return await client.request(method, f"/projects/p1/collections{path}", json=body)
-
-
-async def read(client: httpx.AsyncClient, _number: int) -> httpx.Response:
-    """List a project that nobody writes to: always the same work, and none that concerns Redis."""
-    return await client.get("/projects/p2/collections")
+            return Answer(number, None)
+        return Answer(number, response.status_code, response.headers.get("Retry-After"))
 
 
 async def prepare(sql: asyncpg.Connection) -> None:
-    """Insert what the load writes to."""
+    """Insert what the load writes to; somebody will change only some of it."""
     await seed(sql)
     await sql.execute(INSERT_COLLECTIONS, COLLECTIONS)
 
 
 @contextlib.asynccontextmanager
-async def steady_load(url: str, send: Send = write, per_second: int = 50) -> AsyncIterator[Load]:
+async def steady_load(url: str) -> AsyncIterator[Load]:
     """Keep the load up for as long as the block, then wait for the last answer."""
-    async with httpx.AsyncClient(
-        base_url=url, headers={"User-ID": "owner"}, timeout=PATIENCE_SECONDS
-    ) as client:
-        load = Load(client, send, per_second)
-        running = asyncio.create_task(load.run())
+    stopped = asyncio.Event()
+    async with (
+        httpx.AsyncClient(base_url=url, headers={"User-ID": "owner"}, timeout=HANG_SECONDS) as client,
+        asyncio.TaskGroup() as users,
+    ):
+        load = Load(client)
+        for _ in range(USERS):
+            users.create_task(load.write_until(stopped))
         try:
             yield load
         finally:
-            running.cancel()
-            await asyncio.wait([running])
-            await load.answers()
+            stopped.set()
 
 
-def percentiles_ms(answers: list[Answer]) -> tuple[float, float]:
-    """Return the median and the 99th percentile of what the requests took."""
-    hundredths = statistics.quantiles([a.seconds * 1000 for a in answers], n=100, method="inclusive")
-    return hundredths[49], hundredths[98]
+async def rings_heard(worker: Running) -> None:
+    """Wait until rings wake the worker, for ten batches from now on; each second a sweep takes one."""
+    seen, wakes = len(worker.lines), list[str]()
+    async with asyncio.timeout(HANG_SECONDS):
+        while wakes.count("doorbell") < RINGS_HEARD:
+            await asyncio.sleep(0.02)
+            seen, news = len(worker.lines), worker.lines[seen:]
+            lines = [json.loads(line) for line in news if "batch_settled" in line]
+            wakes += [line["wake"] for line in lines]
+
+
+async def all_applied(sql: asyncpg.Connection) -> None:
+    """Wait until everything that is appended by now is settled."""
+    last = await sql.fetchval("SELECT last_value FROM outbox_events_id_seq")
+    async with asyncio.timeout(HANG_SECONDS):
+        while await sql.fetchval("SELECT count(*) FROM outbox_events WHERE id <= $1", last):
+            await asyncio.sleep(0.01)
 
 
 async def assert_all_present(sql: asyncpg.Connection, answers: list[Answer]) -> None:

@@ -7,8 +7,6 @@ import json
 import pickle
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -22,9 +20,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.doorbell import QUEUE_NAME, ring
+from tests.doorbell.test_lost_wakeups import listened_to
 from tests.drift import drained
+from tests.forked import run
 from tests.legacy_rows import seed, set_collection
-from tests.processes import ROOT, Running, environment, running, running_api, running_worker
+from tests.processes import HANG_SECONDS, Running, environment, running, running_api, running_worker
 from tests.race import freezing
 from worker.drainer import LIVE_BATCH
 
@@ -64,11 +64,18 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
         yield client
 
 
-async def assert_ends(worker: Running, seconds: float) -> None:
+async def beaten(sql: asyncpg.Connection) -> None:
+    """Wait for a sign of life that the worker begins to give after now: it gives one each second."""
+    beats: set[object] = set()
+    async with asyncio.timeout(HANG_SECONDS):
+        while len(beats) < 3:  # the first is there already, the second may be under way
+            beats.add(await sql.fetchval("SELECT max(heartbeat_at) FROM worker_processes"))
+            await asyncio.sleep(0.02)
+
+
+async def assert_ends(worker: Running) -> None:
     worker.signal(signal.SIGTERM)
-    began = time.monotonic()
     assert await worker.exit_code() == 0, worker.output
-    assert time.monotonic() - began < seconds
     assert worker.logged("worker_stopped"), worker.output
 
 
@@ -77,13 +84,13 @@ async def test_sigterm_finishes_the_batch_in_hand_and_claims_nothing_more(
 ) -> None:
     await freezing.install(sql)
     async with running_worker(env) as worker:
-        await asyncio.sleep(0.5)  # now it listens to the bell
+        await listened_to(redis)
         async with freezing.frozen(sql, "target: before rows are written"):
             await sql.execute(WRITE_MANY, LIVE_BATCH + 1)
             await ring(redis)
             await freezing.arrived(sql, "target: before rows are written")
             worker.signal(signal.SIGTERM)
-            await asyncio.sleep(1.2)  # longer than between two sweeps
+            await beaten(sql)  # it has heard of the signal, and might have claimed more
             assert worker.process.poll() is None
         assert await worker.exit_code() == 0, worker.output
     assert worker.logged("worker_stopped")
@@ -91,10 +98,15 @@ async def test_sigterm_finishes_the_batch_in_hand_and_claims_nothing_more(
     assert await sql.fetchval("SELECT count(*) FROM outbox_events") == 1
 
 
-async def test_sigterm_ends_an_idle_worker_at_once(env: dict[str, str]) -> None:
-    async with running_worker(env) as worker:
-        await asyncio.sleep(1)
-        await assert_ends(worker, seconds=2)
+async def test_sigterm_ends_an_idle_worker_at_once(
+    env: dict[str, str], sql: asyncpg.Connection, redis: Redis
+) -> None:
+    """Nothing that it may wait for would end in our time."""
+    with running(["-m", "tests.acceptance.endless_patience", "worker"], env) as worker:
+        await worker.wait_for("worker_started")
+        await listened_to(redis)
+        await beaten(sql)
+        await assert_ends(worker)
 
 
 async def test_arqs_own_command_runs_the_same_jobs(
@@ -106,17 +118,23 @@ async def test_arqs_own_command_runs_the_same_jobs(
         await ring(redis)
         assert (await worker.wait_for("event_settled"))["outcome"] == "applied"
         await drained(sql)
-        await assert_ends(worker, seconds=5)
+        await assert_ends(worker)
 
 
 async def test_the_end_of_one_worker_leaves_the_others_health_key(env: dict[str, str], redis: Redis) -> None:
     async with running_worker(env) as leaving, running_worker(env) as staying:
-        ours = {worker.logged("worker_started")[0]["health_key"].encode() for worker in (leaving, staying)}
-        async with asyncio.timeout(5):
-            while set(await redis.keys(HEALTH_KEYS)) != ours:
-                await asyncio.sleep(0.02)
-        await assert_ends(leaving, seconds=5)
-        assert await redis.keys(HEALTH_KEYS) == [staying.logged("worker_started")[0]["health_key"].encode()]
+        left, kept = [worker.logged("worker_started")[0]["health_key"] for worker in (leaving, staying)]
+        async with asyncio.timeout(HANG_SECONDS):
+            while await redis.exists(left, kept) != 2:
+                await asyncio.sleep(0.01)
+            while True:  # it must neither write its key again nor let it expire
+                staying.signal(signal.SIGSTOP)
+                if await redis.persist(kept):
+                    break
+                staying.signal(signal.SIGCONT)
+                await asyncio.sleep(0.01)
+        await assert_ends(leaving)
+        assert await redis.keys(HEALTH_KEYS) == [kept.encode()]
 
 
 async def test_a_job_in_redis_is_json(redis: Redis) -> None:
@@ -142,22 +160,14 @@ async def test_a_pickled_job_is_not_unpickled(
     async with running_worker(env) as worker:
         await set_collection(engine, "one")
         await worker.wait_for("event_settled")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_SECONDS):
             while await redis.zscore(QUEUE_NAME, "evil"):
                 await asyncio.sleep(0.02)
     assert not trace.exists()
 
 
 def run_worker(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "worker", *arguments],
-        cwd=ROOT,
-        env=env,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=20,
-    )
+    return run(["-m", "worker", *arguments], env, timeout=HANG_SECONDS)
 
 
 def test_help_needs_no_environment() -> None:
@@ -184,7 +194,7 @@ async def test_the_log_file_receives_the_lines_of_stdout(
     async with running_worker({**env, "LOG_FILE": str(log_file)}) as worker:
         await set_collection(engine, "one")
         await worker.wait_for("event_settled")
-        await assert_ends(worker, seconds=5)
+        await assert_ends(worker)
     assert log_file.read_text(encoding="utf-8") == "".join(worker.lines)
 
 
@@ -197,7 +207,7 @@ async def test_a_password_never_shows(env: dict[str, str], sql: asyncpg.Connecti
         async with (
             running_worker(env) as worker,
             running_api(env) as (api, api_url),
-            httpx.AsyncClient(base_url=api_url, headers={"User-ID": "owner"}) as client,
+            httpx.AsyncClient(base_url=api_url, headers={"User-ID": "owner"}, timeout=HANG_SECONDS) as client,
         ):
             new = {"collection_name": "one"}
             assert (await client.post("/projects/p1/collections", json=new)).status_code == 200
@@ -209,7 +219,7 @@ async def test_a_password_never_shows(env: dict[str, str], sql: asyncpg.Connecti
             answers = [await client.post("/projects/p1/collections", json=new) for _ in range(3)]
             answers.append(await client.get("/readyz"))
             await worker.wait_for("batch_failed", count=3)
-            await assert_ends(worker, seconds=5)
+            await assert_ends(worker)
     finally:
         await sql.execute("DROP ROLE canary")
     assert not any(answer.is_success for answer in answers)

@@ -13,16 +13,17 @@ from redis.asyncio import Redis
 
 from tests.chaos.supervision import Supervised
 from tests.chaos.system import QUIET_COLLECTIONS, System, connected
+from tests.processes import HANG_SECONDS
 
 HOUR = 3600.0
 MOST_BYTES = 3_000  # a write is a few thousand bytes on the way to PostgreSQL
 CUTS = 3
 POISON = 4  # of each kind
-LOG_PATIENCE_SECONDS = 20
+LEAST_SECONDS = 0.3  # for what must happen in the meantime
 
 TERMINATE = """
     SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-    WHERE application_name LIKE 'collection-sync%'
+    WHERE datname = current_database() AND application_name LIKE 'collection-sync%'
 """
 # In the order in which workers lock them, so that nobody waits for each other.
 HOLD_ROWS = """
@@ -32,7 +33,8 @@ HOLD_ROWS = """
 """
 WAITING = """
     SELECT count(*) FROM pg_stat_activity
-    WHERE application_name = 'collection-sync api' AND wait_event_type = 'Lock'
+    WHERE datname = current_database() AND application_name = 'collection-sync api'
+        AND wait_event_type = 'Lock'
 """
 HOT = "SELECT collection_id FROM collections WHERE project_id = 'p1' AND is_active ORDER BY random() LIMIT $1"
 PLANT = """
@@ -171,8 +173,8 @@ async def exhaust_pools(system: System, dice: random.Random, pace: float) -> int
         sql.transaction(),
     ):
         await sql.fetchval(HOLD_ROWS)
-        until = time.monotonic() + max(1.0, pace * dice.uniform(1, 2))
-        while time.monotonic() < until:
+        began, seconds = time.monotonic(), max(LEAST_SECONDS, pace * dice.uniform(1, 2))
+        while time.monotonic() < began + (seconds if most else HANG_SECONDS):
             most = max(most, await observer.fetchval(WAITING))
             await asyncio.sleep(0.05)
     return most
@@ -190,8 +192,8 @@ async def fill_disk(system: System, dice: random.Random, pace: float) -> int:
     lines = len(life.lines)
     resource.prlimit(life.pid, resource.RLIMIT_FSIZE, (size + dice.randrange(400), hard))
     try:
-        await asyncio.sleep(max(1.0, pace * 2))
-        async with asyncio.timeout(LOG_PATIENCE_SECONDS):
+        await asyncio.sleep(max(LEAST_SECONDS, pace * 2))
+        async with asyncio.timeout(HANG_SECONDS):
             while len(life.lines) == lines:
                 await asyncio.sleep(0.05)
     finally:

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Self, cast
 
 from deploy.local.service import LOOPBACK, Service
+from tests.processes import HANG_SECONDS
 
 AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: what is closed is reset, what was not sent is lost
-PATIENCE_SECONDS = 10
 
 
 class Channel:
@@ -49,7 +49,7 @@ class Channel:
         self._burnt.clear()
         self._fuse = after_bytes
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._burnt.wait(), PATIENCE_SECONDS)
+            await asyncio.wait_for(self._burnt.wait(), HANG_SECONDS)
         self._fuse = None
         return self._burnt.is_set()
 

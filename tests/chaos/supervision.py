@@ -11,7 +11,6 @@ from tests.processes import Running
 
 LOOK_SECONDS = 0.02
 RESTART_SECONDS = 0.3
-STOP_PATIENCE_SECONDS = 30
 
 
 class Life(Running):
@@ -105,7 +104,7 @@ class Supervised:
     async def _stop(self) -> None:
         try:
             self.life.signal(signal.SIGTERM)
-            self.last_code = await self.life.exit_code(STOP_PATIENCE_SECONDS)
+            self.last_code = await self.life.exit_code()
         finally:
             for life in self.lives:
                 life.kill()

@@ -21,9 +21,8 @@ from tests.chaos.network import Channel
 from tests.chaos.supervision import Supervised
 from tests.conftest import migrate
 from tests.legacy_rows import seed
-from tests.processes import environment
+from tests.processes import HANG_SECONDS, environment
 
-START_PATIENCE_SECONDS = 60
 QUIET_COLLECTIONS = 40
 LAG_LOOK_SECONDS = 0.1
 LAG_BOUND_SECONDS = 1.0
@@ -117,7 +116,7 @@ class System:
 async def connected(postgres: Postgres) -> AsyncIterator[asyncpg.Connection]:
     """Open a session of our own, past all channels."""
     sql = await asyncpg.connect(
-        postgres.url, timeout=5, server_settings={"application_name": "chaos"}, ssl="disable"
+        postgres.url, timeout=HANG_SECONDS, server_settings={"application_name": "chaos"}, ssl="disable"
     )
     try:
         yield sql
@@ -201,7 +200,7 @@ async def running_system(
         stack.push_async_callback(ended, watching)
         urls = [f"http://{LOOPBACK}:{port}" for port in ports]
         for worker in workers:
-            await worker.life.wait_for("worker_started", seconds=START_PATIENCE_SECONDS)
+            await worker.life.wait_for("worker_started")
         for url in urls:
             await ready(url)
         yield System(directory, postgres, valkey, channels, apis, workers, clocks, urls, lag)
@@ -215,7 +214,7 @@ async def ended(task: asyncio.Task[None]) -> None:
 
 async def ready(url: str) -> None:
     """Wait until this API serves."""
-    async with httpx.AsyncClient() as client, asyncio.timeout(START_PATIENCE_SECONDS):
+    async with httpx.AsyncClient() as client, asyncio.timeout(HANG_SECONDS):
         while True:
             with contextlib.suppress(httpx.TransportError):
                 if (await client.get(f"{url}/readyz")).is_success:

@@ -10,10 +10,10 @@ from deploy.local.valkey import Valkey
 from tests.chaos.faults import FAULTS
 from tests.chaos.run import Plan, carry_out
 from tests.chaos.system import servers
-
-pytestmark = [pytest.mark.slow, pytest.mark.timed]
+from tests.chaos.users import STREAK
 
 SEED = 4
+PACE = 0.1
 
 
 @pytest.fixture
@@ -22,20 +22,23 @@ def own_servers(tmp_path: Path) -> Iterator[tuple[Postgres, Valkey]]:
         yield started
 
 
+@pytest.mark.slow
 async def test_every_kind_of_fault_loses_nothing(
     own_servers: tuple[Postgres, Valkey], tmp_path: Path
 ) -> None:
     report = await carry_out(
-        Plan(SEED, writes_per_second=30, pace=0.2, share_of_pairs=1.0), tmp_path, *own_servers
+        Plan(SEED, writes_per_second=20, pace=PACE, share_of_pairs=1.0), tmp_path, *own_servers
     )
 
     assert [check for check in report.checks if not check.holds] == []
     assert {name for name, record in report.records.items() if record.times} == {
         fault.name for fault in FAULTS
     }
-    assert sum(write.acknowledged for write in report.writes) > 200
+    # After each round, of two faults at most, each API has answered so many.
+    assert sum(write.answered for write in report.writes) >= len(FAULTS) // 2 * 2 * STREAK
 
 
+@pytest.mark.long  # `make twins` convicts both without chance
 @pytest.mark.parametrize(
     ("kind", "twin", "killer"),
     [

@@ -15,8 +15,9 @@ from functools import partial
 
 import httpx
 
+from tests.processes import HANG_SECONDS
+
 PROJECT = "p1"
-PATIENCE_SECONDS = 10
 WANTED_COLLECTIONS = 60
 STREAK = 5  # answers in a row
 FEWEST_PER_SECOND = 5
@@ -185,7 +186,7 @@ async def users(urls: Sequence[str], dice: random.Random, per_second: int) -> As
         clients = [
             await stack.enter_async_context(
                 httpx.AsyncClient(
-                    base_url=url, headers={"User-ID": "owner"}, timeout=PATIENCE_SECONDS, limits=limits
+                    base_url=url, headers={"User-ID": "owner"}, timeout=HANG_SECONDS, limits=limits
                 )
             )
             for url in urls

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import uvloop
@@ -16,10 +17,11 @@ from redis.asyncio import Redis
 from deploy.local.valkey import Valkey
 from shared.doorbell import (
     DIRTY_KEY,
+    DIRTY_MS,
     JOB_EXPIRES_MS,
+    LONGEST_REST_SECONDS,
     QUEUE_NAME,
     REDIS_ERRORS,
-    REDIS_TIMEOUT_SECONDS,
     WAKE_CHANNEL,
     Doorbell,
     dismiss,
@@ -27,6 +29,16 @@ from shared.doorbell import (
     open_redis,
     ring,
 )
+from tests.doorbell.patience import be_patient_with_redis
+from tests.processes import HANG_SECONDS
+
+IMPATIENT_SECONDS = 0.1
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_patient_with_redis(monkeypatch)
+    monkeypatch.setattr("shared.doorbell.LAST_RETRY_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -62,7 +74,7 @@ async def running_doorbell(redis: Redis) -> AsyncIterator[Doorbell]:
 
 async def queued_jobs(redis: Redis, at_least: int) -> int:
     """Wait for this many jobs, and a moment longer for any that should not come."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_SECONDS):
         while await redis.zcard(QUEUE_NAME) < at_least:
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.1)
@@ -73,29 +85,36 @@ async def queued_jobs(redis: Redis, at_least: int) -> int:
 async def test_a_busy_doorbell_rests_for_three_times_as_long_as_it_rings(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rings: list[float] = []
+    """By a clock of ours, on which only rings take time."""
+    durations, now, rests = [0.01, 0.002, 10.0], 0.0, list[float]()
 
     async def slow_ring(*_: object) -> bool:
-        rings.append(time.monotonic())
-        await asyncio.sleep(0.01)
+        nonlocal now
+        now += durations[len(rests)]
         return True
 
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+        await asyncio.sleep(0)
+
+    resting = ModuleType("asyncio")
+    vars(resting).update(vars(asyncio) | {"sleep": rest})
     monkeypatch.setattr("shared.doorbell.ring", slow_ring)
-    async with running_doorbell(redis) as doorbell:
-        began = time.monotonic()
-        while time.monotonic() < began + 0.6:
+    monkeypatch.setattr("shared.doorbell.asyncio", resting)
+    monkeypatch.setattr("shared.doorbell.time", SimpleNamespace(perf_counter=lambda: now))
+    async with running_doorbell(redis) as doorbell, asyncio.timeout(HANG_SECONDS):
+        while len(rests) < len(durations):
             doorbell.press()
-            await asyncio.sleep(0.001)
-        ended = time.monotonic()
-    assert 2 <= len(rings) <= 1 + (ended - began) / 0.04
+            await asyncio.sleep(0)
+    assert rests == pytest.approx([0.03, 0.006, LONGEST_REST_SECONDS])
 
 
 async def test_a_ring_queues_one_due_job_and_wakes_who_listens(redis: Redis) -> None:
     async with redis.pubsub(ignore_subscribe_messages=True) as channel:
         await channel.subscribe(WAKE_CHANNEL)
-        await channel.get_message(timeout=1)
+        await channel.get_message(timeout=HANG_SECONDS)
         assert await ring(redis)
-        assert await channel.get_message(timeout=1) is not None
+        assert await channel.get_message(timeout=HANG_SECONDS) is not None
     [(job_id, due_ms)] = await redis.zrange(QUEUE_NAME, 0, -1, withscores=True)
     assert due_ms < time.time() * 1000
     assert await redis.exists(job_key_prefix + job_id.decode())
@@ -104,10 +123,10 @@ async def test_a_ring_queues_one_due_job_and_wakes_who_listens(redis: Redis) -> 
 async def test_every_ring_is_published_but_only_one_job_is_queued_at_a_time(redis: Redis) -> None:
     async with redis.pubsub(ignore_subscribe_messages=True) as channel:
         await channel.subscribe(WAKE_CHANNEL)
-        await channel.get_message(timeout=1)
+        await channel.get_message(timeout=HANG_SECONDS)
         assert await ring(redis)
         assert not await ring(redis)
-        messages = [await channel.get_message(timeout=1) for _ in range(2)]
+        messages = [await channel.get_message(timeout=HANG_SECONDS) for _ in range(2)]
     [job_id] = await redis.zrange(QUEUE_NAME, 0, -1)
     assert [message["data"] for message in messages if message] == [job_id, b""]
     await redis.delete(DIRTY_KEY)
@@ -146,9 +165,13 @@ async def test_a_ring_by_whose_clock_is_wrong_takes_no_sweep_away_and_is_due_all
     assert now * 1000 - 1_500 < due_ms < time.time() * 1000
 
 
-async def test_while_nobody_takes_a_job_another_is_queued_after_two_seconds(redis: Redis) -> None:
+async def test_while_nobody_takes_a_job_another_is_queued_after_two_seconds(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert DIRTY_MS == 2_000
+    monkeypatch.setattr("shared.doorbell.DIRTY_MS", 2_000 * HANG_SECONDS)
     await ring(redis)
-    assert 0 < await redis.pttl(DIRTY_KEY) <= 2_000
+    assert 1_000 * HANG_SECONDS < await redis.pttl(DIRTY_KEY) <= 2_000 * HANG_SECONDS
 
 
 async def test_a_burst_of_presses_queues_one_job(redis: Redis) -> None:
@@ -165,36 +188,43 @@ async def test_what_was_pressed_while_redis_was_away_rings_when_it_is_back(own_v
         await redis.ping()
         own_valkey.stop()
         doorbell.press()
-        await asyncio.sleep(1)
+        async with asyncio.timeout(HANG_SECONDS):
+            while doorbell.is_heard:
+                await asyncio.sleep(0.01)
         own_valkey.start()
         assert await queued_jobs(redis, at_least=1) == 1
 
 
-async def test_a_press_returns_at_once_while_redis_hangs_and_rings_afterwards(own_valkey: Valkey) -> None:
+@pytest.mark.parametrize("is_given_up", [False, True])
+async def test_a_press_returns_at_once_while_redis_hangs_and_rings_afterwards(
+    own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch, *, is_given_up: bool
+) -> None:
+    """It hangs for as long as we want: whoever waited for it would not get to the end of the block."""
     async with open_redis(own_valkey.url) as redis, running_doorbell(redis) as doorbell:
         await redis.ping()
-        longest = 0.0
-        async with hung(own_valkey):
-            for _ in range(150):  # longer than one attempt to ring
-                began = time.perf_counter()
+        if is_given_up:
+            monkeypatch.setattr("shared.doorbell.REDIS_TIMEOUT_SECONDS", IMPATIENT_SECONDS)
+        async with hung(own_valkey), asyncio.timeout(HANG_SECONDS):
+            presses = 0
+            while presses < 150 or doorbell.is_heard == is_given_up:
                 doorbell.press()
+                presses += 1
                 await asyncio.sleep(0)  # what else runs in this loop must not block it either
-                longest = max(longest, time.perf_counter() - began)
-                await asyncio.sleep(0.01)
-        assert longest < REDIS_TIMEOUT_SECONDS / 2
         assert await queued_jobs(redis, at_least=1) == 1
 
 
 @pytest.mark.parametrize("connected", [True, False])
-async def test_a_hung_redis_is_given_up_within_the_bound(own_valkey: Valkey, *, connected: bool) -> None:
-    async with open_redis(own_valkey.url) as redis:
+async def test_a_hung_redis_is_given_up_within_the_bound(
+    own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch, *, connected: bool
+) -> None:
+    async with open_redis(own_valkey.url) as patient:
         if connected:
-            await redis.ping()
-        async with hung(own_valkey):
-            began = time.monotonic()
-            with pytest.raises(REDIS_ERRORS):
-                await ring(redis)
-            assert time.monotonic() - began < REDIS_TIMEOUT_SECONDS + 0.5
+            await patient.ping()
+        monkeypatch.setattr("shared.doorbell.REDIS_TIMEOUT_SECONDS", IMPATIENT_SECONDS)
+        async with open_redis(own_valkey.url) as impatient, hung(own_valkey):
+            for redis in (patient, impatient):  # by its own bound on a whole ring, and by the pool's
+                with pytest.raises(REDIS_ERRORS):
+                    await asyncio.wait_for(ring(redis), HANG_SECONDS)
 
 
 def test_a_connection_that_breaks_before_it_is_written_to_is_an_error_of_redis_on_uvloop_too(

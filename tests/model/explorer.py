@@ -15,10 +15,10 @@ from typing import Any
 import asyncpg
 
 from tests.model.stepping import SteppedConnection, open_turnstile
+from tests.processes import HANG_SECONDS
 
 # How long to look only at Python before PostgreSQL is asked. It decides the pace, never the verdict.
 GLANCE_SECONDS = 0.001
-LONGEST_STEP_SECONDS = 20
 
 # Of those who move, who waits for a lock of another actor? Whoever holds it does not move either.
 BLOCKED = """
@@ -184,7 +184,7 @@ class _Run:
             self.steps[-1] += "…"
 
     async def _until_quiet(self) -> None:
-        async with asyncio.timeout(LONGEST_STEP_SECONDS):
+        async with asyncio.timeout(HANG_SECONDS):
             while moving := [actor for actor in self.actors if actor.is_moving]:
                 self.moved.clear()
                 if await self._all_blocked(moving):

@@ -34,6 +34,7 @@ from tests.backfill.rows import home_drift
 from tests.legacy_rows import set_collection
 from tests.model.model import REFUSED, Event, Legacy, Model, Settled, State
 from tests.model.world import CRASHES, World
+from tests.processes import HANG_SECONDS
 from worker.backfill.chunk import run_chunk
 from worker.dead_letters.upkeep import close_overtaken
 
@@ -487,7 +488,7 @@ class Machine(RuleBasedStateMachine):
 
     async def _repaired(self, sizes: Sequence[int]) -> tuple[AuditRun, Settled]:
         """Repair beside relays that go on until it is done."""
-        auditing = asyncio.create_task(audited(self.world.engine, repair=True, patience_seconds=20))
+        auditing = asyncio.create_task(audited(self.world.engine, repair=True, patience_seconds=HANG_SECONDS))
         settled = Settled()
         try:
             while not auditing.done():

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import Phase, settings
-from hypothesis.errors import FlakyFailure
+from hypothesis.errors import Flaky
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.model.machine import Machine
@@ -30,10 +30,12 @@ def world(database_url: str) -> Iterator[World]:
         yield world
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(7200 if LONG else 600)  # a failure is shortened before it is told
-def test_after_any_history_the_target_shows_what_the_legacy_table_holds(world: World) -> None:
-    run_state_machine_as_test(Machine.of(world), settings=PROFILE)
+@pytest.mark.parametrize("histories", [12, pytest.param(120, marks=pytest.mark.long)])
+def test_after_any_history_the_target_shows_what_the_legacy_table_holds(histories: int, world: World) -> None:
+    run_state_machine_as_test(
+        Machine.of(world), settings=PROFILE if LONG else settings(PROFILE, max_examples=histories)
+    )
 
 
 def test_a_link_to_the_project_where_a_collection_was_deleted_outlives_its_return_elsewhere(
@@ -68,13 +70,19 @@ def with_everything_overwritten(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "twin", [without_guard, without_tombstone, blind_to_moves, with_everything_overwritten]
+    "twin",
+    [
+        pytest.param(without_guard, marks=pytest.mark.long),  # the search convicts it without chance
+        without_tombstone,
+        blind_to_moves,
+        with_everything_overwritten,
+    ],
 )
 def test_the_machine_convicts(
     twin: Callable[[pytest.MonkeyPatch], None], world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     twin(monkeypatch)
     # A race that turns out otherwise when it is run again is a conviction as well.
-    with pytest.raises((AssertionError, FlakyFailure)) as convicted:
+    with pytest.raises((AssertionError, Flaky)) as convicted:
         run_state_machine_as_test(Machine.of(world), settings=CONVICTING)
     print(convicted.value)  # noqa: T201 - to be seen with -s

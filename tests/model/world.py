@@ -27,13 +27,13 @@ from shared.settings import Settings
 from tests.legacy_rows import seed
 from tests.model.model import Actual, Guard, Legacy, Settled, State, TargetRow
 from tests.model.stepping import connection_of, open_turnstile, stepped_engine
+from tests.processes import HANG_SECONDS
 from worker.claim import ALL_LANES, BULK_LANES, LIVE_LANE, Lanes
 from worker.relay import run_once
 
 Result = TypeVar("Result")
 
 RELAYS = 3
-LONGEST_STEP_SECONDS = 30
 
 CLEAR = """
     DELETE FROM outbox_events; DELETE FROM outbox_dead_letters; DELETE FROM applied_versions;
@@ -64,7 +64,7 @@ READ_LEGACY = """
     SELECT project_id, is_active IS TRUE AS is_active, description, created_at, updated_at
     FROM collections WHERE collection_id = $1
 """
-TERMINATE = "SELECT pg_terminate_backend($1, 5000)"
+TERMINATE = "SELECT pg_terminate_backend($1, 60000)"
 
 CRASHES = ("no answer", "killed", "cancelled", "answer lost")
 
@@ -104,7 +104,7 @@ class World:
 
     def run(self, work: Awaitable[Result]) -> Result:
         async def bounded() -> Result:
-            async with asyncio.timeout(LONGEST_STEP_SECONDS):
+            async with asyncio.timeout(HANG_SECONDS):
                 return await work
 
         return self.runner.run(bounded())
@@ -277,7 +277,9 @@ async def _opened(
     record: Record,
 ) -> World:
     settings = Settings(database_url=SecretStr(database_url), redis_url=SecretStr("redis://127.0.0.1:1"))
-    engine = create_engine(settings, application_name="model", pool_size=10, statement_timeout_seconds=20)
+    engine = create_engine(
+        settings, application_name="model", pool_size=10, statement_timeout_seconds=HANG_SECONDS
+    )
     relays = [stepped_engine(database_url) for _ in range(RELAYS)]
     for one in (engine, *relays):
         stack.push_async_callback(one.dispose)

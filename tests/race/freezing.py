@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 import asyncpg
 
+from tests.processes import HANG_SECONDS
+
 SPACE = 4242  # the first half of the advisory locks' keys
 
 # Where a transaction can be stopped. "before" and "after" are those of the statement, or of each of
@@ -44,10 +46,12 @@ BACKFILL_POINTS = {
 }
 BACKFILL_AT_COMMIT = {"commit: of a chunk": "AFTER UPDATE OF cursor_key ON backfill_runs"}
 NUMBERS = {point: number for number, point in enumerate([*POINTS, *AT_COMMIT])}
+GATE, GATE_NUMBER = "gate: a backfill's event of one collection", 200
 BACKFILL_NUMBERS = {point: 100 + n for n, point in enumerate([*BACKFILL_POINTS, *BACKFILL_AT_COMMIT])}
 
+# Whoever stands there stands for as long as the test wants: no lock_timeout of its session ends that.
 PASS_THROUGH = f"""
-    CREATE OR REPLACE FUNCTION freeze_point() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE OR REPLACE FUNCTION freeze_point() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = 0 AS $$
     BEGIN
         PERFORM pg_advisory_lock_shared({SPACE}, TG_ARGV[0]::integer);
         PERFORM pg_advisory_unlock_shared({SPACE}, TG_ARGV[0]::integer);
@@ -69,6 +73,16 @@ async def install_for_backfill(connection: asyncpg.Connection) -> None:
     await _create_triggers(connection, BACKFILL_POINTS, BACKFILL_AT_COMMIT)
 
 
+async def install_gate(connection: asyncpg.Connection, collection_id: str) -> None:
+    """Make GATE freezable: where a backfill comes to this collection, and nowhere else."""
+    await connection.execute(PASS_THROUGH)
+    await connection.execute(
+        f"CREATE TRIGGER freeze_{GATE_NUMBER} BEFORE INSERT ON outbox_events FOR EACH ROW"
+        f" WHEN (NEW.source = 'backfill' AND NEW.aggregate_id = '{collection_id}')"
+        f" EXECUTE FUNCTION freeze_point({GATE_NUMBER})"
+    )
+
+
 async def _create_triggers(
     connection: asyncpg.Connection, points: Mapping[str, str], at_commit: Mapping[str, str]
 ) -> None:
@@ -86,7 +100,7 @@ async def _create_triggers(
 
 
 def _number(point: str) -> int:
-    return (NUMBERS | BACKFILL_NUMBERS)[point]
+    return (NUMBERS | BACKFILL_NUMBERS | {GATE: GATE_NUMBER})[point]
 
 
 @contextlib.asynccontextmanager
@@ -100,8 +114,8 @@ async def frozen(connection: asyncpg.Connection, point: str) -> AsyncIterator[No
 
 
 async def arrived(connection: asyncpg.Connection, point: str, count: int = 1) -> None:
-    """Wait until `count` transactions stand frozen at this point; ten seconds at most."""
-    async with asyncio.timeout(10):
+    """Wait until `count` transactions stand frozen at this point."""
+    async with asyncio.timeout(HANG_SECONDS):
         while True:
             waiting = await connection.fetchval(
                 "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
@@ -127,7 +141,7 @@ async def weather(connection: asyncpg.Connection, points: Sequence[str], seed: i
 async def cut_off(connection: asyncpg.Connection) -> None:
     """End the sessions that stand frozen, as PostgreSQL does when their process was killed."""
     await connection.execute(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        "SELECT pg_terminate_backend(pid, 60000) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
         " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND classid = $1",
         SPACE,
     )
@@ -136,13 +150,14 @@ async def cut_off(connection: asyncpg.Connection) -> None:
 async def blocked(connection: asyncpg.Connection) -> bool:
     """Say whether a transaction waits for the end of another that wrote or locked the same row."""
     waiting: bool = await connection.fetchval(
-        "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND locktype IN ('transactionid', 'tuple')"
+        "SELECT count(*) > 0 FROM pg_locks JOIN pg_stat_activity USING (pid)"
+        " WHERE datname = current_database() AND NOT granted AND locktype IN ('transactionid', 'tuple')"
     )
     return waiting
 
 
 async def until_blocked(connection: asyncpg.Connection) -> None:
-    """Wait until a transaction waits for another's row; ten seconds at most."""
-    async with asyncio.timeout(10):
+    """Wait until a transaction waits for another's row."""
+    async with asyncio.timeout(HANG_SECONDS):
         while not await blocked(connection):
             await asyncio.sleep(0.002)

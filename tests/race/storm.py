@@ -14,6 +14,7 @@ from shared.events import EventType, Source
 from shared.faults import is_transient
 from shared.outbox import append_event, append_states
 from tests.drift import drift
+from tests.processes import HANG_SECONDS
 from tests.race import freezing
 from worker.relay import run_once
 
@@ -73,7 +74,7 @@ async def storm(
     written = asyncio.Event()
     relays = [asyncio.create_task(_relay(engine, written)) for _ in range(RELAYS)]
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(HANG_SECONDS):
             await insert_all(engine, keys)
             await asyncio.gather(
                 *(_writer(engine, keys, write) for _ in range(WRITERS)), _chunks(engine, keys)

@@ -73,9 +73,8 @@ async def test_a_batch_that_is_cut_off_changed_nothing_and_the_next_settles_each
 
 @pytest.mark.parametrize("point", AFTER_BURIAL)
 async def test_a_batch_that_is_cut_off_after_it_buried_an_event_has_not_buried_it(
-    point: str, engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    point: str, engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:
-    monkeypatch.setattr("worker.relay.ISOLATED_LOCK_TIMEOUT", "SELECT 1")  # or the freeze would end by itself
     await freezing.install(sql)
     await set_collection(engine, "fine", "text")
     poison = await append_raw(sql, "poisoned", updated_at="never")
@@ -102,9 +101,8 @@ async def backfill_engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
 
 @pytest.mark.parametrize("point", CHUNK_POINTS)
 async def test_a_chunk_that_is_cut_off_appended_nothing_and_moved_no_cursor(
-    point: str, backfill_engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    point: str, backfill_engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:
-    monkeypatch.setattr("worker.backfill.chunk.LOCK_TIMEOUT", "0")  # or the freeze would end by itself
     await insert_many(sql, "c", 12)
     await fix_chunk_size(sql, 4)
     await freezing.install_for_backfill(sql)

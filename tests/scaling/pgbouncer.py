@@ -1,8 +1,6 @@
 """A real PgBouncer between the product's processes and PostgreSQL, configured as docs/scaling.md asks for."""
 
 import asyncio
-import os
-import shutil
 import signal
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,15 +9,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 import asyncpg
-import pytest
 from sqlalchemy.engine import URL, make_url
 
 from deploy.local.guises import hand_over, unprivileged
 from deploy.local.postgres import find_binaries
 from deploy.local.service import LOOPBACK, Service, write_secret
 from shared.settings import Settings
+from tests.programs import needed
 
-INSTALL = "pgbouncer is not on PATH: install Debian's package `pgbouncer`"
 # The last two are what docs/scaling.md asks for: the time that PostgreSQL is away must not be prolonged, and
 # who waits for a session of it must hear of it before we give up.
 SETTINGS = {
@@ -31,16 +28,6 @@ SETTINGS = {
     "server_login_retry": "1",
     "query_wait_timeout": "3",
 }
-
-
-def find_pgbouncer() -> str:
-    """Return its path; skip where there is none, but not in CI: a test that is always skipped is none."""
-    found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail(INSTALL)
-        pytest.skip(INSTALL)
-    return found
 
 
 class PgBouncer(Service):
@@ -55,7 +42,7 @@ class PgBouncer(Service):
     ) -> None:
         """Take the URL of a superuser of the server, and settings that shall differ from ours."""
         super().__init__(directory)
-        self._program = find_pgbouncer()
+        self._program = needed("pgbouncer")
         self._server = server
         self._settings = SETTINGS | dict(settings)
 

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,17 +16,16 @@ from deploy.local.service import LOOPBACK, write_secret
 from deploy.local.valkey import Valkey
 from shared.doorbell import WAKE_CHANNEL
 from shared.settings import Settings
-from tests.acceptance.load import assert_all_present, prepare, steady_load
+from tests.acceptance.load import all_applied, assert_all_present, prepare, rings_heard, steady_load
 from tests.chaos.network import Channel
 from tests.counters.draining import AS_A_BACKFILL
 from tests.doorbell.test_lost_wakeups import listened_to, worker_without_sweep
 from tests.drift import drained, drift
-from tests.processes import Running, environment, running_api, running_worker
+from tests.processes import HANG_SECONDS, environment, running_api, running_worker
 
-UNNOTICED_SECONDS = 1.0  # until the platform has promoted the replica
-RETURN_SECONDS = 7.0  # from then on until rings are heard again, whatever became of old connections
-LAG_BOUND_MS = 2_000  # 900 is promised; the tests share the machine
-RINGS_HEARD = 10
+WRITES = 60
+BOUNDS = ("LISTEN_SECONDS", "REDIS_TIMEOUT_SECONDS", "RESUBSCRIBE_SECONDS")
+BOUND_SECONDS = 0.1
 
 
 @pytest.fixture
@@ -58,21 +56,10 @@ async def following(replica: Valkey, primary: Valkey) -> AsyncIterator[Redis]:
     async with Redis.from_url(replica.url) as client:
         await client.config_set("masterauth", primary.password)
         await client.replicaof(LOOPBACK, primary.port)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_SECONDS):
             while (await client.info("replication"))["master_link_status"] != "up":
                 await asyncio.sleep(0.02)
         yield client
-
-
-async def heard_again(worker: Running) -> None:
-    """Wait until rings wake the worker, for ten batches from now on; each second a sweep takes one."""
-    deadline, first = time.monotonic() + RETURN_SECONDS, len(worker.logged("batch_settled"))
-    while True:
-        wakes = [batch["wake"] for batch in worker.logged("batch_settled")[first:]]
-        if wakes.count("doorbell") >= RINGS_HEARD:
-            return
-        assert time.monotonic() < deadline, wakes
-        await asyncio.sleep(0.05)
 
 
 async def listeners(redis: Redis) -> int:
@@ -81,7 +68,6 @@ async def listeners(redis: Redis) -> int:
     return int(count)
 
 
-@pytest.mark.slow
 async def test_a_failover_of_redis_fails_no_request_loses_nothing_and_the_bell_is_heard_again(
     database_url: str, primary: Valkey, replica: Valkey, sql: asyncpg.Connection
 ) -> None:
@@ -91,32 +77,34 @@ async def test_a_failover_of_redis_fails_no_request_loses_nothing_and_the_bell_i
         env = environment(database_url, way_to(primary, address))
         async with running_worker(env) as worker, running_api(env) as (_, url):
             async with steady_load(url) as load:
-                await heard_again(worker)
+                await rings_heard(worker)
                 os.kill(primary.pid, signal.SIGKILL)
-                await asyncio.sleep(UNNOTICED_SECONDS)
+                await load.next_answers(WRITES)  # until the platform has promoted the replica
+                await all_applied(sql)
                 await successor.replicaof("NO", "ONE")
                 address.lead_to(replica)
-                await heard_again(worker)
-            answers = await load.answers()
+                await rings_heard(worker)
             await drained(sql)
-    assert {answer.status for answer in answers} == {200}
+    assert {answer.status for answer in load.answers} == {200}
     assert await drift(sql) == []
-    await assert_all_present(sql, answers)
-    assert max(line["lag_ms"] for line in worker.logged("event_settled")) < LAG_BOUND_MS
+    await assert_all_present(sql, load.answers)
 
 
 async def test_who_listens_to_a_redis_that_vanished_without_a_word_soon_hears_its_successor(
-    settings: Settings, primary: Valkey, replica: Valkey
+    settings: Settings, primary: Valkey, replica: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its host lost power: nobody closes the connections."""
+    """Its host lost power: nobody closes the connections. Who does not ask would listen to it for ever."""
+    for name in BOUNDS:
+        monkeypatch.setattr(f"worker.wakeable.{name}", BOUND_SECONDS)
     async with following(replica, primary) as successor, Channel(primary).listening() as address:
         way = settings.model_copy(update={"redis_url": SecretStr(way_to(primary, address))})
         async with Redis.from_url(primary.url) as redis, worker_without_sweep(way):
             await listened_to(redis)
             os.kill(primary.pid, signal.SIGSTOP)
             address.lead_to(replica)
-            deadline = time.monotonic() + RETURN_SECONDS
-            while await listeners(successor) == 0:
-                assert time.monotonic() < deadline
-                await asyncio.sleep(0.05)
+            looks = 0  # in the same loop as the worker, whose waits they outnumber on the slowest machine
+            while not (is_heard := await listeners(successor) > 0) and looks < 100 * len(BOUNDS):
+                looks += 1
+                await asyncio.sleep(BOUND_SECONDS / 5)
+            assert is_heard
         os.kill(primary.pid, signal.SIGKILL)

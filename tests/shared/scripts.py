@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from shared.log_contract import CONTRACT
+from tests.forked import ROOT
 from tests.log_lines import hold_against_contract
-from tests.processes import ROOT
+from tests.processes import HANG_SECONDS
 
 BEGIN = """
 import resource, sys
@@ -36,7 +37,7 @@ def start(script: str, file: Path, max_bytes: int = LARGE, files: int = 5) -> su
 def run(script: str, file: Path, max_bytes: int = LARGE, files: int = 5) -> list[dict[str, Any]]:
     """Run the script and return what it logged to stdout; it must not have complained."""
     with start(script, file, max_bytes, files) as process:
-        stdout, stderr = process.communicate(timeout=60)
+        stdout, stderr = process.communicate(timeout=HANG_SECONDS)
     assert (process.returncode, stderr) == (0, "")
     lines: list[dict[str, Any]] = [json.loads(line) for line in io.StringIO(stdout)]
     hold_against_contract(line for line in lines if line["event"] in CONTRACT)  # the others are the script's

@@ -46,13 +46,19 @@ async def test_faults_of_the_schema_are_neither(engine: AsyncEngine, code: str) 
     assert (is_transient(error), is_row_fault(error)) == (False, False)
 
 
+async def end(sql: asyncpg.Connection, pid: int) -> None:
+    """End the session, wait until it has ended, and let this loop hear of it, whoever passes it on."""
+    assert await sql.fetchval("SELECT pg_terminate_backend($1, 60000)", pid)
+    for _ in range(20):
+        await asyncio.sleep(0.005)
+
+
 async def test_a_connection_cut_by_the_server_is_transient(
     engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:
     async with engine.connect() as connection:
         pid = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
-        await sql.execute("SELECT pg_terminate_backend($1)", pid)
-        await asyncio.sleep(0.2)
+        await end(sql, pid)
         with pytest.raises(DBAPIError) as caught:
             await connection.execute(text("SELECT 1"))
     assert is_transient(caught.value)
@@ -96,15 +102,13 @@ async def test_a_connection_that_the_server_is_just_ending_is_transient(
         settings = DatabaseSettings(database_url=SecretStr(url))
         engine = create_engine(settings, application_name="cut", pool_size=1, statement_timeout_seconds=5)
         async with driver_connection(engine) as driver:
-            await sql.execute("SELECT pg_terminate_backend($1)", driver.get_server_pid())
-            await asyncio.sleep(0.2)
+            await end(sql, driver.get_server_pid())
             with pytest.raises(asyncpg.InternalClientError) as raw:
                 await driver.execute("SELECT 1")
             driver.terminate()
         async with engine.connect() as connection:
             pid = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
-            await sql.execute("SELECT pg_terminate_backend($1)", pid)
-            await asyncio.sleep(0.2)
+            await end(sql, pid)
             with pytest.raises(DBAPIError) as wrapped:
                 await connection.execute(text("SELECT 1"))
             await connection.invalidate()
@@ -120,8 +124,7 @@ async def test_a_connection_cut_while_it_is_opened_is_transient(
     """As a pooler does whose server has just gone; SQLAlchemy passes the dialect's own error on then."""
 
     async def ask_too_late(connection: asyncpg.Connection, _session: object) -> None:
-        await sql.execute("SELECT pg_terminate_backend($1)", connection.get_server_pid())
-        await asyncio.sleep(0.2)
+        await end(sql, connection.get_server_pid())
         await connection.execute("SELECT 1")
 
     monkeypatch.setattr("shared.pooler.require_in_force", ask_too_late)

@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 
 from shared.logs import log_many
 from tests.log_lines import lines_of
+from tests.processes import HANG_SECONDS
 from tests.shared.scripts import run, start
 
 ODD = {
@@ -90,7 +91,7 @@ logging.getLogger("a.library").error("%d", "no number")
 log.info("on we go")
 """
     with start(script, file := tmp_path / "log") as process:
-        stdout, stderr = process.communicate(timeout=20)
+        stdout, stderr = process.communicate(timeout=HANG_SECONDS)
     assert "TypeError" in stderr
     assert [line["event"] for line in lines_of(file)] == ["on we go"]
     assert stdout.count("\n") == 1
@@ -109,6 +110,6 @@ sys.stdout = None
         process.stdout.readline()
         process.stdout.close()
         process.stdin.close()
-        process.wait(20)
+        process.wait(HANG_SECONDS)
     assert process.returncode == 0
     assert [line["event"] for line in lines_of(file)] == ["one", "two"]

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from tests.processes import HANG_SECONDS
+
 WRITERS = 6
 HOT = [f"hot-{number}" for number in range(4)]  # all writers change these, and nobody deletes them
-REST_SECONDS = 0.06
-PATIENCE_SECONDS = 20
+REST_SECONDS = 0.03
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Rotation:
     async def holding(self, name: str, url: str) -> AsyncIterator[None]:
         """Send requests to this process as well while the block runs; what is under way is answered first."""
         async with httpx.AsyncClient(
-            base_url=url, headers={"User-ID": "owner"}, timeout=PATIENCE_SECONDS
+            base_url=url, headers={"User-ID": "owner"}, timeout=HANG_SECONDS
         ) as client:
             self.clients[name] = client
             try:
@@ -42,7 +43,7 @@ class Rotation:
     async def answered(self, name: str, more: int) -> None:
         """Wait until the process has answered so many more requests as it should."""
         wanted = self.answers[name] + more
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(HANG_SECONDS):
             while self.answers[name] < wanted:
                 await asyncio.sleep(0.02)
 

@@ -19,8 +19,9 @@ from shared.settings import Settings
 from tests.audit.pairs import audited
 from tests.databases import Databases
 from tests.drift import drained, drift
+from tests.forked import ROOT
 from tests.legacy_rows import seed
-from tests.processes import ROOT, Running, environment, running, running_api, running_worker
+from tests.processes import HANG_SECONDS, Running, environment, running, running_api, running_worker
 from tests.versions import release_before
 from tests.versions.later import append_later, waiting
 from tests.versions.rotation import HOT, Rotation
@@ -115,28 +116,28 @@ async def test_a_rolling_change_there_and_back_fails_no_write_and_loses_no_event
     async with stack() as old, stack() as new, stack() as writing:
         await old.enter_async_context(site.release("before", site.before))
         await writing.enter_async_context(rotation.writing())
-        await rotation.answered("before", 40)
+        await rotation.answered("before", 20)
 
         # There: migrate first, then this release beside the other, then without it.
         await site.run("-m", "alembic", "upgrade", "head")
         assert await revision(sql) == REVISION
-        await rotation.answered("before", 40)
+        await rotation.answered("before", 20)
         await new.enter_async_context(site.release("this", ROOT))
         later = [
             await append_later(sql, "waiting-live", version=LATER),
             await append_later(sql, "waiting-backfill", version=LATER, source="backfill"),
         ]
-        await rotation.answered("before", 60)
-        await rotation.answered("this", 60)
+        await rotation.answered("before", 30)
+        await rotation.answered("this", 30)
         await old.aclose()
-        await rotation.answered("this", 40)
+        await rotation.answered("this", 20)
 
         # And back: the schema stays.
         await old.enter_async_context(site.release("before", site.before))
-        await rotation.answered("before", 60)
-        await rotation.answered("this", 60)
+        await rotation.answered("before", 30)
+        await rotation.answered("this", 30)
         await new.aclose()
-        await rotation.answered("before", 40)
+        await rotation.answered("before", 20)
         await writing.aclose()
         assert await rotation.refused("before") is None
         await sql.execute("ALTER TABLE outbox_events ALTER COLUMN schema_version DROP DEFAULT")
@@ -144,7 +145,7 @@ async def test_a_rolling_change_there_and_back_fails_no_write_and_loses_no_event
         assert refused is not None, "a schema that a release cannot write to would go unnoticed"
         await sql.execute("ALTER TABLE outbox_events ALTER COLUMN schema_version SET DEFAULT 1")
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_SECONDS):
             while await waiting(sql) != later:
                 await asyncio.sleep(0.02)
         await site.run("-m", "worker.audit", root=site.before)

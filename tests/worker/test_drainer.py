@@ -1,7 +1,7 @@
 import asyncio
-import itertools
-import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from types import ModuleType
 
 import asyncpg
 import pytest
@@ -14,10 +14,11 @@ from shared.events import Source
 from shared.settings import Settings
 from tests.databases import Databases
 from tests.legacy_rows import set_collection, target_rows
+from tests.processes import HANG_SECONDS
 from tests.race import freezing
 from worker.batch import Batch
 from worker.claim import LIVE_LANE, Lanes, Position
-from worker.drainer import POLITE_BATCH, Drainer
+from worker.drainer import POLITE_BATCH, REST_PER_BATCH, Drainer
 from worker.main import arq_settings, drain_outbox, stop, sweep
 from worker.relay import run_once
 
@@ -70,7 +71,7 @@ async def test_a_drain_goes_on_when_the_job_that_woke_it_ends(
         freezing.frozen(sql, AFTER_CLAIM),
     ):
         for job in (sweep, drain_outbox):
-            await asyncio.wait_for(job({**ctx, "redis": redis}), timeout=1)
+            await asyncio.wait_for(job({**ctx, "redis": redis}), timeout=HANG_SECONDS)
         await freezing.arrived(sql, AFTER_CLAIM)
     await stop(ctx)
     assert await sql.fetchval("SELECT count(*) FROM outbox_events") == 0
@@ -86,10 +87,10 @@ async def test_a_live_write_does_not_wait_for_a_bulk_batch_in_hand(
     async with sql.transaction():
         await sql.execute("SELECT 1 FROM applied_versions FOR UPDATE")  # the bulk batch stops here
         drainer.wake("sweep")
-        await asyncio.sleep(0.1)
+        await freezing.until_blocked(sql)
         await set_collection(engine, "live", "now")
         drainer.wake("doorbell")
-        await asyncio.wait_for(drainer.live_settled(), timeout=5)
+        await asyncio.wait_for(drainer.live_settled(), HANG_SECONDS)
         assert [row["research_context"] for row in await target_rows(sql, "live")] == ["now"]
         assert [row["research_context"] for row in await target_rows(sql, "bulk")] == ["before"]
     await drainer.drain("sweep")
@@ -100,7 +101,9 @@ async def test_a_live_write_does_not_wait_for_a_bulk_batch_in_hand(
 async def test_bulk_takes_short_batches_while_users_write(
     *, users_write: bool, batches: list[int], engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.drainer.LIVE_LATELY_SECONDS", 60)
+    monkeypatch.setattr("worker.drainer.LIVE_LATELY_SECONDS", float("inf"))
+    if not users_write:
+        monkeypatch.setattr("worker.drainer.BULK_DRAINS", 1)  # two may share a batch between them
     drainer = Drainer(engine)
     if users_write:
         await set_collection(engine, "live")
@@ -112,43 +115,54 @@ async def test_bulk_takes_short_batches_while_users_write(
     assert [line["claimed"] for line in lines if line["event"] == "batch_settled"] == batches
 
 
+def with_sleep(sleep: Callable[[float], Awaitable[None]]) -> ModuleType:
+    """Return asyncio with another `sleep`."""
+    module = ModuleType("asyncio")
+    vars(module).update(vars(asyncio) | {"sleep": sleep})
+    return module
+
+
 @pytest.mark.parametrize(("users_write", "at_once"), [(False, 2), (True, 1)])
 async def test_while_users_write_one_bulk_drain_works_and_rests_after_each_batch(
     *, users_write: bool, at_once: int, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    under_way: list[int] = [0]
-    most = 0
-    spans: list[tuple[float, float]] = []
+    under_way = most = 0
+    happened: list[float | str] = []
 
     async def watched(
         engine: AsyncEngine, batch_size: int, lanes: Lanes, start: Position, **how: bool
     ) -> Batch:
-        nonlocal most
+        nonlocal under_way, most
         if lanes == LIVE_LANE:
             return await run_once(engine, batch_size, lanes, start, **how)
-        under_way[0] += 1
-        most = max(most, under_way[0])
-        began = time.monotonic()
+        under_way += 1
+        most = max(most, under_way)
+        happened.append("begun")
         batch = await run_once(engine, batch_size, lanes, start, **how)
-        spans.append((began, time.monotonic()))
-        under_way[0] -= 1
+        happened.append(batch.duration_seconds)
+        under_way -= 1
         return batch
 
+    async def rest(seconds: float) -> None:
+        happened.append(f"rested for {seconds / REST_PER_BATCH}")
+
     monkeypatch.setattr("worker.drainer.run_once", watched)
-    monkeypatch.setattr("worker.drainer.LIVE_LATELY_SECONDS", 60)
+    monkeypatch.setattr("worker.drainer.asyncio", with_sleep(rest))
+    monkeypatch.setattr("worker.drainer.LIVE_LATELY_SECONDS", float("inf"))
     drainer = Drainer(engine)
     if users_write:
         await set_collection(engine, "live")
         await drainer.drain("doorbell")
-        spans.clear()
+        happened.clear()
         most = 0
     for number in range(POLITE_BATCH * 2):
         await set_collection(engine, f"c{number}", source=Source.BACKFILL)
     await drainer.drain("sweep")
     assert most == at_once
     if users_write:
-        pairs = itertools.pairwise(spans)
-        assert all(after[0] - before[1] > before[1] - before[0] for before, after in pairs)
+        steps = zip(happened[::3], happened[1::3], happened[2::3], strict=True)
+        assert len(happened) >= 3 * 2
+        assert all((begun, rested) == ("begun", f"rested for {seconds}") for begun, seconds, rested in steps)
 
 
 async def test_a_batch_that_does_not_end_is_rolled_back_when_the_process_must_stop(
@@ -161,7 +175,7 @@ async def test_a_batch_that_does_not_end_is_rolled_back_when_the_process_must_st
     async with freezing.frozen(sql, AFTER_CLAIM):
         drainer.wake("sweep")
         await freezing.arrived(sql, AFTER_CLAIM)
-        await asyncio.wait_for(drainer.stop(), timeout=5)
+        await asyncio.wait_for(drainer.stop(), HANG_SECONDS)
     assert await sql.fetchval("SELECT count(*) FROM outbox_events") == 1
 
 
@@ -257,11 +271,16 @@ async def settle_a_few(engine: AsyncEngine, workers_engine: AsyncEngine, sql: as
         await run_once(workers_engine)
 
 
+WORKERS_SESSIONS = """
+    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name ~ 'worker'
+"""
+
+
 async def ended(workers_engine: AsyncEngine, sql: asyncpg.Connection) -> None:
     """End the worker's sessions: only then do they report their statistics."""
     await workers_engine.dispose()
-    async with asyncio.timeout(10):
-        while await sql.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name ~ 'worker'"):
+    async with asyncio.timeout(HANG_SECONDS):
+        while await sql.fetchval(WORKERS_SESSIONS):
             await asyncio.sleep(0.01)
     await sql.execute("SELECT pg_stat_clear_snapshot()")
 

@@ -4,17 +4,25 @@ from collections.abc import Awaitable, Callable
 
 import asyncpg
 import pytest
+from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
 from shared import audit_runs, backfill_runs
 from shared.audit_runs import AuditOptions, AuditRun
 from shared.backfill_runs import BackfillOptions, BackfillRun
 from shared.settings import Settings
+from tests.backfill.rows import fix_chunk_size
 from tests.drift import drained, drift
-from tests.processes import environment, running_worker
+from tests.legacy_rows import set_collection
+from tests.processes import HANG_SECONDS, environment, running_worker
+from tests.race import freezing
+from worker.backfill.drive import take_up
+from worker.main import arq_settings, stop
 
-COLLECTIONS = 1_000
-RATE = 1_000  # a run takes a second: time to stop the worker in the middle
+COLLECTIONS = 100
+CHUNK_ROWS = 10
+FAILURES = 3
 
 INSERT = """
     INSERT INTO collections (collection_id, project_id, collection_name, created_by, is_active)
@@ -31,7 +39,7 @@ async def until(
     read: Callable[[], Awaitable[BackfillRun | AuditRun | None]],
     is_so: Callable[[BackfillRun | AuditRun], bool],
 ) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANG_SECONDS):
         while (run := await read()) is None or not is_so(run):
             await asyncio.sleep(0.02)
 
@@ -40,16 +48,25 @@ async def test_a_backfill_left_to_workers_goes_on_in_another_when_its_worker_is_
     engine: AsyncEngine, sql: asyncpg.Connection, env: dict[str, str]
 ) -> None:
     await sql.execute(INSERT, COLLECTIONS)
+    await fix_chunk_size(sql, CHUNK_ROWS)
+    await freezing.install_gate(sql, "c50")
 
     async def latest() -> BackfillRun | None:
         async with engine.connect() as connection:
             return await backfill_runs.latest(connection)
 
     async with engine.begin() as connection:
-        await backfill_runs.start(connection, BackfillOptions(rate=RATE, in_worker=True))
-    async with running_worker(env) as first:
-        await until(latest, lambda run: isinstance(run, BackfillRun) and run.processed > 0)
-        first.signal(signal.SIGTERM)
+        await backfill_runs.start(connection, BackfillOptions(in_worker=True))
+    async with Redis.from_url(env["REDIS_URL"]) as redis, running_worker(env) as first:
+        health_key = first.logged("worker_started")[0]["health_key"]
+        async with freezing.frozen(sql, freezing.GATE):
+            await freezing.arrived(sql, freezing.GATE)
+            async with asyncio.timeout(HANG_SECONDS):
+                while not await redis.exists(health_key):
+                    await asyncio.sleep(0.01)
+                first.signal(signal.SIGTERM)
+                while await redis.exists(health_key):  # the last before it tells its duties to end
+                    await asyncio.sleep(0.01)
         assert await first.exit_code() == 0
     stopped = await latest()
     assert stopped is not None
@@ -86,20 +103,44 @@ async def test_a_worker_carries_out_the_audit_that_was_requested_and_one_of_its_
 
     await sql.execute("DELETE FROM audit_runs")
     async with running_worker(env):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_SECONDS):
             while await sql.fetchval("SELECT requested_by FROM audit_runs WHERE status = 'finished'") is None:
                 await asyncio.sleep(0.02)
         assert await sql.fetchval("SELECT requested_by FROM audit_runs") == "schedule"
 
 
-async def test_a_duty_that_fails_again_and_again_is_reported_once_and_ends_no_worker(
-    sql: asyncpg.Connection, env: dict[str, str]
+async def test_a_duty_that_fails_again_and_again_is_reported_once(
+    settings: Settings, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = 0
+
+    async def counting(engine: AsyncEngine) -> int | None:
+        nonlocal tries
+        tries += 1
+        return await take_up(engine)
+
+    monkeypatch.setattr("worker.duties.take_up_backfill", counting)
+    await sql.execute("ALTER TABLE backfill_runs RENAME TO away")
+    ctx = arq_settings(settings)["ctx"]
+    with capture_logs() as lines:
+        async with asyncio.timeout(HANG_SECONDS):
+            while tries < FAILURES:
+                ctx["duties"].look()
+                await asyncio.sleep(0.01)
+        await stop(ctx)
+    failed = [line for line in lines if line["event"] == "duty_failed"]
+    assert [(line["duty"], line["sqlstate"], line["log_level"]) for line in failed] == [
+        ("backfill", "42P01", "error")
+    ]
+
+
+async def test_a_duty_that_fails_ends_no_worker_and_holds_up_no_event(
+    engine: AsyncEngine, sql: asyncpg.Connection, env: dict[str, str]
 ) -> None:
     await sql.execute("ALTER TABLE backfill_runs RENAME TO away")
     async with running_worker(env) as worker:
-        failed = await worker.wait_for("duty_failed")
-        assert (failed["duty"], failed["sqlstate"], failed["level"]) == ("backfill", "42P01", "error")
-        await asyncio.sleep(2.5)
-        assert len(worker.logged("duty_failed")) == 1
+        await worker.wait_for("duty_failed")
+        await set_collection(engine, "c1")
+        await drained(sql)
         worker.signal(signal.SIGTERM)
         assert await worker.exit_code() == 0

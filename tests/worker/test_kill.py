@@ -1,18 +1,20 @@
 import asyncio
-import time
 
 import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.settings import Settings
-from tests.drift import drift
+from tests.drift import drained, drift
 from tests.legacy_rows import set_collection
-from tests.processes import environment, running_worker
+from tests.processes import HANG_SECONDS, environment, running_worker
 from tests.race import freezing
 from worker.relay import drain
 
 COLLECTIONS = 8
+WORKERS_SESSIONS = """
+    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name ~ 'worker'
+"""
 WORKERS_POINTS = [
     point
     for point in freezing.NUMBERS
@@ -31,17 +33,15 @@ COUNT_TARGET_WRITES = """
 """
 
 
-pytestmark = pytest.mark.timed
-
-
 @pytest.fixture
 def env(settings: Settings) -> dict[str, str]:
     return environment(settings.database_url.get_secret_value(), settings.redis_url.get_secret_value())
 
 
-async def wait_until_settled(sql: asyncpg.Connection, seconds: float) -> None:
-    async with asyncio.timeout(seconds):
-        while await sql.fetchval("SELECT count(*) FROM outbox_events"):
+async def sessions_ended(sql: asyncpg.Connection) -> None:
+    """Wait until PostgreSQL has ended the sessions of a killed worker."""
+    async with asyncio.timeout(HANG_SECONDS):
+        while await sql.fetchval(WORKERS_SESSIONS):
             await asyncio.sleep(0.01)
 
 
@@ -62,12 +62,15 @@ async def test_a_worker_killed_at_this_point_loses_nothing_and_applies_nothing_t
         worker.kill()
         assert await sql.fetchval("SELECT count(*) FROM outbox_events") == COLLECTIONS + 1
 
-    async with running_worker(env):
-        began = time.monotonic()
-        await wait_until_settled(sql, 10)
-        caught_up_seconds = time.monotonic() - began
-
-    assert caught_up_seconds < 2
+    await sessions_ended(sql)
+    pending = await sql.fetchval("SELECT count(*) FROM outbox_events")
+    async with running_worker(env) as worker:
+        if pending or point != "commit: of a batch":  # a commit that was under way may succeed
+            first_batch = await worker.wait_for("batch_settled")
+            assert (
+                first_batch["claimed"] == COLLECTIONS + 1
+            )  # at its first look: there is no lease to wait for
+        await drained(sql)
     assert await drift(sql) == []
     writes = dict(await sql.fetch("SELECT collection_id, count(*) FROM target_writes GROUP BY 1"))
     assert writes == {"gone": 1} | {f"c{number}": 1 for number in range(COLLECTIONS)}
@@ -82,6 +85,6 @@ async def test_what_a_killed_worker_had_claimed_is_free_again_although_its_state
     async with freezing.frozen(sql, point), running_worker(env) as worker:
         await freezing.arrived(sql, point)
         worker.kill()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_SECONDS):
             while not await sql.fetch("SELECT 1 FROM outbox_events FOR UPDATE SKIP LOCKED"):
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.01)

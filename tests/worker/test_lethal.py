@@ -1,13 +1,16 @@
 """An event that ends the process, or the server, that has it in hand must not do so for ever."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import copytree
 
 import asyncpg
 import pytest
+from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
@@ -15,10 +18,10 @@ from deploy.local.postgres import Postgres
 from shared.database import create_engine
 from shared.events import Source
 from shared.settings import Settings
-from tests.conftest import migrate
+from tests.databases import MIGRATED
 from tests.drift import drift
 from tests.legacy_rows import seed, set_collection
-from tests.processes import environment, running, running_worker
+from tests.processes import HANG_SECONDS, environment, running, running_worker
 from tests.race import freezing
 from tests.worker.lethal import LETHAL
 from worker.batch import Batch
@@ -28,9 +31,14 @@ from worker.drainer import Drainer
 from worker.outcomes import Outcome
 from worker.presence import Presence
 
+LINGERING = """
+    SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'
+"""
 BYSTANDERS = 60
 MOST_STARTS = 20
 BEGIN_UNCLEANLY = "INSERT INTO worker_processes (name, heartbeat_at) VALUES ('x:1', now() - interval '4 s')"
+
+BE_SILENT = "UPDATE worker_processes SET heartbeat_at = heartbeat_at - interval '4 s'"
 
 
 @pytest.fixture
@@ -43,20 +51,20 @@ async def pending(sql: asyncpg.Connection) -> int:
     return count
 
 
-@pytest.mark.slow
 async def test_an_event_that_kills_every_worker_that_touches_it_is_found_and_set_aside(
     engine: AsyncEngine, sql: asyncpg.Connection, env: dict[str, str]
 ) -> None:
     for number in range(BYSTANDERS):
         await set_collection(engine, LETHAL if number == BYSTANDERS // 2 else f"c{number}")
     deaths = 0
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(HANG_SECONDS):
         while await pending(sql):
             assert deaths < MOST_STARTS
             with running(["-m", "tests.worker.lethal"], env) as worker:
                 while worker.process.poll() is None and await pending(sql):
                     await asyncio.sleep(0.02)
                 deaths += worker.process.poll() == -signal.SIGKILL
+            await sql.execute(BE_SILENT)
     letters = await sql.fetch("SELECT aggregate_id, attempts, sqlstate, error FROM outbox_dead_letters")
     assert [tuple(row) for row in letters] == [
         (
@@ -100,7 +108,9 @@ async def test_one_unclean_end_or_one_in_good_order_gives_no_cause_to_doubt(
     await orderly.arrive()
     await orderly.leave()
     await sql.execute("UPDATE worker_processes SET heartbeat_at = heartbeat_at - interval '5 s'")
-    assert await Presence(engine, "test:2").arrive() == 1
+    next_one = Presence(engine, "test:2")
+    assert await next_one.arrive() == 1
+    await next_one.leave()
     assert not await Caution(Presence(engine, "test:3")).is_due(LIVE_LANE)
 
 
@@ -164,26 +174,20 @@ async def test_while_one_lane_s_batch_is_in_hand_no_other_lane_s_events_are_mark
 
 
 @pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[Postgres]:
+def own_server(prepared: Path, tmp_path: Path) -> Iterator[Postgres]:
+    copytree(prepared / "postgres", tmp_path / "postgres")
     with Postgres(tmp_path / "postgres", settings={"fsync": "off"}) as server:
-        migrate(server.url)
         yield server
 
 
-@pytest.mark.slow
 async def test_an_event_that_crashes_the_server_is_found_by_the_worker_that_survives(
-    own_server: Postgres, settings: Settings
+    own_server: Postgres, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each session that comes to write the row is killed, as a fault of PostgreSQL's own would kill it."""
-    settings = settings.model_copy(
-        update={
-            "database_url": type(settings.database_url)(
-                own_server.url.replace("postgresql://", "postgresql+asyncpg://")
-            )
-        }
-    )
+    url = own_server.url_of(MIGRATED)
+    settings = Settings(database_url=SecretStr(url), redis_url=settings.redis_url)
     engine = create_engine(settings, application_name="test", pool_size=5, statement_timeout_seconds=30)
-    sql = await asyncpg.connect(own_server.url)
+    sql = await asyncpg.connect(url)
     await seed(sql)
     for number in range(9):
         await set_collection(engine, LETHAL if number == 4 else f"c{number}")
@@ -196,17 +200,18 @@ async def test_an_event_that_crashes_the_server_is_found_by_the_worker_that_surv
         CREATE TRIGGER linger BEFORE INSERT ON project_collections FOR EACH ROW EXECUTE FUNCTION linger();
     """)
     await sql.close()
+    monkeypatch.setattr("worker.drainer.LAST_RETRY_SECONDS", 0.1)
     drainer = Drainer(engine)
-    crashes = 0
+    crashed: set[int] = set()
     with capture_logs() as lines:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(HANG_SECONDS):
             while not any(line["event"] == "event_settled" and line["outcome"] == "dead" for line in lines):
                 drainer.wake_live("sweep")
-                crashes += await kill_who_lingers(own_server)
-                await asyncio.sleep(0.05)
+                crashed |= await kill_who_lingers(url)
+                await asyncio.sleep(0.02)
         await drainer.drain("sweep")
-    assert crashes <= LOST_CONNECTIONS + len(TOGETHER) + 2
-    sql = await asyncpg.connect(own_server.url)
+    assert len(crashed) <= LOST_CONNECTIONS + len(TOGETHER) + 2
+    sql = await asyncpg.connect(url)
     letters = await sql.fetch("SELECT aggregate_id, attempts FROM outbox_dead_letters")
     assert [tuple(row) for row in letters] == [(LETHAL, len(TOGETHER))]
     assert await drift(sql) == [LETHAL]
@@ -214,16 +219,17 @@ async def test_an_event_that_crashes_the_server_is_found_by_the_worker_that_surv
     await engine.dispose()
 
 
-async def kill_who_lingers(server: Postgres) -> int:
-    """Kill the sessions that have the event in hand and return how many there were."""
+async def kill_who_lingers(url: str) -> set[int]:
+    """Kill the sessions that have the event in hand and return their process ids."""
     try:
-        sql = await asyncpg.connect(server.url, timeout=2)
-    except (OSError, asyncpg.PostgresError, TimeoutError):
-        return 0  # it recovers from the last one
-    try:
-        lingering = await sql.fetch("SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
-        for row in lingering:
-            os.kill(row["pid"], signal.SIGSEGV)
-        return len(lingering)
-    finally:
-        await sql.close()
+        sql = await asyncpg.connect(url, timeout=HANG_SECONDS)
+        try:
+            lingering = {row["pid"] for row in await sql.fetch(LINGERING)}
+        finally:
+            sql.terminate()
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+        return set()  # it recovers from the last one
+    for pid in lingering:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSEGV)
+    return lingering

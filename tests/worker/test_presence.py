@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.drift import drift
 from tests.legacy_rows import set_collection
-from tests.processes import environment, running_worker
+from tests.processes import HANG_SECONDS, environment, running, running_worker
 from tests.worker.events import append_raw
 from worker.presence import Presence
 from worker.relay import drain
@@ -24,7 +24,7 @@ async def test_a_worker_is_there_while_it_lives_and_says_when_it_ends(
     sql: asyncpg.Connection, env: dict[str, str], engine: AsyncEngine
 ) -> None:
     row = "SELECT name, heartbeat_at, ended_at FROM worker_processes ORDER BY id DESC LIMIT 1"
-    async with running_worker(env) as worker, asyncio.timeout(20):
+    async with running_worker(env) as worker, asyncio.timeout(HANG_SECONDS):
         while (first := await sql.fetchrow(row)) is None:
             await asyncio.sleep(0.05)
         assert first["name"].endswith(f":{worker.pid}")
@@ -35,7 +35,7 @@ async def test_a_worker_is_there_while_it_lives_and_says_when_it_ends(
         assert await worker.exit_code() == 0
         assert (await sql.fetchrow(row))["ended_at"] is not None
 
-    async with running_worker(env) as killed, asyncio.timeout(20):
+    async with running_worker(env) as killed, asyncio.timeout(HANG_SECONDS):
         while not (await sql.fetchrow(row))["name"].endswith(f":{killed.pid}"):
             await asyncio.sleep(0.05)
         killed.kill()
@@ -64,7 +64,7 @@ async def test_a_worker_closes_a_letter_soon_after_it_applied_what_is_newer(
     await drain(engine)
     async with running_worker(env) as worker:
         await set_collection(engine, "c1", "v6")
-        superseded = await worker.wait_for("dead_letters_superseded", seconds=10)
+        superseded = await worker.wait_for("dead_letters_superseded")
     assert superseded["letters"] == 1
     assert await sql.fetchval("SELECT state FROM outbox_dead_letters WHERE id = $1", letter) == "superseded"
     assert await drift(sql) == []
@@ -79,21 +79,20 @@ async def test_a_row_that_an_operator_holds_delays_no_other_row_by_more_than_sec
         await sql.execute("SELECT FROM project_collections WHERE collection_id = 'held' FOR UPDATE")
         await set_collection(engine, "held", "waits")
         await set_collection(engine, "free", "does not")
-        settled = await worker.wait_for("event_settled", seconds=15)
+        settled = await worker.wait_for("event_settled")
         assert (settled["collection_id"], settled["outcome"]) == ("free", "applied")
-        assert worker.logged("events_postponed")[0]["sqlstate"] == "55P03"
+        assert (await worker.wait_for("events_postponed"))["sqlstate"] == "55P03"
 
 
-@pytest.mark.slow
 async def test_a_worker_names_who_holds_a_snapshot(
     sql: asyncpg.Connection, env: dict[str, str], database_url: str
 ) -> None:
     holder = await asyncpg.connect(database_url, server_settings={"application_name": "somebody's notebook"})
-    async with running_worker(env) as worker:
+    with running(["-m", "tests.worker.watchful"], env) as worker:
         async with holder.transaction(isolation="repeatable_read"):
             await holder.fetchval("SELECT count(*) FROM collections")
             await sql.execute("CREATE TABLE something ()")  # or the snapshot would hold nothing back
-            held = await worker.wait_for("snapshot_held", seconds=25)
+            held = await worker.wait_for("snapshot_held")
         assert (held["application_name"], held["pid"]) == ("somebody's notebook", holder.get_server_pid())
-        await worker.wait_for("snapshot_released", seconds=10)
+        await worker.wait_for("snapshot_released")
     await holder.close()

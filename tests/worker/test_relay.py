@@ -12,6 +12,7 @@ from shared.database import driver_connection
 from shared.events import EventType, Source
 from shared.outbox import append_event
 from tests.legacy_rows import set_collection, target_rows
+from tests.processes import HANG_SECONDS
 from tests.worker.events import append_again, append_raw, outcomes
 from worker.apply import UnappliedError
 from worker.claim import UnacknowledgedError, acknowledge
@@ -340,7 +341,7 @@ async def test_a_writer_that_holds_the_collection_s_row_does_not_hold_up_the_wor
     await set_collection(engine, "c1", "first")
     async with sql.transaction():
         await sql.execute("SELECT 1 FROM collections WHERE collection_id = 'c1' FOR NO KEY UPDATE")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_SECONDS):
             assert await drain(engine) == {Outcome.APPLIED: 1}
 
 

@@ -88,7 +88,7 @@ async def test_nobody_is_named_before_ten_seconds(
     database_url: str, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert HELD_SECONDS == 10
-    monkeypatch.setattr("worker.snapshot_holders.HELD_SECONDS", 10.0)
+    monkeypatch.setattr("worker.snapshot_holders.HELD_SECONDS", 3600.0)
     async with connected(database_url) as holder:
         await holder.execute(BEGIN)
         await set_collection(engine, "c1")

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -7,45 +8,60 @@ import pytest
 from shared import doorbell
 from shared.doorbell import BULK_CHANNEL, DIRTY_KEY, WAKE_CHANNEL, Doorbell, open_redis
 from shared.settings import Settings
+from tests.doorbell.patience import be_patient_with_redis
+from tests.processes import HANG_SECONDS
 from worker.drainer import Drainer
 from worker.main import arq_settings, build_worker
 
 
-async def swallow(*_arguments: Any) -> None:  # noqa: ANN401 - stands for any call of redis-py
-    """Do as `asyncio.wait_for` of Python 3.11 may: return normally when cancelled."""
-    with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.sleep(3600)
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set as soon as Redis is asked; and nothing is done because Redis is slow to answer."""
+    be_patient_with_redis(monkeypatch)
+    return asyncio.Event()
+
+
+def swallowing(called: asyncio.Event) -> Callable[..., Awaitable[None]]:
+    """Return what does as `asyncio.wait_for` of Python 3.11 may: it returns normally when cancelled."""
+
+    async def swallow(*_arguments: Any) -> None:  # noqa: ANN401 - stands for any call of redis-py
+        called.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+
+    return swallow
 
 
 async def test_a_worker_ends_although_redis_swallows_the_cancellation(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, called: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("arq.worker.Worker._poll_iteration", swallow)
+    monkeypatch.setattr("arq.worker.Worker._poll_iteration", swallowing(called))
     worker = build_worker(settings, {**arq_settings(settings), "handle_signals": False})
     running = asyncio.create_task(worker.main())
-    await asyncio.sleep(0.2)
+    await asyncio.wait_for(called.wait(), HANG_SECONDS)
     running.cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_SECONDS):
         await asyncio.wait([running])
         await worker.close()
     assert running.cancelled()
 
 
 async def test_a_doorbell_ends_although_redis_swallows_the_cancellation(
-    redis_url: str, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, called: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doorbell, "ring", swallow)
+    monkeypatch.setattr(doorbell, "ring", swallowing(called))
     async with open_redis(redis_url) as redis:
         bell = Doorbell(redis)
         ringing = asyncio.create_task(bell.run())
         bell.press()
-        await asyncio.sleep(0.05)
+        await asyncio.wait_for(called.wait(), HANG_SECONDS)
         ringing.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_SECONDS):
             await asyncio.wait([ringing])
     assert ringing.cancelled()
 
 
+@pytest.mark.usefixtures("called")
 @pytest.mark.parametrize(("channel", "lane"), [(WAKE_CHANNEL, "live"), (BULK_CHANNEL, "bulk")])
 async def test_a_ring_wakes_the_lane_that_it_is_for_and_no_other(
     channel: str, lane: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
@@ -53,13 +69,15 @@ async def test_a_ring_wakes_the_lane_that_it_is_for_and_no_other(
     woken: list[str] = []
     worker = build_worker(settings, {**arq_settings(settings), "cron_jobs": [], "handle_signals": False})
     running = asyncio.create_task(worker.main())
-    await asyncio.sleep(0.5)  # it listens, and has looked once at everything
-    monkeypatch.setattr(Drainer, "wake_live", lambda _self, _reason: woken.append("live"))
-    monkeypatch.setattr(Drainer, "wake_bulk", lambda _self, _reason: woken.append("bulk"))
     async with open_redis(settings.redis_url.get_secret_value()) as redis:
+        async with asyncio.timeout(HANG_SECONDS):
+            while not (await redis.pubsub_numsub(channel))[0][1]:  # before it listens it looks at everything
+                await asyncio.sleep(0.01)
+        monkeypatch.setattr(Drainer, "wake_live", lambda _self, _reason: woken.append("live"))
+        monkeypatch.setattr(Drainer, "wake_bulk", lambda _self, _reason: woken.append("bulk"))
         await redis.set(DIRTY_KEY, "1")  # so that no job is queued: polling for it would wake both
         assert not await doorbell.ring(redis, channel)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_SECONDS):
             while not woken:
                 await asyncio.sleep(0.01)
     running.cancel()

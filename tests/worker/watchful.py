@@ -1,0 +1,11 @@
+"""`python -m tests.worker.watchful`: a worker that names who holds a snapshot sooner than the product's."""
+
+import sys
+
+from worker import duties, snapshot_holders
+from worker.process import main
+
+if __name__ == "__main__":
+    snapshot_holders.HELD_SECONDS = 0.3
+    duties.TICK_SECONDS = 0.05
+    sys.exit(main())
