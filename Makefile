@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-fast test-pooler test-debezium lint format lock audit-dependencies \
+.PHONY: help venv run test test-fast test-long test-pooler test-debezium lint format lock audit-dependencies \
 	chaos twins bench bench-full docs release-archive clean
 
 help: ## Show this list
@@ -25,12 +25,13 @@ run: venv ## Start PostgreSQL, Valkey, API and worker; Ctrl-C stops them (ARGS=-
 	@$(BIN)/python -m deploy.local $(ARGS)
 
 test: lint ## Lint, then run every test on real services
-	$(BIN)/python -m pytest -n 3 --maxschedchunk 1 -m "not timed and not alone" $(ARGS)
-	$(BIN)/python -m pytest -n 2 --maxschedchunk 1 -m timed $(ARGS)
-	$(BIN)/python -m pytest -m alone $(ARGS)
+	$(BIN)/python -m pytest -n 3 --maxschedchunk 1 $(ARGS)
 
-test-fast: venv ## Run the tests that take less than ten seconds
-	$(BIN)/python -m pytest -n 3 -m "not slow and not timed and not alone" $(ARGS)
+test-fast: venv ## Run the tests that take less than five seconds
+	$(BIN)/python -m pytest -n 3 -m "not slow and not long and not debezium" $(ARGS)
+
+test-long: venv ## Run longer forms of some tests, and convictions by chance: half an hour
+	$(BIN)/python -m pytest -n 2 --timeout 1800 -m long $(ARGS)
 
 test-pooler: venv ## Run the acceptance tests through PgBouncer in transaction mode (Debian's package pgbouncer)
 	$(BIN)/python -m pytest tests/acceptance tests/scaling --pooler $(ARGS)

@@ -18,13 +18,11 @@ from deploy.local.valkey import Valkey
 from shared.database import create_engine
 from shared.settings import Settings
 from tests.databases import MIGRATED, Databases
-from tests.forked import ROOT, run
+from tests.forked import run
 from tests.locales import compile_english
 from tests.processes import environment
 
 pytest_plugins = ["tests.logs.plugin", "tests.twins.plugin"]
-
-__all__ = ["ROOT"]
 
 FAST = {"fsync": "off", "max_connections": "200"}
 MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of a random name is made there

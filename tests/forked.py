@@ -17,10 +17,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import connection, forkserver, reduction
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 ROOT = Path(__file__).parent.parent
 PR_SET_PDEATHSIG = 1
@@ -149,11 +149,11 @@ class _Stream:
             given = nothing
         self.number = given if isinstance(given, int) else given.fileno()
 
-    def __reduce__(self) -> object:
+    def __reduce__(self) -> tuple[Callable[[Any], int], tuple[object]]:
         return _received, (reduction.DupFd(self.number),)
 
 
-def _received(duplicate: "reduction._DupFd") -> int:
+def _received(duplicate: Any) -> int:  # noqa: ANN401 - multiprocessing's own
     return int(duplicate.detach())
 
 
@@ -161,7 +161,7 @@ def _become(arguments: list[str], environment: dict[str, str], directory: str, s
     """Be `python ARGUMENTS`, in the process that was forked for it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    os.close(forkserver._forkserver._forkserver_alive_fd)  # noqa: SLF001 - or the server would outlive us all
+    os.close(vars(forkserver)["_forkserver"]._forkserver_alive_fd)  # noqa: SLF001 - or it would outlive us
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
@@ -170,9 +170,9 @@ def _become(arguments: list[str], environment: dict[str, str], directory: str, s
         os.dup2(stream, number)
     for stream in {*streams} - {0, 1, 2}:
         os.close(stream)
-    sys.stdin = sys.__stdin__ = open(0, closefd=False)  # noqa: SIM115
-    sys.stdout = sys.__stdout__ = _text(1)
-    sys.stderr = sys.__stderr__ = _text(2, errors="backslashreplace")
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = _text(1)
+    sys.stderr = _text(2, errors="backslashreplace")
     try:
         if arguments[0] == "-m":
             sys.argv = ["-m", *arguments[2:]]
@@ -181,7 +181,7 @@ def _become(arguments: list[str], environment: dict[str, str], directory: str, s
             sys.argv = arguments
             runpy.run_path(arguments[0], run_name="__main__")
     finally:
-        atexit._run_exitfuncs()  # type: ignore[attr-defined]  # noqa: SLF001 - multiprocessing leaves them out
+        atexit._run_exitfuncs()  # noqa: SLF001 - multiprocessing leaves them out
 
 
 def _text(number: int, errors: str = "strict") -> io.TextIOWrapper:

@@ -1,5 +1,4 @@
 """`python -m worker --check`: a container's health check, which runs every half minute."""
-# ruff: noqa: T201 - it speaks to a terminal
 
 import asyncio
 import sys

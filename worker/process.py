@@ -1,5 +1,4 @@
 """A worker's process, from its settings to its exit status."""
-# ruff: noqa: T201 - it speaks to a terminal
 
 import asyncio
 import contextlib

@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ from deploy.local.children import tied_to_us
 from deploy.local.postgres import Postgres
 from tests.conftest import migrate
 from tests.legacy_rows import seed
+from tests.programs import needed
 
 HERE = Path(__file__).parent
 SHIPPED = HERE.parents[1] / "deploy" / "kafka"
@@ -47,22 +46,10 @@ REMEMBER = """
 """
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked `debezium`, unless -m names it."""
-    if "debezium" in config.option.markexpr:
-        return
-    left_out = [item for item in items if item.get_closest_marker("debezium")]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
-
-
 @pytest.fixture(scope="session")
 def debezium_python() -> Path:
     """The interpreter that has Debezium; installed at the first run, which takes a minute."""
-    if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
-        pytest.fail("Debezium runs on Java 17 or newer, and there is no `java`. Install one, such as Debian's"
-                    " openjdk-17-jre-headless, or set JAVA_HOME.")  # fmt: skip
+    needed("java")  # of version 17 or newer
     return asyncio.run(python_with(HERE / "requirements.txt", KEPT.with_name("debezium")))
 
 

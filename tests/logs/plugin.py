@@ -15,7 +15,7 @@ from shared.log_contract import CONTRACT
 from shared.logs import Lines
 from tests.log_lines import breaches, hold_against_contract, seen
 
-WHOLE_SUITE = "not timed and not alone"  # of what CI runs in three parts, the one that has all events
+WHOLE_SUITE = "not long and not debezium"  # as in pyproject.toml
 NEVER_SEEN = pytest.StashKey[list[str]]()
 line_of = Lines("test", [])
 
@@ -83,7 +83,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def is_whole(config: pytest.Config) -> bool:
-    """Say whether this is the whole suite, but for what runs alone."""
+    """Return whether this is the whole suite, but for its long forms."""
     chosen = [config.getoption(name, None) for name in ("keyword", "lf", "deselect", "maxfail", "ignore")]
     from_file = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     return from_file and config.getoption("markexpr") == WHOLE_SUITE and not any(chosen)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.log_contract import CONTRACT, PAGE, made
-from tests.processes import ROOT
+from tests.forked import ROOT
 
 LEVELS = {"info", "warning", "error", "critical"}
 OTHERS = {"debug", "exception", "log", "msg", "fatal", "warn", "ainfo"}  # none of the contract's

@@ -10,9 +10,10 @@ from structlog.testing import capture_logs
 
 from shared.log_contract import CONTRACT
 from shared.logs import log_many
+from tests.forked import ROOT
 from tests.log_lines import breaches, hold_printed
 from tests.logs.plugin import WHOLE_SUITE
-from tests.processes import ROOT, environment, running
+from tests.processes import HANG_SECONDS, environment, running
 
 LINE = (
     '{"timestamp": "2026-01-01T00:00:00Z", "level": "info", "event": "redis_restored",'
@@ -47,7 +48,7 @@ def test_so_is_a_line_of_another_process() -> None:
     line = LINE.replace("}", ', "more": 1}')
     script = f"print({line!r}, end='')"
     with running(["-c", script], environment("", "")) as process:
-        process.process.wait(10)
+        process.process.wait(HANG_SECONDS)
     assert found() == ["unknown field more"]
 
 
@@ -58,7 +59,7 @@ def test_what_is_no_line_of_the_log_is_left_alone() -> None:
 
 def whole_suite(directory: Path, events: list[str]) -> tuple[int, str]:
     """Run a suite of two tests, the first of which sees these events; return its status and what it says."""
-    (directory / "pytest.ini").write_text("[pytest]\ntestpaths = .\nmarkers = timed\n  alone\n")
+    (directory / "pytest.ini").write_text("[pytest]\ntestpaths = .\nmarkers = long\n  debezium\n")
     (directory / "test_it.py").write_text(
         "from tests.log_lines import seen\n\n"
         f"def test_first() -> None:\n    seen.update({events!r})\n\n"
@@ -79,7 +80,8 @@ def whole_suite(directory: Path, events: list[str]) -> tuple[int, str]:
 
 def test_make_test_runs_what_is_taken_for_the_whole_suite() -> None:
     """Otherwise no run would ever ask which events were seen."""
-    assert f'-m "{WHOLE_SUITE}" $(ARGS)' in (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert f'"-m", "{WHOLE_SUITE}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert "-n 3 --maxschedchunk 1 $(ARGS)\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def test_the_whole_suite_fails_for_an_event_that_no_test_had_written(tmp_path: Path) -> None:

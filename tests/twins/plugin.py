@@ -8,6 +8,7 @@ or a fixture that breaks convicts nobody, and a test that is skipped is skipped 
 import gc
 import sys
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from tests.twins.registry import TWINS
 
 TESTS = Path(__file__).parent.parent
-TRIED = pytest.StashKey[set[str]]()
+TRIED = pytest.StashKey[AbstractSet[object]]()
 TWIN = "twin"
 IGNORED_GARBAGE = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 Case = tuple[str, str]  # the node id of a test's function, and what its brackets hold, the twin left out

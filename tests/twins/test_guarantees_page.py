@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.forked import ROOT
 from tests.twins.registry import TWINS
 
 PAGE = (ROOT / "docs" / "guarantees.md").read_text()
