@@ -22,7 +22,7 @@ from tests.forked import run
 from tests.locales import compile_english
 from tests.processes import environment
 
-pytest_plugins = ["tests.logs.plugin", "tests.twins.plugin"]
+pytest_plugins = ["tests.logs.plugin", "tests.programs", "tests.twins.plugin"]
 
 FAST = {"fsync": "off", "max_connections": "200"}
 MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of a random name is made there

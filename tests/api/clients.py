@@ -1,12 +1,15 @@
 """Clients of the API, and the names that the tests use of the recorded seed."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
 from fastapi import FastAPI
 
+from api.admission import Lane
 from tests.api.recording import NAMES
+from tests.processes import HANG_SECONDS
 
 OWNER = {"User-ID": NAMES["OWNER"]}
 STRANGER = {"User-ID": NAMES["STRANGER"]}
@@ -15,6 +18,13 @@ ALL = f"/projects/{P1}/collections"
 SEEDED = f"{ALL}/{NAMES['C_SEED']}"
 UNKNOWN = f"{ALL}/{NAMES['MISSING']}"
 NOT_LINKED = f"{ALL}/{NAMES['C_NOLINK']}"  # has no row in project_collections
+
+
+async def until_full(lane: Lane) -> None:
+    """Wait until no place in it is left."""
+    async with asyncio.timeout(HANG_SECONDS):
+        while not lane._places.locked():  # noqa: SLF001 - nobody else asks
+            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

@@ -11,6 +11,13 @@ from api.main import create_app
 from shared.settings import Settings
 from tests.api.clients import started
 from tests.api.recording import seed
+from tests.api.unhurried import take_time
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody give up because the machine is slow; who tests that somebody does, sets another bound."""
+    take_time(monkeypatch.setattr)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from api import admission
 from api.admin import admin
 from api.admission import PLACES
 from api.context import collection_sync
@@ -78,7 +79,10 @@ async def test_json_without_a_content_type_is_accepted(host: httpx.AsyncClient) 
     assert (await host.post(ALL, headers=OWNER, content=b'{"collection_name": "x"}')).status_code == 200
 
 
-async def test_the_bounds_of_work_and_of_bodies_hold_there_too(settings: Settings) -> None:
+async def test_the_bounds_of_work_and_of_bodies_hold_there_too(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "PATIENCE_SECONDS", 0.05)
     app = host_of(settings)
     async with started(app) as host:
         large = await host.post(ALL, headers=OWNER, content=b" " * (MAX_BODY_BYTES + 1))

@@ -152,7 +152,7 @@ async def test_real_answers_to_administrators_follow_the_document(
         ("get", VERIFY, "?wait_seconds=0", right, None, 202),
         ("get", VERIFY, "?wait_seconds=61", right, None, 422),
         ("get", VERIFY, "?audit_id=999", right, None, 404),
-        ("get", VERIFY, "?wait_seconds=1&audit_id=1", right, None, 503),
+        ("get", VERIFY, "?wait_seconds=0&audit_id=1", right, None, 503),
         ("get", VERIFY, "", wrong, None, 401),
         ("get", BACKFILL, "", right, None, 404),
         ("post", f"{BACKFILL}/pause", "", right, None, 409),
@@ -168,6 +168,8 @@ async def test_real_answers_to_administrators_follow_the_document(
     ]
     async with started(app) as client:
         for method, path, query, headers, body, status in requests:
+            if status == HTTPStatus.SERVICE_UNAVAILABLE:
+                await seeded.execute("UPDATE audit_runs SET requested_at = requested_at - interval '1 hour'")
             if status == HTTPStatus.OK and path == VERIFY:
                 await seeded.execute(
                     "UPDATE audit_runs SET status = 'finished', verdict = 'drift', finished_at = now()"

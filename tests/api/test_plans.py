@@ -13,6 +13,7 @@ from shared.database import driver_connection
 from shared.settings import Settings
 from tests.api.clients import ALL, OWNER, SEEDED, create, started
 from tests.api.recording import NAMES, Json
+from tests.api.test_writes import until
 
 FILL = """
     INSERT INTO users (user_id, username, email, first_name, last_name, category, role, institution,
@@ -37,6 +38,11 @@ FILL = """
     SELECT 'finished', true, 1, 1, 0, now() FROM generate_series(1, 1000) n;
     ANALYZE;
 """
+
+SESSIONS = (
+    "SELECT count(*) FROM pg_stat_activity"
+    " WHERE application_name = 'collection-sync api' AND datname = current_database()"
+)
 
 
 async def test_no_statement_of_any_request_scans_a_table(
@@ -78,9 +84,8 @@ async def test_a_plan_that_was_made_while_the_outbox_was_empty_does_not_scan_it_
     async with started(create_app(settings)) as client:
         for _ in range(10):
             assert (await client.get(f"{SEEDED}/sync", headers=OWNER)).status_code == 200
-    async with asyncio.timeout(5):  # the counts arrive when the sessions have ended
-        while not (counted := await seeded.fetchrow(scans))["idx_scan"]:
-            await asyncio.sleep(0.02)
+    await until(seeded, SESSIONS, 0)  # by then their counts have arrived
+    counted = await seeded.fetchrow(scans)
     assert (counted["seq_scan"], counted["idx_scan"] >= 10) == (scanned, True)
 
 
@@ -92,7 +97,6 @@ async def test_a_plan_that_was_made_while_a_project_was_empty_does_not_read_all_
     async with started(create_app(settings)) as client:
         for _ in range(10):
             assert (await client.put(SEEDED, headers=OWNER, json={"color": "#000000"})).status_code == 200
-    async with asyncio.timeout(5):  # the counts arrive when the sessions have ended
-        while await seeded.fetchval(scans, "collections_pkey") < 10:
-            await asyncio.sleep(0.02)
+    await until(seeded, SESSIONS, 0)
+    assert await seeded.fetchval(scans, "collections_pkey") >= 10
     assert await seeded.fetchval(scans, "idx_collection_project_id") == before

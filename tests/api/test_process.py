@@ -10,9 +10,13 @@ import httpx
 
 from tests.api.clients import ALL, OWNER, create
 from tests.log_lines import lines_of
-from tests.processes import environment, free_port, running, running_api
+from tests.processes import HANG_SECONDS, environment, free_port, running, running_api
 
 START = ["-m", "uvicorn", "api.main:app", "--port"]
+
+
+def client_of(url: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=url, timeout=HANG_SECONDS)
 
 
 async def refusal(env: dict[str, str]) -> str:
@@ -42,7 +46,7 @@ async def test_it_starts_while_everything_is_away_and_says_so() -> None:
     port = free_port()
     env = environment("postgresql://u@127.0.0.1:1/d", "redis://127.0.0.1:1")
     with running([*START, str(port)], env) as api:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client, asyncio.timeout(20):
+        async with asyncio.timeout(HANG_SECONDS), client_of(f"http://127.0.0.1:{port}") as client:
             while True:
                 try:
                     alive = await client.get("/healthz")
@@ -61,10 +65,10 @@ async def test_it_stops_at_once_when_told_to_and_its_log_is_json_in_the_file_too
     del seeded
     log_file = tmp_path / "api.jsonl"
     async with running_api(environment(database_url, redis_url, LOG_FILE=str(log_file))) as (api, url):
-        async with httpx.AsyncClient(base_url=url) as client:
+        async with client_of(url) as client:
             path = await create(client, "Confidential")
         api.signal(signal.SIGTERM)
-        await api.exit_code(10)
+        await api.exit_code()
         assert "Traceback" not in api.output
         (printed,) = api.logged("collection_written")
     lines = lines_of(log_file)
@@ -81,7 +85,7 @@ async def test_a_nul_in_the_path_and_an_empty_header_are_refused_over_a_real_soc
     del seeded
     async with (
         running_api(environment(database_url, redis_url)) as (_, url),
-        httpx.AsyncClient(base_url=url) as client,
+        client_of(url) as client,
     ):
         assert (await client.get("/projects/a%00b/collections", headers=OWNER)).status_code == 403
         assert (await client.delete(f"{ALL}/%ff%00", headers=OWNER)).status_code == 403

@@ -14,10 +14,12 @@ from starlette.types import Message, Scope
 from structlog.testing import capture_logs
 
 from api import request_body
+from api.admission import BODY_PLACES
 from api.main import create_app
 from api.request_body import MAX_BODY_BYTES, MAX_DISCARDED_BYTES
 from shared.settings import Settings
 from tests.api.clients import ALL, OWNER, SEEDED, create, started
+from tests.processes import HANG_SECONDS
 
 TOO_LARGE = {"detail": "The body is too large"}
 TOO_SLOW = {"detail": "The body did not arrive in time"}
@@ -48,11 +50,18 @@ class Chunks:
 
 
 class Trickle:
-    """A body whose end never comes."""
+    """A body whose end does not come before it is told to."""
+
+    def __init__(self) -> None:
+        self.is_read = asyncio.Event()
+        self.ends = asyncio.Event()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for piece in itertools.chain([b"{"], itertools.repeat(b" ")):
+            if self.ends.is_set():
+                return
             yield piece
+            self.is_read.set()
             await asyncio.sleep(0.02)
 
 
@@ -160,26 +169,33 @@ async def test_a_body_that_does_not_end_is_given_up(
 async def test_slow_bodies_take_neither_place_nor_connection_from_others(
     client: httpx.AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(request_body, "BODY_SECONDS", 3)
-    slow = [asyncio.create_task(client.post(ALL, headers=OWNER, content=Trickle())) for _ in range(30)]
-    await asyncio.sleep(0.3)
+    monkeypatch.setattr(request_body, "BODY_SECONDS", HANG_SECONDS)
+    bodies = [Trickle() for _ in range(30)]
+    slow = [asyncio.create_task(client.post(ALL, headers=OWNER, content=body)) for body in bodies]
+    for body in bodies:
+        await body.is_read.wait()
     assert app.state.collection_sync.engine.pool.checkedout() == 0
-    async with asyncio.timeout(2):
-        assert (await client.delete(await create(client), headers=OWNER)).status_code == 200
-        assert (await client.get(ALL, headers=OWNER)).status_code == 200
+    assert (await client.delete(await create(client), headers=OWNER)).status_code == 200
+    assert (await client.get(ALL, headers=OWNER)).status_code == 200
     assert not any(task.done() for task in slow)
-    assert {answer.status_code for answer in await asyncio.gather(*slow)} == {408}
+    for body in bodies:
+        body.ends.set()
+    assert {answer.status_code for answer in await asyncio.gather(*slow)} == {422}  # a brace is no JSON
 
 
 async def test_slow_bodies_are_bounded_in_number(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(request_body, "BODY_SECONDS", 3)
-    slow = [asyncio.create_task(client.post(ALL, headers=OWNER, content=Trickle())) for _ in range(101)]
-    done, _ = await asyncio.wait(slow, timeout=2)
+    monkeypatch.setattr(request_body, "BODY_SECONDS", HANG_SECONDS)
+    bodies = [Trickle() for _ in range(BODY_PLACES + 1)]
+    slow = [asyncio.create_task(client.post(ALL, headers=OWNER, content=body)) for body in bodies]
+    done, _ = await asyncio.wait(slow, return_when=asyncio.FIRST_COMPLETED)
     assert [task.result().status_code for task in done] == [503]
     assert (await client.get(ALL, headers=OWNER)).status_code == 200
-    assert sorted(answer.status_code for answer in await asyncio.gather(*slow)) == [408] * 100 + [503]
+    for body in bodies:
+        body.ends.set()
+    statuses = sorted(answer.status_code for answer in await asyncio.gather(*slow))
+    assert statuses == [422] * BODY_PLACES + [503]
 
 
 async def test_a_client_that_goes_away_in_mid_body_is_no_fault_of_ours(

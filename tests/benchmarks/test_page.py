@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytest
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Browser, Page
 
@@ -33,7 +32,6 @@ async def opened(browser: Browser, directory: Path) -> Watched:
     return watched
 
 
-@pytest.mark.slow
 async def test_the_page_shows_every_figure_as_a_plot_and_in_a_table_and_asks_for_nothing(
     browser: Browser, tmp_path: Path
 ) -> None:
@@ -71,7 +69,6 @@ async def test_the_page_shows_every_figure_as_a_plot_and_in_a_table_and_asks_for
     assert (milliseconds["bars"], milliseconds["targets"], milliseconds["colours"]) == ([3.25], [15], [good])
 
 
-@pytest.mark.slow
 async def test_the_page_can_be_read_in_the_dark_on_a_narrow_screen_and_by_keyboard(
     browser: Browser, tmp_path: Path
 ) -> None:

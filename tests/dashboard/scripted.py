@@ -3,11 +3,12 @@
 import asyncio
 import json
 import signal
-import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import httpx
@@ -16,8 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.events import EventType, Source
 from shared.outbox import append_event
 from tests.audit.pairs import put_legacy, put_target
+from tests.forked import run
 from tests.legacy_rows import SET_COLLECTION, seed
-from tests.processes import ROOT, Running, running_api, running_worker
+from tests.log_lines import lines_of
+from tests.processes import HANG_SECONDS, Running, running, running_api
 from tests.worker.events import append_again, append_raw
 from worker.dashboard.log_state import LogState
 from worker.dashboard.reading import Logs
@@ -26,12 +29,12 @@ from worker.dashboard.snapshot import Snapshot
 # What became of each event, by the database alone: the worker's own words are not asked.
 RECORD = """
     CREATE TABLE settled (
-        id bigint, aggregate_id text, lane smallint, age_ms float8,
+        id bigint, aggregate_id text, lane smallint, created_at timestamptz, age_ms float8,
         batch text, version bigint, project_is_there boolean);
     CREATE FUNCTION record_settled() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         INSERT INTO settled VALUES (
-            OLD.id, OLD.aggregate_id, OLD.lane,
+            OLD.id, OLD.aggregate_id, OLD.lane, OLD.created_at,
             extract(epoch FROM clock_timestamp() - OLD.created_at) * 1000,
             pg_current_xact_id()::text,
             (SELECT version FROM applied_versions WHERE collection_id = OLD.aggregate_id),
@@ -46,6 +49,10 @@ OLD_ROWS = """
     INSERT INTO collections (collection_id, project_id, collection_name, description, created_by, is_active)
     SELECT 'old-' || n, 'p' || 1 + n % 3, 'name', 'text ' || n, 'owner', true FROM generate_series(1, 300) n
 """
+
+
+def moment_of(line: Mapping[str, Any]) -> float:
+    return datetime.fromisoformat(line["timestamp"]).timestamp()
 
 
 @dataclass
@@ -68,19 +75,20 @@ class System:
         logs.close()
         return state.snapshot(live=True)
 
+    def moments(self) -> list[float]:
+        """Return the moment of each line so far, rounded to milliseconds."""
+        lines = lines_of(*self.logs.glob("*.log"))
+        return [round(moment_of(line), 3) for line in lines]
+
     def logged_lags(self) -> list[tuple[int, float]]:
         """Return the lag of each event that has a line of its own."""
         return [(line["event_id"], line["lag_ms"]) for line in self.worker.logged("event_settled")]
 
     async def command(self, module: str, *arguments: str, status: int = 0) -> None:
         """Run a command to its end."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", module, *arguments, cwd=ROOT,
-            env={**self.env, "LOG_FILE": str(self.logs / "commands.log")},
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
-        output, _ = await asyncio.wait_for(process.communicate(), 60)
-        assert process.returncode == status, output.decode()
+        env = {**self.env, "LOG_FILE": str(self.logs / "commands.log")}
+        done = await asyncio.to_thread(run, ["-m", module, *arguments], env, timeout=HANG_SECONDS)
+        assert done.returncode == status, done.stdout + done.stderr
 
     async def write(self, method: str, path: str = "", **body: str) -> str:
         """Write to the API and return the collection's id."""
@@ -90,18 +98,26 @@ class System:
 
     async def drained(self) -> None:
         """Wait until no event waits."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_SECONDS):
             while await self.sql.fetchval("SELECT count(*) FROM outbox_events"):
                 await asyncio.sleep(0.02)
 
     async def heartbeat(self, **fields: int) -> None:
         """Wait for a heartbeat that says this, which none said before."""
         seen = len(self.worker.logged("worker_heartbeat"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_SECONDS):
             while not any(
                 fields.items() <= beat.items() for beat in self.worker.logged("worker_heartbeat")[seen:]
             ):
                 await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def quick_worker(env: dict[str, str]) -> AsyncIterator[Running]:
+    """Start a worker whose heart beats every second, and wait until it works."""
+    with running(["-m", "tests.dashboard.quick_worker"], env) as worker:
+        await worker.wait_for("worker_started")
+        yield worker
 
 
 @asynccontextmanager
@@ -112,9 +128,9 @@ async def system(
     await seed(sql)
     await sql.execute(RECORD)
     async with (
-        running_worker({**env, "LOG_FILE": str(logs / "worker.log")}) as worker,
+        quick_worker({**env, "LOG_FILE": str(logs / "worker.log")}) as worker,
         running_api({**env, "LOG_FILE": str(logs / "api.log")}) as (_, url),
-        httpx.AsyncClient(base_url=url, headers={"User-ID": "owner"}, timeout=20) as api,
+        httpx.AsyncClient(base_url=url, headers={"User-ID": "owner"}, timeout=HANG_SECONDS) as api,
     ):
         yield System(env, logs, sql, engine, api, worker)
         worker.signal(signal.SIGTERM)

@@ -16,7 +16,7 @@ import pytest
 
 from tests.dashboard.conftest import Run, command
 from tests.dashboard.loglines import batch, line, text
-from tests.processes import ROOT
+from tests.forked import ROOT
 
 KEYS = {
     "state", "title", "detail", "may_go_on", "reasons", "verified_at", "last_heartbeat_at",
@@ -44,10 +44,13 @@ def log(tmp_path: Path) -> Path:
 
 
 def test_the_answers_are_printed(log: Path, run: Run) -> None:
+    begun = time.time()
     ended = run(a_log(log))
     assert ended.returncode == 0
     assert ended.stdout.startswith("In sync  All 1,234 pairs agree.\nYou may go on.\n")
-    assert re.search(r"verified +[56] s ago", ended.stdout)
+    said = re.search(r"verified +(\d+) s ago", ended.stdout)
+    assert said is not None
+    assert 5 <= int(said[1]) <= 5 + time.time() - begun
     assert re.search(r"live +2 applied; lag p50 2.5 ms", ended.stdout)
     assert ended.stderr == ""
 
@@ -70,6 +73,7 @@ def test_the_exit_status_says_whether_both_tables_agree(
 
 
 def test_json_is_one_line_and_nothing_else(log: Path, run: Run) -> None:
+    begun = time.time()
     a_log(log, "drift", missing=2, mismatched=1, pending=4)
     with log.open("a") as file:
         file.write("broken\n")
@@ -80,7 +84,7 @@ def test_json_is_one_line_and_nothing_else(log: Path, run: Run) -> None:
     assert (result["state"], result["title"], result["may_go_on"]) == ("drift", "Drift: 3", False)
     assert (result["compared"], result["missing"], result["mismatched"], result["pending"]) == (1234, 2, 1, 4)
     assert (result["lines"], result["broken"], result["files"], result["dead_letters"]) == (5, 1, 1, 0)
-    assert time.time() - result["last_heartbeat_at"] < 30
+    assert begun - 1.1 < result["last_heartbeat_at"] < time.time() - 1
     assert ended.returncode == 1
 
 

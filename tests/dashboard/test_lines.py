@@ -151,7 +151,7 @@ def mutated(draw: st.DrawFn) -> str:
     return written
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(mutated() | st.text(st.characters(exclude_categories=()), max_size=40), max_size=30))
 def test_no_log_stops_the_reading_or_the_page(lines: list[str]) -> None:
     state = LogState(lambda: NOW)

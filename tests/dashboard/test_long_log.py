@@ -2,15 +2,12 @@
 
 from pathlib import Path
 
-import pytest
-
 from benchmarks.cases.dashboard import MOST_MIB
 from benchmarks.long_log import open_log, write
 
 MEGABYTE = 1_000_000
 
 
-@pytest.mark.slow
 def test_memory_does_not_grow_with_the_log_and_the_counts_are_exact(tmp_path: Path) -> None:
     peaks = []
     for megabytes in (2, 20):

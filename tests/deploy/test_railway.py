@@ -6,10 +6,7 @@ import importlib.util
 import json
 import secrets
 import shlex
-import subprocess
-import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -18,12 +15,14 @@ from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
 from api.health import health
+from shared import doorbell
 from shared.database import create_engine
 from shared.doorbell import open_redis
 from shared.schema import REVISION, read_revision
 from shared.settings import Settings
 from tests.deploy.dockerfile import context_copies, read_stages
-from tests.processes import ROOT, environment
+from tests.forked import ROOT, run
+from tests.processes import HANG_SECONDS, environment
 from tests.security.conftest import ROLES_SQL
 from worker.main import COMPLETION_WAIT_SECONDS
 
@@ -136,7 +135,10 @@ async def over_ipv6_only(host: str, port: int) -> AsyncIterator[int]:
             await asyncio.gather(*ways, return_exceptions=True)  # the clients have left
 
 
-async def test_postgresql_and_redis_are_reached_by_ipv6_alone(database_url: str, redis_url: str) -> None:
+async def test_postgresql_and_redis_are_reached_by_ipv6_alone(
+    database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doorbell, "REDIS_TIMEOUT_SECONDS", HANG_SECONDS)
     database, redis = make_url(database_url), make_url(redis_url)
     async with (
         over_ipv6_only(str(database.host), int(database.port or 0)) as database_port,
@@ -148,7 +150,9 @@ async def test_postgresql_and_redis_are_reached_by_ipv6_alone(database_url: str,
             ),
             redis_url=SecretStr(f"redis://:{redis.password}@[::1]:{redis_port}"),
         )
-        engine = create_engine(settings, application_name="test", pool_size=1, statement_timeout_seconds=5)
+        engine = create_engine(
+            settings, application_name="test", pool_size=1, statement_timeout_seconds=HANG_SECONDS
+        )
         async with engine.connect() as connection, open_redis(settings.redis_url.get_secret_value()) as bell:
             assert await read_revision(connection) == REVISION
             assert await bell.ping()
@@ -157,13 +161,7 @@ async def test_postgresql_and_redis_are_reached_by_ipv6_alone(database_url: str,
 
 def pre_deploy(database_url: str) -> int:
     (command,) = SERVICES["api"]["deploy"]["preDeployCommand"]
-    return subprocess.run(
-        [str(Path(sys.executable).parent / shlex.split(command)[0]), *shlex.split(command)[1:]],
-        cwd=ROOT,
-        env=environment(database_url, "redis://127.0.0.1:1"),
-        check=False,
-        capture_output=True,
-    ).returncode
+    return run(["-m", *shlex.split(command)], environment(database_url, "redis://127.0.0.1:1")).returncode
 
 
 async def test_before_a_deploy_the_apis_own_login_can_only_find_that_nothing_is_left_to_migrate(

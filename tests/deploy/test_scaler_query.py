@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -54,13 +55,14 @@ async def test_the_answer_is_the_age_of_the_oldest_live_event(
     await sql.execute(APPEND, "backfill", 900)
     await sql.execute(APPEND, "repair", 800)
     assert await scaler.fetchval(QUERY) == 0.0
+    began = time.monotonic()
     for age in (70, 20):
         await sql.execute(APPEND, "api", age)
-    assert 70 <= await scaler.fetchval(QUERY) < 75
+    assert 70 <= await scaler.fetchval(QUERY) <= 70 + time.monotonic() - began
     await sql.execute(
         "DELETE FROM outbox_events WHERE created_at < clock_timestamp() - interval '60 seconds'"
     )
-    assert 20 <= await scaler.fetchval(QUERY) < 25
+    assert 20 <= await scaler.fetchval(QUERY) <= 20 + time.monotonic() - began
     await sql.execute(APPEND, "api", -3600)  # a clock that was set back
     await sql.execute("DELETE FROM outbox_events WHERE created_at < clock_timestamp()")
     assert await scaler.fetchval(QUERY) == 0.0

@@ -4,7 +4,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from tests.processes import ROOT
+from tests.forked import ROOT
 
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".local", ".*_cache", ".schemathesis", "*.log")
 

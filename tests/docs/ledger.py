@@ -51,7 +51,7 @@ README_LEDGER: Mapping[str, Account] = {
         by=".ci/run", why="this test is a part of it", plans="-m pytest -n 3 --maxschedchunk 1"
     ),
     "make twins": RunsElsewhere(
-        by="tests/twins/test_twins.py::test_every_twin_is_convicted_by_each_of_its_tests",
+        by="tests/twins/test_twins.py::test_every_twin_is_tried_by_each_of_its_tests",
         why=LONG,
         plans="-m tests.twins",
     ),
@@ -68,8 +68,8 @@ README_LEDGER: Mapping[str, Account] = {
     "make help": Runs(shows="make run"),
     "docker compose up --build": RunsElsewhere(
         by="tests/deploy/test_container.py"
-        "::test_the_image_is_built_and_all_of_it_runs_read_only_as_a_user_without_a_right",
-        why="it needs a container engine; there what the image and compose hold runs without one",
+        "::test_what_the_image_copies_does_what_image_and_compose_start_it_for",
+        why="it needs a container engine; there what the image copies runs without one",
     ),
     "export DATABASE_URL=postgresql://user:password@host:5432/database": Given(),
     "export REDIS_URL=redis://host:6379": Given(),

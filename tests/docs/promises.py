@@ -7,6 +7,7 @@ VARIES = {
     re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"): "<uuid>",
     re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d(:\d\d)?)?"): "<time>",
     re.compile(r"\b\d\d:\d\d:\d\d\b"): "<time of day>",
+    re.compile(r"; \d+:\d\d\.$", re.MULTILINE): "; <duration>.",
     re.compile(r"\b\d+(\.\d+)? ms\b"): "<n> ms",
     re.compile(r'(?<="lag_ms":)[\d.]+'): "<n>",
     re.compile(r"\b\d+(\.\d+)?\s+(?=seconds|s ago)"): "<n> ",

@@ -6,6 +6,7 @@ import time
 from tests.docs.pages import Block
 from tests.docs.promises import comparable, is_kept, is_kept_somewhere
 from tests.docs.terminal import Terminal
+from tests.processes import HANG_SECONDS
 
 FIRST = "First terminal"  # there something runs until Ctrl-C
 SECOND = "Second terminal"
@@ -17,7 +18,6 @@ LOOKS = re.compile(
     r"""|psql "\$DATABASE_URL" -c "SELECT [^"]*\""""
     r"""|python -m worker\.(dead_letters list|dashboard .*)"""
 )
-SECONDS = 30
 
 
 class Reader:
@@ -47,10 +47,10 @@ class Reader:
                 self._first.type(command)
         elif block.text.startswith(CTRL_C):
             self._first.interrupt()
-            shown, _ = self._first.until_ready(SECONDS)
+            shown, _ = self._first.until_ready()
             self._hold(block, shown, is_kept_somewhere(block.text.removeprefix(CTRL_C), shown))
         else:
-            deadline = time.monotonic() + SECONDS
+            deadline = time.monotonic() + HANG_SECONDS
             while not (kept := is_kept_somewhere(block.text, self._first.unread)):
                 if time.monotonic() > deadline:
                     break
@@ -60,7 +60,7 @@ class Reader:
     def _in_second(self, block: Block, answer: str) -> None:
         """Type the commands and compare; where they only look, look again for a while."""
         commands = block.commands()
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + HANG_SECONDS
         while not is_kept(answer, shown := self._type(block, commands)):
             looks = all(LOOKS.fullmatch(command) for command in commands)
             self._hold(block, shown, looks and time.monotonic() < deadline, answer)

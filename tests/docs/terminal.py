@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from deploy.local.children import tied_to_us
+from tests.processes import HANG_SECONDS
 
 ROWS_AND_COLUMNS = (50, 110)
 CTRL_C = b"\x03"
@@ -20,7 +21,6 @@ PROMPT_VARIABLE = r"\n<ready $?>\n"
 PROMPT = re.compile(r"\n<ready (\d+)>\n")
 # What a terminal obeys and does not show.
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
-SECONDS = 60
 
 
 @contextlib.contextmanager
@@ -86,11 +86,11 @@ class Terminal:
         """Type Ctrl-C: the terminal interrupts whatever runs in its foreground."""
         os.write(self._ours, CTRL_C)
 
-    def until_ready(self, seconds: float = SECONDS) -> tuple[str, int]:
+    def until_ready(self) -> tuple[str, int]:
         """Wait for the prompt; return what was shown before it, and the last command's exit status."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + HANG_SECONDS
         while (prompt := PROMPT.search(self.unread)) is None:
-            assert time.monotonic() < deadline, f"no prompt within {seconds} s:\n{self.unread}"
+            assert time.monotonic() < deadline, f"no prompt:\n{self.unread}"
             time.sleep(0.01)
         shown = self.unread[: prompt.start()]
         self.read(prompt.end())
@@ -105,11 +105,11 @@ class Terminal:
         """Hang up: the shell passes that on to what still runs in it, and ends."""
         self._shell.send_signal(signal.SIGHUP)
         try:
-            self._shell.wait(10)
+            self._shell.wait(HANG_SECONDS)
         finally:
             self._shell.kill()
-            self._shell.wait(10)
-            self._reader.join(10)
+            self._shell.wait(HANG_SECONDS)
+            self._reader.join(HANG_SECONDS)
             os.close(self._ours)
 
 

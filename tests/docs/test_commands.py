@@ -1,8 +1,6 @@
 """What README.md and docs/tutorial.md ask a reader to type does what they say."""
 
 import os
-import shlex
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -27,12 +25,13 @@ from tests.docs.ledger import (
 from tests.docs.pages import blocks_of, commands_of, fenced_commands
 from tests.docs.reader import Reader
 from tests.docs.terminal import Terminal, terminal
-from tests.processes import ROOT, free_port
+from tests.forked import ROOT
+from tests.processes import HANG_SECONDS, free_port
+from tests.programs import needed
 
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 INTERRUPTED = (0, 130)  # 130 is how a shell reports that Ctrl-C ended a program
-SECONDS = 30
 
 
 @pytest.fixture(scope="module")
@@ -46,21 +45,10 @@ def of_a_reader(*programs: Path, **more: str) -> dict[str, str]:
     return kept | more | {"PATH": ":".join([*map(str, programs), kept["PATH"]])}
 
 
-@pytest.fixture
-def programs(tmp_path: Path) -> tuple[Path, ...]:
-    """What this machine lacks of the programs that the tutorial takes for granted: curl, perhaps."""
-    if shutil.which("curl") is not None:
-        return ()
-    stand_in = Path(__file__).with_name("curl_stand_in.py")
-    curl = tmp_path / "curl"
-    curl.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(stand_in))} "$@"\n')
-    curl.chmod(0o755)
-    return (tmp_path,)
-
-
 @pytest.mark.slow
-def test_the_tutorial_can_be_followed_word_for_word(checkout: Path, programs: tuple[Path, ...]) -> None:
-    environment = of_a_reader(*programs)
+def test_the_tutorial_can_be_followed_word_for_word(checkout: Path) -> None:
+    needed("curl")
+    environment = of_a_reader()
     with terminal(checkout, environment) as first, terminal(checkout, environment) as second:
         Reader(first, second).follow(blocks_of(TUTORIAL))
 
@@ -115,7 +103,7 @@ def succeeds(shell: Terminal, command: str) -> str:
 
 
 def until_shown(shell: Terminal, text: str) -> None:
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + HANG_SECONDS
     while text not in shell.unread:
         assert time.monotonic() < deadline, f"no {text!r} in:\n{shell.unread}"
         time.sleep(0.05)

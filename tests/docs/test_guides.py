@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from shared.events import EventType
 from tests.drift import drift
+from tests.forked import ROOT
 from tests.legacy_rows import seed, set_collection
-from tests.processes import ROOT
 from worker.relay import drain
 
 GUIDES = sorted((ROOT / "docs" / "how-to").glob("*.md"))

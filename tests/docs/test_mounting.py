@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.settings import Settings
 from tests.api.clients import started
 from tests.drift import drift
+from tests.forked import ROOT
 from tests.legacy_rows import seed
-from tests.processes import ROOT
 from worker.relay import drain
 
 CODE_BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)

@@ -11,7 +11,7 @@ from deploy.docs.__main__ import COMMAND, DIRECTORY, PAGES, main, outdated
 from deploy.docs.commands_page import meaning, parsers, usage, written
 from deploy.docs.settings_page import READERS
 from shared.settings import Settings
-from tests.processes import ROOT
+from tests.forked import ROOT
 
 PAGE = {name: (DIRECTORY / name).read_text(encoding="utf-8") for name in PAGES}
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import ROOT
+from tests.forked import ROOT
+from tests.programs import needed
 
 LOADED = re.compile(r'<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)="(?:https?:)?//([^"]*)"')
 # Questions that a reader must find answered from the first page on, and a word of each answer.
@@ -26,9 +27,7 @@ ASKED = {
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the site from a copy of what it is made of."""
-    if shutil.which("dot") is None:
-        assert "CI" not in os.environ, "Graphviz is missing: apt-get install graphviz"
-        pytest.skip("needs Graphviz: apt-get install graphviz")
+    needed("dot")
     copy = tmp_path_factory.mktemp("docs")
     shutil.copytree(ROOT / "docs", copy / "docs")
     shutil.copytree(ROOT / "deploy" / "docs", copy / "deploy" / "docs")

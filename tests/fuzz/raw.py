@@ -6,8 +6,10 @@ import re
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
+from tests.processes import HANG_SECONDS
+
 STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r\n]*\r\n")
-ANSWER_SECONDS = 15.0
+ANSWER_SECONDS = float(HANG_SECONDS)
 END_OF_HEADERS = b"\r\n\r\n"
 
 
@@ -61,32 +63,32 @@ class Connection:
 
     async def receive(self, seconds: float = ANSWER_SECONDS, *, answers: int = 1) -> Received:
         """Read until so many answers are whole as far as their length tells, or nothing more comes."""
-        data = b""
+        data = bytearray()
         is_closed = False
+        whole = at = 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not (is_closed or count_whole(data) >= answers):
+                while not (is_closed or whole >= answers):
                     try:
                         more = await self._reader.read(65_536)
                     except OSError:
                         more = b""
                     data += more
                     is_closed = not more
-        return Received(data, is_closed)
+                    while (end := end_of_answer(data, at)) is not None:
+                        whole += not data.startswith(b"HTTP/1.1 100", at)
+                        at = end
+        return Received(bytes(data), is_closed)
 
 
-def count_whole(data: bytes) -> int:
-    """Count the answers that have come in full."""
-    count = 0
-    while END_OF_HEADERS in data:
-        head, _, rest = data.partition(END_OF_HEADERS)
-        found = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
-        length = int(found[1]) if found else 0
-        if len(rest) < length:
-            break
-        count += not head.startswith(b"HTTP/1.1 100")
-        data = rest[length:]
-    return count
+def end_of_answer(data: bytearray, at: int) -> int | None:
+    """Return where the answer ends that begins there, if it has come in full."""
+    end = data.find(END_OF_HEADERS, at)
+    if end < 0:
+        return None
+    found = re.search(rb"content-length: (\d+)", data[at:end], re.IGNORECASE)
+    end += len(END_OF_HEADERS) + (int(found[1]) if found else 0)
+    return end if end <= len(data) else None
 
 
 @contextlib.asynccontextmanager

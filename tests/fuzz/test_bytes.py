@@ -10,16 +10,16 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
 from api.request_body import MAX_DISCARDED_BYTES
 from tests.api.clients import ALL, OWNER, SEEDED
-from tests.fuzz.raw import Received, chunked, connected, exchange, request
+from tests.api.unhurried import running_unhurried
+from tests.fuzz.raw import ANSWER_SECONDS, Received, chunked, connected, exchange, request
 from tests.log_lines import hold_against_contract, lines_of
-from tests.processes import Running, environment, running_api
+from tests.processes import HANG_SECONDS, Running, environment
 
 FORGED = b'{"event": "forged", "level": "critical", "process": "api", "schema_version": 1}'
 OWNER_HEADER = b"User-ID: " + OWNER["User-ID"].encode()
@@ -257,10 +257,8 @@ def check(case: Case, received: Received) -> Iterator[str]:
 @contextlib.asynccontextmanager
 async def attacked(database_url: str, redis_url: str, log_file: Path) -> AsyncIterator[tuple[Running, int]]:
     """Run an API, and look afterwards whether it is well and its log whole."""
-    env = environment(database_url, redis_url, LOG_FILE=str(log_file))
-    async with running_api(env) as (api, url):
-        port = urlsplit(url).port
-        assert port is not None
+    env = environment(database_url, redis_url, LOG_FILE=str(log_file), BODY_SECONDS=str(HANG_SECONDS))
+    async with running_unhurried(env) as (api, port):
         yield api, port
         assert api.process.poll() is None, api.output
         assert (await exchange(port, request("GET", "/readyz"))).statuses == [200]
@@ -293,7 +291,7 @@ async def test_no_bytes_bring_a_5xx_a_crash_or_a_forged_line(
     count = 0
     async with attacked(database_url, redis_url, tmp_path / "api.jsonl") as (api, port):
         for case in kind():
-            seconds = 15.0 if case[2] else 0.3  # some nonsense is only the beginning of a request
+            seconds = ANSWER_SECONDS if case[2] else 0.3  # some nonsense is only the beginning of a request
             wrong += check(case, await exchange(port, case[1], seconds=seconds))
             count += 1
             assert api.process.poll() is None, (case[0], api.output)
@@ -322,7 +320,7 @@ async def test_an_endless_body_is_cut_off_long_before_its_end(
     async with (
         attacked(database_url, redis_url, tmp_path / "api.jsonl") as (_, port),
         connected(port) as connection,
-        asyncio.timeout(60),
+        asyncio.timeout(HANG_SECONDS),
     ):
         await connection.send(request("POST", ALL, OWNER_HEADER, CHUNKED))
         while sent < 500_000_000 and await connection.send(chunk):

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from deploy.local.children import command_of, tied_to_us
+from tests.processes import HANG_SECONDS
 
 ROOT = Path(__file__).parents[2]
 STARTER = "tests.local.starter"
-SECONDS = 20
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def start(
         yield Start(process, **json.loads(said))
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
-        process.wait(SECONDS)
+        process.wait(HANG_SECONDS)
 
 
 def gone(pids: Sequence[int]) -> bool:
@@ -59,9 +59,9 @@ def gone(pids: Sequence[int]) -> bool:
     return not any(command_of(pid) for pid in pids)
 
 
-def eventually(condition: Callable[[], Any], seconds: float = SECONDS) -> bool:
+def eventually(condition: Callable[[], Any]) -> bool:
     """Wait until the condition holds, and say whether it came to."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + HANG_SECONDS
     while not condition():
         if time.monotonic() > deadline:
             return False

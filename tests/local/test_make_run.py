@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,10 +19,11 @@ from deploy.local.service import hold
 from deploy.local.valkey import Valkey
 from tests.databases import Databases
 from tests.local.starts import ROOT, eventually, gone
+from tests.processes import HANG_SECONDS
+from tests.programs import needed
 
 READY = re.compile("Each event that the worker settles|No worker runs")
 PID_FILES = ("api.pid", "worker.pid", "dashboard.pid", "postgresql/pid", "valkey/pid")
-CURL = re.compile(r"curl -sS -X (\w+) (\S+) -H 'User-ID: (\S+)'(?: -H '(\S+): (\S+)' -d '(.+)')?; echo")
 
 
 class Run:
@@ -71,16 +71,25 @@ class Run:
     def dashboard(self) -> dict[str, Any]:
         """Return what the dashboard shows now."""
         address = self.line("dashboard").split()[-1]
-        shown: dict[str, Any] = httpx.get(f"{address}/snapshot.json").raise_for_status().json()
+        shown: dict[str, Any] = (
+            httpx.get(f"{address}/snapshot.json", timeout=HANG_SECONDS).raise_for_status().json()
+        )
         return shown
 
     def until_ready(self) -> None:
-        over = eventually(lambda: READY.search(self.said) or self.process.poll() is not None, 60)
+        over = eventually(lambda: READY.search(self.said) or self.process.poll() is not None)
         assert over, self.said
         assert self.process.poll() is None, self.said
 
     def until_applied(self, count: int) -> None:
         assert eventually(lambda: self.said.count("  applied  ") == count), self.said
+
+    def follows_the_curl_lines(self) -> None:
+        lines = [line for line in self.said.splitlines() if line.startswith("curl")]
+        assert "Unwanted" in send(lines[0])
+        for line in lines[1:]:
+            assert "detail" not in send(line)
+        self.until_applied(3)
 
     def pids(self) -> list[int]:
         """Return the ids of its processes, of those that it started itself."""
@@ -89,7 +98,7 @@ class Run:
 
     def end_with(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(HANG_SECONDS)
 
 
 @contextlib.contextmanager
@@ -99,20 +108,15 @@ def make_run(data: Path, given: dict[str, str], *arguments: str) -> Iterator[Run
         yield run
     finally:
         run.process.kill()
-        run.process.wait(10)
+        run.process.wait(HANG_SECONDS)
 
 
 def send(line: str) -> str:
-    """Run a printed curl line, as it is where there is a curl, and return the answer."""
-    if shutil.which("curl") is not None:
-        done = subprocess.run(["/bin/bash", "-c", line], capture_output=True, text=True, check=True)
-        assert done.stderr == ""
-        return done.stdout.strip()
-    match = CURL.fullmatch(line)
-    assert match is not None, line
-    method, url, caller, _, content_type, body = match.groups()
-    headers = {"User-ID": caller} | ({"Content-Type": content_type} if content_type else {})
-    return httpx.request(method, url, headers=headers, content=body).text
+    """Run a printed curl line as it is and return the answer."""
+    needed("curl")
+    done = subprocess.run(["/bin/bash", "-c", line], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return done.stdout.strip()
 
 
 @pytest.fixture
@@ -151,22 +155,16 @@ def test_what_it_prints_works_and_an_interrupt_ends_it(tmp_path: Path) -> None:
         assert gone(pids)
 
 
-@pytest.mark.slow
-def test_the_printed_lines_work_again_at_the_next_start(given: dict[str, str], tmp_path: Path) -> None:
-    for _ in range(2):
-        with make_run(tmp_path / "data", given) as run:
-            run.until_ready()
-            lines = [line for line in run.said.splitlines() if line.startswith("curl")]
-            assert "Unwanted" in send(lines[0])
-            for line in lines[1:]:
-                assert "detail" not in send(line)
-            run.until_applied(3)
-            assert run.end_with(signal.SIGTERM) == 0
-
-
-def test_given_addresses_are_used_and_not_shown(given: dict[str, str], tmp_path: Path) -> None:
+def test_given_addresses_are_used_and_not_shown_and_the_printed_lines_work_again_at_the_next_start(
+    given: dict[str, str], tmp_path: Path
+) -> None:
     with make_run(tmp_path / "data", given) as run:
         run.until_ready()
+        run.follows_the_curl_lines()
+        assert run.end_with(signal.SIGTERM) == 0
+    with make_run(tmp_path / "data", given) as run:
+        run.until_ready()
+        run.follows_the_curl_lines()
         assert not (run.data / "postgresql").exists()
         assert not (run.data / "valkey").exists()
         assert given["DATABASE_URL"] not in run.said
@@ -204,7 +202,7 @@ def test_another_terminal_reads_what_it_needs_from_a_file_and_without_a_worker_e
 
 def test_a_second_run_on_the_same_data_is_refused(tmp_path: Path) -> None:
     with hold(tmp_path / "data"), make_run(tmp_path / "data", {}) as run:
-        assert run.process.wait(20) == 1
+        assert run.process.wait(HANG_SECONDS) == 1
         assert f"in use by process {os.getpid()}" in run.said
         assert "Traceback" not in run.said
 
@@ -226,7 +224,7 @@ def test_a_program_that_dies_is_named_and_ends_the_run(
         run.until_ready()
         pids = run.pids()
         os.kill(int((run.data / f"{name}.pid").read_text()), signal.SIGKILL)
-        assert run.process.wait(20) == 1
+        assert run.process.wait(HANG_SECONDS) == 1
         assert f"{name} ended with status -9. Its last lines:\n" in run.said
         assert "Traceback" not in run.said
         assert gone(pids)
@@ -237,12 +235,11 @@ def test_a_service_that_dies_is_named_and_ends_the_run(tmp_path: Path) -> None:
         run.until_ready()
         pids = run.pids()
         os.kill(int((run.data / "valkey/pid").read_text()), signal.SIGKILL)
-        assert run.process.wait(20) == 1
+        assert run.process.wait(HANG_SECONDS) == 1
         assert "Valkey ended unexpectedly" in run.said
         assert gone(pids)
 
 
-@pytest.mark.slow
 def test_two_runs_started_at_once_take_two_ports(
     given: dict[str, str], databases: Databases, tmp_path: Path
 ) -> None:
@@ -261,7 +258,7 @@ def test_two_runs_started_at_once_take_two_ports(
 
 def test_an_address_that_is_none_is_explained(tmp_path: Path) -> None:
     with make_run(tmp_path / "data", {"DATABASE_URL": "nonsense", "REDIS_URL": "redis://x"}) as run:
-        assert run.process.wait(20) == 1
+        assert run.process.wait(HANG_SECONDS) == 1
         assert "DATABASE_URL" in run.said
         assert "Traceback" not in run.said
 

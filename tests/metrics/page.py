@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from tests.processes import ROOT
+from tests.forked import ROOT
 
 PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 ROW = re.compile(r"\| `(?P<name>\w+)` \| (?P<type>\w+) \| (?P<labels>[^|]*) ?\| (?P<meaning>[^|]+) \|")

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.api.clients import ALL, OWNER, SEEDED, UNKNOWN
 from tests.api.recording import NAMES, seed
-from tests.processes import Running, environment, free_port, running_api, running_worker
+from tests.processes import HANG_SECONDS, Running, environment, free_port, running_api, running_worker
 from tests.worker.events import append_raw
 
 ADMIN = {"X-Admin-Token": "administrators"}
@@ -59,7 +59,7 @@ class Run:
 
 
 async def scrape(url: str) -> Exposition:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=HANG_SECONDS) as client:
         answer = await client.get(f"{url}/metrics")
         assert answer.status_code == 200
         assert answer.headers["Content-Type"].startswith("text/plain; version=")
@@ -68,7 +68,7 @@ async def scrape(url: str) -> Exposition:
 
 async def scrape_when(url: str, ready: Callable[[Exposition], bool]) -> Exposition:
     """Scrape until what is exposed is ready, and return it."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_SECONDS):
         while not ready(exposed := await scrape(url)):
             await asyncio.sleep(0.1)
         return exposed
@@ -123,14 +123,14 @@ async def act(sql: asyncpg.Connection, database_url: str, redis_url: str) -> Run
     async with (
         running_worker(env) as worker,
         running_api(env) as (api, api_url),
-        httpx.AsyncClient(base_url=api_url, headers=OWNER | ADMIN, timeout=30) as client,
+        httpx.AsyncClient(base_url=api_url, headers=OWNER | ADMIN, timeout=HANG_SECONDS) as client,
     ):
         await worker.wait_for("audit_finished")  # which finds the drift that the seed brings
         ids = await write(client)
         event_id = await append_raw(sql, POISON, research_context=7)
         assert (await client.post("/admin/backfill", json={})).status_code == 202
         await worker.wait_for("backfill_finished")
-        assert (await client.get("/admin/verify-phase1-migration")).status_code == 200
+        assert (await client.get("/admin/verify-phase1-migration?wait_seconds=60")).status_code == 200
         exposed = await scrape_when(f"http://127.0.0.1:{port}", has_seen_it_all)
         run = Run(await scrape(api_url), exposed, logged(worker, api), ids)
         run.ids |= {POISON, UNHEARD_OF, str(event_id), str(worker.pid), str(api.pid), *NAMES.values()}

@@ -14,13 +14,16 @@ from shared.settings import Settings
 from tests.api.clients import ALL, OWNER, SEEDED, started
 from tests.api.recording import seed
 from tests.api.test_mounted import host_of
+from tests.api.unhurried import take_time
 from tests.metrics.run import Exposition
+from tests.processes import HANG_SECONDS
 
 REQUESTS = "collection_sync_http_requests_total"
 
 
 @pytest.fixture
-def app(settings: Settings) -> FastAPI:
+def app(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
+    take_time(monkeypatch.setattr)
     return create_app(settings)
 
 
@@ -87,7 +90,7 @@ async def test_refusals_and_connections_at_work_are_shown(
             for _ in range(9)
         ]
         sync: CollectionSync = app.state.collection_sync
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_SECONDS):
             while sync.lanes.writes.refused_in_all < 2:
                 await asyncio.sleep(0.02)
         exposed = await shown(client)
@@ -110,7 +113,7 @@ async def test_a_silent_doorbell_and_read_only_mode_are_shown(
     async with started(create_app(nobody)) as client:
         assert (await shown(client)).value("collection_sync_doorbell_up") == 1
         await client.post(ALL, headers=OWNER, json={"collection_name": "x"})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_SECONDS):
             while (await shown(client)).value("collection_sync_doorbell_up") != 0:
                 await asyncio.sleep(0.02)
         assert (await shown(client)).value("collection_sync_read_only") == 0

@@ -1,7 +1,5 @@
-import os
 import re
 import subprocess
-import sys
 import threading
 import uuid
 from pathlib import Path
@@ -11,8 +9,8 @@ import pytest
 
 from deploy.local.postgres import Postgres
 from shared.schema import REVISION
-from tests.conftest import ROOT
 from tests.databases import Databases
+from tests.forked import ROOT, run
 
 PRODUCTION_SCHEMA = ROOT / "migrations" / "legacy_schema.sql"
 OUR_TABLES = {
@@ -29,14 +27,7 @@ OUR_TABLES = {
 
 def alembic(database_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run alembic as an operator does, with nothing in the environment but the database."""
-    return subprocess.run(
-        [sys.executable, "-m", "alembic", *arguments],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "DATABASE_URL": database_url},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run(["-m", "alembic", *arguments], {"DATABASE_URL": database_url})
 
 
 def dump(postgres: Postgres, database_url: str, *options: str) -> str:
@@ -168,14 +159,7 @@ async def test_two_migrations_at_once_wait_for_each_other(empty_url: str) -> Non
 
 
 def test_without_a_database_the_message_says_what_to_set() -> None:
-    refused = subprocess.run(
-        [sys.executable, "-m", "alembic", "upgrade", "head"],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"]},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    refused = run(["-m", "alembic", "upgrade", "head"], {})
     assert refused.returncode != 0
     assert "DATABASE_URL" in refused.stderr
     assert "Traceback" not in refused.stderr

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 from sqlalchemy.engine import make_url
 
-from tests.processes import ROOT
+from tests.forked import ROOT
 
 ROLES_SQL = (ROOT / "deploy" / "roles.sql").read_text(encoding="utf-8")
 ROLES = ("api", "worker", "operator", "reader", "scaler")

@@ -6,9 +6,7 @@ answer. What users wrote may stand in the lines of one event only: `audit_findin
 
 import asyncio
 import json
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
@@ -18,9 +16,10 @@ from sqlalchemy.engine import make_url
 
 from deploy.local.valkey import Valkey
 from tests.audit.pairs import put_pair
+from tests.forked import run
 from tests.legacy_rows import seed
 from tests.phase1.script import SCRIPT
-from tests.processes import ROOT, Running, environment, free_port, running_api, running_worker
+from tests.processes import HANG_SECONDS, Running, environment, free_port, running_api, running_worker
 
 ADMIN, GATEWAY = "canary-admin-7d1f", "canary-gateway-c2e9"
 WRONG_ADMIN, WRONG_GATEWAY = "canary-wrong-admin-5b", "canary-wrong-gateway-90"
@@ -122,10 +121,10 @@ async def test_api_and_worker_show_neither_secrets_nor_what_users_wrote(
     async with (
         running_worker(worker_env) as worker,
         running_api(api_env) as (api, api_url),
-        httpx.AsyncClient(base_url=api_url, timeout=20) as client,
+        httpx.AsyncClient(base_url=api_url, timeout=HANG_SECONDS) as client,
     ):
         refused = await requests_of_all_kinds(client)
-        verified = await client.get("/admin/verify-phase1-migration", headers=good)
+        verified = await client.get("/admin/verify-phase1-migration?wait_seconds=60", headers=good)
         assert verified.json()["verdict"] == "drift"
         await worker.wait_for("audit_finding")
         commands = command_line_of(api) + command_line_of(worker)
@@ -151,20 +150,6 @@ async def test_api_and_worker_show_neither_secrets_nor_what_users_wrote(
     assert events_with(lines, WRITTEN) == {"audit_finding"}
 
 
-async def run(env: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env=dict(env),
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-
-@pytest.mark.slow
 @pytest.mark.usefixtures("_seeded")
 async def test_commands_show_neither_secrets_nor_what_users_wrote(
     urls: dict[str, str], redis_url: str, secrets_: list[str], sql: asyncpg.Connection
@@ -187,7 +172,7 @@ async def test_commands_show_neither_secrets_nor_what_users_wrote(
     }
     ended = await asyncio.gather(
         *(
-            run(environment(database, redis, **tokens), *words)
+            asyncio.to_thread(run, words, environment(database, redis, **tokens), timeout=HANG_SECONDS)
             for words, (database, redis, _) in expected.items()
         )
     )
@@ -209,7 +194,7 @@ async def test_a_redis_that_refuses_the_password_is_reported_without_it(
     async with (
         running_worker(environment(urls["worker"], locked_out)) as worker,
         running_api(environment(urls["api"], locked_out)) as (api, api_url),
-        httpx.AsyncClient(base_url=api_url, headers={"User-ID": "owner"}) as client,
+        httpx.AsyncClient(base_url=api_url, headers={"User-ID": "owner"}, timeout=HANG_SECONDS) as client,
     ):
         assert (await client.post(ALL, json={"collection_name": NAME})).status_code == 200
         assert (await worker.wait_for("event_settled"))["outcome"] == "applied"

@@ -1,6 +1,6 @@
 import re
 
-from tests.processes import ROOT
+from tests.forked import ROOT
 
 DOCUMENT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 

@@ -11,7 +11,7 @@ from deploy.local.postgres import Postgres
 from shared.outbox_tables import metadata
 from tests.conftest import migrate
 from tests.databases import Databases
-from tests.processes import ROOT
+from tests.forked import ROOT
 from tests.security.as_role import connected, engine_of
 from tests.security.conftest import ROLES_SQL
 
@@ -81,7 +81,7 @@ async def test_an_owner_who_is_no_superuser_runs_the_file(
             settings = "SELECT cardinality(setconfig) FROM pg_db_role_setting WHERE setrole = $1::regrole"
             assert await connection.fetchval(settings, login) == len(LIMITS)
             await connection.execute(f"DROP ROLE {login}")
-    await sql.execute(f"DROP ROLE {owner}")
+    await asyncio.to_thread(databases.execute, f"DROP ROLE {owner}")  # after the database that it owns
 
 
 async def test_each_login_has_the_limits_of_its_role(urls: dict[str, str]) -> None:

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 from typing import Any
 
 import asyncpg
@@ -20,9 +18,10 @@ from shared.settings import Settings
 from tests.api import test_recording
 from tests.api.recording import seed as seed_recorded
 from tests.drift import drained
+from tests.forked import run
 from tests.legacy_rows import seed, set_collection
 from tests.phase1.script import BEFORE_PHASE_1, SCRIPT
-from tests.processes import ROOT, Running, environment, free_port, running_api, running_worker
+from tests.processes import HANG_SECONDS, Running, environment, free_port, running_api, running_worker
 from tests.security.as_role import connected, engine_of
 from worker.caution import Caution
 from worker.claim import LIVE_LANE
@@ -49,16 +48,8 @@ def assert_nothing_was_refused(*processes: Running) -> None:
 
 async def command(url: str, redis_url: str, *arguments: str) -> dict[str, Any]:
     """Run a command with --json to its success and return what it printed."""
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, *arguments, "--json"],
-        cwd=ROOT,
-        env=environment(url, redis_url),
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    env = environment(url, redis_url)
+    done = await asyncio.to_thread(run, [*arguments, "--json"], env, timeout=HANG_SECONDS)
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
     return result
@@ -66,7 +57,7 @@ async def command(url: str, redis_url: str, *arguments: str) -> dict[str, Any]:
 
 async def emptied(sql: asyncpg.Connection) -> None:
     """Wait until nothing is pending, whatever its outcome was."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANG_SECONDS):
         while await sql.fetchval("SELECT count(*) FROM outbox_events"):
             await asyncio.sleep(0.01)
 
@@ -88,7 +79,6 @@ async def test_the_api_role_answers_every_recorded_request(
         await replay(settings, sql, engine, test_recording.in_our_app)
 
 
-@pytest.mark.slow
 async def test_api_worker_and_commands_work_as_their_roles(
     urls: dict[str, str], redis_url: str, sql: asyncpg.Connection
 ) -> None:
@@ -101,7 +91,7 @@ async def test_api_worker_and_commands_work_as_their_roles(
             environment(urls["worker"], redis_url, WORKER_METRICS_PORT=str(free_port()))
         ) as worker,
         running_api(environment(urls["api"], redis_url, ADMIN_TOKEN=ADMIN_TOKEN)) as (api, api_url),
-        httpx.AsyncClient(base_url=api_url, headers=headers, timeout=30) as client,
+        httpx.AsyncClient(base_url=api_url, headers=headers, timeout=HANG_SECONDS) as client,
     ):
         assert (await client.post("/admin/backfill", json={"project_id": "p1"})).status_code == 202
         await worker.wait_for("backfill_finished")
@@ -134,7 +124,7 @@ async def test_api_worker_and_commands_work_as_their_roles(
             answer = await client.request(method, f"/admin/dead-letters{path}")
             assert answer.status_code == 200, (path, answer.text)
         await emptied(sql)
-        verified = (await client.get("/admin/verify-phase1-migration")).json()
+        verified = (await client.get("/admin/verify-phase1-migration?wait_seconds=60")).json()
         assert (verified["verdict"], verified["match"]) == ("in_sync", True)
         assert (await client.get("/readyz")).json()["status"] == "ready"
         assert_nothing_was_refused(api, worker)

@@ -337,7 +337,7 @@ TWINS = {
     # The outside
     "patience without end": Twin(
         "no request queues without end",
-        instead_of("api.admission.PATIENCE_SECONDS", 8.0),
+        instead_of("api.admission.PATIENCE_SECONDS", None),
         (f"{OVERLOAD}while_every_connection_is_stuck_the_rest_is_refused_soon_and_then_all_is_well_again",),
     ),
     "a body of any size": Twin(

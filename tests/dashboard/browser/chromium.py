@@ -1,6 +1,5 @@
-"""How Chromium is found and started."""
+"""How Chromium is started."""
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
     "--no-sandbox",  # it runs as root in CI
     "--disable-gpu",

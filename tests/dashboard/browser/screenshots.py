@@ -1,17 +1,16 @@
 """Make the pictures of docs/images anew: `python -m tests.dashboard.browser.screenshots`."""
 
 import asyncio
-import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from playwright.async_api import Browser, async_playwright
 
-from tests.dashboard.browser.chromium import FLAGS, NAMES
+from tests.dashboard.browser.chromium import FLAGS
 from tests.dashboard.browser.snapshots import NOW, good, rich
 from tests.dashboard.browser.watching import DARK, LIGHT, NARROW
+from tests.programs import PROGRAMS
 from worker.dashboard.rendering import self_contained
 from worker.dashboard.snapshot import Snapshot
 
@@ -22,15 +21,11 @@ MOST_BYTES = 250_000
 async def make_all() -> None:
     """Draw the day of `snapshots` in light, in dark and on a phone."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=_chromium(), args=FLAGS)
+        browser = await playwright.chromium.launch(executable_path=PROGRAMS["chromium"].find(), args=FLAGS)
         await _take(browser, "light", rich(NOW), LIGHT, 1270)
         await _take(browser, "dark", good(NOW), DARK, 1270)
         await _take(browser, "narrow", rich(NOW), NARROW, 1500)
         await browser.close()
-
-
-def _chromium() -> str | None:
-    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 
 
 async def _take(browser: Browser, name: str, snapshot: Snapshot, look: dict[str, Any], height: int) -> None:

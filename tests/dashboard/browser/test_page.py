@@ -9,7 +9,7 @@ from playwright.async_api import Browser, BrowserContext
 
 from tests.dashboard.browser.site import ADDRESS, Site, serve
 from tests.dashboard.browser.snapshots import HOSTILE, LANES, NOW, empty, good, hostile, rich
-from tests.dashboard.browser.watching import LIGHT, Watched, watch
+from tests.dashboard.browser.watching import LIGHT, PAGE_ASKS_SECONDS, Watched, watch
 from worker.dashboard.rendering import self_contained, write_whole
 from worker.dashboard.snapshot import Snapshot
 
@@ -109,7 +109,17 @@ async def _pass(watched: Watched, seconds: int) -> None:
     """Let time pass in small steps, so that questions are answered meanwhile."""
     for _ in range(seconds * 2):
         await watched.page.clock.run_for(500)
-        await watched.page.wait_for_timeout(15)
+        await watched.answered()
+
+
+async def test_the_page_asks_again_soon_after_each_answer(browser: Browser) -> None:
+    site, watched = await _opened(browser, good(live=True))
+    await watched.answered()
+    site.answered.clear()
+    for asked in range(1, 4):
+        await watched.page.clock.run_for(int(PAGE_ASKS_SECONDS * 1000))
+        await watched.answered()
+        assert site.answered == ["/snapshot.json"] * asked
 
 
 async def test_only_the_parts_whose_data_changed_are_drawn_anew(browser: Browser) -> None:

@@ -4,9 +4,6 @@ import asyncio
 import contextlib
 import json
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,17 +15,24 @@ import httpx
 import pytest
 from playwright.async_api import Browser
 
-from deploy.local.children import tied_to_us
 from tests.backfill.rows import ADD_MANY
 from tests.dashboard.browser.watching import LIGHT, Watched, watch
+from tests.dashboard.scripted import quick_worker
 from tests.drift import drift
+from tests.forked import run
 from tests.legacy_rows import seed
-from tests.processes import ROOT, Running, environment, free_port, running, running_api, running_worker
+from tests.processes import (
+    HANG_SECONDS,
+    Running,
+    environment,
+    free_port,
+    running,
+    running_api,
+    running_worker,
+)
 from tests.worker.events import append_raw
 
-SHOWN_WITHIN_SECONDS = 2.0  # of the line, without a reload
 BLIND_AFTER_SECONDS = 15.0  # of the last heartbeat
-SPARE_SECONDS = 3.0
 # Every verdict that the page shows, with the moment, from its first one on.
 RECORD_STATES = """
     window.seen = [];
@@ -42,6 +46,7 @@ RECORD_STATES = """
         new MutationObserver(note).observe(verdict, {attributes: true});
     });
 """
+HOLD_THE_LAST = "SELECT FROM collections ORDER BY collection_id DESC LIMIT 1 FOR UPDATE"
 STATE_IS = "state => document.getElementById('verdict').dataset.state === state"
 SAYS = "([where, what]) => document.querySelector(where).innerText.replace(/\\s+/g, ' ').includes(what)"
 
@@ -57,15 +62,8 @@ class Scene:
 
     async def command(self, *words: str) -> int:
         """Run one of our commands to its end and return its status."""
-        process = await asyncio.create_subprocess_exec(
-            *tied_to_us([sys.executable, "-m", *words], "KILL"),
-            cwd=ROOT,
-            env=self.env,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        async with asyncio.timeout(40):
-            return await process.wait()
+        done = await asyncio.to_thread(run, ["-m", *words], self.env, timeout=HANG_SECONDS)
+        return done.returncode
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         """Return the log's whole lines with this event's name."""
@@ -74,15 +72,10 @@ class Scene:
 
     async def line(self, event: str, **fields: object) -> dict[str, Any]:
         """Wait for a line of these fields and return it, with the moment of its timestamp as `at`."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_SECONDS):
             while not (found := [line for line in self.lines(event) if fields.items() <= line.items()]):
                 await asyncio.sleep(0.02)
         return found[-1] | {"at": datetime.fromisoformat(found[-1]["timestamp"]).timestamp()}
-
-    async def shows(self, line: dict[str, Any], condition: str, argument: object) -> None:
-        """Wait until the page shows what the line says, and no longer than it may take."""
-        await self.watched.until(condition, 10, argument)
-        assert time.time() - line["at"] < SHOWN_WITHIN_SECONDS
 
     async def states(self) -> list[dict[str, Any]]:
         """Return every verdict that was shown, as `state` and `at`."""
@@ -127,18 +120,17 @@ def env(database_url: str, redis_url: str, log: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timed
-async def test_each_step_of_a_run_shows_within_two_seconds_and_the_verdict_turns_red_and_green(
+async def test_each_step_of_a_run_shows_and_the_verdict_turns_red_and_green(
     env: dict[str, str], log: Path, sql: asyncpg.Connection, browser: Browser
 ) -> None:
     await seed(sql)
     async with (
         open_page(env, log, browser) as scene,
         running_api(env) as (_, api),
-        running_worker(env),
+        quick_worker(env),
     ):
         green = await scene.line("audit_finished", verdict="in_sync")  # the worker's first, by itself
-        await scene.shows(green, STATE_IS, "in_sync")
+        await scene.watched.until(STATE_IS, "in_sync")
         await _write(scene, api)
         await _poison(scene, sql)
         red, repaired, clean = await _drift_and_repair(scene, sql)
@@ -148,38 +140,37 @@ async def test_each_step_of_a_run_shows_within_two_seconds_and_the_verdict_turns
 
     assert [state["state"] for state in seen] == ["in_sync", "drift", "repaired", "in_sync"]
     for state, cause in zip(seen, (green, red, repaired, clean), strict=True):
-        assert 0 < state["at"] - cause["at"] < SHOWN_WITHIN_SECONDS
+        assert state["at"] > cause["at"]
     scene.watched.assert_quiet()
     assert scene.watched.hosts() == {scene.address.split("/")[2]}
     assert await drift(sql) == []
 
 
 async def _write(scene: Scene, api: str) -> None:
-    async with httpx.AsyncClient(base_url=api, headers={"User-ID": "owner"}) as client:
+    async with httpx.AsyncClient(base_url=api, headers={"User-ID": "owner"}, timeout=HANG_SECONDS) as client:
         for number in range(20):
             body = {"collection_name": f"Number {number}", "description": f"text {number}"}
             answer = await client.post("/projects/p1/collections", json=body)
             assert answer.is_success, answer.text
-    last = (await _settled(scene, 20))[-1]
-    await scene.shows(last, SAYS, ["#lanes-rows tr:first-child", "live 20 0"])
+    await _settled(scene, 20)
+    await scene.watched.until(SAYS, ["#lanes-rows tr:first-child", "live 20 0"])
     assert "20 live applied" in str(
         await scene.watched.page.locator("#throughput .plot").get_attribute("aria-label")
     )
 
 
-async def _settled(scene: Scene, events: int) -> list[dict[str, Any]]:
-    async with asyncio.timeout(20):
+async def _settled(scene: Scene, events: int) -> None:
+    async with asyncio.timeout(HANG_SECONDS):
         while sum(line["applied"] for line in scene.lines("batch_settled")) < events:
             await asyncio.sleep(0.02)
-    return [await scene.line("batch_settled")]
 
 
 async def _poison(scene: Scene, sql: asyncpg.Connection) -> None:
     event_id = await append_raw(sql, "poisoned", created_at="tomorrow-ish")
-    line = await scene.line("event_settled", event_id=event_id, outcome="dead")
-    await scene.shows(line, SAYS, ["#letters-rows", f"{event_id} poisoned p1 collection.updated api 22007"])
-    heartbeat = await scene.line("worker_heartbeat", dead_letters=1)
-    await scene.shows(heartbeat, SAYS, ["#tile-dead", "1"])
+    await scene.line("event_settled", event_id=event_id, outcome="dead")
+    await scene.watched.until(SAYS, ["#letters-rows", f"{event_id} poisoned p1 collection.updated api 22007"])
+    await scene.line("worker_heartbeat", dead_letters=1)
+    await scene.watched.until(SAYS, ["#tile-dead", "1"])
     assert "No" in await scene.watched.text("#go-on-answer")
 
 
@@ -198,16 +189,16 @@ async def _drift_and_repair(
 
     assert await scene.command("worker.audit") == 1
     red = await scene.line("audit_finished", verdict="drift")
-    await scene.shows(red, STATE_IS, "drift")
+    await scene.watched.until(STATE_IS, "drift")
     assert "Drift: 2" in await scene.watched.text("#verdict-title")
-    await scene.shows(red, SAYS, ["#findings-rows", "by hand"])
+    await scene.watched.until(SAYS, ["#findings-rows", "by hand"])
     assert (
         await scene.watched.text("#tile-audit") == "compared 20 missing 1 mismatched 1 orphaned 0 pending 0"
     )
 
     await scene.command("worker.audit", "--repair")
     repaired = await scene.line("audit_finished", verdict="repaired")
-    await scene.shows(repaired, STATE_IS, "repaired")
+    await scene.watched.until(STATE_IS, "repaired")
     assert (await scene.watched.text("#findings-rows")).count("repaired") >= 2
 
     assert await scene.command("worker.audit") == 0
@@ -215,22 +206,24 @@ async def _drift_and_repair(
         [await scene.line("audit_finished", verdict="in_sync", requested_by="command")],
         key=lambda line: line["at"],
     )
-    await scene.shows(clean, STATE_IS, "in_sync")
+    await scene.watched.until(STATE_IS, "in_sync")
     return red, repaired, clean
 
 
 async def _backfill(scene: Scene, sql: asyncpg.Connection) -> None:
     await sql.execute(ADD_MANY, "old", 3000)
-    driving = asyncio.create_task(scene.command("worker.backfill", "--wait", "--rate", "800"))
-    chunk = await scene.line("backfill_chunk")
-    await scene.shows(chunk, SAYS, ["#backfill-status", "running"])
-    assert f"of {chunk['planned']:,}" in await scene.watched.text("#backfill-figures")
+    async with sql.transaction():
+        await sql.execute(HOLD_THE_LAST)
+        driving = asyncio.create_task(scene.command("worker.backfill", "--wait"))
+        chunk = await scene.line("backfill_chunk")
+        await scene.watched.until(SAYS, ["#backfill-status", "running"])
+        await scene.watched.until(SAYS, ["#backfill-figures", f"of {chunk['planned']:,}"])
     assert await driving == 0
     line = await scene.line("backfill_finished")
-    await scene.watched.until(SAYS, 5, ["#backfill-status", "finished"])
+    await scene.watched.until(SAYS, ["#backfill-status", "finished"])
     figures = await scene.watched.text("#backfill-figures")
     assert f"{line['processed']:,} of {line['planned']:,}" in figures
-    await scene.watched.until(SAYS, 5, ["#tile-audit", f"{await _pairs(sql):,}"])
+    await scene.watched.until(SAYS, ["#tile-audit", f"{await _pairs(sql):,}"])
 
 
 async def _pairs(sql: asyncpg.Connection) -> int:
@@ -240,30 +233,30 @@ async def _pairs(sql: asyncpg.Connection) -> int:
 
 async def _close_letters(scene: Scene) -> None:
     assert await scene.command("worker.dead_letters", "discard", "--all", "--yes") == 0
-    line = await scene.line("dead_letters_discarded")
-    await scene.shows(line, SAYS, ["#letters-rows", "discarded"])
-    await scene.watched.until(SAYS, 10, ["#go-on-answer", "Yes"])
+    await scene.line("dead_letters_discarded")
+    await scene.watched.until(SAYS, ["#letters-rows", "discarded"])
+    await scene.watched.until(SAYS, ["#go-on-answer", "Yes"])
 
 
-@pytest.mark.slow
+@pytest.mark.long  # tests/dashboard/test_server.py and test_page.py move the clocks instead
 async def test_the_page_says_blind_fifteen_seconds_after_the_last_heartbeat_of_a_killed_worker(
     env: dict[str, str], log: Path, sql: asyncpg.Connection, browser: Browser
 ) -> None:
     await seed(sql)
     async with open_page(env, log, browser) as scene, running_worker(env) as worker:
         await scene.line("audit_finished", verdict="in_sync")
-        await scene.watched.until(STATE_IS, 10, "in_sync")
+        await scene.watched.until(STATE_IS, "in_sync")
         worker.signal(signal.SIGKILL)
         await worker.exit_code()
         heard = (await scene.line("worker_heartbeat"))["at"]
-        await scene.watched.until(STATE_IS, BLIND_AFTER_SECONDS + SPARE_SECONDS + 5, "blind")
+        await scene.watched.until(STATE_IS, "blind")
         shown = (await scene.states())[-1]
 
         assert shown["state"] == "blind"
-        assert BLIND_AFTER_SECONDS - 1 < shown["at"] - heard < BLIND_AFTER_SECONDS + SPARE_SECONDS
+        assert shown["at"] - heard > BLIND_AFTER_SECONDS - 1
         assert "Blind" in await scene.watched.text("#verdict-title")
         assert "No" in await scene.watched.text("#go-on-answer")
-        await scene.watched.until(SAYS, 5, ["#workers-rows", "silent"])
+        await scene.watched.until(SAYS, ["#workers-rows", "silent"])
         scene.watched.assert_quiet()
 
 
@@ -279,8 +272,8 @@ async def test_the_page_says_that_the_dashboard_is_gone_and_recovers_when_it_is_
         )
         assert await watched.page.locator("#notice").is_hidden()
         dashboard.kill()
-        await watched.page.locator("#notice").wait_for(timeout=10_000)
+        await watched.page.locator("#notice").wait_for()
         assert "does not answer; what you see is old" in await watched.text("#notice")
     async with _serving(env, log, port):
-        await watched.page.locator("#notice").wait_for(state="hidden", timeout=10_000)
+        await watched.page.locator("#notice").wait_for(state="hidden")
     assert watched.errors == []

@@ -6,6 +6,27 @@ from urllib.parse import urlsplit
 
 from playwright.async_api import BrowserContext, ConsoleMessage, Page, Request
 
+from tests.processes import HANG_SECONDS
+
+PAGE_ASKS_SECONDS = 0.7  # after an answer
+HANG_MS = HANG_SECONDS * 1000
+# Counts the questions of which the page has not read an answer yet.
+COUNT_QUESTIONS = """
+    window.unanswered = 0;
+    const ask = window.fetch;
+    window.fetch = async (...question) => {
+        window.unanswered++;
+        try {
+            const answer = await ask(...question);
+            const text = await answer.text();
+            answer.text = async () => text;
+            return answer;
+        } finally {
+            window.unanswered--;
+        }
+    };
+"""
+
 
 @dataclass
 class Watched:
@@ -33,13 +54,19 @@ class Watched:
         """Return the state of the verdict on top."""
         return await self.page.locator("#verdict").get_attribute("data-state")
 
-    async def until(self, condition: str, seconds: float = 5, argument: object = None) -> None:
+    async def until(self, condition: str, argument: object = None) -> None:
         """Wait until an expression of JavaScript is true of the page."""
-        await self.page.wait_for_function(condition, arg=argument, timeout=seconds * 1000)
+        await self.page.wait_for_function(condition, arg=argument)
+
+    async def answered(self) -> None:
+        """Wait until the page has an answer to what it asked for, or knows that it gets none."""
+        await self.until("() => window.unanswered === 0")
 
 
 async def watch(context: BrowserContext) -> Watched:
     """Open an empty page and watch it from before its first request on."""
+    context.set_default_timeout(HANG_MS)
+    await context.add_init_script(COUNT_QUESTIONS)
     watched = Watched(await context.new_page())
     watched.page.on("console", lambda message: watched.console.append(_said(message)))
     watched.page.on("pageerror", lambda error: watched.errors.append(str(error)))
