@@ -1,6 +1,7 @@
 """Real services: a PostgreSQL and a Valkey for each process that runs tests, a database for each test."""
 
 import fcntl
+import gc
 import os
 import shutil
 import tempfile
@@ -24,7 +25,8 @@ from tests.processes import environment
 
 pytest_plugins = ["tests.logs.plugin", "tests.programs", "tests.twins.plugin"]
 
-FAST = {"fsync": "off", "max_connections": "200"}
+# Nor does autovacuum come by: it analyses what tests look at, and so changes plans, whenever it is its turn.
+FAST = {"fsync": "off", "max_connections": "200", "autovacuum": "off"}
 MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of a random name is made there
 ROOM_BYTES = 4 * 2**30  # a server's log alone may take a quarter of it
 
@@ -40,6 +42,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over all that was imported and collected: it stays until the end."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _clears_its_garbage_away() -> Iterator[None]:
+    """Blame a test itself, and not the one that happens to come next, for what it left open."""
+    yield
+    gc.collect()
+
+
 def migrate(database_url: str) -> None:
     """Run `alembic upgrade head` as an operator does."""
     done = run(["-m", "alembic", "upgrade", "head"], environment(database_url, "redis://127.0.0.1:1"))
@@ -47,7 +62,7 @@ def migrate(database_url: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cluster whose one database is migrated, and a locale, made once for all processes of a run."""
     ours = tmp_path_factory.getbasetemp()
     place = ours.parent if "PYTEST_XDIST_WORKER" in os.environ else ours
@@ -83,10 +98,10 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def postgres(prepared: Path, services: Path) -> Iterator[Postgres]:
+def postgres(cluster: Path, services: Path) -> Iterator[Postgres]:
     """A server of this process's own, so that no test sees sessions, locks or roles of another's."""
-    shutil.copytree(prepared / "locales", services / "locales")
-    shutil.copytree(prepared / "postgres", services / "postgres")
+    shutil.copytree(cluster / "locales", services / "locales")
+    shutil.copytree(cluster / "postgres", services / "postgres")
     with pytest.MonkeyPatch.context() as patch:
         if any((services / "locales").iterdir()):  # else the system's own are all there is
             patch.setenv("LOCPATH", str(services / "locales"))

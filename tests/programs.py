@@ -30,7 +30,7 @@ class Program:
     def find(self) -> str | None:
         """Return its path; None where there is none."""
         if named := os.environ.get(self.variable):
-            return shutil.which(Path(named) / self.below)
+            return shutil.which(str(Path(named) / self.below))
         places = os.pathsep.join([os.environ.get("PATH", ""), *self.more_places])
         return next((path for name in self.names if (path := shutil.which(name, path=places))), None)
 

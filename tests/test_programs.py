@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import ROOT
+from tests.forked import ROOT
 from tests.programs import PROGRAMS, TEST, promises_not_tried
 
 SUITE = """
@@ -98,10 +98,17 @@ def test_a_program_is_found_on_path_or_where_a_variable_says(
     program = tmp_path / "chromium-browser"
     program.touch(0o755)
     assert PROGRAMS["chromium"].find() == str(program)
-    monkeypatch.setenv("CHROMIUM", "/elsewhere/chrome")
-    assert PROGRAMS["chromium"].find() == "/elsewhere/chrome"
-    monkeypatch.setenv("JAVA_HOME", "/elsewhere")
-    assert PROGRAMS["java"].find() == "/elsewhere/bin/java"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.touch(0o755)
+    monkeypatch.setenv("CHROMIUM", str(elsewhere))
+    assert PROGRAMS["chromium"].find() == str(elsewhere)
+    monkeypatch.setenv("CHROMIUM", "/nowhere")
+    assert PROGRAMS["chromium"].find() is None
+    java = tmp_path / "jdk" / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    java.touch(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "jdk"))
+    assert PROGRAMS["java"].find() == str(java)
 
 
 @pytest.mark.parametrize("name", [name for name in PROGRAMS if name != "java"])  # has a run of its own

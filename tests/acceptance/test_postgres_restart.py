@@ -51,8 +51,8 @@ class Service:
 
 
 @pytest.fixture
-def own_postgres(prepared: Path, tmp_path: Path) -> Iterator[Postgres]:
-    copytree(prepared / "postgres", tmp_path / "postgres")
+def own_postgres(cluster: Path, tmp_path: Path) -> Iterator[Postgres]:
+    copytree(cluster / "postgres", tmp_path / "postgres")
     with Postgres(tmp_path / "postgres", settings={"fsync": "off"}) as server:
         yield server
 

@@ -144,7 +144,7 @@ async def test_a_letter_that_is_buried_after_a_newer_event_was_applied_is_supers
 ) -> None:
     """Two workers: one has the poison in hand while the other applies what is newer."""
     # The freeze is a lock as well, and must outlast the other worker's way to it.
-    monkeypatch.setattr("worker.relay.ISOLATED_LOCK_TIMEOUT", "SET LOCAL lock_timeout = '30s'")
+    monkeypatch.setattr("worker.relay.ISOLATED", "SET LOCAL lock_timeout = '90s'")
     point = "acknowledge: before"
     await freezing.install(sql)
     await set_collection(engine, "c1", "older")

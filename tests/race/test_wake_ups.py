@@ -46,5 +46,6 @@ async def test_a_commit_at_the_moment_of_the_clearing_is_drained_or_rings_again(
 
         await main.drain_outbox({"drainer": drainer, "redis": Witness(redis, moment, commit)})
         await drainer.live_settled()
+        await drainer.stop()
         is_drained = await sql.fetchval("SELECT count(*) FROM outbox_events") == 0
         assert is_drained or await redis.zcard(QUEUE_NAME) == 1

@@ -35,7 +35,7 @@ from worker import main
 
 ADVICE = "DATABASE_POOLER=transaction"
 IGNORED = (
-    "statement_timeout,idle_in_transaction_session_timeout,client_connection_check_interval,lock_timeout,"
+    "row_security,default_transaction_isolation,statement_timeout,idle_in_transaction_session_timeout,client_connection_check_interval,lock_timeout,"
     "enable_seqscan,enable_bitmapscan,enable_hashjoin,enable_mergejoin,plan_cache_mode,jit,synchronous_commit"
 )
 PROCESSES = {

@@ -13,10 +13,10 @@ import pytest
 from shared.settings import SettingsError
 from shared.tracing import LAST_EXPORT_SECONDS, require_exporter
 from tests.drift import drained
+from tests.forked import ROOT
 from tests.legacy_rows import seed
 from tests.processes import (
     HANG_SECONDS,
-    ROOT,
     Running,
     environment,
     free_port,

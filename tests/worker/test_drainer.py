@@ -2,6 +2,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from types import ModuleType
+from typing import Any
 
 import asyncpg
 import pytest
@@ -130,7 +131,11 @@ async def test_while_users_write_one_bulk_drain_works_and_rests_after_each_batch
     happened: list[float | str] = []
 
     async def watched(
-        engine: AsyncEngine, batch_size: int, lanes: Lanes, start: Position, **how: bool
+        engine: AsyncEngine,
+        batch_size: int,
+        lanes: Lanes,
+        start: Position,
+        **how: Any,  # noqa: ANN401
     ) -> Batch:
         nonlocal under_way, most
         if lanes == LIVE_LANE:

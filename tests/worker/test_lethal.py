@@ -123,7 +123,7 @@ async def test_events_that_were_in_hand_more_often_are_taken_fewer_at_a_time(
     await sql.execute("UPDATE outbox_events SET attempts = 2 WHERE id > 38")
     await sql.execute("UPDATE outbox_events SET attempts = 3 WHERE id = 20")
     batches = await drained_with(doubtful, engine)
-    assert [len(batch.events) for batch in batches] == [1, 5, 25, 7, 1, 1, 0]
+    assert [len(batch.events) for batch in batches] == [1, 5, *[1] * 34, 0]
     assert batches[0].verdicts[20].outcome is Outcome.DEAD
     assert await sql.fetchval("SELECT count(*) FROM project_collections") == 39
 
@@ -174,8 +174,8 @@ async def test_while_one_lane_s_batch_is_in_hand_no_other_lane_s_events_are_mark
 
 
 @pytest.fixture
-def own_server(prepared: Path, tmp_path: Path) -> Iterator[Postgres]:
-    copytree(prepared / "postgres", tmp_path / "postgres")
+def own_server(cluster: Path, tmp_path: Path) -> Iterator[Postgres]:
+    copytree(cluster / "postgres", tmp_path / "postgres")
     with Postgres(tmp_path / "postgres", settings={"fsync": "off"}) as server:
         yield server
 

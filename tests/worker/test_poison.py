@@ -28,9 +28,9 @@ REFUSING = """
 SWALLOW = "RETURN NULL"
 UNEXPLAINED = (
     SWALLOW,
-    "RAISE EXCEPTION USING ERRCODE = 'XX000'",
-    "RAISE EXCEPTION USING ERRCODE = '42501'",
-    "RAISE EXCEPTION USING ERRCODE = '0A000'",
+    "RAISE EXCEPTION USING ERRCODE = '21000'",
+    "RAISE EXCEPTION USING ERRCODE = '38000'",
+    "RAISE EXCEPTION USING ERRCODE = 'ZZ999'",
 )
 
 
@@ -110,6 +110,22 @@ async def test_rows_that_are_refused_for_no_known_reason_wait_while_nothing_show
     await sql.execute("DROP TRIGGER refuse ON project_collections")
     assert await outcomes(engine) == {bad[0]: Outcome.CONFLATED, bad[1]: Outcome.APPLIED}
     assert await drift(sql) == []
+
+
+async def test_a_suspect_is_tried_once_more_after_another_of_its_kind_went_through(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    """What refused it may have been mended meanwhile: here as soon as the first that goes through does."""
+    await sql.execute("CREATE TABLE mended AS SELECT 1 AS one WHERE false")
+    await sql.execute(REFUSING.format(how="IF NOT EXISTS (SELECT FROM mended) THEN RETURN NULL; END IF"))
+    await sql.execute("""
+        CREATE FUNCTION mend() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN INSERT INTO mended VALUES (1); RETURN NULL; END $$;
+        CREATE TRIGGER mend AFTER INSERT ON project_collections FOR EACH ROW EXECUTE FUNCTION mend();
+    """)
+    bad = await set_collection(engine, "bad")
+    good = await set_collection(engine, "good")
+    assert await outcomes(engine) == {bad: Outcome.APPLIED, good: Outcome.APPLIED}
 
 
 async def test_a_row_that_somebody_holds_makes_only_its_own_event_wait(
