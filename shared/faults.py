@@ -10,6 +10,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 # Classes and codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
 # Connection, resources, operator intervention; and a login that is refused: a password may be changing.
+READ_ONLY_TRANSACTION = "25006"
 TRANSIENT_CLASSES = frozenset({"08", "28", "53", "57"})
 TRANSIENT_CODES = frozenset(
     {
@@ -17,20 +18,35 @@ TRANSIENT_CODES = frozenset(
         "40P01",  # deadlock_detected
         "55P03",  # lock_not_available
         "25P03",  # idle_in_transaction_session_timeout
+        "25P04",  # transaction_timeout
+        READ_ONLY_TRANSACTION,
     }
 )
+# What the server or its schema lacks or forbids, whatever the row: a table, a column, a privilege, an index,
+# a feature; writing; memory of its own.
+ENVIRONMENT_CLASSES = frozenset({"0A", "25", "26", "34", "3D", "3F", "42", "55", "58", "F0", "HV", "XX"})
 ROW_CLASSES = frozenset(
     {
-        "21",  # cardinality violation
         "22",  # data exception
         "23",  # integrity constraint violation
         "44",  # WITH CHECK OPTION violation
-        "54",  # program limit exceeded: a key too long for its index
         "P0",  # raised by a trigger
     }
 )
+SEQUENCE_EXHAUSTED = "2200H"
+PROGRAM_LIMIT = "54"  # a key too long for its index, or what PostgreSQL says to be spared wraparound
+MAKES_KEYS = (
+    "index_form_tuple"  # of PostgreSQL's functions, the one that complains of a key and names no index
+)
+NOT_NULL_VIOLATION = "23502"
+CHECK_VIOLATION = "23514"  # or a row for which there is no partition
+UNIQUE_VIOLATION = "23505"
+QUERY_CANCELED = "57014"
 FOREIGN_KEY_VIOLATION = "23503"
+# Of project_collections, what a batch writes.
+WRITTEN_COLUMNS = frozenset({"project_id", "collection_id", "research_context", "created_at", "updated_at"})
 LOCK_NOT_AVAILABLE = "55P03"
+INSUFFICIENT_PRIVILEGE = "42501"
 NOT_MIGRATED = frozenset({"42P01", "42703"})  # a table, or a column, that is not there
 # Without a code: the driver itself found the connection gone, or, InternalClientError, about to go. The
 # server's last word has come then, but not yet the end of the stream. The last two are what SQLAlchemy
@@ -66,10 +82,37 @@ def is_transient(error: BaseException) -> bool:
     return code[:2] in TRANSIENT_CLASSES or code in TRANSIENT_CODES
 
 
-def is_row_fault(error: BaseException) -> bool:
-    """Say whether a row's own values caused the error, so that setting it aside frees the others."""
+def is_environmental(error: BaseException) -> bool:
+    """Return whether the server or its schema is to blame, and no row: it refuses what it should take.
+
+    Of a unique or a foreign key only the catalogue can tell, see `worker/blame.py`.
+    """
     code = sqlstate(error)
-    return code is not None and code[:2] in ROW_CLASSES
+    if code is None:
+        return False
+    told = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig else error
+    if code[:2] == PROGRAM_LIMIT or code == CHECK_VIOLATION:
+        names_nothing = not getattr(told, "constraint_name", None)
+        return names_nothing and not (getattr(told, "server_source_function", None) or "").startswith(
+            MAKES_KEYS
+        )
+    if code == NOT_NULL_VIOLATION:  # a column that we do not write, and that has no default
+        return getattr(told, "column_name", None) not in WRITTEN_COLUMNS
+    return code == SEQUENCE_EXHAUSTED or code[:2] in ENVIRONMENT_CLASSES | TRANSIENT_CLASSES
+
+
+def hides_rows(error: BaseException) -> bool:
+    """Return whether row-level security would have hidden rows from the session."""
+    told = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig else error
+    return getattr(told, "server_source_function", None) == "check_enable_rls"
+
+
+def is_row_fault(error: BaseException) -> bool:
+    """Return whether a row's own values caused the error, so that setting it aside frees the others."""
+    code = sqlstate(error)
+    if code is None or is_environmental(error):
+        return False
+    return code[:2] in ROW_CLASSES or code[:2] == PROGRAM_LIMIT
 
 
 def is_connection_lost(error: BaseException) -> bool:

@@ -47,7 +47,7 @@ GUARD = """
 # limits change no result: they are what keeps PostgreSQL from reading the whole target first, which it
 # believes to be empty while nobody has analysed it.
 RETIRE_ROWS = """
-    DELETE FROM project_collections WHERE id = ANY(ARRAY(
+    WITH found AS MATERIALIZED (
         SELECT target.id
         FROM outbox_events AS event
         CROSS JOIN LATERAL (
@@ -63,26 +63,62 @@ RETIRE_ROWS = """
             LIMIT 1
         ) AS target
         WHERE event.id = ANY($1)
-    ))
+    ), retired AS (
+        DELETE FROM project_collections WHERE id = ANY(ARRAY(SELECT id FROM found)) RETURNING id
+    )
+    SELECT (SELECT count(*) FROM found) AS found, (SELECT count(*) FROM retired) AS retired
 """
 
-# Served by outbox_events_pkey and the unique key of the target. Writes the projected columns of the
-# home row and nothing else: tags, mappings and links to other projects belong to later phases.
+# Served by the primary keys of outbox_events, applied_versions and the target, and by the target's unique
+# key; the limits are as in RETIRE_ROWS. Writes the projected columns of the home row and nothing else: tags,
+# mappings and links to other projects belong to later phases. What is there is updated, to the state of the
+# version that the guard holds, and only what is missing is inserted: so the target's sequence, which the
+# legacy service draws from too, is drawn from for new rows only. The conflict is with a row that came in
+# between.
 UPSERT_ROWS = """
-    INSERT INTO project_collections (project_id, collection_id, research_context, created_at, updated_at)
-    SELECT
-        payload ->> 'project_id',
-        aggregate_id,
-        payload ->> 'research_context',
-        (payload ->> 'created_at')::timestamptz,
-        (payload ->> 'updated_at')::timestamptz
-    FROM outbox_events
-    WHERE id = ANY($1)
-    ORDER BY aggregate_id
-    ON CONFLICT (project_id, collection_id) DO UPDATE SET
-        research_context = excluded.research_context,
-        created_at = excluded.created_at,
-        updated_at = excluded.updated_at
+    WITH present AS MATERIALIZED (
+        SELECT event.id AS version, target.id
+        FROM outbox_events AS event
+        CROSS JOIN LATERAL (
+            SELECT id
+            FROM project_collections
+            WHERE project_id = event.payload ->> 'project_id' AND collection_id = event.aggregate_id
+            LIMIT 1
+        ) AS target
+        WHERE event.id = ANY($1)
+    ), updated AS (
+        UPDATE project_collections AS target
+        SET (research_context, created_at, updated_at) = (
+            SELECT
+                event.payload ->> 'research_context',
+                (event.payload ->> 'created_at')::timestamptz,
+                (event.payload ->> 'updated_at')::timestamptz
+            FROM (
+                SELECT version FROM applied_versions WHERE collection_id = target.collection_id LIMIT 1
+            ) AS guard
+            CROSS JOIN LATERAL (SELECT payload FROM outbox_events WHERE id = guard.version LIMIT 1) AS event
+        )
+        WHERE target.id = ANY(ARRAY(SELECT id FROM present))
+        RETURNING target.id
+    ), inserted AS (
+        INSERT INTO project_collections (project_id, collection_id, research_context, created_at, updated_at)
+        SELECT
+            payload ->> 'project_id',
+            aggregate_id,
+            payload ->> 'research_context',
+            (payload ->> 'created_at')::timestamptz,
+            (payload ->> 'updated_at')::timestamptz
+        FROM outbox_events
+        WHERE id = ANY($1)
+            AND id NOT IN (SELECT version FROM present WHERE present.id IN (SELECT id FROM updated))
+        ORDER BY aggregate_id
+        ON CONFLICT (project_id, collection_id) DO UPDATE SET
+            research_context = excluded.research_context,
+            created_at = excluded.created_at,
+            updated_at = excluded.updated_at
+        RETURNING id
+    )
+    SELECT (SELECT count(*) FROM updated) + (SELECT count(*) FROM inserted) AS written
 """
 
 
@@ -101,16 +137,18 @@ async def apply(connection: asyncpg.Connection, ids: Sequence[int]) -> set[int]:
 
     Raises:
         asyncpg.PostgresError: PostgreSQL refused a row; nothing of this call may be kept.
-        UnappliedError: the target silently dropped a row.
+        UnappliedError: the target silently dropped a row, or kept one that was to go.
 
     """
     passed = await connection.fetch(GUARD, ids)
     retiring = [version for version, _, retires in passed if retires]
     if retiring:
-        await connection.execute(RETIRE_ROWS, retiring)
+        ((found, retired),) = await connection.fetch(RETIRE_ROWS, retiring)
+        if found != retired:
+            raise UnappliedError(f"{found} rows to remove, but the target gave up {retired}")
     living = [version for version, is_deleted, _ in passed if not is_deleted]
     if living:
-        status = await connection.execute(UPSERT_ROWS, living)
-        if status != f"INSERT 0 {len(living)}":
-            raise UnappliedError(f"{len(living)} rows to write, but the target's answer was: {status}")
+        ((written,),) = await connection.fetch(UPSERT_ROWS, living)
+        if written != len(living):
+            raise UnappliedError(f"{len(living)} rows to write, but the target took {written}")
     return {version for version, _, _ in passed}

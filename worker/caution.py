@@ -2,11 +2,16 @@
 
 After unclean ends, events are marked in a commit of its own before they are touched. The marks of a batch
 that ended in good order leave with its events; the others stay, and the next batch of events with such
-marks is smaller, until the lethal one stands alone and is set aside untried.
+marks is smaller, until the lethal one stands alone. It is tried once more when nothing else was lost for a
+while, and is then set aside untried.
 """
 
 import asyncio
+import math
+import time
+from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 
 import asyncpg
 import structlog
@@ -24,8 +29,11 @@ from worker.relay import run_these
 logger = structlog.get_logger(__name__)
 
 UNCLEAN_ENDS = 2  # one may be anybody's kill -9
-LOST_CONNECTIONS = 3  # in a row, in the middle of batches: perhaps it is the server that dies of an event
-TOGETHER = (500, 25, 1)  # how many events at once that have no mark, one, or two; those with more are lethal
+LOST_CONNECTIONS = 2  # with the same event in hand: perhaps it is the server that dies of it
+TOGETHER = (500, 1, 1)  # how many events at once that have no mark, one, or two; those with more are lethal
+CRASH_SHOWS_SECONDS = 1.0  # until then a server that crashed may still take connections
+CALM_SECONDS = 5.0  # without a lost connection, before an event is tried for the last time
+MOST_REMEMBERED = 10_000  # events that were in hand when a connection was lost
 
 LETHAL = Verdict(
     Outcome.DEAD,
@@ -34,6 +42,8 @@ LETHAL = Verdict(
 
 # Both served by outbox_events_pkey. The marks must outlive a crash of the server as well.
 DURABLY = "SET LOCAL synchronous_commit = on"
+# When its statistics began: anew when the server starts again after a crash, and not when a session ends.
+SERVER_LIFE = "SELECT stats_reset FROM pg_stat_wal"
 MARK = "UPDATE outbox_events SET attempts = attempts + 1 WHERE id = ANY($1)"
 UNMARK = "UPDATE outbox_events SET attempts = attempts - 1 WHERE id = ANY($1) AND attempts > 0"
 
@@ -47,7 +57,10 @@ class Caution:
         self._one_at_a_time = asyncio.Lock()  # or another lane's batch would bear marks that it did not earn
         self._assured: set[Lanes] = set()  # whose events of the beginning are all settled
         self._owed: list[int] = []  # marks to take away: their batch ended in good order
-        self._lost_in_a_row = 0
+        self._broken_off: list[int] = []  # marks of a batch whose connection was lost
+        self._server_life: datetime | None = None  # when those were made
+        self._lost_with: Counter[int] = Counter()  # connections, by the event that was in hand
+        self._lost_at = -math.inf  # monotonic
         self._is_server_suspect = False
 
     async def is_due(self, lanes: Lanes) -> bool:
@@ -56,16 +69,26 @@ class Caution:
         doubtful = unclean_ends >= UNCLEAN_ENDS or self._is_server_suspect
         return doubtful and lanes not in self._assured
 
-    def note_failure(self, error: Exception) -> None:
-        """Take a batch's fault into account: connections that are lost over and over give cause to doubt."""
-        self._lost_in_a_row = self._lost_in_a_row + 1 if is_connection_lost(error) else 0
-        if self._lost_in_a_row >= LOST_CONNECTIONS:
+    def note_failure(self, error: Exception, in_hand: Sequence[ClaimedEvent]) -> None:
+        """Take a batch's fault into account: an event with which connections are lost gives cause to doubt.
+
+        A session that somebody ends, and a server that is shut down, say so; one that crashes does not.
+        """
+        if not is_connection_lost(error):
+            return
+        self._lost_at = time.monotonic()
+        if len(self._lost_with) > MOST_REMEMBERED:
+            self._lost_with.clear()
+        self._lost_with.update(event.id for event in in_hand)
+        if any(self._lost_with[event.id] >= LOST_CONNECTIONS for event in in_hand):
             self._is_server_suspect = True
             self._assured.clear()
 
-    def note_success(self) -> None:
-        """Take a batch into account that ended well: what was lost before was not lost in a row."""
-        self._lost_in_a_row = 0
+    def note_settled(self, batch: Batch) -> None:
+        """Take into account that these events did no harm."""
+        if self._lost_with:
+            for event in batch.final:
+                self._lost_with.pop(event.id, None)
 
     async def run_once(self, engine: AsyncEngine, lanes: Lanes) -> Batch:
         """Settle one batch as `relay.run_once` does, its events marked before; full unless there was none.
@@ -76,29 +99,32 @@ class Caution:
         """
         async with self._one_at_a_time:
             await self._pay(engine)
-            marked, lethal = await self._mark(engine, lanes)
-            if not marked:
-                if not lethal.events:
-                    self._assured.add(lanes)
-                return lethal
-            return await self._settle(engine, marked)
+            marked, untried = await self._mark(engine, lanes)
+            return await self._settle(engine, marked) if marked else untried
 
     async def _mark(self, engine: AsyncEngine, lanes: Lanes) -> tuple[list[int], Batch]:
         """Mark the events of the next batch, or else set those aside that were marked once too often."""
         async with driver_connection(engine) as connection, connection.transaction():
             await connection.execute(DURABLY)
             events = await claim(connection, TOGETHER[0], lanes)
+            if not events:
+                self._assured.add(lanes)
             if lethal := [event for event in events if event.attempts >= len(TOGETHER)]:
-                return [], await set_aside(connection, lethal)
+                return [], await set_aside(connection, lethal, LETHAL)
+            if time.monotonic() - self._lost_at < CALM_SECONDS:
+                events = [event for event in events if event.attempts < len(TOGETHER) - 1]
             ids = [event.id for event in taken_together(events)]
             await connection.execute(MARK, ids)
+            self._server_life = await connection.fetchval(SERVER_LIFE)
         return ids, Batch()
 
     async def _settle(self, engine: AsyncEngine, marked: list[int]) -> Batch:
         try:
             batch = await run_these(engine, marked)
         except Exception as error:
-            if not is_connection_lost(error):
+            if is_connection_lost(error):
+                self._broken_off, self._lost_at = marked, time.monotonic()
+            else:
                 self._owed = marked
             raise
         settled = {event.id for event in batch.final}
@@ -106,10 +132,17 @@ class Caution:
         return batch
 
     async def _pay(self, engine: AsyncEngine) -> None:
-        if self._owed:
-            async with driver_connection(engine) as connection:
-                await connection.execute(UNMARK, self._owed)
-            self._owed = []
+        """Take away marks that were not earned: also where the server lives on, whose session was ended."""
+        if not self._owed and not self._broken_off:
+            return
+        if self._broken_off:
+            await asyncio.sleep(self._lost_at + CRASH_SHOWS_SECONDS - time.monotonic())
+        async with driver_connection(engine) as connection:
+            if self._broken_off and await connection.fetchval(SERVER_LIFE) == self._server_life:
+                self._owed = self._broken_off
+            self._broken_off = []
+            await connection.execute(UNMARK, self._owed)
+        self._owed = []
 
 
 def taken_together(events: Sequence[ClaimedEvent]) -> list[ClaimedEvent]:
@@ -120,9 +153,11 @@ def taken_together(events: Sequence[ClaimedEvent]) -> list[ClaimedEvent]:
     return [event for event in events if event.attempts == attempts][: TOGETHER[attempts]]
 
 
-async def set_aside(connection: asyncpg.Connection, lethal: Sequence[ClaimedEvent]) -> Batch:
+async def set_aside(
+    connection: asyncpg.Connection, events: Sequence[ClaimedEvent], verdict: Verdict
+) -> Batch:
     """Bury these events untried, in the transaction that claimed them."""
-    verdicts = {event.id: LETHAL for event in lethal}
+    verdicts = {event.id: verdict for event in events}
     await bury(connection, verdicts)
-    await acknowledge(connection, lethal)
-    return Batch(list(lethal), verdicts, is_full=True)
+    await acknowledge(connection, events)
+    return Batch(list(events), verdicts, is_full=True)

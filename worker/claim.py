@@ -1,6 +1,6 @@
 """Claiming and acknowledging: what one batch takes out of the outbox, and how it leaves it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import asyncpg
@@ -57,7 +57,7 @@ CLAIMED = """
 CLAIM = f"""
     WITH claimed AS MATERIALIZED (
         SELECT * FROM outbox_events
-        WHERE lane <= $2 AND (lane, id) > ($3, $4)
+        WHERE lane <= $2 AND (lane, id) > ($3, $4) AND id <> ALL($5)
         ORDER BY lane, id
         LIMIT $1
         FOR UPDATE SKIP LOCKED
@@ -106,15 +106,23 @@ class ClaimedEvent(NamedTuple):
 
 
 async def claim(
-    connection: asyncpg.Connection, limit: int, lanes: Lanes = ALL_LANES, start: Position = BEGINNING
+    connection: asyncpg.Connection,
+    limit: int,
+    lanes: Lanes = ALL_LANES,
+    start: Position = BEGINNING,
+    passing_over: Collection[int] = (),
 ) -> list[ClaimedEvent]:
     """Lock up to `limit` pending events that nobody else has in hand, lower lanes first; ordered by id.
+
+    Those whose ids are to be passed over, which must be few, are left where they are.
 
     Only a claim from the beginning that got fewer than it may says that nothing is left: behind any
     other start an event may be missing that committed late, or that another worker gave back.
     """
     start = max(start, Position(lanes.first, BEGINNING.id))
-    return list(map(ClaimedEvent._make, await connection.fetch(CLAIM, limit, lanes.last, *start)))
+    return list(
+        map(ClaimedEvent._make, await connection.fetch(CLAIM, limit, lanes.last, *start, list(passing_over)))
+    )
 
 
 async def claim_these(connection: asyncpg.Connection, ids: Sequence[int]) -> list[ClaimedEvent]:

@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Mapping
 import uvloop
 from rich.console import Console
 
-from shared.faults import NOT_MIGRATED, is_transient, reason, sqlstate
+from shared.faults import INSUFFICIENT_PRIVILEGE, NOT_MIGRATED, hides_rows, is_transient, reason, sqlstate
 from shared.logs import configure_logging
+from shared.pooler import UnfitServerError
 from shared.settings import CommandSettings, SettingsError, load_settings
 
 SUCCESS, FAILURE, WRONG_USAGE = 0, 1, 2
@@ -78,6 +79,15 @@ def _advice_on(error: Exception) -> str | None:
     code = sqlstate(error)
     if code in NOT_MIGRATED:
         return "The database lacks our tables, or columns of them. Run `alembic upgrade head` first."
+    if isinstance(error, UnfitServerError):
+        return str(error)
+    if hides_rows(error):
+        return (
+            "Row-level security keeps this role from seeing every row, and what it sees is not to be taken"
+            " for all. Let a superuser run ALTER ROLE … BYPASSRLS for it."
+        )
+    if code == INSUFFICIENT_PRIVILEGE:
+        return f"This role lacks a right ({reason(error)}). Let the tables' owner run deploy/roles.sql again."
     if is_transient(error):
         return f"PostgreSQL is away or busy ({code or type(error).__name__}). Check DATABASE_URL; try again."
     return None

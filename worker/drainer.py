@@ -10,15 +10,17 @@ from collections.abc import Sequence
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.faults import NOT_MIGRATED, is_transient, sqlstate
+from shared.database import driver_connection
+from shared.faults import NOT_MIGRATED, QUERY_CANCELED, is_transient, sqlstate
 from shared.pooler import PoolerError
 from worker.batch import Batch
 from worker.batch_report import BatchObserver, BatchReporter
-from worker.caution import Caution
-from worker.claim import BEGINNING, BULK_LANES, LIVE_LANE, Lanes, Position
-from worker.claim_start import ClaimStart
+from worker.batch_size import TAKES_TOO_LONG, BatchSize
+from worker.caution import Caution, set_aside
+from worker.claim import BEGINNING, BULK_LANES, LIVE_LANE, ClaimedEvent, Lanes, Position, claim_these
+from worker.claim_start import PLACE, ClaimStart
 from worker.presence import Presence, own_name
-from worker.relay import run_once
+from worker.relay import run_once, run_these
 
 logger = structlog.get_logger(__name__)
 
@@ -123,11 +125,13 @@ class LaneDrainer:
         self._engine = engine
         self._caution = caution
         self._lanes = lanes
-        self._batch_size = batch_size
+        self._batch_size = BatchSize(batch_size)
         self._reporter = BatchReporter(observers)
         self._gives_way_to = gives_way_to
         self._stands_down = stands_down
         self._claim_start = ClaimStart()
+        self._behind = BEGINNING  # of what was postponed since the last claim from the beginning
+        self._in_hand: list[ClaimedEvent] = []
         self._expects_faults = False
         self._settled_at = -math.inf  # monotonic
         self._task: asyncio.Task[None] | None = None
@@ -179,31 +183,67 @@ class LaneDrainer:
         is_polite = self._gives_way_to is not None and self._gives_way_to.settled_lately
         if is_polite and self._stands_down:
             return False
-        size, start = POLITE_BATCH if is_polite else self._batch_size, self._claim_start.choose()
+        size = min(POLITE_BATCH, self._batch_size.size) if is_polite else self._batch_size.size
+        start = max(self._claim_start.choose(), self._behind)
+        self._in_hand, began = [], time.monotonic()
         try:
             batch = await self._run_once(size, start)
         except Exception as error:  # noqa: BLE001 - the one catch-all: no fault of a batch may end the worker
             self._claim_start.forget()
-            await self._back_off(error)
+            await self._back_off(error, time.monotonic() - began)
+            self._look_behind(self._in_hand, size)
             return False
         self._failures = 0
-        self._caution.note_success()
+        self._caution.note_settled(batch)
+        self._batch_size.note(batch)
         self._claim_start.note(start, batch.events, batch.claim_seconds)
         if batch.events:
             self._settled_at = time.monotonic()
             await self._reporter.report(batch, reason)
         if is_polite:
             await asyncio.sleep(batch.duration_seconds * REST_PER_BATCH)
+        if self._behind != BEGINNING or len(batch.final) < len(batch.events):
+            return self._look_behind(batch.events, size)
         if batch.is_full or start == BEGINNING:
             return batch.is_full
         await self._woken_or_due()
         return True
 
+    def _look_behind(self, events: Sequence[ClaimedEvent], size: int) -> bool:
+        """Return whether there may be more behind events that stay as they are; else begin anew next time.
+
+        Of those that are to be tried fewer at a time, the first come next.
+        """
+        is_full = len(events) >= size and (len(events) == 1 or self._batch_size.size >= size)
+        self._behind = Position(*max(map(PLACE, events))) if is_full else BEGINNING
+        return is_full
+
     async def _run_once(self, size: int, start: Position) -> Batch:
         if await self._caution.is_due(self._lanes):
             return await self._caution.run_once(self._engine, self._lanes)
-        batch = await run_once(self._engine, size, self._lanes, start, apart=self._expects_faults)
+        if (slow := self._batch_size.due()) is not None:
+            return await self._run_slow(slow)
+        batch = await run_once(
+            self._engine,
+            size,
+            self._lanes,
+            start,
+            apart=self._expects_faults,
+            passing_over=self._batch_size.passed_over,
+            in_hand=self._in_hand,
+        )
         self._expects_faults = batch.had_faults
+        return batch
+
+    async def _run_slow(self, event_id: int) -> Batch:
+        """Try an event again that took too long alone, or set it aside."""
+        if self._batch_size.is_hopeless(event_id):
+            async with driver_connection(self._engine) as connection, connection.transaction():
+                events = await claim_these(connection, [event_id])
+                batch = await set_aside(connection, events, TAKES_TOO_LONG)
+        else:
+            batch = await run_these(self._engine, [event_id], self._in_hand)
+        self._batch_size.forget(event_id)
         return batch
 
     async def _woken_or_due(self) -> None:
@@ -212,10 +252,12 @@ class LaneDrainer:
             async with asyncio.timeout(self._claim_start.seconds_until_full_claim):
                 await self._woken.wait()
 
-    async def _back_off(self, error: Exception) -> None:
+    async def _back_off(self, error: Exception, seconds: float) -> None:
         self._failures += 1
-        self._caution.note_failure(error)
+        self._caution.note_failure(error, self._in_hand)
         code = sqlstate(error)
+        if code == QUERY_CANCELED:
+            self._batch_size.note_too_long(self._in_hand, seconds)
         log = logger.warning if is_transient(error) else logger.error
         log(
             "batch_failed",

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -21,23 +21,35 @@ BATCH_SIZE = 500
 
 Take = Callable[[asyncpg.Connection], Awaitable[list[ClaimedEvent]]]
 
-# How long one event that stands apart may wait for a row that somebody holds: the others wait with it.
-ISOLATED_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '100ms'"
+# How long one event that stands apart may wait for a row that somebody holds: the others wait with it. And
+# what PostgreSQL would refuse at COMMIT it refuses under the event's own savepoint.
+ISOLATED = "SET LOCAL lock_timeout = '100ms'; SET CONSTRAINTS ALL IMMEDIATE"
 
 
-async def run_once(
+async def run_once(  # noqa: PLR0913 - what a drain may ask for
     engine: AsyncEngine,
     batch_size: int = BATCH_SIZE,
     lanes: Lanes = ALL_LANES,
     start: Position = BEGINNING,
     *,
     apart: bool = False,
+    passing_over: Collection[int] = (),
+    in_hand: list[ClaimedEvent] | None = None,
 ) -> Batch:
     """Claim, apply and acknowledge one batch in one transaction; an empty batch means nothing to claim.
 
     A crash at any point leaves every event either settled and gone, or pending as before. Only after
     a batch failed by what may be a row's fault, a second one pays for savepoints, to find the row; or
     the first one does, where such faults are expected (`apart`).
+
+    Args:
+        engine: with sessions of a worker, see `worker/main.py`.
+        batch_size: how many events to claim at the most.
+        lanes: where to claim from.
+        start: behind which position.
+        apart: divide the batch at once.
+        passing_over: the ids of events that are not to be claimed.
+        in_hand: receives what was claimed, also where the batch fails.
 
     Raises:
         asyncpg.PostgresError, UnappliedError, OSError, TimeoutError: nothing was changed; the same call
@@ -46,19 +58,23 @@ async def run_once(
     """
 
     def take(connection: asyncpg.Connection) -> Awaitable[list[ClaimedEvent]]:
-        return claim(connection, batch_size, lanes, start)
+        return claim(connection, batch_size, lanes, start, passing_over)
 
-    return await _run(engine, take, batch_size, apart=apart)
+    return await _run(engine, take, batch_size, [] if in_hand is None else in_hand, apart=apart)
 
 
-async def run_these(engine: AsyncEngine, ids: Sequence[int]) -> Batch:
+async def run_these(
+    engine: AsyncEngine, ids: Sequence[int], in_hand: list[ClaimedEvent] | None = None
+) -> Batch:
     """Do the same with these events, as far as they are pending; the batch counts as full."""
-    return await _run(engine, lambda connection: claim_these(connection, ids), most=0, apart=False)
+    received = [] if in_hand is None else in_hand
+    return await _run(engine, lambda connection: claim_these(connection, ids), 0, received, apart=False)
 
 
-async def _run(engine: AsyncEngine, take: Take, most: int, *, apart: bool) -> Batch:
+async def _run(
+    engine: AsyncEngine, take: Take, most: int, in_hand: list[ClaimedEvent], *, apart: bool
+) -> Batch:
     began = time.perf_counter()
-    in_hand: list[ClaimedEvent] = []
 
     async def take_in_hand(connection: asyncpg.Connection) -> list[ClaimedEvent]:
         in_hand[:] = events = await take(connection)
@@ -89,7 +105,7 @@ async def _transact(engine: AsyncEngine, take: Take, most: int, *, isolating: bo
         if not events:
             return Batch(claim_seconds=claim_seconds)
         if isolating:
-            await connection.execute(ISOLATED_LOCK_TIMEOUT)
+            await connection.execute(ISOLATED)
         verdicts = await settle(connection, events, isolating=isolating)
         await bury(connection, verdicts)
         await acknowledge(connection, [event for event in events if verdicts[event.id].is_final])

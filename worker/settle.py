@@ -1,19 +1,14 @@
 """Settling a batch: one outcome for each event, and no event that can stop the others."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import asyncpg
 
 from shared.events import EventType
-from shared.faults import (
-    FOREIGN_KEY_VIOLATION,
-    LOCK_NOT_AVAILABLE,
-    is_row_fault,
-    may_be_one_rows,
-    reason,
-    sqlstate,
-)
+from shared.faults import may_be_one_rows, reason, sqlstate
 from worker.apply import UnappliedError, apply
+from worker.blame import Blame, blame
 from worker.claim import ClaimedEvent
 from worker.outcomes import Outcome, Verdict
 
@@ -24,6 +19,12 @@ PARTS = 8
 APPLIED = Verdict(Outcome.APPLIED)
 STALE = Verdict(Outcome.STALE)
 CONFLATED = Verdict(Outcome.CONFLATED)
+OF_A_FAULT = {
+    Blame.ROW: Outcome.DEAD,
+    Blame.PARENT: Outcome.OBSOLETE,
+    Blame.SURROUNDINGS: Outcome.POSTPONED,
+    Blame.UNKNOWN: Outcome.POSTPONED,
+}
 MALFORMED = Verdict(Outcome.DEAD, error="unknown event type, or a payload without the fields of an event")
 BEHIND = Verdict(Outcome.POSTPONED, error="a newer event of its collection is postponed")
 
@@ -77,7 +78,8 @@ class _Trial:
     def __init__(self, connection: asyncpg.Connection, *, isolating: bool) -> None:
         self._connection = connection
         self._isolating = isolating
-        self._faults: dict[int, Exception] = {}  # of events that failed alone for no reason of a row's
+        self._faults: list[Exception] = []  # of events that failed alone for no reason of their own
+        self._suspects: set[int] = set()  # of those, whose fault nobody can explain
         self._went_through: set[bool] = set()  # kinds, deletions or not, of which one was applied
 
     async def settle(self, events: Sequence[ClaimedEvent]) -> dict[int, Verdict]:
@@ -88,20 +90,26 @@ class _Trial:
         self._went_through |= {
             _deletes(event) for event in events if verdicts[event.id].outcome is Outcome.APPLIED
         }
-        return verdicts | {
-            event.id: _verdict_on(fault, Outcome.DEAD)
-            for event in events
-            if (fault := self._faults.get(event.id)) and self._is_its_own(fault, event)
-        }
+        for event in events:
+            if event.id in self._suspects:
+                verdicts[event.id] = await self._try_again(event, verdicts[event.id])
+        return verdicts
 
     def raise_unless_any_settled(self, verdicts: Mapping[int, Verdict]) -> None:
         """Raise the first fault when nothing at all was settled: then it is hardly the events' own."""
         if self._faults and _all_postponed(verdicts.values()):
-            raise next(iter(self._faults.values()))
+            raise self._faults[0]
 
-    def _is_its_own(self, fault: Exception, event: ClaimedEvent) -> bool:
-        """Convict an event of an unexplained fault only when another of its kind went through beside it."""
-        return sqlstate(fault) != LOCK_NOT_AVAILABLE and _deletes(event) in self._went_through
+    async def _try_again(self, event: ClaimedEvent, verdict: Verdict) -> Verdict:
+        """Convict an event of an unexplained fault only when it fails after another of its kind went through.
+
+        Whatever refused it at first may have been mended before that one went through, and not since.
+        """
+        if _deletes(event) not in self._went_through:
+            return verdict
+        self._suspects.discard(event.id)
+        verdict = (await self._isolate([event]))[event.id]
+        return replace(verdict, outcome=Outcome.DEAD) if event.id in self._suspects else verdict
 
     async def _together(self, events: Sequence[ClaimedEvent]) -> dict[int, Verdict]:
         ids = [event.id for event in events]
@@ -125,16 +133,16 @@ class _Trial:
             if not may_pass_apart(error):
                 raise
             if len(events) == 1:
-                return {events[0].id: self._judge(events[0], error)}
+                return {events[0].id: await self._judge(events[0], error)}
         return await self._divide(events)
 
-    def _judge(self, event: ClaimedEvent, error: Exception) -> Verdict:
-        if sqlstate(error) == FOREIGN_KEY_VIOLATION:
-            return _verdict_on(error, Outcome.OBSOLETE)
-        if is_row_fault(error):
-            return _verdict_on(error, Outcome.DEAD)
-        self._faults[event.id] = error
-        return _verdict_on(error, Outcome.POSTPONED)
+    async def _judge(self, event: ClaimedEvent, error: Exception) -> Verdict:
+        outcome = OF_A_FAULT[to_blame := await blame(self._connection, error)]
+        if outcome is Outcome.POSTPONED:
+            self._faults.append(error)
+        if to_blame is Blame.UNKNOWN:
+            self._suspects.add(event.id)
+        return Verdict(outcome, sqlstate(error), reason(error))
 
 
 def _deletes(event: ClaimedEvent) -> bool:
@@ -143,7 +151,3 @@ def _deletes(event: ClaimedEvent) -> bool:
 
 def _all_postponed(verdicts: Iterable[Verdict]) -> bool:
     return all(verdict.outcome is Outcome.POSTPONED for verdict in verdicts)
-
-
-def _verdict_on(error: Exception, outcome: Outcome) -> Verdict:
-    return Verdict(outcome, sqlstate(error), reason(error))

@@ -103,7 +103,7 @@ async def opened(database_url: str, sql: asyncpg.Connection) -> AsyncIterator[St
     await scenes.install(sql)
     async with contextlib.AsyncExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        patch.setattr("worker.relay.ISOLATED_LOCK_TIMEOUT", PATIENT)
+        patch.setattr("worker.relay.ISOLATED", PATIENT)
         engines = [stepped_engine(database_url) for _ in range(4)]
         for engine in engines:
             stack.push_async_callback(engine.dispose)

@@ -19,7 +19,7 @@ from tests.model.explorer import Actor, Schedule, StuckError, explore
 from tests.model.scenes import Scene, orders
 from tests.model.stage import Stage, opened
 from tests.model.stepping import SteppedConnection
-from tests.twins.relay import guard_without_tombstone
+from tests.twins.relay import UPSERT, guard_without_tombstone
 from tests.twins.replacing import replaced
 from worker import apply
 
@@ -36,7 +36,7 @@ ALL_IN_ONE = f"""
             target.project_id = previous_project_id OR target.project_id = passed.project_id AND is_deleted
         )
     ),
-    written AS ({replaced(apply.UPSERT_ROWS, "id = ANY($1)", LIVING)})
+    written AS ({replaced(UPSERT, "id = ANY($1)", LIVING)})
     SELECT version FROM passed
 """  # noqa: S608 - made of constants
 

@@ -65,7 +65,7 @@ def blind_to_moves(patch: pytest.MonkeyPatch) -> None:
 
 
 def with_everything_overwritten(patch: pytest.MonkeyPatch) -> None:
-    overwriting = replaced(apply.UPSERT_ROWS, "DO UPDATE SET", "DO UPDATE SET tags = '[]',")
+    overwriting = replaced(apply.UPSERT_ROWS, "AS target SET", "AS target SET tags = '[]',")
     patch.setattr(apply, "UPSERT_ROWS", overwriting)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tests.security.conftest import ROLES_SQL
 from tests.twins import bulk, doorbell, pooler, relay, writes
-from tests.twins.replacing import Put, instead_of, with_statement
+from tests.twins.replacing import Put, all_of, instead_of, with_statement
 from worker.dashboard.snapshot import Verdict
 from worker.dashboard.verdict import RULES, Facts
 from worker.rollback import IS_ENRICHED
@@ -24,6 +24,9 @@ class Twin:
 RELAY = "tests/worker/test_relay.py::test_"
 POISON = "tests/worker/test_poison.py::test_"
 NO_EVIDENCE = f"{POISON}rows_that_are_refused_for_no_known_reason_wait_while_nothing_shows_whose_fault_it_is"
+BLAME = "tests/worker/test_blame.py::test_"
+BATCH_SIZE = "tests/worker/test_batch_size.py::test_"
+SESSIONS = "tests/shared/test_sessions.py::test_"
 LETHAL = "tests/worker/test_lethal.py::test_"
 VERSIONS = "tests/versions/test_later_versions.py::test_"
 REPLAY = "tests/dead_letters/test_replay.py::test_"
@@ -103,7 +106,10 @@ TWINS = {
     "rows written not counted": Twin(
         "what is acknowledged is in the target",
         instead_of("worker.settle.apply", relay.apply_without_counting),
-        (f"{RELAY}a_target_that_drops_a_row_silently_keeps_the_batch_from_committing",),
+        (
+            f"{RELAY}a_target_that_drops_a_row_silently_keeps_the_batch_from_committing",
+            f"{BLAME}a_row_that_stays_although_it_was_deleted_keeps_the_batch_from_committing",
+        ),
     ),
     "former home row kept": Twin(
         "exactly one home row",
@@ -112,10 +118,15 @@ TWINS = {
     ),
     "every row of the collection retired": Twin(
         "what others own stays",
-        with_statement(
-            "worker.apply.RETIRE_ROWS",
-            "project_id = former.project_id AND collection_id = event.aggregate_id LIMIT 1",
-            "collection_id = event.aggregate_id",
+        all_of(
+            with_statement(
+                "worker.apply.RETIRE_ROWS",
+                "project_id = former.project_id AND collection_id = event.aggregate_id LIMIT 1",
+                "collection_id = event.aggregate_id",
+            ),
+            with_statement(
+                "worker.apply.RETIRE_ROWS", "count(*) FROM found", "count(DISTINCT id) FROM found"
+            ),
         ),
         (f"{RELAY}links_to_other_projects_and_tags_and_mappings_are_never_touched",),
     ),
@@ -126,8 +137,53 @@ TWINS = {
     ),
     "convicted without evidence": Twin(
         "no event is convicted without evidence",
-        instead_of("worker.settle._Trial._is_its_own", lambda *_: True),
+        instead_of("worker.settle._Trial._try_again", relay.convict_at_once),
         (f"{NO_EVIDENCE}[RETURN NULL]",),
+    ),
+    "convicted by the first fault": Twin(
+        "no event is convicted without evidence",
+        instead_of("worker.settle._Trial._try_again", relay.convict_when_another_went_through),
+        (f"{POISON}a_suspect_is_tried_once_more_after_another_of_its_kind_went_through",),
+    ),
+    "the surroundings' doing taken for an event's": Twin(
+        "what the surroundings did convicts nobody",
+        instead_of("worker.blame.is_environmental", lambda _error: False),
+        (f"{BLAME}what_the_surroundings_did_convicts_nobody_although_others_went_through[42501]",),
+    ),
+    "every unique key taken for the event's": Twin(
+        "what the surroundings did convicts nobody",
+        instead_of("worker.blame.HOLDS_WRITTEN_COLUMN", relay.ANY_INDEX),
+        (f"{BLAME}ids_that_a_restored_sequence_draws_again_are_nobodys_fault",),
+    ),
+    "every foreign key taken for a parent's": Twin(
+        "obsolete is only what has no parent",
+        instead_of("worker.blame.LEADS_TO_A_PARENT", relay.ANY_KEY),
+        (f"{BLAME}a_row_that_a_child_holds_dies_by_the_childs_name_and_one_without_a_parent_is_obsolete",),
+    ),
+    "constraints left to the commit": Twin(
+        "a poison event stops nobody",
+        instead_of("worker.relay.ISOLATED", "SET LOCAL lock_timeout = '100ms'"),
+        (f"{BLAME}what_postgresql_refuses_at_commit_is_found_in_the_pass",),
+    ),
+    "postponed events claimed again and again": Twin(
+        "what waits holds up nobody",
+        instead_of("worker.drainer.LaneDrainer._look_behind", lambda *_: False),
+        (f"{BLAME}events_that_wait_hold_up_none_behind_them",),
+    ),
+    "batches of one size": Twin(
+        "what takes too long holds up nobody",
+        instead_of("worker.batch_size.BatchSize.note_too_long", lambda *_: None),
+        (f"{BATCH_SIZE}every_pass_settles_some_of_a_backlog_that_takes_too_long_as_one_batch",),
+    ),
+    "an id drawn for every conflict": Twin(
+        "an update draws no id",
+        instead_of("worker.apply.UPSERT_ROWS", relay.COUNTED_UPSERT),
+        (f"{BLAME}updates_draw_no_id_and_insertions_one_each",),
+    ),
+    "whatever the defaults are": Twin(
+        "a session says what it relies on",
+        instead_of("shared.database.RELIED_ON", {}),
+        (f"{SESSIONS}what_others_set_for_the_database_is_not_in_force[default_transaction_isolation]",),
     ),
     "a held row holds up the batch": Twin(
         "who holds a row holds up no other",

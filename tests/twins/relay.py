@@ -1,11 +1,13 @@
 """Relays that each miss one mechanism between the outbox and `project_collections`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import asyncpg
 import pytest
 
 from shared import faults
+from shared.events import EventType
 from shared.lanes import KNOWN_LANES
 from tests.twins.replacing import Put, all_of, instead_of, replaced
 from worker import apply as right_apply
@@ -20,16 +22,25 @@ DELETE_HOME_ROWS = """
     WHERE event.id = ANY($1) AND event.event_type = 'collection.deleted'
         AND target.project_id = event.payload ->> 'project_id' AND target.collection_id = event.aggregate_id
 """
-UPSERT_LIVING = replaced(
-    right_apply.UPSERT_ROWS, "WHERE id = ANY($1)", "WHERE id = ANY($1) AND event_type <> 'collection.deleted'"
-)
+# As one would write it first: each conflict draws an id of the target's sequence.
+UPSERT = """
+    INSERT INTO project_collections (project_id, collection_id, research_context, created_at, updated_at)
+    SELECT payload ->> 'project_id', aggregate_id, payload ->> 'research_context',
+        (payload ->> 'created_at')::timestamptz, (payload ->> 'updated_at')::timestamptz
+    FROM outbox_events
+    WHERE id = ANY($1)
+    ORDER BY aggregate_id
+    ON CONFLICT (project_id, collection_id) DO UPDATE SET
+        research_context = excluded.research_context,
+        created_at = excluded.created_at,
+        updated_at = excluded.updated_at
+"""
+UPSERT_LIVING = replaced(UPSERT, "id = ANY($1)", "id = ANY($1) AND event_type <> 'collection.deleted'")
 FORGET_TOMBSTONES = """
     DELETE FROM applied_versions USING outbox_events AS event
     WHERE event.id = ANY($1) AND collection_id = event.aggregate_id AND is_deleted
 """
-WRITE_PASSED = replaced(
-    right_apply.UPSERT_ROWS, "id = ANY($1)", "id IN (SELECT version FROM passed WHERE NOT is_deleted)"
-)
+WRITE_PASSED = replaced(UPSERT, "id = ANY($1)", "id IN (SELECT version FROM passed WHERE NOT is_deleted)")
 GUARD_AND_APPLY = f"""
     WITH passed (version, is_deleted, retires) AS ({right_apply.GUARD}),
     retired AS (
@@ -108,9 +119,14 @@ class Cursor:
         self._last = 0
 
     async def claim(
-        self, connection: asyncpg.Connection, limit: int, _lanes: Lanes, _start: Position
+        self,
+        connection: asyncpg.Connection,
+        limit: int,
+        _lanes: Lanes,
+        _start: Position,
+        _passed: Collection[int],
     ) -> list[ClaimedEvent]:
-        from_there = replaced(CLAIM, "lane <= $2 AND (lane, id) > ($3, $4)", "id > $2")
+        from_there = replaced(CLAIM, "lane <= $2 AND (lane, id) > ($3, $4) AND id <> ALL($5)", "id > $2")
         in_order = replaced(from_there, "ORDER BY lane, id", "ORDER BY id")
         statement = replaced(in_order, "SKIP LOCKED", "")
         events = [ClaimedEvent(*row) for row in await connection.fetch(statement, limit, self._last)]
@@ -123,14 +139,14 @@ def claim_behind_a_cursor(patch: pytest.MonkeyPatch) -> None:
 
 
 async def claim_every_version(
-    connection: asyncpg.Connection, limit: int, _lanes: Lanes, start: Position
+    connection: asyncpg.Connection, limit: int, _lanes: Lanes, start: Position, _passed: Collection[int]
 ) -> list[ClaimedEvent]:
     """Read later versions as if they were known."""
     return await right_claim.claim(connection, limit, EVERY_LANE, start)
 
 
 async def take_later_versions_for_malformed(
-    connection: asyncpg.Connection, limit: int, _lanes: Lanes, start: Position
+    connection: asyncpg.Connection, limit: int, _lanes: Lanes, start: Position, _passed: Collection[int]
 ) -> list[ClaimedEvent]:
     """Claim everything, and set aside what cannot be read."""
     events = await right_claim.claim(connection, limit, EVERY_LANE, start)
@@ -159,7 +175,7 @@ TAKE_OUT = """
 
 
 async def claim_and_acknowledge(
-    connection: asyncpg.Connection, limit: int, lanes: Lanes, start: Position
+    connection: asyncpg.Connection, limit: int, lanes: Lanes, start: Position, _passed: Collection[int]
 ) -> list[ClaimedEvent]:
     """Acknowledge first and apply in the next transaction: a crash in between loses the events."""
     events = await right_claim.claim(connection, limit, lanes, start)
@@ -220,6 +236,22 @@ async def halve_without_savepoints(trial: _Trial, events: Sequence[ClaimedEvent]
     middle = len(events) // 2
     left = await halve_without_savepoints(trial, events[:middle])
     return left | await halve_without_savepoints(trial, events[middle:])
+
+
+COUNTED_UPSERT = f"WITH written AS ({UPSERT} RETURNING 1) SELECT count(*) FROM written"  # noqa: S608
+ANY_INDEX = "SELECT true FROM (SELECT $1::text, $2::text, $3::text[]) AS named"
+ANY_KEY = "SELECT true FROM (SELECT $1::text, $2::text, $3::text) AS named"
+
+
+async def convict_at_once(_trial: _Trial, _event: ClaimedEvent, verdict: Verdict) -> Verdict:
+    """Take an event for guilty that failed alone, whatever became of others."""
+    return replace(verdict, outcome=Outcome.DEAD)
+
+
+async def convict_when_another_went_through(trial: _Trial, event: ClaimedEvent, verdict: Verdict) -> Verdict:
+    """Take an event for guilty that failed before another of its kind went through."""
+    went_through = (event.event_type == EventType.DELETED) in trial._went_through  # noqa: SLF001
+    return replace(verdict, outcome=Outcome.DEAD) if went_through else verdict
 
 
 passing_faults_are_the_rows: Put = all_of(

@@ -12,18 +12,27 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.database import driver_connection
 from worker.audit.comparison import Scope, Tally, compare, differences, prepare
 
-# Statements prepared in this session before would still mean the real tables: DISCARD PLANS.
+# Of each table, what is compared, with its type and collation; what else a column may demand is nobody's
+# concern here. The role's or the database's own search path may have temporary tables last. Statements
+# prepared in this session before would still mean the real tables: DISCARD PLANS.
 SHADOW = """
-    CREATE TEMPORARY TABLE collections (LIKE collections) ON COMMIT DROP;
-    CREATE TEMPORARY TABLE project_collections (LIKE project_collections) ON COMMIT DROP;
-    CREATE TEMPORARY TABLE outbox_events (LIKE outbox_events) ON COMMIT DROP;
+    CREATE TEMPORARY TABLE collections ON COMMIT DROP AS
+        SELECT collection_id, project_id, description, is_active, created_at, updated_at
+        FROM collections WITH NO DATA;
+    CREATE TEMPORARY TABLE project_collections ON COMMIT DROP AS
+        SELECT collection_id, project_id, research_context, created_at, updated_at
+        FROM project_collections WITH NO DATA;
+    CREATE TEMPORARY TABLE outbox_events ON COMMIT DROP AS
+        SELECT aggregate_id FROM outbox_events WITH NO DATA;
+    SELECT set_config('search_path', 'pg_temp, ' || current_setting('search_path'), true);
     DISCARD PLANS
 """
+LONGEST_COMPLAINT = 500
 
 PLANT_LEGACY = """
-    INSERT INTO pg_temp.collections (collection_id, project_id, collection_name, created_by, is_active,
-        description, created_at, updated_at)
-    SELECT 'canary ' || name, $1::varchar || home, 'canary', 'canary', is_active,
+    INSERT INTO pg_temp.collections
+        (collection_id, project_id, is_active, description, created_at, updated_at)
+    SELECT 'canary ' || name, $1::varchar || home, is_active,
         description, '2001-02-03 04:05:06.789012Z', '2001-02-03 04:05:06.789012Z'
     FROM (VALUES
         ('in sync', '', true, 'text'),
@@ -44,9 +53,9 @@ PLANT_LEGACY = """
     ) AS planted (name, home, is_active, description)
 """
 PLANT_TARGET = """
-    INSERT INTO pg_temp.project_collections (id, collection_id, project_id,
-        research_context, created_at, updated_at)
-    SELECT row_number() OVER (), 'canary ' || name, $1::varchar || project, research_context,
+    INSERT INTO pg_temp.project_collections
+        (collection_id, project_id, research_context, created_at, updated_at)
+    SELECT 'canary ' || name, $1::varchar || project, research_context,
         '2001-02-03 04:05:06.789012Z'::timestamptz + created_later * interval '1 microsecond',
         '2001-02-03 04:05:06.789012Z'::timestamptz + updated_later * interval '1 microsecond'
     FROM (VALUES
@@ -68,9 +77,8 @@ PLANT_TARGET = """
     ) AS planted (name, project, research_context, created_later, updated_later)
 """
 PLANT_EVENTS = """
-    INSERT INTO pg_temp.outbox_events
-        (id, aggregate_id, event_type, source, payload, created_at, lane, attempts)
-    SELECT row_number() OVER (), 'canary ' || name, 'collection.updated', 'api', '{}', now(), 0, 0
+    INSERT INTO pg_temp.outbox_events (aggregate_id)
+    SELECT 'canary ' || name
     FROM (VALUES ('in sync'), ('missing, pending'), ('mismatched, pending'), ('orphaned, pending'))
         AS planted (name)
 """
@@ -123,7 +131,8 @@ async def _judge(connection: asyncpg.Connection, slices: int, project_id: str | 
     expected = EXPECTED_OF_ALL if project_id is None else EXPECTED
     if found != PLANTED:
         wrong = sorted(found.items() ^ PLANTED.items())
-        return f"The canary's differences were not found as planted: {dict(wrong)}."
+        complaint = f"The canary's differences were not found as planted, {len(wrong)} of them: {dict(wrong)}"
+        return complaint[:LONGEST_COMPLAINT]
     if tally != expected:
         return f"The canary's pairs were not counted as planted: {tally}, not {expected}."
     return None
