@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from api.echo import echoable
-from shared.faults import is_transient, sqlstate
+from shared.faults import is_environmental, is_transient, sqlstate
 
 logger = structlog.get_logger(__name__)
 
@@ -121,8 +121,15 @@ class OverloadedError(RefusalError):
     headers = MappingProxyType({"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
+# Of what the server refuses whatever the row: its resources, its limits, its state, its files.
+UNAVAILABLE_CLASSES = frozenset({"53", "54", "55", "58"})
 UNAVAILABLE_DETAIL = "The database is not available at the moment. Try again."
 FAILED_DETAIL = "Internal Server Error"
+
+
+def is_unavailable(error: Exception) -> bool:
+    """Return whether the server, and no request, must change before it takes what was asked of it."""
+    return is_environmental(error) and (sqlstate(error) or "")[:2] in UNAVAILABLE_CLASSES
 
 
 def answer(status: int, detail: object, headers: Mapping[str, str], **more: object) -> JSONResponse:
@@ -139,8 +146,9 @@ def answer_to(error: Exception, request: Request) -> JSONResponse:
             return answer(HTTPStatus.UNPROCESSABLE_ENTITY, echoable(error.errors()), {})
         case HTTPException():
             return answer(error.status_code, error.detail, error.headers or {})
-        case _ if is_transient(error):
-            logger.warning("database_unavailable", **description(error, request))
+        case _ if is_transient(error) or is_unavailable(error):
+            log = logger.warning if is_transient(error) else logger.error
+            log("database_unavailable", **description(error, request))
             return answer(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 UNAVAILABLE_DETAIL,

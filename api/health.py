@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.context import Sync
 from shared.doorbell import REDIS_ERRORS
-from shared.pooler import PoolerError
+from shared.pooler import PoolerError, UnfitServerError
 from shared.schema import REVISION, read_revision
 
 POSTGRESQL_SECONDS = 1.0  # SQLAlchemy takes up to two more to give up a connection that hangs
@@ -57,7 +57,7 @@ async def check_postgresql(engine: AsyncEngine) -> dict[str, Check]:
     try:
         async with asyncio.timeout(POSTGRESQL_SECONDS), engine.connect() as connection:
             revision = await read_revision(connection)
-    except PoolerError as error:
+    except (PoolerError, UnfitServerError) as error:
         return _unreachable(str(error))
     except POSTGRESQL_ERRORS as error:
         name = type(error).__name__

@@ -9,15 +9,20 @@ from typing import cast
 
 import asyncpg
 from sqlalchemy import event
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.util import greenlet_spawn
 
+from shared.faults import READ_ONLY_TRANSACTION, sqlstate
 from shared.pooler import connect
 from shared.settings import DatabaseSettings
 
 CONNECT_TIMEOUT_SECONDS = 5
+# Whatever the database's or the role's defaults are. The guard rests on READ COMMITTED; and where a policy
+# would hide rows from us, that is to be an error: we would take a part for all.
+RELIED_ON = {"default_transaction_isolation": "read committed", "row_security": "off"}
+RELIED_ON_IN_A_TRANSACTION = {"transaction_isolation": "read committed", "row_security": "off"}
 LOOK_SECONDS = 2.0  # for a database that may be away
 
 # Of an engine whose sessions are a pooler's: each of them is ours for one transaction only.
@@ -48,7 +53,8 @@ def create_engine(  # noqa: PLR0913 - keywords that each process chooses
     a lock: the rows it had claimed are free again.
 
     Through a pooler (DATABASE_POOLER) all of that holds as well, but each statement belongs to a transaction.
-    A connection on which it would not hold is not lent: PoolerError.
+    A connection on which it would not hold is not lent: PoolerError. Nor is one to a server that takes no
+    writes: UnfitServerError; and one that turns out to lead to such a server is thrown away.
 
     """
     is_pooled = settings.database_pooler is not None
@@ -68,6 +74,7 @@ def create_engine(  # noqa: PLR0913 - keywords that each process chooses
                     "statement_timeout": _as_shown(statement_timeout_seconds),
                     "idle_in_transaction_session_timeout": "10s",
                     "client_connection_check_interval": "1s",
+                    **(RELIED_ON_IN_A_TRANSACTION if is_pooled else RELIED_ON),
                     **session,
                 },
             ),
@@ -76,6 +83,7 @@ def create_engine(  # noqa: PLR0913 - keywords that each process chooses
         execution_options={POOLED: is_pooled},
     )
     event.listen(engine.sync_engine, "checkout", lend_none_that_was_closed)
+    event.listen(engine.sync_engine, "handle_error", throw_away_if_read_only)
     return engine
 
 
@@ -115,6 +123,12 @@ def lend_none_that_was_closed(connection: DBAPIConnection, *_: object) -> None:
         raise DisconnectionError
 
 
+def throw_away_if_read_only(context: ExceptionContext) -> None:
+    """Let the pool forget its connections when one turns out to lead to a server that takes no writes."""
+    if sqlstate(context.original_exception) == READ_ONLY_TRANSACTION:
+        context.is_disconnect = True
+
+
 @asynccontextmanager
 async def autocommit(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """Lend a connection on which each statement is a transaction of its own, by one round trip, not three.
@@ -145,7 +159,7 @@ async def driver_connection(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connec
             raise error.__context__ from None  # what broke it, not that it can't be rolled back any more
         raise
     # asyncpg may believe in a transaction that never began, or not in one that never ended.
-    except (asyncio.CancelledError, TimeoutError):
+    except (asyncio.CancelledError, TimeoutError, asyncpg.ReadOnlySQLTransactionError):
         await greenlet_spawn(lent.invalidate)
         raise
     finally:

@@ -313,7 +313,8 @@ CONTRACT: Mapping[str, LogEvent] = {
             refused="integer: requests answered with 503 meanwhile",
         ),
         _event(
-            "database_unavailable", "api", "warning", "A request was answered with 503.",
+            "database_unavailable", "api", "warning error",
+            "A request was answered with 503. An error where waiting is not likely to help.",
             error=_ERROR,
             sqlstate=_SQLSTATE,
             method="string: of HTTP",

@@ -18,10 +18,17 @@ DECLARE = (
 # What PgBouncer says, both with SQLSTATE 08P01.
 REFUSED_SETTINGS = "startup parameter"
 SINGLE_STATEMENTS = "statement pooling"
+FIRST_WITH_TRANSACTION_TIMEOUT = 17
+READ_ONLY = "SELECT WHERE current_setting('transaction_read_only')::boolean"
+NO_ROW = "SELECT 0"
 
 
 class PoolerError(SettingsError):
     """DATABASE_URL leads through a pooler under which what we promise would not hold; says what to set."""
+
+
+class UnfitServerError(ConnectionError):
+    """DATABASE_URL leads to a server that takes no writes; the next connection may find it cured."""
 
 
 class PooledConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
@@ -74,6 +81,7 @@ async def connect(*where: Any, session: Mapping[str, str], is_pooled: bool, **ho
 
     Raises:
         PoolerError: they are not in force.
+        UnfitServerError: it is a standby, or read-only.
         what `asyncpg.connect` raises.
 
     """
@@ -89,7 +97,10 @@ async def connect(*where: Any, session: Mapping[str, str], is_pooled: bool, **ho
             raise PoolerError(msg) from None
         raise
     try:
+        if connection.get_server_version().major >= FIRST_WITH_TRANSACTION_TIMEOUT and not is_pooled:
+            await connection.execute("SET transaction_timeout = 0")
         await require_in_force(connection, session)
+        await require_writable(connection)
     except BaseException:
         connection.terminate()
         raise
@@ -118,6 +129,24 @@ async def require_in_force(connection: asyncpg.Connection, session: Mapping[str,
     raise PoolerError(f"{msg}: {', '.join(missing)}. {DECLARE}")
 
 
+async def require_writable(connection: asyncpg.Connection) -> None:
+    """Ask the server, in one round trip, whether it would take a write.
+
+    Raises:
+        UnfitServerError: it would not; the message says what to do.
+
+    """
+    # The rows are counted, as below.
+    if await connection.execute(f"{READ_ONLY} AND pg_is_in_recovery()") != NO_ROW:
+        msg = "DATABASE_URL leads to a standby, which takes no writes. Let it lead to the primary."
+        raise UnfitServerError(msg)
+    if await connection.execute(READ_ONLY) != NO_ROW:
+        msg = (
+            "PostgreSQL is read-only (default_transaction_read_only). Reset that, or wait until it is reset."
+        )
+        raise UnfitServerError(msg)
+
+
 async def _is_in_force(connection: asyncpg.Connection, session: Mapping[str, str]) -> bool:
     # The rows are counted, not fetched: that prepares a statement, whose name another client may have taken.
     wanted = ", ".join(f"('{name}', '{value}')" for name, value in session.items())
@@ -125,4 +154,4 @@ async def _is_in_force(connection: asyncpg.Connection, session: Mapping[str, str
         SELECT FROM (VALUES {wanted}) AS wanted (name, value)
         WHERE current_setting(name) IS DISTINCT FROM value
     """)  # noqa: S608 - our own constants
-    return bool(status == "SELECT 0")
+    return bool(status == NO_ROW)

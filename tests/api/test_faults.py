@@ -46,9 +46,9 @@ def assert_unavailable(answer: httpx.Response) -> None:
 
 
 @pytest.fixture
-def own_server(prepared: Path, tmp_path: Path) -> Iterator[Postgres]:
+def own_server(cluster: Path, tmp_path: Path) -> Iterator[Postgres]:
     """A PostgreSQL that a test may stop."""
-    shutil.copytree(prepared / "postgres", tmp_path / "postgres")
+    shutil.copytree(cluster / "postgres", tmp_path / "postgres")
     with Postgres(tmp_path / "postgres", settings=FAST) as server:
         yield server
 

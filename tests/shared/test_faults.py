@@ -11,10 +11,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.database import create_engine, driver_connection
-from shared.faults import is_row_fault, is_transient, sqlstate
+from shared.faults import is_environmental, is_row_fault, is_transient, sqlstate
 from shared.settings import DatabaseSettings
 
 RAISE = "DO $$ BEGIN RAISE EXCEPTION 'made up' USING ERRCODE = '{code}'; END $$"
+
+
+TOO_LONG = """
+    INSERT INTO kept SELECT 'c', 1, left(string_agg(md5(n::text), ''), {}) FROM generate_series(1, 999) AS n
+"""
 
 
 async def raised(engine: AsyncEngine, statement: str) -> DBAPIError:
@@ -34,16 +39,44 @@ async def test_faults_that_pass_by_themselves_are_transient_and_no_row_s_fault(
     assert (sqlstate(error), is_transient(error), is_row_fault(error)) == (code, True, False)
 
 
-@pytest.mark.parametrize("code", ["21000", "22007", "22P02", "23502", "23503", "44000", "54000", "P0001"])
+@pytest.mark.parametrize("code", ["22007", "22P02", "23503", "23505", "44000", "P0001"])
 async def test_faults_of_values_are_a_row_s_fault(engine: AsyncEngine, code: str) -> None:
     error = await raised(engine, RAISE.format(code=code))
     assert (sqlstate(error), is_transient(error), is_row_fault(error)) == (code, False, True)
 
 
-@pytest.mark.parametrize("code", ["42P01", "42501", "42703", "XX000", "0A000"])
-async def test_faults_of_the_schema_are_neither(engine: AsyncEngine, code: str) -> None:
+@pytest.mark.parametrize(
+    "code", ["0A000", "2200H", "23502", "23514", "42501", "42703", "42P01", "54000", "55000", "XX000"]
+)
+async def test_faults_of_the_surroundings_are_neither(engine: AsyncEngine, code: str) -> None:
     error = await raised(engine, RAISE.format(code=code))
-    assert (is_transient(error), is_row_fault(error)) == (False, False)
+    assert (is_transient(error), is_row_fault(error), is_environmental(error)) == (False, False, True)
+
+
+@pytest.mark.parametrize(
+    ("statement", "is_rows"),
+    [
+        ("INSERT INTO kept VALUES (NULL, 1, 'x')", True),  # a column that a batch writes
+        ("INSERT INTO kept VALUES ('c', NULL, 'x')", False),
+        ("INSERT INTO kept VALUES ('c', -1, 'x')", True),  # a check by its name
+        ("INSERT INTO parts VALUES (2)", False),  # no partition
+        (TOO_LONG.format(2_700), True),  # of which the index is named
+        (TOO_LONG.format(30_000), True),  # of which it is not
+    ],
+)
+async def test_what_an_error_names_tells_a_row_s_fault_from_one_of_the_schema(
+    statement: str, engine: AsyncEngine, sql: asyncpg.Connection, *, is_rows: bool
+) -> None:
+    await sql.execute("""
+        CREATE TABLE kept (collection_id text NOT NULL, extra int NOT NULL CHECK (extra > 0), long text);
+        CREATE INDEX ON kept (long);
+        CREATE TABLE parts (id int) PARTITION BY LIST (id);
+    """)
+    error = await raised(engine, statement)
+    assert (is_row_fault(error), is_environmental(error)) == (is_rows, not is_rows)
+    with pytest.raises(asyncpg.PostgresError) as caught:
+        await sql.execute(statement)
+    assert (is_row_fault(caught.value), is_environmental(caught.value)) == (is_rows, not is_rows)
 
 
 async def end(sql: asyncpg.Connection, pid: int) -> None:
