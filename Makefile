@@ -1,5 +1,6 @@
 # Everything a developer types. Needs make, git and Python 3.11 or newer; nothing else.
 PYTHON ?= python3
+export PYTHONDONTWRITEBYTECODE := # whoever sets it compiles everything anew at each start
 UV_VERSION := 0.13.9
 PIP_AUDIT_VERSION := 2.10.1
 BIN := .venv/bin
@@ -25,10 +26,10 @@ run: venv ## Start PostgreSQL, Valkey, API and worker; Ctrl-C stops them (ARGS=-
 	@$(BIN)/python -m deploy.local $(ARGS)
 
 test: lint ## Lint, then run every test on real services
-	$(BIN)/python -m pytest -n 3 --maxschedchunk 1 $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadgroup $(ARGS)
 
 test-fast: venv ## Run the tests that take less than five seconds
-	$(BIN)/python -m pytest -n 3 -m "not slow and not long and not debezium" $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadgroup -m "not slow and not long and not debezium" $(ARGS)
 
 test-long: venv ## Run longer forms of some tests, and convictions by chance: half an hour
 	$(BIN)/python -m pytest -n 2 --timeout 1800 -m long $(ARGS)

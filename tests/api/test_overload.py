@@ -14,8 +14,10 @@ from structlog.testing import capture_logs
 
 from api import admission, context
 from api.admission import ADMIN_PLACES, PLACES, POOL_SIZE, SEATS, Lane
+from api.context import CollectionSync
 from api.errors import OverloadedError
 from api.main import create_app
+from api.verification import request_audit
 from shared.settings import Settings
 from tests.api.clients import ALL, OWNER, SEEDED, create, until_full
 from tests.api.test_admin import auditor
@@ -166,6 +168,13 @@ async def test_verifications_that_wait_are_bounded_and_take_nothing_from_users(
     client: httpx.AsyncClient, app: FastAPI, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verify = "/admin/verify-phase1-migration"
+    asked: list[int] = []
+
+    async def ask(sync: CollectionSync) -> int:
+        asked.append(await request_audit(sync))
+        return asked[-1]
+
+    monkeypatch.setattr("api.verification.request_audit", ask)
     waiting = [
         asyncio.create_task(client.get(verify, headers=ADMIN, params={"wait_seconds": 60}))
         for _ in range(ADMIN_PLACES)
@@ -176,6 +185,9 @@ async def test_verifications_that_wait_are_bounded_and_take_nothing_from_users(
     assert (refused.status_code, refused.json()) == (503, OVERLOADED)
     assert (await client.get(ALL, headers=OWNER)).status_code == 200
     await create(client)
+    async with asyncio.timeout(HANG_SECONDS):
+        while len(asked) < ADMIN_PLACES:
+            await asyncio.sleep(0.01)
     assert not any(task.done() for task in waiting)
     async with auditor(engine):
         assert {answer.json()["audit_id"] for answer in await asyncio.gather(*waiting)} == {1}

@@ -9,6 +9,7 @@ from benchmarks.__main__ import load, names, run
 from benchmarks.bench import Scale
 
 LONG = {"idle", "latency", "memory", "workers"}  # at any scale: `python -m benchmarks NAME --scale small`
+QUICK = {"poison"}
 SMOKED = [
     name
     for name in names()
@@ -17,7 +18,9 @@ SMOKED = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SMOKED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.long]) for name in SMOKED]
+)
 def test_a_case_measures_on_services_of_its_own_and_finds_its_work_done_right(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,7 +48,7 @@ LONG = "it takes minutes"
 README_LEDGER: Mapping[str, Account] = {
     "make run": FollowedInTutorial(),
     "make test": RunsElsewhere(
-        by=".ci/run", why="this test is a part of it", plans="-m pytest -n 3 --maxschedchunk 1"
+        by=".ci/run", why="this test is a part of it", plans="-m pytest -n 4 --dist loadgroup"
     ),
     "make twins": RunsElsewhere(
         by="tests/twins/test_twins.py::test_every_twin_is_tried_by_each_of_its_tests",

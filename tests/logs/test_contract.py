@@ -45,7 +45,8 @@ def chosen_in(function: ast.AST) -> dict[str, set[str]]:
 
 def calls_in(path: Path) -> Iterator[tuple[set[str], ast.Call]]:
     """Yield each call of a logger, with the levels that it may have."""
-    for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    text = path.read_text(encoding="utf-8")
+    for function in ast.walk(ast.parse(text)) if "log" in text else ():
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             chosen = chosen_in(function)
             for call in ast.walk(function):

@@ -81,7 +81,7 @@ def whole_suite(directory: Path, events: list[str]) -> tuple[int, str]:
 def test_make_test_runs_what_is_taken_for_the_whole_suite() -> None:
     """Otherwise no run would ever ask which events were seen."""
     assert f'"-m", "{WHOLE_SUITE}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert "-n 3 --maxschedchunk 1 $(ARGS)\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "pytest -n 4 --dist loadgroup $(ARGS)\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def test_the_whole_suite_fails_for_an_event_that_no_test_had_written(tmp_path: Path) -> None:

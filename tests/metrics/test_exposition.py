@@ -8,6 +8,7 @@ from tests.metrics.page import documented
 from tests.metrics.promtool import promtool
 from tests.metrics.run import Exposition, Run
 
+pytestmark = pytest.mark.xdist_group("exposition")  # one run of them for all
 PROCESSES = ("worker", "api")
 SECTION = {"worker": "The worker", "api": "The API"}
 

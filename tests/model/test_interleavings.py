@@ -40,6 +40,7 @@ ALL_IN_ONE = f"""
     SELECT version FROM passed
 """  # noqa: S608 - made of constants
 
+LARGEST = "the newest refused by PostgreSQL"
 FAMILIES = {
     "one batch of two, one of one": ([Scene(order) for order in orders()], 254),
     "a collection not seen before": ([Scene(order, known=False) for order in orders()], 216),
@@ -47,7 +48,7 @@ FAMILIES = {
     "three batches": ([Scene(UPDATE_DELETE_MOVE, batches=((1, 1), (1,)))], 253),
     "the newest committed late": ([Scene(UPDATE_DELETE_MOVE, late=3)], 324),
     "the newest malformed": ([Scene(UPDATE_DELETE_MOVE, poison=(3, "malformed"))], 89),
-    "the newest refused by PostgreSQL": ([Scene(UPDATE_DELETE_MOVE, poison=(3, "refused"))], 526),
+    LARGEST: ([Scene(UPDATE_DELETE_MOVE, poison=(3, "refused"))], 526),
 }
 
 
@@ -59,7 +60,9 @@ async def stage(database_url: str, sql: asyncpg.Connection) -> AsyncIterator[Sta
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=[pytest.mark.long] if name == LARGEST else []) for name in FAMILIES]
+)
 async def test_no_schedule_of_two_workers_leaves_anything_wrong(family: str, stage: Stage) -> None:
     scenes, number = FAMILIES[family]
     played = {str(scene): await stage.play(scene) for scene in scenes}
