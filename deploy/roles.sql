@@ -108,8 +108,8 @@ GRANT SELECT ON collection_sync_version TO collection_sync_api;
 
 -- The worker: the only one that writes project_collections, and of it only what is projected.
 
--- All columns: the audit's canary makes temporary tables LIKE these, which asks for the whole table. The
--- update of note_count is for FOR SHARE, without which no backfill and no repair can hold a row still:
+-- All columns: the canary of the release before makes temporary tables LIKE these, which asks for the whole
+-- table. The update of note_count is for FOR SHARE, without which no backfill and no repair can hold a row still:
 -- PostgreSQL locks rows only for those who may update some column. This one is a count that the monolith
 -- can make anew; no part of this system reads it, and it is not projected.
 GRANT SELECT, UPDATE (note_count) ON collections TO collection_sync_worker, collection_sync_operator;
