@@ -130,21 +130,19 @@ async def require_in_force(connection: asyncpg.Connection, session: Mapping[str,
 
 
 async def require_writable(connection: asyncpg.Connection) -> None:
-    """Ask the server, in one round trip, whether it would take a write.
+    """Ask the server whether it would take a write: one round trip where it would.
 
     Raises:
         UnfitServerError: it would not; the message says what to do.
 
     """
     # The rows are counted, as below.
+    if await connection.execute(READ_ONLY) == NO_ROW:
+        return
+    msg = "PostgreSQL is read-only (default_transaction_read_only). Reset that, or wait until it is reset."
     if await connection.execute(f"{READ_ONLY} AND pg_is_in_recovery()") != NO_ROW:
         msg = "DATABASE_URL leads to a standby, which takes no writes. Let it lead to the primary."
-        raise UnfitServerError(msg)
-    if await connection.execute(READ_ONLY) != NO_ROW:
-        msg = (
-            "PostgreSQL is read-only (default_transaction_read_only). Reset that, or wait until it is reset."
-        )
-        raise UnfitServerError(msg)
+    raise UnfitServerError(msg)
 
 
 async def _is_in_force(connection: asyncpg.Connection, session: Mapping[str, str]) -> bool:

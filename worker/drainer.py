@@ -34,6 +34,7 @@ CONNECTIONS = 1 + BULK_DRAINS
 LIVE_LATELY_SECONDS = 1.0
 POLITE_BATCH = 100
 REST_PER_BATCH = 2.0  # times its duration
+BEHIND_SECONDS = 1.0  # for which claims begin behind events that wait, before those are tried again
 PATIENCE_SECONDS = 10.0  # for the batch in hand, when the process is to end
 
 
@@ -131,6 +132,7 @@ class LaneDrainer:
         self._stands_down = stands_down
         self._claim_start = ClaimStart()
         self._behind = BEGINNING  # of what was postponed since the last claim from the beginning
+        self._behind_until = -math.inf  # monotonic
         self._in_hand: list[ClaimedEvent] = []
         self._expects_faults = False
         self._settled_at = -math.inf  # monotonic
@@ -184,6 +186,8 @@ class LaneDrainer:
         if is_polite and self._stands_down:
             return False
         size = min(POLITE_BATCH, self._batch_size.size) if is_polite else self._batch_size.size
+        if time.monotonic() >= self._behind_until:
+            self._behind = BEGINNING
         start = max(self._claim_start.choose(), self._behind)
         self._in_hand, began = [], time.monotonic()
         try:
@@ -215,6 +219,8 @@ class LaneDrainer:
         Of those that are to be tried fewer at a time, the first come next.
         """
         is_full = len(events) >= size and (len(events) == 1 or self._batch_size.size >= size)
+        if self._behind == BEGINNING:
+            self._behind_until = time.monotonic() + BEHIND_SECONDS
         self._behind = Position(*max(map(PLACE, events))) if is_full else BEGINNING
         return is_full
 

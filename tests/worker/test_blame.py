@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from tests.drift import drift
 from tests.legacy_rows import set_collection, target_rows
+from tests.processes import HANG_SECONDS
 from tests.worker.events import outcomes
 from worker import blame as blame_module
 from worker.apply import UnappliedError
@@ -243,6 +244,7 @@ async def test_events_that_wait_hold_up_none_behind_them(
     """More than a batch of them, and all of its first batch."""
     monkeypatch.setattr("worker.drainer.LIVE_BATCH", 10)
     monkeypatch.setattr("worker.drainer.LAST_RETRY_SECONDS", 0)
+    monkeypatch.setattr("worker.drainer.BEHIND_SECONDS", HANG_SECONDS)
     await sql.execute(REFUSING.format(how="RAISE EXCEPTION USING ERRCODE = '42501'"))
     for number in range(25):
         await set_collection(engine, f"bad{number}")
