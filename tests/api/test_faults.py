@@ -280,3 +280,17 @@ async def test_the_app_stops_at_whatever_moment_of_a_ring_it_is_told_to(redis_ur
                 for _ in range(steps):
                     await asyncio.sleep(0)
     assert "doorbell" not in {task.get_name() for task in asyncio.all_tasks()}
+
+
+async def test_a_server_that_protects_itself_is_answered_for_with_503(
+    client: httpx.AsyncClient, seeded: asyncpg.Connection
+) -> None:
+    """As it does from wraparound of transaction ids: it refuses every write until it was vacuumed."""
+    await seeded.execute("""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION USING ERRCODE = '54000'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON collections FOR EACH ROW EXECUTE FUNCTION refuse();
+    """)
+    answer = await client.post(ALL, headers=OWNER, json={"collection_name": "x"})
+    assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
+    assert answer.headers["Retry-After"] == "1"

@@ -221,3 +221,25 @@ async def test_an_audit_that_comes_every_minute_lists_few_and_counts_all(
 
     assert one.missing == one.found == one.active_collections > 20
     assert len(await found(seeded)) == 20
+
+
+async def test_a_column_that_nobody_compares_is_nobodys_concern(
+    engine: AsyncEngine, seeded: asyncpg.Connection
+) -> None:
+    await seeded.execute("""
+        ALTER TABLE collections ADD COLUMN visibility varchar NOT NULL DEFAULT 'private';
+        ALTER TABLE project_collections ADD COLUMN rank integer NOT NULL DEFAULT 0;
+    """)
+    one = await audited(engine)
+    assert (one.canary_found, one.verdict, one.error) == (True, "in_sync", None)
+
+
+async def test_where_a_search_path_has_temporary_tables_last_the_canary_is_found_all_the_same(
+    engine: AsyncEngine, seeded: asyncpg.Connection
+) -> None:
+    await put_synced(seeded, 1)
+    database = await seeded.fetchval("SELECT current_database()")
+    await seeded.execute(f'ALTER DATABASE "{database}" SET search_path = public, pg_temp')
+    await engine.dispose()
+    one = await audited(engine)
+    assert (one.canary_found, one.verdict, one.error) == (True, "in_sync", None)
