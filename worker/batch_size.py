@@ -10,7 +10,7 @@ from worker.claim import ClaimedEvent
 from worker.outcomes import Outcome, Verdict
 
 EASY_SECONDS = 5.0  # a batch that took no longer may be followed by one twice as large
-TOO_LONG_SECONDS = 20.0  # whoever cancels an event sooner is somebody, and not its time
+TOO_LONG_SECONDS = 20.0  # what is cancelled sooner was cancelled by an operator, not for its time
 TRIES = 3
 REST_SECONDS = 60.0  # between them, times their number: the others of its lanes wait meanwhile
 

@@ -72,7 +72,7 @@ class Caution:
     def note_failure(self, error: Exception, in_hand: Sequence[ClaimedEvent]) -> None:
         """Take a batch's fault into account: an event with which connections are lost gives cause to doubt.
 
-        A session that somebody ends, and a server that is shut down, say so; one that crashes does not.
+        A session that an operator ends, and a server that is shut down, say so; one that crashes does not.
         """
         if not is_connection_lost(error):
             return

@@ -9,7 +9,7 @@ from worker.health import is_any_worker_alive
 
 
 def main() -> int:
-    """Say whether a worker of this host is alive, and return the exit status."""
+    """Print whether a worker of this host is alive, and return the exit status."""
     try:
         is_alive = asyncio.run(is_any_worker_alive(load_settings(Settings)))
     except SettingsError as error:
