@@ -89,7 +89,24 @@ applied_versions = Table(
         server_default=false(),
         comment="The home row was there before our first event for it: a rollback keeps it.",
     ),
+    Column(
+        "appended_at",
+        DateTime(timezone=True),
+        comment="When the event applied last was appended; NULL: before this was kept.",
+    ),
+    Column(
+        "row_id",
+        BigInteger,
+        comment="project_collections.id of the home row that we inserted; NULL: not known.",
+    ),
     comment="The version guard: an event applies only when its version is higher.",
+)
+# Whether any version is higher than a number, which is asked of sequences: a few pages, and cheap to keep.
+Index(
+    "applied_versions_version",
+    applied_versions.c.version,
+    postgresql_using="brin",
+    postgresql_with={"autosummarize": "on"},
 )
 
 outbox_dead_letters = Table(

@@ -56,6 +56,11 @@ backfill_runs = Table(
     CheckConstraint(
         "enqueued = missing + mismatched + orphaned", name="backfill_runs_every_event_has_a_kind"
     ),
+    CheckConstraint(
+        "chunk_size > 0 AND max_pending > 0 AND (rate IS NULL OR rate > 0) AND planned >= 0",
+        name="backfill_runs_positive_options",
+        postgresql_not_valid=True,
+    ),
     Index(
         "backfill_runs_one_at_a_time",
         text("(true)"),
@@ -96,6 +101,16 @@ audit_runs = Table(
     CheckConstraint(
         "verdict IN ('in_sync', 'pending', 'drift', 'repaired', 'incomplete')",
         name="audit_runs_known_verdict",
+    ),
+    CheckConstraint(
+        "status = 'requested' OR (started_at IS NOT NULL AND heartbeat_at IS NOT NULL)",
+        name="audit_runs_begun_unless_requested",
+        postgresql_not_valid=True,
+    ),
+    CheckConstraint(
+        "(status IN ('finished', 'failed')) = (finished_at IS NOT NULL)",
+        name="audit_runs_ended_when_it_says_so",
+        postgresql_not_valid=True,
     ),
     comment="Audits. A verdict other than incomplete needs every planned pair compared, and the canary.",
 )
