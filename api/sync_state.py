@@ -28,7 +28,7 @@ READ_STATE = text("""
         collection_id,
         CASE
             WHEN waiting.newest_id IS NOT NULL THEN 'pending'
-            WHEN dead.newest_id > coalesce(guard.version, 0) THEN 'dead'
+            WHEN dead.newest_id > coalesce(guard.version, 0) OR dead.newest_at > guard.appended_at THEN 'dead'
             WHEN guard.version IS NOT NULL OR backfill.passed THEN 'synced'
             ELSE 'pending'
         END AS state,
@@ -43,7 +43,7 @@ READ_STATE = text("""
         WHERE aggregate_id = collections.collection_id
     ) AS waiting
     CROSS JOIN LATERAL (
-        SELECT max(id) AS newest_id
+        SELECT max(id) AS newest_id, max(created_at) AS newest_at
         FROM outbox_dead_letters
         WHERE aggregate_id = collections.collection_id
     ) AS dead

@@ -90,7 +90,7 @@ GRANT
     SELECT (id, aggregate_id, created_at),
     INSERT (aggregate_id, event_type, source, payload, traceparent, schema_version)
     ON outbox_events TO collection_sync_api;
-GRANT SELECT (collection_id, version) ON applied_versions TO collection_sync_api;
+GRANT SELECT (collection_id, version, appended_at) ON applied_versions TO collection_sync_api;
 GRANT
     SELECT (
         id, aggregate_id, event_type, source, created_at, died_at, sqlstate, error, attempts, state,
@@ -128,7 +128,7 @@ GRANT
     ON outbox_events TO collection_sync_worker;
 GRANT SELECT, INSERT, UPDATE ON applied_versions TO collection_sync_worker;
 GRANT
-    SELECT (id, aggregate_id, sqlstate, error, attempts, closed_at),
+    SELECT (id, aggregate_id, created_at, sqlstate, error, attempts, closed_at),
     INSERT,
     UPDATE (died_at, sqlstate, error, attempts, state, closed_at, replayed_as),
     DELETE

@@ -8,19 +8,22 @@ import asyncpg
 # through only versions higher than the one applied last, and holds the collection's lock until
 # commit; in key order, so that two workers cannot wait for each other. A deletion stays as a
 # tombstone, and leaves no home: a row that is there later is somebody's link.
-# `found_row` remembers, for a rollback, that the home row is not our making: it was there
-# before our first event for it, and we have not removed it since.
+# `found_row` remembers, for a rollback, that the home row is not our making: it was there before our first
+# event for it, and we have not removed it since; or it is another one than we left there.
 GUARD = """
-    INSERT INTO applied_versions AS guard (collection_id, version, project_id, is_deleted, found_row)
+    INSERT INTO applied_versions AS guard
+        (collection_id, version, project_id, is_deleted, found_row, row_id, appended_at)
     SELECT
         aggregate_id,
-        id,
+        outbox_events.id,
         payload ->> 'project_id',
         event_type = 'collection.deleted',
-        coalesce(target.is_there, false)
+        target.id IS NOT NULL,
+        target.id,
+        created_at
     FROM outbox_events
     LEFT JOIN LATERAL (
-        SELECT true AS is_there
+        SELECT id
         FROM project_collections
         WHERE project_id = payload ->> 'project_id' AND collection_id = aggregate_id
         LIMIT 1
@@ -35,11 +38,16 @@ GUARD = """
         END,
         is_deleted = excluded.is_deleted,
         found_row = CASE
-            WHEN guard.project_id = excluded.project_id THEN guard.found_row AND NOT guard.is_deleted
-            ELSE excluded.found_row
-        END
+            WHEN guard.is_deleted OR guard.project_id <> excluded.project_id THEN excluded.found_row
+            ELSE guard.found_row OR coalesce(guard.row_id <> excluded.row_id, false)
+        END,
+        row_id = coalesce(
+            excluded.row_id,
+            CASE WHEN NOT guard.is_deleted AND guard.project_id = excluded.project_id THEN guard.row_id END
+        ),
+        appended_at = excluded.appended_at
     WHERE guard.version < excluded.version
-    RETURNING version, is_deleted, is_deleted OR previous_project_id IS NOT NULL
+    RETURNING version, is_deleted, is_deleted OR previous_project_id IS NOT NULL, row_id
 """
 
 # Served by the primary keys of outbox_events, applied_versions and the target, and by the target's
@@ -69,38 +77,30 @@ RETIRE_ROWS = """
     SELECT (SELECT count(*) FROM found) AS found, (SELECT count(*) FROM retired) AS retired
 """
 
-# Served by the primary keys of outbox_events, applied_versions and the target, and by the target's unique
-# key; the limits are as in RETIRE_ROWS. Writes the projected columns of the home row and nothing else: tags,
-# mappings and links to other projects belong to later phases. What is there is updated, to the state of the
-# version that the guard holds, and only what is missing is inserted: so the target's sequence, which the
-# legacy service draws from too, is drawn from for new rows only. The conflict is with a row that came in
-# between.
-UPSERT_ROWS = """
-    WITH present AS MATERIALIZED (
-        SELECT event.id AS version, target.id
-        FROM outbox_events AS event
-        CROSS JOIN LATERAL (
-            SELECT id
-            FROM project_collections
-            WHERE project_id = event.payload ->> 'project_id' AND collection_id = event.aggregate_id
-            LIMIT 1
-        ) AS target
-        WHERE event.id = ANY($1)
-    ), updated AS (
-        UPDATE project_collections AS target
-        SET (research_context, created_at, updated_at) = (
-            SELECT
-                event.payload ->> 'research_context',
-                (event.payload ->> 'created_at')::timestamptz,
-                (event.payload ->> 'updated_at')::timestamptz
-            FROM (
-                SELECT version FROM applied_versions WHERE collection_id = target.collection_id LIMIT 1
-            ) AS guard
-            CROSS JOIN LATERAL (SELECT payload FROM outbox_events WHERE id = guard.version LIMIT 1) AS event
-        )
-        WHERE target.id = ANY(ARRAY(SELECT id FROM present))
-        RETURNING target.id
-    ), inserted AS (
+# Served by the primary keys of the target, applied_versions and outbox_events; the limits are as in RETIRE_ROWS.
+# $1 rows that the guard found. Writes the projected columns of the home row and nothing else: tags, mappings and
+# links to other projects belong to later phases. Each row gets the state of the version that its guard holds.
+UPDATE_ROWS = """
+    UPDATE project_collections AS target
+    SET (research_context, created_at, updated_at) = (
+        SELECT
+            event.payload ->> 'research_context',
+            (event.payload ->> 'created_at')::timestamptz,
+            (event.payload ->> 'updated_at')::timestamptz
+        FROM (
+            SELECT version FROM applied_versions WHERE collection_id = target.collection_id LIMIT 1
+        ) AS guard
+        CROSS JOIN LATERAL (SELECT payload FROM outbox_events WHERE id = guard.version LIMIT 1) AS event
+    )
+    WHERE target.id = ANY($1)
+    RETURNING target.id
+"""
+
+# Served by outbox_events_pkey, applied_versions_pkey and the target's unique key. $1 versions of which the guard
+# found no row, or one that is gone: only these draw from the target's sequence, which the legacy service draws from
+# too. The conflict is with a row that came in between.
+INSERT_ROWS = """
+    WITH inserted AS (
         INSERT INTO project_collections (project_id, collection_id, research_context, created_at, updated_at)
         SELECT
             payload ->> 'project_id',
@@ -110,15 +110,25 @@ UPSERT_ROWS = """
             (payload ->> 'updated_at')::timestamptz
         FROM outbox_events
         WHERE id = ANY($1)
-            AND id NOT IN (SELECT version FROM present WHERE present.id IN (SELECT id FROM updated))
         ORDER BY aggregate_id
         ON CONFLICT (project_id, collection_id) DO UPDATE SET
             research_context = excluded.research_context,
             created_at = excluded.created_at,
             updated_at = excluded.updated_at
-        RETURNING id
+        RETURNING id, collection_id
     )
-    SELECT (SELECT count(*) FROM updated) + (SELECT count(*) FROM inserted) AS written
+    UPDATE applied_versions AS guard SET row_id = inserted.id
+    FROM inserted WHERE guard.collection_id = inserted.collection_id
+"""
+
+# Served by outbox_events_pkey and applied_versions_pkey.
+MISNUMBERED = """
+    SELECT event.id
+    FROM outbox_events AS event
+    CROSS JOIN LATERAL (
+        SELECT appended_at FROM applied_versions WHERE collection_id = event.aggregate_id LIMIT 1
+    ) AS guard
+    WHERE event.id = ANY($1) AND event.created_at > guard.appended_at
 """
 
 
@@ -141,14 +151,22 @@ async def apply(connection: asyncpg.Connection, ids: Sequence[int]) -> set[int]:
 
     """
     passed = await connection.fetch(GUARD, ids)
-    retiring = [version for version, _, retires in passed if retires]
+    retiring = [version for version, _, retires, _ in passed if retires]
     if retiring:
         ((found, retired),) = await connection.fetch(RETIRE_ROWS, retiring)
         if found != retired:
             raise UnappliedError(f"{found} rows to remove, but the target gave up {retired}")
-    living = [version for version, is_deleted, _ in passed if not is_deleted]
-    if living:
-        ((written,),) = await connection.fetch(UPSERT_ROWS, living)
-        if written != len(living):
-            raise UnappliedError(f"{len(living)} rows to write, but the target took {written}")
-    return {version for version, _, _ in passed}
+    living = {version: row_id for version, is_deleted, _, row_id in passed if not is_deleted}
+    there = [row_id for row_id in living.values() if row_id is not None]
+    updated = {row_id for (row_id,) in await connection.fetch(UPDATE_ROWS, there)} if there else set()
+    missing = [version for version, row_id in living.items() if row_id not in updated]
+    if missing:
+        status = await connection.execute(INSERT_ROWS, missing)
+        if status != f"UPDATE {len(missing)}":
+            raise UnappliedError(f"{len(missing)} rows to write, but the target took: {status}")
+    return {version for version, *_ in passed}
+
+
+async def find_misnumbered(connection: asyncpg.Connection, stale: Sequence[int]) -> set[int]:
+    """Return those of these stale events that were appended after what was applied of their collection."""
+    return {event_id for (event_id,) in await connection.fetch(MISNUMBERED, stale)}

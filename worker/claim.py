@@ -29,6 +29,9 @@ LIVE_LANE = Lanes(LOWEST_KNOWN_LANE, 0)
 BULK_LANES = Lanes(1, HIGHEST_KNOWN_LANE)
 ALL_LANES = Lanes(LIVE_LANE.first, BULK_LANES.last)
 
+# Whether the legacy row bears an event out is served by collections_pkey. A writer commits both together, so
+# where a row has another home than its event says, or is active although it is said to be deleted, somebody wrote
+# one of them alone, or a newer event is on its way. Where there is no row the target's foreign key decides.
 CLAIMED = """
     SELECT
         id,
@@ -44,6 +47,14 @@ CLAIMED = """
             AND jsonb_typeof(payload -> 'created_at') IN ('string', 'null')
             AND jsonb_typeof(payload -> 'updated_at') IN ('string', 'null')
         ) IS TRUE AS well_formed,
+        coalesce((
+            SELECT project_id IS NOT DISTINCT FROM payload ->> 'project_id'
+                AND NOT (is_active AND event_type = 'collection.deleted') IS TRUE
+            FROM collections
+            WHERE collections.collection_id = aggregate_id
+            LIMIT 1
+        ), true) AS is_borne_out,
+        date_part('epoch', created_at) AS appended_at,
         attempts,
         lane,
         traceparent
@@ -84,6 +95,8 @@ class ClaimedEvent(NamedTuple):
 
     `age_ms` is the time from the event's append to its claim, by the database's clock.
     `well_formed` is false when the type is unknown or the payload has not the shape of an event.
+    `is_borne_out` is false when the legacy table says otherwise: of its home, or that it is active.
+    `appended_at` is when it was appended, in seconds since 1970 by the database's clock.
     `attempts` counts the marks that a cautious worker left on it, see `worker/caution.py`.
     `traceparent` names the trace that it was written in, as W3C Trace Context does; None when there was none.
     """
@@ -95,6 +108,8 @@ class ClaimedEvent(NamedTuple):
     source: str
     age_ms: float
     well_formed: bool
+    is_borne_out: bool
+    appended_at: float
     attempts: int
     lane: int
     traceparent: str | None = None

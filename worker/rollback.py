@@ -115,6 +115,7 @@ REMOVE_ROWS = text(f"""
         WHERE {IN_CHUNK}
             AND guard.collection_id = target.collection_id
             AND guard.project_id = target.project_id
+            AND coalesce(guard.row_id = target.id, true)
             AND NOT (guard.is_deleted OR guard.found_row OR {IS_ENRICHED})
         RETURNING target.collection_id
     )
@@ -130,6 +131,7 @@ JUDGE_ROWS = text(f"""
         CASE
             WHEN target.project_id NOT IN (legacy.project_id, coalesce(guard.project_id, '')) THEN 'link'
             WHEN coalesce(guard.project_id <> target.project_id OR guard.is_deleted OR guard.found_row, true)
+                OR coalesce(guard.row_id <> target.id, false)
                 THEN 'found'
             WHEN {IS_ENRICHED} THEN 'enriched'
             ELSE 'ours'

@@ -7,7 +7,7 @@ import asyncpg
 
 from shared.events import EventType
 from shared.faults import may_be_one_rows, reason, sqlstate
-from worker.apply import UnappliedError, apply
+from worker.apply import UnappliedError, apply, find_misnumbered
 from worker.blame import Blame, blame
 from worker.claim import ClaimedEvent
 from worker.outcomes import Outcome, Verdict
@@ -26,6 +26,13 @@ OF_A_FAULT = {
     Blame.UNKNOWN: Outcome.POSTPONED,
 }
 MALFORMED = Verdict(Outcome.DEAD, error="unknown event type, or a payload without the fields of an event")
+NOT_BORNE_OUT = Verdict(
+    Outcome.OBSOLETE, error="collections says otherwise: it has another home, or is not deleted"
+)
+MISNUMBERED = Verdict(
+    Outcome.DEAD,
+    error="appended after what was applied, with a lower version: the sequence of outbox_events went back",
+)
 BEHIND = Verdict(Outcome.POSTPONED, error="a newer event of its collection is postponed")
 
 
@@ -39,8 +46,11 @@ async def settle(
 ) -> dict[int, Verdict]:
     """Apply the newest event of each collection and return a verdict for every event, by id.
 
-    When the newest one turns out to be poison, the one before it is applied in its place: events
-    carry full state, so the collection is at worst as old as that one.
+    When the newest one turns out to be poison, or the legacy table does not bear it out, the one before it is
+    applied in its place: events carry full state, so the collection is at worst as old as that one.
+
+    Versions decide what is newest, and are drawn in the order of commits. One that is lower than what was applied
+    although it was appended later is no version: its event is set aside, for an operator to see.
 
     Args:
         connection: in the transaction that claimed the events.
@@ -54,22 +64,44 @@ async def settle(
 
     """
     trial = _Trial(connection, isolating=isolating)
-    verdicts = {event.id: MALFORMED for event in events if not event.well_formed}
-    waiting = [event for event in events if event.well_formed]
+    waiting = [event for event in events if event.well_formed and event.is_borne_out]
+    newest = {event.collection_id: event for event in waiting}  # of each collection the last one stays
+    verdicts = {
+        event.id: _of_unbelieved(event, newest.get(event.collection_id))
+        for event in events
+        if not (event.well_formed and event.is_borne_out)
+    }
     while waiting:
-        newest = {event.collection_id: event for event in waiting}  # of each collection the last one stays
         settled = await trial.settle(list(newest.values()))
-        verdicts |= settled
-        older = [event for event in waiting if event.id not in settled]
-        of_newest = {event.id: settled[newest[event.collection_id].id].outcome for event in older}
-        waiting = [event for event in older if of_newest[event.id] is Outcome.DEAD]
-        verdicts |= {
-            event_id: BEHIND if outcome is Outcome.POSTPONED else CONFLATED
-            for event_id, outcome in of_newest.items()
-            if outcome is not Outcome.DEAD
+        beside = {
+            event.id: _of_older(event, newest[event.collection_id], settled)
+            for event in waiting
+            if event.id not in settled
         }
+        verdicts |= settled | {event_id: verdict for event_id, verdict in beside.items() if verdict is not None}
+        waiting = [event for event in waiting if event.id in beside and beside[event.id] is None]
+        newest = {event.collection_id: event for event in waiting}
     trial.raise_unless_any_settled(verdicts)
     return verdicts
+
+
+def _of_unbelieved(event: ClaimedEvent, newest: ClaimedEvent | None) -> Verdict:
+    if not event.well_formed:
+        return MALFORMED
+    return NOT_BORNE_OUT if newest is None or newest.id < event.id else CONFLATED
+
+
+def _of_older(
+    event: ClaimedEvent, newest: ClaimedEvent, settled: Mapping[int, Verdict]
+) -> Verdict | None:
+    """Return what becomes of an event beside the newest of its collection; None where it takes its place."""
+    match settled[newest.id].outcome:
+        case Outcome.DEAD:
+            return None
+        case Outcome.POSTPONED:
+            return BEHIND
+        case _:
+            return MISNUMBERED if event.appended_at > newest.appended_at else CONFLATED
 
 
 class _Trial:
@@ -114,7 +146,10 @@ class _Trial:
     async def _together(self, events: Sequence[ClaimedEvent]) -> dict[int, Verdict]:
         ids = [event.id for event in events]
         passed = await apply(self._connection, ids)
-        return dict.fromkeys(ids, STALE) | dict.fromkeys(passed, APPLIED)
+        verdicts = dict.fromkeys(ids, STALE) | dict.fromkeys(passed, APPLIED)
+        if stale := [event_id for event_id in ids if event_id not in passed]:
+            verdicts |= dict.fromkeys(await find_misnumbered(self._connection, stale), MISNUMBERED)
+        return verdicts
 
     async def _divide(self, events: Sequence[ClaimedEvent]) -> dict[int, Verdict]:
         """Apply events in a few parts, each under a savepoint of its own."""

@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
+import pytest
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Browser, Page
 
 from benchmarks.page import as_page
 from tests.benchmarks.measured import measured
-from tests.dashboard.browser.conftest import browser, chromium
+from tests.dashboard.browser.conftest import browser, chromium, one_browser
 from tests.dashboard.browser.watching import Watched, watch
 
-__all__ = ["browser", "chromium"]  # fixtures
+__all__ = ["browser", "chromium", "one_browser"]  # fixtures
+pytestmark = pytest.mark.asyncio(loop_scope="session")  # in which the browser lives
 
 ENVIRONMENT = {"postgresql": "18.4", "fsync": "on"}
 WIDE = {"width": 1280, "height": 900}

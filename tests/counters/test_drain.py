@@ -13,7 +13,7 @@ from tests.counters.draining import Append, append_backfill, drain, drain_by_han
 from tests.databases import Databases
 from tests.round_trips import Wire, counted
 
-EVENTS = 20_000
+EVENTS = 10_000
 FEW_EVENTS = 2_000
 BACKLOGS = pytest.mark.parametrize("append", [append_mixed, append_backfill], ids=["live", "backfill"])
 WAL = "SELECT pg_current_wal_insert_lsn()"

@@ -168,7 +168,12 @@ async def odd_events(run: System) -> None:
     await run.drained()
     then = "2024-01-01T00:00:00Z"
     payload = {"project_id": "p1", "research_context": "old", "created_at": then, "updated_at": then}
-    old = {"aggregate_id": "often", "event_type": "collection.updated", "payload": json.dumps(payload)}
+    old = {
+        "aggregate_id": "often",
+        "event_type": "collection.updated",
+        "payload": json.dumps(payload),
+        "created_at": datetime.fromisoformat(then),
+    }
     await append_again(run.sql, 1, old)
     await append_raw(run.sql, "ghost", **{**payload, "project_id": "gone"})
     await run.drained()

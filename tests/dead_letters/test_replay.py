@@ -21,7 +21,8 @@ from worker.relay import drain
 
 async def dead(engine: AsyncEngine, sql: asyncpg.Connection, collection_id: str = "c1") -> int:
     """Let an event of the collection die and return its id."""
-    event_id = await append_raw(sql, collection_id, created_at="never")
+    home = await sql.fetchval("SELECT project_id FROM collections WHERE collection_id = $1", collection_id)
+    event_id = await append_raw(sql, collection_id, project_id=home or "p1", created_at="never")
     await drain(engine)
     return event_id
 

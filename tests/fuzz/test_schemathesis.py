@@ -20,8 +20,8 @@ from tests.fuzz.fuzzing import VERIFY, Report, fuzz
 from tests.processes import environment
 
 TOKENS = {"GATEWAY_TOKEN": "gateway", "ADMIN_TOKEN": "admin"}
-FEW = 5
-LEAST_CASES = {FEW: 1_500, 30: 2_000}  # by how many are made up of each kind
+FEW = 3
+LEAST_CASES = {FEW: 1_000, 30: 2_000}  # by how many are made up of each kind
 COLLECTIONS = "/projects/{project_id}/collections"
 COLLECTION = f"{COLLECTIONS}/{{collection_id}}"
 

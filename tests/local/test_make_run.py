@@ -216,16 +216,16 @@ def test_a_kill_leaves_no_process_behind(tmp_path: Path) -> None:
         assert eventually(lambda: gone(pids))
 
 
-@pytest.mark.parametrize("name", ["api", "worker"])
-def test_a_program_that_dies_is_named_and_ends_the_run(
-    name: str, given: dict[str, str], tmp_path: Path
+def test_a_warning_is_shown_and_a_program_that_dies_is_named_and_ends_the_run(
+    given: dict[str, str], tmp_path: Path
 ) -> None:
-    with make_run(tmp_path / "data", given) as run:
+    with make_run(tmp_path / "data", given | {"REDIS_URL": "redis://127.0.0.1:1/0"}) as run:
         run.until_ready()
+        assert eventually(lambda: " warning in " in run.said), run.said
         pids = run.pids()
-        os.kill(int((run.data / f"{name}.pid").read_text()), signal.SIGKILL)
+        os.kill(int((run.data / "worker.pid").read_text()), signal.SIGKILL)
         assert run.process.wait(HANG_SECONDS) == 1
-        assert f"{name} ended with status -9. Its last lines:\n" in run.said
+        assert "worker ended with status -9. Its last lines:\n" in run.said
         assert "Traceback" not in run.said
         assert gone(pids)
 
@@ -261,10 +261,3 @@ def test_an_address_that_is_none_is_explained(tmp_path: Path) -> None:
         assert run.process.wait(HANG_SECONDS) == 1
         assert "DATABASE_URL" in run.said
         assert "Traceback" not in run.said
-
-
-def test_warnings_and_errors_of_the_programs_are_shown(given: dict[str, str], tmp_path: Path) -> None:
-    with make_run(tmp_path / "data", given | {"REDIS_URL": "redis://127.0.0.1:1/0"}) as run:
-        run.until_ready()
-        assert eventually(lambda: " warning in " in run.said), run.said
-        assert run.end_with(signal.SIGINT) == 0

@@ -70,8 +70,9 @@ LINK = """
 """
 READ_EVENT = "SELECT * FROM outbox_events WHERE id = $1"
 APPEND_AGAIN = """
-    INSERT INTO outbox_events (id, aggregate_id, event_type, source, payload) OVERRIDING SYSTEM VALUE
-    VALUES ($1, $2, $3, $4, $5)
+    INSERT INTO outbox_events (id, aggregate_id, event_type, source, payload, created_at)
+    OVERRIDING SYSTEM VALUE
+    VALUES ($1, $2, $3, $4, $5, $6)
 """
 HOLD = "SELECT id FROM outbox_events WHERE id = ANY($1) FOR UPDATE"
 
@@ -108,7 +109,7 @@ class Machine(RuleBasedStateMachine):
         self.model = Model()
         self.writers: list[Writer] = []
         self.held: set[int] = set()
-        self.copies: dict[int, tuple[str, str, str, str]] = {}
+        self.copies: dict[int, tuple[object, ...]] = {}
         self.inserted = 0
         self.run: BackfillRun | None = None
         self.world.clear()
@@ -311,7 +312,8 @@ class Machine(RuleBasedStateMachine):
         pending = sorted(self.model.pending)
         event_id = pending[number % len(pending)]
         row = self.world.run(self.world.sql.fetchrow(READ_EVENT, event_id))
-        self.copies[event_id] = (row["aggregate_id"], row["event_type"], row["source"], row["payload"])
+        columns = ("aggregate_id", "event_type", "source", "payload", "created_at")
+        self.copies[event_id] = tuple(row[column] for column in columns)
 
     @rule(number=dice)
     def deliver_again(self, number: int) -> None:

@@ -151,6 +151,13 @@ class Model:
             return False
         return event.poison is not None or (self.refusing and event.state.context == REFUSED)
 
+    def is_borne_out(self, event: Event) -> bool:
+        """Say whether the legacy table agrees: no event gives a home, or takes a life, against it."""
+        legacy = self.legacy.get(event.collection_id)
+        if legacy is None:
+            return True
+        return event.project_id == legacy.project_id and not (legacy.is_active and event.is_deleted)
+
     def waits(self, collection_id: str) -> bool:
         return any(self.events[event_id].collection_id == collection_id for event_id in self.pending)
 
@@ -243,7 +250,11 @@ class Model:
         after = actual.guards.get(name, NOT_SEEN)
         rows = {key[1]: row for key, row in self.target.items() if key[0] == name}
         found = {key[1]: row for key, row in actual.target.items() if key[0] == name}
-        good = [event for event in drained if not self.is_poison(event) and event.id > before.version]
+        good = [
+            event
+            for event in drained
+            if not self.is_poison(event) and self.is_borne_out(event) and event.id > before.version
+        ]
         assert after.version >= before.version, f"{name}: the guard went back"
         self._judge_outcomes(name, drained, told, before, after)
         if name not in self.legacy:
@@ -272,6 +283,8 @@ class Model:
         passed_over = {Outcome.STALE, Outcome.CONFLATED}
         if event.poison == "malformed":
             return {Outcome.DEAD}
+        if not self.is_borne_out(event):
+            return {Outcome.OBSOLETE, Outcome.CONFLATED}
         if self.is_poison(event):
             return {Outcome.DEAD} if event.id > after.version and exists else {Outcome.DEAD, *passed_over}
         if not exists:

@@ -18,14 +18,14 @@ from tests.legacy_rows import seed
 from tests.model.explorer import Actor, Schedule, StuckError, explore
 from tests.model.scenes import Scene, orders
 from tests.model.stage import Stage, opened
-from tests.model.stepping import SteppedConnection
+from tests.model.stepping import BELIEVING_CLAIM, SteppedConnection
 from tests.twins.relay import UPSERT, guard_without_tombstone
 from tests.twins.replacing import replaced
 from worker import apply
 
 LONG = settings.get_current_profile_name() == "long"
 UPDATE_DELETE_MOVE = ("update", "delete", "move")
-GUARD_RETURNS = "RETURNING version, is_deleted, is_deleted OR previous_project_id IS NOT NULL"
+GUARD_RETURNS = "RETURNING version, is_deleted, is_deleted OR previous_project_id IS NOT NULL, row_id"
 
 LIVING = "id IN (SELECT version FROM passed WHERE NOT is_deleted)"
 ALL_IN_ONE = f"""
@@ -45,16 +45,19 @@ FAMILIES = {
     "one batch of two, one of one": ([Scene(order) for order in orders()], 254),
     "a collection not seen before": ([Scene(order, known=False) for order in orders()], 216),
     "the oldest claimed last": ([Scene(order, bulk=1) for order in orders()], 264),
-    "three batches": ([Scene(UPDATE_DELETE_MOVE, batches=((1, 1), (1,)))], 253),
-    "the newest committed late": ([Scene(UPDATE_DELETE_MOVE, late=3)], 324),
+    "three batches": ([Scene(UPDATE_DELETE_MOVE, batches=((1, 1), (1,)))], 270),
+    "the newest committed late": ([Scene(UPDATE_DELETE_MOVE, late=3)], 328),
     "the newest malformed": ([Scene(UPDATE_DELETE_MOVE, poison=(3, "malformed"))], 89),
     LARGEST: ([Scene(UPDATE_DELETE_MOVE, poison=(3, "refused"))], 526),
 }
 
 
 @pytest.fixture
-async def stage(database_url: str, sql: asyncpg.Connection) -> AsyncIterator[Stage]:
+async def stage(
+    database_url: str, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Stage]:
     await seed(sql)
+    monkeypatch.setattr("worker.claim.CLAIM", BELIEVING_CLAIM)
     async with opened(database_url, sql) as stage:
         yield stage
 

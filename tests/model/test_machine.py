@@ -65,8 +65,8 @@ def blind_to_moves(patch: pytest.MonkeyPatch) -> None:
 
 
 def with_everything_overwritten(patch: pytest.MonkeyPatch) -> None:
-    overwriting = replaced(apply.UPSERT_ROWS, "AS target SET", "AS target SET tags = '[]',")
-    patch.setattr(apply, "UPSERT_ROWS", overwriting)
+    overwriting = replaced(apply.UPDATE_ROWS, "AS target SET", "AS target SET tags = '[]',")
+    patch.setattr(apply, "UPDATE_ROWS", overwriting)
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,36 @@ async def test_a_row_that_somebody_made_after_we_had_removed_ours_stays(
     assert await guarded(sql) == ["one"]
 
 
+async def test_a_row_that_somebody_made_after_ours_had_gone_with_its_collection_stays(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    for key in ("made again", "ours again"):
+        await set_collection(engine, key)
+    await drain(engine)
+    await sql.execute("DELETE FROM collections")  # the target's rows go with it
+    for key in ("made again", "ours again"):
+        await set_collection(engine, key)
+    await sql.execute("DELETE FROM outbox_events WHERE aggregate_id = 'made again'")
+    await sql.execute(LINK, "p1", "made again")
+    await drain(engine)
+    done = await rolled_back(engine)
+    assert (done.removed, done.kept_found) == (1, 1)
+    assert await shown(sql) == [("made again", "p1")]
+
+
+async def test_a_row_that_somebody_made_and_we_wrote_over_stays(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await set_collection(engine, "one")
+    await drain(engine)
+    await sql.execute("DELETE FROM project_collections")
+    await sql.execute(LINK, "p1", "one")
+    await set_collection(engine, "one", "written over")
+    await drain(engine)
+    done = await rolled_back(engine)
+    assert (done.removed, done.kept_found) == (0, 1)
+
+
 async def test_links_to_other_projects_stay_whatever_becomes_of_the_home_row(
     engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:

@@ -20,7 +20,7 @@ REFUSALS = {
         END $$;
         CREATE TRIGGER refuse BEFORE INSERT ON project_collections FOR EACH ROW EXECUTE FUNCTION refuse();
     """,
-    "23503": "SELECT",  # no such project
+    "23503": "DELETE FROM collections",
 }
 APPEND = """
     INSERT INTO outbox_events (aggregate_id, event_type, source, payload)

@@ -200,6 +200,6 @@ async def test_what_a_worker_appends_belongs_to_no_trace(
 
 def test_a_claimed_event_knows_its_trace() -> None:
     drawn = made_up()
-    row = (1, "c", "p1", "collection.updated", "api", 0.0, True, 0, 0)
+    row = (1, "c", "p1", "collection.updated", "api", 0.0, True, True, 0.0, 0, 0)
     assert ClaimedEvent(*row, traceparent=drawn).trace_id == drawn[3:35]
     assert ClaimedEvent(*row).trace_id is None

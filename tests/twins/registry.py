@@ -177,7 +177,7 @@ TWINS = {
     ),
     "an id drawn for every conflict": Twin(
         "an update draws no id",
-        instead_of("worker.apply.UPSERT_ROWS", relay.COUNTED_UPSERT),
+        instead_of("worker.apply.UPDATE_ROWS", relay.UPDATE_NOTHING),
         (f"{BLAME}updates_draw_no_id_and_insertions_one_each",),
     ),
     "whatever the defaults are": Twin(
@@ -294,7 +294,11 @@ TWINS = {
     ),
     "letters closed unseen": Twin(
         "a letter closes when it was overtaken",
-        with_statement("worker.dead_letters.upkeep.CLOSE_OVERTAKEN", "guard.version > letter.id", "true"),
+        with_statement(
+            "worker.dead_letters.upkeep.CLOSE_OVERTAKEN",
+            "guard.version > letter.id AND (letter.created_at > guard.appended_at) IS NOT TRUE",
+            "true",
+        ),
         (f"{REPLAY}a_letter_is_superseded_once_a_newer_event_of_its_collection_is_applied_and_not_before",),
     ),
     # The doorbell

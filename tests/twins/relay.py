@@ -42,7 +42,7 @@ FORGET_TOMBSTONES = """
 """
 WRITE_PASSED = replaced(UPSERT, "id = ANY($1)", "id IN (SELECT version FROM passed WHERE NOT is_deleted)")
 GUARD_AND_APPLY = f"""
-    WITH passed (version, is_deleted, retires) AS ({right_apply.GUARD}),
+    WITH passed (version, is_deleted, retires, row_id) AS ({right_apply.GUARD}),
     retired AS (
         DELETE FROM project_collections AS target USING outbox_events AS event, passed
         WHERE event.id = passed.version AND passed.is_deleted
@@ -238,7 +238,7 @@ async def halve_without_savepoints(trial: _Trial, events: Sequence[ClaimedEvent]
     return left | await halve_without_savepoints(trial, events[middle:])
 
 
-COUNTED_UPSERT = f"WITH written AS ({UPSERT} RETURNING 1) SELECT count(*) FROM written"  # noqa: S608
+UPDATE_NOTHING = "SELECT id FROM project_collections WHERE id = ANY($1) AND false"
 ANY_INDEX = "SELECT true FROM (SELECT $1::text, $2::text, $3::text[]) AS named"
 ANY_KEY = "SELECT true FROM (SELECT $1::text, $2::text, $3::text) AS named"
 

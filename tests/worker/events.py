@@ -28,12 +28,13 @@ async def append_raw(
 async def append_again(sql: asyncpg.Connection, event_id: int, payload: dict[str, Any]) -> None:
     """Append an old event with its old id, as if it had been delivered twice."""
     await sql.execute(
-        "INSERT INTO outbox_events (id, aggregate_id, event_type, source, payload) OVERRIDING SYSTEM VALUE"
-        " VALUES ($1, $2, $3, 'api', $4)",
+        "INSERT INTO outbox_events (id, aggregate_id, event_type, source, payload, created_at)"
+        " OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, 'api', $4, $5)",
         event_id,
         payload["aggregate_id"],
         payload["event_type"],
         payload["payload"],
+        payload["created_at"],
     )
 
 

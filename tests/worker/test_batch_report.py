@@ -31,7 +31,17 @@ APPEND = """
 def batch_of(size: int, first: int = 1) -> Batch:
     events = [
         ClaimedEvent(
-            number, f"c{number}", "p1", "collection.created", "api", 1.0, well_formed=True, attempts=0, lane=0
+            number,
+            f"c{number}",
+            "p1",
+            "collection.created",
+            "api",
+            1.0,
+            well_formed=True,
+            is_borne_out=True,
+            appended_at=0.0,
+            attempts=0,
+            lane=0,
         )
         for number in range(first, first + size)
     ]

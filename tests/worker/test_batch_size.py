@@ -88,7 +88,7 @@ async def test_an_event_that_takes_too_long_alone_stops_nobody_and_is_dead_in_th
 
 
 def batch(seconds: float) -> Batch:
-    event = ClaimedEvent(1, "c", "p1", "collection.updated", "api", 0.0, True, 0, 0)  # noqa: FBT003
+    event = ClaimedEvent(1, "c", "p1", "collection.updated", "api", 0.0, True, True, 0.0, 0, 0)  # noqa: FBT003
     return Batch([event], {1: Verdict(Outcome.APPLIED)}, duration_seconds=seconds)
 
 

@@ -334,7 +334,7 @@ async def test_statements_of_batches_are_planned_once_and_not_for_each_batch(
             " WHERE statement ~ '(FROM|USING) outbox_events' AND statement !~ 'pg_prepared_statements'"
         )
     await workers_engine.dispose()
-    assert len(planned) == 5  # claim, guard, deletions, upsert, acknowledgement
+    assert len(planned) == 6  # claim, guard, deletions, updates, insertions, acknowledgement
     assert [row["statement"] for row in planned if row["custom_plans"] or not row["generic_plans"]] == []
 
 

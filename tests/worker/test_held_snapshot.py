@@ -326,7 +326,7 @@ async def test_claims_from_the_beginning_take_a_twentieth_of_the_time_at_most_or
 
 
 def claimed(number: int) -> ClaimedEvent:
-    return ClaimedEvent(number, "c", "p1", "collection.updated", "api", 0.0, True, 0, 0)  # noqa: FBT003 - a row
+    return ClaimedEvent(number, "c", "p1", "collection.updated", "api", 0.0, True, True, 0.0, 0, 0)  # noqa: FBT003 - a row
 
 
 async def test_a_shortened_claim_trails_what_was_claimed_lately(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,8 @@ PRUNED_AT_ONCE = 1_000
 PRUNE_SECONDS = 60.0
 
 # Served by outbox_dead_letters_open and applied_versions_pkey. The guard moves when an event is applied
-# and never back, so what it shows beyond the letter was applied after it.
+# and never back, so what it shows beyond the letter was applied after it; unless versions went back, and the
+# letter's event was appended after what was applied.
 CLOSE_OVERTAKEN = text("""
     UPDATE outbox_dead_letters AS letter
     SET state = 'superseded', closed_at = clock_timestamp()
@@ -26,6 +27,7 @@ CLOSE_OVERTAKEN = text("""
     WHERE letter.closed_at IS NULL
         AND guard.collection_id = letter.aggregate_id
         AND guard.version > letter.id
+        AND (letter.created_at > guard.appended_at) IS NOT TRUE
     RETURNING letter.id
 """)
 

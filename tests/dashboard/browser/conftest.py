@@ -1,8 +1,10 @@
-"""A headless Chromium for each test, of the system's package."""
+"""A headless Chromium of the system's package: one for all tests that need nothing else, or one of their own."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, async_playwright
 
 from tests.dashboard.browser.chromium import FLAGS
@@ -10,14 +12,35 @@ from tests.dashboard.browser.watching import HANG_MS
 from tests.programs import needed
 
 
+@asynccontextmanager
+async def running_browser(chromium: str) -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=FLAGS, timeout=HANG_MS)
+        yield browser
+        await browser.close()
+
+
 @pytest.fixture(scope="session")
 def chromium() -> str:
     return needed("chromium")
 
 
-@pytest.fixture
-async def browser(chromium: str) -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=FLAGS, timeout=HANG_MS)
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def one_browser(chromium: str) -> AsyncIterator[Browser]:
+    async with running_browser(chromium) as browser:
         yield browser
-        await browser.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def browser(one_browser: Browser) -> AsyncIterator[Browser]:
+    """The process's browser, for tests of the session's event loop; what a test opened is closed after it."""
+    yield one_browser
+    for context in one_browser.contexts:
+        await context.close()
+
+
+@pytest.fixture
+async def own_browser(chromium: str) -> AsyncIterator[Browser]:
+    """A browser of the test's own event loop, in which databases are."""
+    async with running_browser(chromium) as browser:
+        yield browser

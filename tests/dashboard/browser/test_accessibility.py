@@ -12,6 +12,8 @@ from tests.dashboard.browser.snapshots import empty, rich
 from tests.dashboard.browser.watching import LIGHT, watch
 from worker.dashboard.snapshot import Snapshot
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")  # in which the browser lives
+
 # Where the focus goes, as the nearest thing with a name.
 FOCUSED = """() => {
     const focused = document.activeElement;

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext
 
 from tests.dashboard.browser.site import ADDRESS, Site, serve
@@ -12,6 +13,8 @@ from tests.dashboard.browser.snapshots import HOSTILE, LANES, NOW, empty, good, 
 from tests.dashboard.browser.watching import LIGHT, PAGE_ASKS_SECONDS, Watched, watch
 from worker.dashboard.rendering import self_contained, write_whole
 from worker.dashboard.snapshot import Snapshot
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")  # in which the browser lives
 
 SHOWN_HOSTILE = HOSTILE.replace("\u2028", "⟨U+2028⟩").replace("\u202e", "⟨U+202E⟩")
 LAST_AUDIT = "compared 120,417 missing 1 mismatched 1 orphaned 1 pending 2"
@@ -190,7 +193,7 @@ async def test_an_empty_log_says_what_to_do(browser: Browser) -> None:
     watched.assert_quiet()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def offline(browser: Browser) -> BrowserContext:
     return await browser.new_context(**LIGHT, offline=True)
 

@@ -94,11 +94,11 @@ async def _serving(env: dict[str, str], log: Path, port: int) -> AsyncIterator[R
 
 
 @contextlib.asynccontextmanager
-async def open_page(env: dict[str, str], log: Path, browser: Browser) -> AsyncIterator[Scene]:
+async def open_page(env: dict[str, str], log: Path, own_browser: Browser) -> AsyncIterator[Scene]:
     """Serve the log and open the page on it."""
     port = free_port()
     async with _serving(env, log, port):
-        context = await browser.new_context(**LIGHT)
+        context = await own_browser.new_context(**LIGHT)
         await context.add_init_script(RECORD_STATES)
         watched = await watch(context)
         address = f"http://127.0.0.1:{port}/"
@@ -121,11 +121,11 @@ def env(database_url: str, redis_url: str, log: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 async def test_each_step_of_a_run_shows_and_the_verdict_turns_red_and_green(
-    env: dict[str, str], log: Path, sql: asyncpg.Connection, browser: Browser
+    env: dict[str, str], log: Path, sql: asyncpg.Connection, own_browser: Browser
 ) -> None:
     await seed(sql)
     async with (
-        open_page(env, log, browser) as scene,
+        open_page(env, log, own_browser) as scene,
         running_api(env) as (_, api),
         quick_worker(env),
     ):
@@ -240,10 +240,10 @@ async def _close_letters(scene: Scene) -> None:
 
 @pytest.mark.long  # tests/dashboard/test_server.py and test_page.py move the clocks instead
 async def test_the_page_says_blind_fifteen_seconds_after_the_last_heartbeat_of_a_killed_worker(
-    env: dict[str, str], log: Path, sql: asyncpg.Connection, browser: Browser
+    env: dict[str, str], log: Path, sql: asyncpg.Connection, own_browser: Browser
 ) -> None:
     await seed(sql)
-    async with open_page(env, log, browser) as scene, running_worker(env) as worker:
+    async with open_page(env, log, own_browser) as scene, running_worker(env) as worker:
         await scene.line("audit_finished", verdict="in_sync")
         await scene.watched.until(STATE_IS, "in_sync")
         worker.signal(signal.SIGKILL)
@@ -261,10 +261,10 @@ async def test_the_page_says_blind_fifteen_seconds_after_the_last_heartbeat_of_a
 
 
 async def test_the_page_says_that_the_dashboard_is_gone_and_recovers_when_it_is_back(
-    log: Path, browser: Browser
+    log: Path, own_browser: Browser
 ) -> None:
     env, port = environment("", ""), free_port()
-    watched = await watch(await browser.new_context(**LIGHT))
+    watched = await watch(await own_browser.new_context(**LIGHT))
     async with _serving(env, log, port) as dashboard:
         await watched.page.goto(f"http://127.0.0.1:{port}/")
         await watched.until(
