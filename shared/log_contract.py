@@ -131,7 +131,7 @@ _OUTCOMES = {
     "applied": "integer: events whose state is in `project_collections` now",
     "stale": "integer: events older than what was applied before",
     "conflated": "integer: events of which a newer one was in the same batch",
-    "obsolete": "integer: events whose project or collection is gone",
+    "obsolete": "integer: events whose project or collection is gone, or that the legacy table belies",
     "dead": "integer: events that became dead letters",
     "postponed": "integer: events that stay pending, for no known fault of their own",
 }

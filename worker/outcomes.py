@@ -10,7 +10,7 @@ class Outcome(StrEnum):
     APPLIED = "applied"
     STALE = "stale"  # the guard had seen a newer version of the collection
     CONFLATED = "conflated"  # a newer event of the collection came in the same batch
-    OBSOLETE = "obsolete"  # its project or collection does not exist any more
+    OBSOLETE = "obsolete"  # its project or collection is gone, or the legacy table belies it
     DEAD = "dead"  # it can never be applied; kept in outbox_dead_letters
     POSTPONED = "postponed"  # it could not be applied now, for no known fault of its own: pending as before
 

@@ -28,7 +28,7 @@ MAY_READ = """
     GRANT SELECT ON users, projects, project_collaborators, collections, applied_versions, backfill_runs
         TO reader;
     GRANT SELECT (id, aggregate_id, created_at) ON outbox_events TO reader;
-    GRANT SELECT (id, aggregate_id) ON outbox_dead_letters TO reader;
+    GRANT SELECT (id, aggregate_id, created_at) ON outbox_dead_letters TO reader;
 """
 
 
@@ -91,6 +91,18 @@ async def test_a_collection_that_was_never_applied_is_dead_once_its_first_event_
     await drain(engine)
     event_id = await seeded.fetchval("SELECT id FROM outbox_dead_letters")
     assert (await state_of(client, path)).items() >= step("dead", None, event_id).items()
+
+
+async def test_a_write_whose_version_went_back_is_dead_and_not_synced(
+    client: httpx.AsyncClient, seeded: asyncpg.Connection, engine: AsyncEngine
+) -> None:
+    for text in ("one", "two"):
+        shown = await put(client, SEEDED, text, seeded)
+    await drain(engine)
+    await seeded.execute("SELECT setval(pg_get_serial_sequence('outbox_events', 'id'), 1, false)")
+    await put(client, SEEDED, "lost without a word, if this said synced", seeded)
+    await drain(engine)
+    assert (await state_of(client, SEEDED)).items() >= step("dead", shown, shown).items()
 
 
 async def test_the_lag_is_that_of_the_oldest_waiting_event(

@@ -10,6 +10,7 @@ from tests.twins.replacing import Put, all_of, instead_of, with_statement
 from worker.dashboard.snapshot import Verdict
 from worker.dashboard.verdict import RULES, Facts
 from worker.rollback import IS_ENRICHED
+from worker.settle import CONFLATED
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ RELAY = "tests/worker/test_relay.py::test_"
 POISON = "tests/worker/test_poison.py::test_"
 NO_EVIDENCE = f"{POISON}rows_that_are_refused_for_no_known_reason_wait_while_nothing_shows_whose_fault_it_is"
 BLAME = "tests/worker/test_blame.py::test_"
+BORNE_OUT = "tests/worker/test_borne_out.py::test_"
+BELIED = ("another home", "a deletion of what is active", "a deletion elsewhere")
+MISNUMBERED = "tests/worker/test_misnumbered.py::test_"
 BATCH_SIZE = "tests/worker/test_batch_size.py::test_"
 SESSIONS = "tests/shared/test_sessions.py::test_"
 LETHAL = "tests/worker/test_lethal.py::test_"
@@ -174,6 +178,35 @@ TWINS = {
         "what takes too long holds up nobody",
         instead_of("worker.batch_size.BatchSize.note_too_long", lambda *_: None),
         (f"{BATCH_SIZE}every_pass_settles_some_of_a_backlog_that_takes_too_long_as_one_batch",),
+    ),
+    "whatever an event says": Twin(
+        "no event is believed against the legacy table",
+        with_statement("worker.claim.CLAIM", ") AS is_borne_out", ") IS NOT NULL AS is_borne_out"),
+        (
+            *(f"{BORNE_OUT}an_event_that_the_legacy_table_belies_changes_nothing[{what}]" for what in BELIED),
+            f"{BORNE_OUT}the_newest_event_that_is_borne_out_is_applied_instead",
+        ),
+    ),
+    "a lower version always stale": Twin(
+        "a version that went back loses nothing without a word",
+        all_of(
+            instead_of("worker.settle.find_misnumbered", relay.find_none),
+            instead_of("worker.settle.MISNUMBERED", CONFLATED),
+        ),
+        (
+            f"{MISNUMBERED}an_event_newer_than_what_was_applied_with_no_higher_version_is_set_aside[lower]",
+            f"{MISNUMBERED}of_one_batch_as_well_the_newer_event_with_the_lower_version_is_not_lost_without_a_word",
+        ),
+    ),
+    "a letter for an id": Twin(
+        "a letter is its event's alone",
+        with_statement(
+            "worker.dead_letters.bury.BURY",
+            "WHERE (outbox_dead_letters.aggregate_id, outbox_dead_letters.created_at)"
+            " = (excluded.aggregate_id, excluded.created_at)",
+            "",
+        ),
+        (f"{MISNUMBERED}a_letter_is_never_replaced_by_another_events",),
     ),
     "an id drawn for every conflict": Twin(
         "an update draws no id",
@@ -386,6 +419,11 @@ TWINS = {
         "a rollback takes what is ours and nothing else",
         with_statement("worker.rollback.REMOVE_ROWS", "OR guard.found_row", ""),
         (f"{ROLLBACK}what_stays.py::test_rows_that_were_there_before_our_first_event_stay_as_they_are",),
+    ),
+    "rollback of whatever row is there": Twin(
+        "a rollback takes what is ours and nothing else",
+        with_statement("worker.rollback.REMOVE_ROWS", "coalesce(guard.row_id = target.id, true)", "true"),
+        (f"{ROLLBACK}what_stays.py::test_a_row_that_somebody_made_after_ours_had_gone_with_its_collection_stays",),
     ),
     "rollback of enriched rows": Twin(
         "a rollback takes what is ours and nothing else",
