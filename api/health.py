@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.context import Sync
+from shared.database import refuse_wrong_sequences
 from shared.doorbell import REDIS_ERRORS
 from shared.pooler import PoolerError, UnfitServerError
 from shared.schema import REVISION, read_revision
@@ -53,10 +54,12 @@ def judge_revision(revision: str | None) -> Check:
 
 
 async def check_postgresql(engine: AsyncEngine) -> dict[str, Check]:
-    """Ask PostgreSQL for its revision; an answer shows as well that it can be reached. Bounded."""
+    """Ask PostgreSQL for its revision and its sequences; an answer shows that it can be reached. Bounded."""
     try:
-        async with asyncio.timeout(POSTGRESQL_SECONDS), engine.connect() as connection:
-            revision = await read_revision(connection)
+        async with asyncio.timeout(POSTGRESQL_SECONDS):
+            async with engine.connect() as connection:
+                revision = await read_revision(connection)
+            await refuse_wrong_sequences(engine)
     except (PoolerError, UnfitServerError) as error:
         return _unreachable(str(error))
     except POSTGRESQL_ERRORS as error:

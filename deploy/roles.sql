@@ -56,7 +56,9 @@ REVOKE ALL ON
     audit_findings, worker_processes, collection_sync_version
     FROM collection_sync_api, collection_sync_worker, collection_sync_operator, collection_sync_reader,
     collection_sync_scaler;
-REVOKE ALL ON SEQUENCE project_collections_id_seq
+REVOKE ALL ON SEQUENCE
+    project_collections_id_seq, outbox_events_id_seq, backfill_runs_id_seq, audit_runs_id_seq,
+    worker_processes_id_seq
     FROM collection_sync_api, collection_sync_worker, collection_sync_operator, collection_sync_reader,
     collection_sync_scaler;
 
@@ -105,6 +107,11 @@ GRANT
     ON backfill_runs TO collection_sync_api;
 GRANT SELECT, INSERT (status, requested_by, project_id, repair) ON audit_runs TO collection_sync_api;
 GRANT SELECT ON collection_sync_version TO collection_sync_api;
+-- Nobody needs a right to draw from these: the ids are identity columns. To read them shows that they are right.
+GRANT SELECT ON SEQUENCE outbox_events_id_seq, backfill_runs_id_seq, audit_runs_id_seq
+    TO collection_sync_api, collection_sync_worker, collection_sync_operator;
+GRANT SELECT ON SEQUENCE worker_processes_id_seq, project_collections_id_seq
+    TO collection_sync_worker, collection_sync_operator;
 
 -- The worker: the only one that writes project_collections, and of it only what is projected.
 

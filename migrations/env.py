@@ -47,6 +47,7 @@ async def migrate_online() -> None:
         application_name="collection-sync migrations",
         pool_size=1,
         statement_timeout_seconds=STATEMENT_TIMEOUT_SECONDS,
+        checks_sequences=False,
     )
     async with engine.begin() as connection:
         await connection.run_sync(migrate)

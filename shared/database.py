@@ -10,12 +10,12 @@ from typing import cast
 import asyncpg
 from sqlalchemy import event
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
-from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
+from sqlalchemy.exc import DisconnectionError, InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.util import greenlet_spawn
 
 from shared.faults import READ_ONLY_TRANSACTION, sqlstate
-from shared.pooler import connect
+from shared.pooler import UnfitServerError, connect, require_sequences
 from shared.settings import DatabaseSettings
 
 CONNECT_TIMEOUT_SECONDS = 5
@@ -27,6 +27,8 @@ LOOK_SECONDS = 2.0  # for a database that may be away
 
 # Of an engine whose sessions are a pooler's: each of them is ours for one transaction only.
 POOLED = "collection_sync_pooled"
+# Of every engine: set while its pool is to open its connections anew.
+OUTDATED = "collection_sync_outdated"
 
 
 def create_engine(  # noqa: PLR0913 - keywords that each process chooses
@@ -37,6 +39,7 @@ def create_engine(  # noqa: PLR0913 - keywords that each process chooses
     statement_timeout_seconds: int,
     pool_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
     session: Mapping[str, str] = MappingProxyType({}),
+    checks_sequences: bool = True,
 ) -> AsyncEngine:
     """Make an engine whose sessions can neither hang for ever nor outlive their process.
 
@@ -47,6 +50,7 @@ def create_engine(  # noqa: PLR0913 - keywords that each process chooses
         statement_timeout_seconds: bound on one statement, lock waits included.
         pool_timeout_seconds: how long a borrower waits while every connection is lent.
         session: further PostgreSQL settings of these sessions.
+        checks_sequences: False for who mends sequences, or draws nothing from them.
 
     A client that stops in the middle of a transaction (frozen, or cut off) loses it after ten
     seconds, and a client that was killed loses it within one, even while its statement waits for
@@ -54,9 +58,11 @@ def create_engine(  # noqa: PLR0913 - keywords that each process chooses
 
     Through a pooler (DATABASE_POOLER) all of that holds as well, but each statement belongs to a transaction.
     A connection on which it would not hold is not lent: PoolerError. Nor is one to a server that takes no
-    writes: UnfitServerError; and one that turns out to lead to such a server is thrown away.
+    writes, or whose sequences are wrong: UnfitServerError; and one that turns out to lead to such a server is
+    thrown away.
 
     """
+    outdated = asyncio.Event()
     is_pooled = settings.database_pooler is not None
     engine = create_async_engine(
         settings.database_url.get_secret_value(),
@@ -70,6 +76,7 @@ def create_engine(  # noqa: PLR0913 - keywords that each process chooses
             "async_creator_fn": partial(
                 connect,
                 is_pooled=is_pooled,
+                checks_sequences=checks_sequences,
                 session={
                     "statement_timeout": _as_shown(statement_timeout_seconds),
                     "idle_in_transaction_session_timeout": "10s",
@@ -80,9 +87,10 @@ def create_engine(  # noqa: PLR0913 - keywords that each process chooses
             ),
             **({"prepared_statement_cache_size": 0} if is_pooled else {}),
         },
-        execution_options={POOLED: is_pooled},
+        execution_options={POOLED: is_pooled, OUTDATED: outdated},
     )
     event.listen(engine.sync_engine, "checkout", lend_none_that_was_closed)
+    event.listen(engine.sync_engine, "checkout", partial(lend_none_if_outdated, outdated))
     event.listen(engine.sync_engine, "handle_error", throw_away_if_read_only)
     return engine
 
@@ -121,6 +129,35 @@ def lend_none_that_was_closed(connection: DBAPIConnection, *_: object) -> None:
     """
     if cast("asyncpg.Connection", connection.driver_connection).is_closed():
         raise DisconnectionError
+
+
+def lend_none_if_outdated(outdated: asyncio.Event, *_: object) -> None:
+    """Let the pool open its connections anew, this one first, and so have each of them checked.
+
+    Raises:
+        InvalidatePoolError: to the pool.
+
+    """
+    if outdated.is_set():
+        outdated.clear()
+        raise InvalidatePoolError
+
+
+async def refuse_wrong_sequences(engine: AsyncEngine, *others: AsyncEngine) -> None:
+    """Look at the sequences again; where they are wrong, none of these engines lends a connection any more.
+
+    Raises:
+        UnfitServerError: they are wrong; the message holds the SQL that mends them.
+        what opening a connection raises.
+
+    """
+    try:
+        async with driver_connection(engine) as connection:
+            await require_sequences(connection)
+    except UnfitServerError:
+        for each in (engine, *others):
+            each.sync_engine.get_execution_options()[OUTDATED].set()
+        raise
 
 
 def throw_away_if_read_only(context: ExceptionContext) -> None:

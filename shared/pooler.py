@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 
+from shared.sequences import read_sequences
 from shared.settings import SettingsError
 
 DECLARE = (
@@ -18,6 +19,7 @@ DECLARE = (
 # What PgBouncer says, both with SQLSTATE 08P01.
 REFUSED_SETTINGS = "startup parameter"
 SINGLE_STATEMENTS = "statement pooling"
+MEND = "Let the tables' owner run `python -m worker.preflight --repair-sequences`, or this SQL:"
 FIRST_WITH_TRANSACTION_TIMEOUT = 17
 READ_ONLY = "SELECT WHERE current_setting('transaction_read_only')::boolean"
 NO_ROW = "SELECT 0"
@@ -28,7 +30,7 @@ class PoolerError(SettingsError):
 
 
 class UnfitServerError(ConnectionError):
-    """DATABASE_URL leads to a server that takes no writes; the next connection may find it cured."""
+    """DATABASE_URL leads to where nothing may be written now; the next connection may find it cured."""
 
 
 class PooledConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
@@ -70,18 +72,25 @@ def pooled_connection(session: Mapping[str, str]) -> type[PooledConnection]:
     return type("PooledConnection", (PooledConnection,), {"in_each_transaction": local})
 
 
-async def connect(*where: Any, session: Mapping[str, str], is_pooled: bool, **how: Any) -> asyncpg.Connection:  # noqa: ANN401 - asyncpg's own
+async def connect(
+    *where: Any,  # noqa: ANN401
+    session: Mapping[str, str],
+    is_pooled: bool,
+    checks_sequences: bool,
+    **how: Any,  # noqa: ANN401
+) -> asyncpg.Connection:
     """Open a connection on which these settings are in force, and make sure that they are.
 
     Args:
         where: as `asyncpg.connect` takes it.
         session: PostgreSQL's settings, their values written as PostgreSQL shows them.
         is_pooled: give them to each transaction, and keep no prepared statements; else to the session.
+        checks_sequences: refuse a database whose sequences would draw what was drawn before.
         how: as `asyncpg.connect` takes it.
 
     Raises:
         PoolerError: they are not in force.
-        UnfitServerError: it is a standby, or read-only.
+        UnfitServerError: it is a standby, or read-only, or its sequences are wrong.
         what `asyncpg.connect` raises.
 
     """
@@ -101,6 +110,8 @@ async def connect(*where: Any, session: Mapping[str, str], is_pooled: bool, **ho
             await connection.execute("SET transaction_timeout = 0")
         await require_in_force(connection, session)
         await require_writable(connection)
+        if checks_sequences:
+            await require_sequences(connection)
     except BaseException:
         connection.terminate()
         raise
@@ -143,6 +154,19 @@ async def require_writable(connection: asyncpg.Connection) -> None:
     if await connection.execute(f"{READ_ONLY} AND pg_is_in_recovery()") != NO_ROW:
         msg = "DATABASE_URL leads to a standby, which takes no writes. Let it lead to the primary."
     raise UnfitServerError(msg)
+
+
+async def require_sequences(connection: asyncpg.Connection) -> None:
+    """Look whether every id that we would draw now is new, and higher than those before it.
+
+    Raises:
+        UnfitServerError: it is not; the message holds the SQL that mends it.
+
+    """
+    faults = [fault for sequence in await read_sequences(connection) for fault in sequence.faults]
+    if faults:
+        what, cures = "; ".join(fault.what for fault in faults), " ".join(fault.cure for fault in faults)
+        raise UnfitServerError(f"{what}. {MEND} {cures}")
 
 
 async def _is_in_force(connection: asyncpg.Connection, session: Mapping[str, str]) -> bool:
