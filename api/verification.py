@@ -72,19 +72,18 @@ ADVICE: dict[str, str] = {
 
 ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(6331058142207371014)")  # nobody else uses this number
 
-# Both served by audit_runs_pkey: only the newest thousand are looked at.
+# Both served by audit_runs_unfinished.
 FIND_REQUESTED = text("""
     SELECT id FROM audit_runs
-    WHERE id > (SELECT max(id) FROM audit_runs) - 1000
-        AND status = 'requested' AND project_id IS NULL AND NOT repair
-    ORDER BY id
+    WHERE status = 'requested' AND project_id IS NULL AND NOT repair
+    ORDER BY requested_at
     LIMIT 1
 """)
 # A worker shows that it lives by the heartbeat of what it carries out. It takes up what was requested
 # within about a second, so in the first one nothing is known yet.
 IS_TENDED = text("""
     SELECT count(*) > 0 FROM audit_runs
-    WHERE id > (SELECT max(id) FROM audit_runs) - 1000
+    WHERE status IN ('requested', 'running')
         AND (
             (status = 'running' AND heartbeat_at > clock_timestamp() - interval '5 seconds')
             OR (id = :audit_id AND status = 'requested'

@@ -102,8 +102,9 @@ async def fetch(connection: AsyncConnection, run_id: int) -> AuditRun | None:
 
 
 async def latest_finished(connection: AsyncConnection) -> AuditRun | None:
-    """Read the newest audit that came to an end; those that failed are passed over."""
-    newest = select(*COLUMNS).where(audit_runs.c.status == "finished").order_by(audit_runs.c.id.desc())
+    """Read the audit that came to an end last; those that failed are passed over."""
+    finished = (audit_runs.c.status == "finished", audit_runs.c.finished_at.is_not(None))
+    newest = select(*COLUMNS).where(*finished).order_by(audit_runs.c.finished_at.desc())
     return await _first(connection, newest.limit(1))
 
 

@@ -142,7 +142,7 @@ COLUMNS = [
 
 # One at most: backfill_runs_one_at_a_time.
 READ_UNFINISHED = select(*COLUMNS).where(IS_UNFINISHED)
-READ_LATEST = select(*COLUMNS).order_by(runs.id.desc()).limit(1)
+READ_LATEST = select(*COLUMNS).order_by(runs.started_at.desc()).limit(1)
 
 
 def as_run(row: Row[Any]) -> BackfillRun:

@@ -57,8 +57,8 @@ backfill_runs = Table(
         "enqueued = missing + mismatched + orphaned", name="backfill_runs_every_event_has_a_kind"
     ),
     CheckConstraint(
-        "chunk_size > 0 AND max_pending > 0 AND (rate IS NULL OR rate > 0) AND planned >= 0",
-        name="backfill_runs_positive_options",
+        "chunk_size BETWEEN 1 AND 10000 AND max_pending > 0 AND (rate IS NULL OR rate > 0) AND planned >= 0",
+        name="backfill_runs_possible_options",
         postgresql_not_valid=True,
     ),
     Index(
@@ -67,6 +67,7 @@ backfill_runs = Table(
         unique=True,
         postgresql_where=text("status IN ('running', 'paused')"),
     ),
+    Index("backfill_runs_by_start", "started_at"),
     comment="Backfills. The cursor moves in the transaction that appends its chunk's events.",
 )
 audit_runs = Table(
@@ -112,6 +113,12 @@ audit_runs = Table(
         name="audit_runs_ended_when_it_says_so",
         postgresql_not_valid=True,
     ),
+    Index(
+        "audit_runs_unfinished",
+        "requested_at",
+        postgresql_where=text("status IN ('requested', 'running')"),
+    ),
+    Index("audit_runs_by_end", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
     comment="Audits. A verdict other than incomplete needs every planned pair compared, and the canary.",
 )
 

@@ -137,10 +137,7 @@ class Duties:
             await drive(self._engine, run_id, interrupted=self._interrupted, doorbell=self._doorbell)
 
     async def _tend_audit(self) -> None:
-        run_id = await take_up_audit(self._engine)
-        if run_id is not None:
-            await carry_out(self._engine, run_id, interrupted=self._interrupted, doorbell=self._doorbell)
-        elif await is_due(self._engine):
+        if await is_due(self._engine):
             await audit(
                 self._engine,
                 AuditOptions(),
@@ -148,3 +145,5 @@ class Duties:
                 interrupted=self._interrupted,
                 doorbell=self._doorbell,
             )
+        elif (run_id := await take_up_audit(self._engine)) is not None:
+            await carry_out(self._engine, run_id, interrupted=self._interrupted, doorbell=self._doorbell)

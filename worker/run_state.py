@@ -10,8 +10,8 @@ from worker.snapshot_holders import SnapshotWatch
 
 LOOK_SECONDS = 5
 
-# Served by audit_runs_pkey and backfill_runs_pkey, read backwards: the newest row of each that counts. An
-# audit of one project proves nothing about the others, and one that failed proves nothing.
+# Served by audit_runs_by_end and backfill_runs_by_start, read backwards: the newest row of each that counts.
+# An audit of one project proves nothing about the others, and one that failed proves nothing.
 LOOK = text("""
     SELECT
         audit.verdict,
@@ -23,9 +23,11 @@ LOOK = text("""
         pg_stat_get_dead_tuples(to_regclass('outbox_events')) AS dead_events
     FROM (VALUES (1)) AS always (one)
     LEFT JOIN LATERAL (
-        SELECT * FROM audit_runs WHERE status = 'finished' AND project_id IS NULL ORDER BY id DESC LIMIT 1
+        SELECT * FROM audit_runs
+        WHERE status = 'finished' AND project_id IS NULL AND finished_at IS NOT NULL
+        ORDER BY finished_at DESC LIMIT 1
     ) AS audit ON true
-    LEFT JOIN LATERAL (SELECT * FROM backfill_runs ORDER BY id DESC LIMIT 1) AS backfill ON true
+    LEFT JOIN LATERAL (SELECT * FROM backfill_runs ORDER BY started_at DESC LIMIT 1) AS backfill ON true
 """)
 
 

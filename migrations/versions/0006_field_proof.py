@@ -17,15 +17,24 @@ POSSIBLE = {
         "audit_runs_ended_when_it_says_so": "(status IN ('finished', 'failed')) = (finished_at IS NOT NULL)",
     },
     "backfill_runs": {
-        "backfill_runs_positive_options": (
-            "chunk_size > 0 AND max_pending > 0 AND (rate IS NULL OR rate > 0) AND planned >= 0"
+        "backfill_runs_possible_options": (
+            "chunk_size BETWEEN 1 AND 10000 AND max_pending > 0 AND (rate IS NULL OR rate > 0)"
+            " AND planned >= 0"
         ),
     },
 }
 
 
+# Which run is the newest is a matter of time: ids may have begun anew.
+BY_TIME = {
+    "audit_runs_unfinished": ("audit_runs", "requested_at", "status IN ('requested', 'running')"),
+    "audit_runs_by_end": ("audit_runs", "finished_at", "finished_at IS NOT NULL"),
+    "backfill_runs_by_start": ("backfill_runs", "started_at", None),
+}
+
+
 def upgrade() -> None:
-    """Add two columns, which older releases leave empty, an index that is a few pages, and constraints."""
+    """Add two columns, which older releases leave empty, indexes of few pages, and constraints."""
     op.add_column(
         "applied_versions",
         sa.Column(
@@ -51,6 +60,9 @@ def upgrade() -> None:
         postgresql_using="brin",
         postgresql_with={"autosummarize": "on"},
     )
+    for name, (table, column, condition) in BY_TIME.items():
+        where = None if condition is None else sa.text(condition)
+        op.create_index(name, table, [column], postgresql_where=where)
     for table, constraints in POSSIBLE.items():
         for name, condition in constraints.items():
             op.create_check_constraint(name, table, condition, postgresql_not_valid=True)
@@ -61,6 +73,8 @@ def downgrade() -> None:
     for table, constraints in POSSIBLE.items():
         for name in constraints:
             op.drop_constraint(name, table)
+    for name, (table, _, _) in BY_TIME.items():
+        op.drop_index(name, table_name=table)
     op.drop_index("applied_versions_version", table_name="applied_versions")
     op.drop_column("applied_versions", "row_id")
     op.drop_column("applied_versions", "appended_at")

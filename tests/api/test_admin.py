@@ -363,7 +363,7 @@ async def test_requests_at_once_share_the_audit_that_has_not_begun(
     assert {answer.json()["audit_id"] for answer in answers} == {3}
     requested = await seeded.fetch("SELECT requested_by, project_id, repair FROM audit_runs ORDER BY id")
     assert [tuple(row) for row in requested][2:] == [("admin", None, False)]
-    await seeded.execute("UPDATE audit_runs SET status = 'running', heartbeat_at = now()")
+    await seeded.execute("UPDATE audit_runs SET status = 'running', started_at = now(), heartbeat_at = now()")
     assert (await admin.get(VERIFY, params={"wait_seconds": 0})).json()["audit_id"] == 4
 
 

@@ -172,7 +172,8 @@ async def test_real_answers_to_administrators_follow_the_document(
                 await seeded.execute("UPDATE audit_runs SET requested_at = requested_at - interval '1 hour'")
             if status == HTTPStatus.OK and path == VERIFY:
                 await seeded.execute(
-                    "UPDATE audit_runs SET status = 'finished', verdict = 'drift', finished_at = now()"
+                    "UPDATE audit_runs SET status = 'finished', verdict = 'drift', started_at = now(),"
+                    " heartbeat_at = now(), finished_at = now()"
                 )
             answer = await client.request(method, path + query, headers=headers, json=body)
             assert answer.status_code == status, (path, query, answer.text)

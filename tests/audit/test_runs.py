@@ -7,13 +7,15 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from api.verification import FIND_REQUESTED
 from shared.audit_runs import AuditOptions, fetch, latest_finished, request
 from shared.settings import Settings
 from tests.audit.pairs import AUDIT, audited, found, put_legacy, put_synced
 from tests.backfill.driving import until_gone, until_waiting
 from tests.processes import HANG_SECONDS, environment, running
-from worker.audit.custody import Custody
+from worker.audit.custody import IS_DUE, PRUNE, TAKE_UP, Custody
 from worker.audit.run import RunLostError, carry_out, is_due, take_up
+from worker.run_state import LOOK
 
 NEVER_OVERDUE = """
     CREATE FUNCTION put_off() RETURNS trigger LANGUAGE plpgsql AS
@@ -22,6 +24,10 @@ NEVER_OVERDUE = """
         FOR EACH ROW EXECUTE FUNCTION put_off();
 """
 HEARTBEAT = "SELECT heartbeat_at FROM audit_runs"
+ENDED = """
+    INSERT INTO audit_runs (status, requested_by, repair, started_at, heartbeat_at, finished_at)
+    SELECT $1, 'admin', false, at, at, at FROM (SELECT now() - $2::text::interval) AS _ (at)
+"""
 AGE = "UPDATE audit_runs SET heartbeat_at = clock_timestamp() - interval '6 seconds'"
 
 
@@ -178,9 +184,9 @@ async def test_the_schedule_lets_audits_take_a_twentieth_of_the_time(
     assert await is_due(engine)
     await seeded.execute(
         """
-        INSERT INTO audit_runs (status, requested_by, repair, started_at, finished_at)
+        INSERT INTO audit_runs (status, requested_by, repair, started_at, heartbeat_at, finished_at)
         VALUES ($1, 'schedule', false, $4::timestamptz - $2::text::interval,
-            $4::timestamptz - $3::text::interval)
+            $4::timestamptz - $3::text::interval, $4::timestamptz - $3::text::interval)
         """,
         *last,
         NOW,
@@ -205,10 +211,9 @@ async def test_no_audit_is_due_while_one_waits_or_runs(
 async def test_runs_are_forgotten_after_a_month_but_never_the_last_proof(
     engine: AsyncEngine, seeded: asyncpg.Connection
 ) -> None:
-    old = "INSERT INTO audit_runs (status, requested_by, repair, finished_at) VALUES"
-    await seeded.execute(f"{old} ('finished', 'admin', false, now() - interval '31 days')")
-    await seeded.execute(f"{old} ('failed', 'admin', false, now() - interval '31 days')")
-    await seeded.execute(f"{old} ('finished', 'admin', false, now() - interval '29 days')")
+    await seeded.execute(ENDED, "finished", "31 days")
+    await seeded.execute(ENDED, "failed", "31 days")
+    await seeded.execute(ENDED, "finished", "29 days")
     await seeded.execute(
         "INSERT INTO audit_findings (audit_run_id, collection_id, project_id, kind)"
         " SELECT id, 'c', 'p1', 'missing' FROM audit_runs"
@@ -221,13 +226,87 @@ async def test_runs_are_forgotten_after_a_month_but_never_the_last_proof(
     assert await seeded.fetchval("SELECT count(*) FROM audit_findings") == 1
 
 
+async def test_which_run_is_the_newest_is_told_by_time_although_ids_began_anew(
+    engine: AsyncEngine, seeded: asyncpg.Connection
+) -> None:
+    """As after a restore without sequences: what comes later has lower ids."""
+    assert await is_due(engine)  # over a connection that is lent from here on
+    await seeded.execute("ALTER SEQUENCE audit_runs_id_seq RESTART 3000")
+    await seeded.execute(ENDED, "finished", "40 days")
+    await seeded.execute(ENDED, "failed", "35 days")
+    await seeded.execute("ALTER SEQUENCE audit_runs_id_seq RESTART")
+    await seeded.execute(ENDED, "finished", "31 days")
+    async with engine.connect() as connection:
+        latest = await latest_finished(connection)
+    assert latest is not None
+    assert latest.id == 1
+    state = (await seeded.fetchrow(LOOK.text))["audited_at"]
+    assert state == latest.finished_at.timestamp()  # type: ignore[union-attr]
+    assert await is_due(engine)
+    await seeded.execute(ENDED, "failed", "0 s")
+    assert not await is_due(engine)
+    await seeded.execute(PRUNE.text)
+    assert await seeded.fetchval("SELECT array_agg(id ORDER BY id) FROM audit_runs") == [1, 2]
+
+
+@pytest.mark.parametrize("kept", ["a proof", "no proof"])
+async def test_what_failed_long_ago_is_forgotten(
+    kept: str, engine: AsyncEngine, seeded: asyncpg.Connection
+) -> None:
+    if kept == "a proof":
+        await seeded.execute(ENDED, "finished", "50 days")
+    await seeded.execute(ENDED, "failed", "40 days")
+    async with engine.begin() as connection:
+        await connection.execute(PRUNE)
+    assert await seeded.fetchval("SELECT count(*) FROM audit_runs WHERE status = 'failed'") == 0
+
+
+async def test_a_run_without_a_heartbeat_is_dead_and_taken_up(
+    engine: AsyncEngine, seeded: asyncpg.Connection
+) -> None:
+    """As one may have been left from before the table refused it."""
+    await seeded.execute("ALTER TABLE audit_runs DROP CONSTRAINT audit_runs_begun_unless_requested")
+    await seeded.execute(
+        "INSERT INTO audit_runs (status, requested_by, repair) VALUES ('running', '', false)"
+    )
+    run_id = await take_up(engine)
+    assert run_id == 1
+    run = await carry_out(engine, run_id, interrupted=asyncio.Event())
+    assert run.verdict == "in_sync"
+
+
+@pytest.mark.parametrize("project_id", ["p1", "no such project"])
+async def test_however_many_audits_of_a_project_wait_those_of_everything_come_first(
+    project_id: str, engine: AsyncEngine, seeded: asyncpg.Connection
+) -> None:
+    await seeded.execute(
+        "INSERT INTO audit_runs (status, requested_by, repair, project_id)"
+        " SELECT 'requested', 'admin', false, $1 FROM generate_series(1, 2000)",
+        project_id,
+    )
+    assert await is_due(engine)
+    of_everything = await ask(engine, AuditOptions())
+    assert not await is_due(engine)
+    assert await take_up(engine) == of_everything
+    assert await take_up(engine) == 1
+
+
+async def test_what_waits_and_what_is_newest_is_found_by_index(seeded: asyncpg.Connection) -> None:
+    await seeded.execute(
+        "INSERT INTO audit_runs (status, requested_by, repair, started_at, heartbeat_at, finished_at)"
+        " SELECT 'finished', 'schedule', false, at, at, at"
+        " FROM generate_series(now() - interval '30 days', now(), interval '1 minute') AS at"
+    )
+    await seeded.execute("ANALYZE audit_runs")
+    for statement in (TAKE_UP.text, IS_DUE.text, FIND_REQUESTED.text):
+        plan = "\n".join(row[0] for row in await seeded.fetch(f"EXPLAIN {statement}"))
+        assert "Seq Scan" not in plan, plan
+
+
 async def test_the_last_proof_is_kept_when_later_audits_only_fail(
     engine: AsyncEngine, seeded: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await seeded.execute(
-        "INSERT INTO audit_runs (status, requested_by, repair, finished_at)"
-        " VALUES ('finished', 'admin', false, now() - interval '40 days')"
-    )
+    await seeded.execute(ENDED, "finished", "40 days")
 
     async def fail(*_: object) -> None:
         msg = "the disk is gone"

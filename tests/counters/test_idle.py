@@ -20,8 +20,9 @@ from worker.main import arq_settings, build_worker
 MOST_COMMANDS = 30  # for each sweep
 MOST_STATEMENTS = 30  # for each sweep, BEGIN and COMMIT included
 NO_AUDIT_IS_DUE = """
-    INSERT INTO audit_runs (status, verdict, requested_by, repair, started_at, finished_at)
-    VALUES ('finished', 'in_sync', 'schedule', false, now() + interval '1 hour', now() + interval '1 hour')
+    INSERT INTO audit_runs (status, verdict, requested_by, repair, started_at, heartbeat_at, finished_at)
+    SELECT 'finished', 'in_sync', 'schedule', false, soon, soon, soon
+    FROM (SELECT now() + interval '1 hour') AS _ (soon)
 """
 PATIENCE = (
     "shared.doorbell.REDIS_TIMEOUT_SECONDS",

@@ -2,6 +2,7 @@
 
 import json
 import socket
+from datetime import UTC, datetime
 
 import asyncpg
 import psutil  # type: ignore[import-untyped]
@@ -123,11 +124,12 @@ async def test_audits_of_one_project_and_failed_ones_are_not_shown(
         ("running", None, None),
     ):
         await sql.execute(
-            "INSERT INTO audit_runs (status, project_id, verdict, requested_by, repair, missing, finished_at)"
-            " VALUES ($1, $2, $3, 'command', false, 3, clock_timestamp())",
+            "INSERT INTO audit_runs (status, project_id, verdict, requested_by, repair, missing, started_at,"
+            " heartbeat_at, finished_at) VALUES ($1, $2, $3, 'command', false, 3, now(), now(), $4)",
             status,
             project,
             verdict,
+            None if status == "running" else datetime.now(UTC),
         )
     metrics = WorkerMetrics()
     watch = RunWatch(engine, SnapshotWatch(engine), metrics.observe_runs)
@@ -170,8 +172,9 @@ async def test_the_look_reads_the_newest_runs_by_index_however_many_there_are(
     sql: asyncpg.Connection,
 ) -> None:
     await sql.execute("""
-        INSERT INTO audit_runs (status, requested_by, repair, verdict, finished_at)
-        SELECT 'finished', 'schedule', false, 'in_sync', clock_timestamp() FROM generate_series(1, 5000)
+        INSERT INTO audit_runs (status, requested_by, repair, verdict, started_at, heartbeat_at, finished_at)
+        SELECT 'finished', 'schedule', false, 'in_sync', at, at, at
+        FROM (SELECT clock_timestamp() FROM generate_series(1, 5000)) AS _ (at)
     """)
     await sql.execute("""
         INSERT INTO backfill_runs (status, in_worker, max_pending, chunk_size, planned)

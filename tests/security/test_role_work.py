@@ -142,8 +142,9 @@ async def test_a_worker_drives_repairs_and_prunes_audits_by_itself(
     await seed(sql)
     await sql.execute(BEFORE_PHASE_1)
     await sql.execute("""
-        INSERT INTO audit_runs (status, requested_by, repair, finished_at)
-        VALUES ('failed', 'schedule', false, clock_timestamp() - interval '40 days');
+        INSERT INTO audit_runs (status, requested_by, repair, started_at, heartbeat_at, finished_at)
+        SELECT 'failed', 'schedule', false, long_ago, long_ago, long_ago
+        FROM (SELECT clock_timestamp() - interval '40 days') AS _ (long_ago);
         INSERT INTO audit_findings (audit_run_id, collection_id, project_id, kind)
         VALUES (1, 'c01', 'p1', 'missing');
         INSERT INTO audit_runs (status, requested_by, repair) VALUES ('requested', 'admin', true);

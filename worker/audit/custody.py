@@ -22,15 +22,15 @@ BEGIN = (
     insert(audit_runs).values(status="running", started_at=NOW, heartbeat_at=NOW).returning(audit_runs.c.id)
 )
 
-# Served by audit_runs_pkey: only the newest thousand are looked at. A run that was begun before starts
-# anew: what it only reported is forgotten, what it repaired stays, to be verified.
+# Served by audit_runs_unfinished. Audits of everything come first: those of a project, however many somebody
+# asks for, prove less. A run that was begun before starts anew: what it only reported is forgotten, what it
+# repaired stays, to be verified.
 TAKE_UP = text("""
     WITH taken AS (
         SELECT id FROM audit_runs
-        WHERE id > (SELECT max(id) FROM audit_runs) - 1000
-            AND (status = 'requested'
-                OR (status = 'running' AND heartbeat_at < clock_timestamp() - interval '5 seconds'))
-        ORDER BY id
+        WHERE status IN ('requested', 'running') AND (status = 'requested'
+            OR coalesce(heartbeat_at < clock_timestamp() - interval '5 seconds', true))
+        ORDER BY project_id IS NOT NULL, requested_at
         LIMIT 1
         FOR UPDATE SKIP LOCKED
     ), forgotten AS (
@@ -43,23 +43,28 @@ TAKE_UP = text("""
     RETURNING run.id
 """)
 
-# Served by audit_runs_pkey, read backwards. Audits take at most a twentieth of the time.
+# Served by audit_runs_unfinished and audit_runs_by_end, read backwards: by time, as ids may have begun anew.
+# Audits of everything take at most a twentieth of the time.
 IS_DUE = text("""
     SELECT NOT EXISTS (
-        SELECT FROM audit_runs
-        WHERE id > (SELECT max(id) FROM audit_runs) - 1000 AND status IN ('requested', 'running')
+        SELECT FROM audit_runs WHERE status IN ('requested', 'running') AND project_id IS NULL
     ) AND coalesce((
         SELECT clock_timestamp() - finished_at
             > greatest(interval '60 seconds', 20 * (finished_at - coalesce(started_at, finished_at)))
-        FROM audit_runs WHERE finished_at IS NOT NULL ORDER BY id DESC LIMIT 1
+        FROM audit_runs WHERE finished_at IS NOT NULL AND project_id IS NULL
+        ORDER BY finished_at DESC LIMIT 1
     ), true)
 """)
 
-# The newest that finished is kept however old it is: it is the last proof there is.
+# The newest that finished is kept however old it is: it is the last proof there is. Served by
+# audit_runs_by_end.
 PRUNE = text("""
     DELETE FROM audit_runs
     WHERE finished_at < clock_timestamp() - interval '30 days'
-        AND id <> (SELECT id FROM audit_runs WHERE status = 'finished' ORDER BY id DESC LIMIT 1)
+        AND id IS DISTINCT FROM (
+            SELECT id FROM audit_runs WHERE status = 'finished' AND finished_at IS NOT NULL
+            ORDER BY finished_at DESC LIMIT 1
+        )
 """)
 
 
@@ -77,7 +82,7 @@ async def begin(connection: AsyncConnection, options: AuditOptions, requested_by
 async def take_up(engine: AsyncEngine) -> int | None:
     """Take the oldest run that is requested, or whose process died, and return its id, or None.
 
-    No other process gets it. A run counts as dead when its heartbeat is older than five seconds.
+    No other process gets it. A run counts as dead when its heartbeat is older than five seconds, or missing.
     """
     async with autocommit(engine) as connection:
         run_id: int | None = (await connection.execute(TAKE_UP)).scalar()
@@ -85,9 +90,9 @@ async def take_up(engine: AsyncEngine) -> int | None:
 
 
 async def is_due(engine: AsyncEngine) -> bool:
-    """Say whether the schedule wants an audit: none waits or runs, and the last ended long enough ago.
+    """Say whether the schedule wants an audit: none of everything waits or runs, and the last ended long ago.
 
-    Long enough: more than 60 s and than 20 times its own duration.
+    Long: more than 60 s and than 20 times its own duration.
     """
     async with autocommit(engine) as connection:
         return bool((await connection.execute(IS_DUE)).scalar_one())
