@@ -172,11 +172,12 @@ CONTRACT: Mapping[str, LogEvent] = {
         ),
         _event(
             "worker_heartbeat", "worker", "info warning",
-            "Every five seconds: the worker lives, and this waits. A warning while PostgreSQL is silent:"
-            " then the counts are null. A dashboard that has seen none for 15 seconds is blind.",
+            "Every five seconds: the worker lives, and this waits. A warning while PostgreSQL is silent"
+            " or unfit: then the counts are null. A dashboard that has seen none for 15 seconds is blind.",
             worker="string: `host:pid`",
             uptime_seconds="number: since the worker began",
-            database="string: `up`, or `away`: PostgreSQL did not answer within two seconds",
+            database="string: `up`; `away`: PostgreSQL did not answer within two seconds; or `unfit`: it"
+            " answers, and nothing may be written there",
             redis="string: `up`, or `away`: the doorbell is not heard, PostgreSQL is asked instead",
             pending_live="integer?: events of users' writes that wait; counted up to 100,000",
             pending_repair="integer?: events of repairs that wait; counted up to 100,000",
@@ -188,6 +189,7 @@ CONTRACT: Mapping[str, LogEvent] = {
             " those; counted up to 200,000",
             dead_letters="integer?: dead letters that are open",
             clock_offset_ms="number?: the process's clock less PostgreSQL's",
+            hint="string?~: what to do, where PostgreSQL is unfit",
         ),
         _event(
             "batch_settled", "worker", "info",

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.database import driver_connection
 from shared.faults import NOT_MIGRATED, QUERY_CANCELED, is_transient, sqlstate
-from shared.pooler import PoolerError
+from shared.pooler import PoolerError, UnfitServerError
 from worker.batch import Batch
 from worker.batch_report import BatchObserver, BatchReporter
 from worker.batch_size import TAKES_TOO_LONG, BatchSize
@@ -272,7 +272,7 @@ class LaneDrainer:
             sqlstate=code,
             failures=self._failures,
             **({"hint": "run `alembic upgrade head`"} if code in NOT_MIGRATED else {}),
-            **({"hint": str(error)} if isinstance(error, PoolerError) else {}),
+            **({"hint": str(error)} if isinstance(error, (PoolerError, UnfitServerError)) else {}),
         )
         self._reporter.failed(error)
         ceiling = min(FIRST_RETRY_SECONDS * 2 ** min(self._failures, 10), LAST_RETRY_SECONDS)

@@ -1,18 +1,20 @@
 """The worker's heartbeat in its log: that it lives, and what waits."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import asyncpg
 import structlog
 from sqlalchemy import Row, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.database import refuse_wrong_sequences
 from shared.lanes import HIGHEST_KNOWN_LANE, KNOWN_LANES, LOWEST_KNOWN_LANE, NAMES
+from shared.pooler import UnfitServerError
 from worker.unknown_versions import UnknownVersions
 
 logger = structlog.get_logger(__name__)
@@ -77,16 +79,25 @@ class Heartbeat:
     pending_unknown_version: int | None = None
     dead_letters: int | None = None
     clock_offset_ms: float | None = None
+    hint: str | None = None
 
 
 class Heart:
     """Writes a heartbeat each time it is told to, whether PostgreSQL answers or not."""
 
     def __init__(
-        self, engine: AsyncEngine, name: str, watch: Callable[[Heartbeat], None] | None = None
+        self,
+        engine: AsyncEngine,
+        name: str,
+        watch: Callable[[Heartbeat], None] | None = None,
+        others: Sequence[AsyncEngine] = (),
     ) -> None:
-        """Take an engine to look with, one connection at a time, the process's name, and who is told too."""
+        """Take an engine to look with, one connection at a time, the process's name, and who is told too.
+
+        The process's other engines lend no connection either where the server turns out to be unfit.
+        """
         self._engine = engine
+        self._others = others
         self._name = name
         self._watch = watch
         self._began = time.monotonic()
@@ -100,9 +111,14 @@ class Heart:
     async def beat(self) -> None:
         """Look at what waits, for two seconds at most, and write the line."""
         heartbeat = Heartbeat(self._name, round(time.monotonic() - self._began, 1), "away", self._redis)
-        with contextlib.suppress(SQLAlchemyError, OSError, TimeoutError):
+        try:
             async with asyncio.timeout(PATIENCE_SECONDS):
+                await refuse_wrong_sequences(self._engine, *self._others)
                 heartbeat = await self._look(heartbeat)
+        except UnfitServerError as error:
+            heartbeat = replace(heartbeat, database="unfit", hint=str(error))
+        except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            pass  # it is away
         log = logger.info if heartbeat.database == "up" else logger.warning
         log("worker_heartbeat", **asdict(heartbeat))
         if self._watch is not None:

@@ -127,7 +127,12 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
     presence = Presence(duties_engine, own_name())
     snapshots = SnapshotWatch(duties_engine)
     metrics = WorkerMetrics() if settings.worker_metrics_port else None
-    heart = Heart(duties_engine, own_name(), watch=metrics.observe_heartbeat if metrics else None)
+    heart = Heart(
+        duties_engine,
+        own_name(),
+        watch=metrics.observe_heartbeat if metrics else None,
+        others=[engine],
+    )
     bell = open_redis(settings.redis_url.get_secret_value())
     health_key = own_health_key()
     return {

@@ -1,22 +1,33 @@
 """A dump taken while events wait, restored elsewhere: versions go on from where they were."""
 
 import asyncio
+import contextlib
 import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg
+import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from deploy.local.postgres import Postgres
 from shared.database import create_engine
+from shared.sequences import read_sequences
+from shared.settings import Settings
 from tests.acceptance.conftest import SettingsFor
 from tests.audit.pairs import audited, found
 from tests.audit.test_repair import relaying
 from tests.databases import Databases
-from tests.drift import drift
+from tests.drift import drained, drift
+from tests.forked import run
 from tests.legacy_rows import seed, set_collection
+from tests.processes import HANG_SECONDS, environment, free_port, running
 from worker.outcomes import Outcome
 from worker.relay import drain
+
+AUDIT = ["-m", "worker.audit"]
+CHANGES = "/collections/changes"
 
 
 @pytest.fixture
@@ -28,6 +39,12 @@ async def before(engine: AsyncEngine, sql: asyncpg.Connection) -> None:
     await set_collection(engine, "gone", is_active=False)
     await drain(engine)
     await set_collection(engine, "waits", "not applied yet")
+
+
+@pytest.fixture
+async def audited_before(before: None, engine: AsyncEngine) -> None:
+    del before
+    await audited(engine)
 
 
 def restore(postgres: Postgres, url: str, into: str) -> None:
@@ -61,14 +78,99 @@ async def test_after_a_restore_new_events_are_newer_than_what_was_applied_before
 
 @pytest.mark.usefixtures("before")
 async def test_where_versions_began_anew_the_audit_shows_what_no_event_can_change(
-    engine: AsyncEngine, sql: asyncpg.Connection
+    settings: Settings, engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:
-    """As after a restore, or a logical replica's promotion, that left the sequence out."""
+    """As sessions from before see it, whose sequences were moved under them: for seconds nobody looks."""
     await drain(engine)
     await sql.execute("UPDATE applied_versions SET version = version + 1000")
-    await set_collection(engine, "changes", "too low a version")
-    assert await drain(engine) == {Outcome.STALE: 1}
-    async with relaying(engine):
-        run = await audited(engine, repair=True)
-    assert (run.verdict, run.mismatched, run.repaired) == ("drift", 1, 0)
+    unaware = create_engine(
+        settings,
+        application_name="test",
+        pool_size=20,
+        statement_timeout_seconds=30,
+        checks_sequences=False,
+    )
+    await set_collection(unaware, "changes", "too low a version")
+    assert await drain(unaware) == {Outcome.STALE: 1}
+    async with relaying(unaware):
+        audit = await audited(unaware, repair=True)
+    assert (audit.verdict, audit.mismatched, audit.repaired) == ("drift", 1, 0)
     assert await found(sql) == {"changes": "mismatched"}
+    [cure] = [fault.cure for sequence in await read_sequences(sql) for fault in sequence.faults]
+    await sql.execute(cure)
+    async with relaying(engine):
+        audit = await audited(engine, repair=True)
+    assert (audit.verdict, audit.repaired) == ("repaired", 1)
+    await unaware.dispose()
+
+
+def restore_without_sequences(postgres: Postgres, url: str, into: str, archive: Path) -> None:
+    """Restore all but where sequences were, as whoever restores table by table, or switches over, does."""
+    dump = [str(postgres.binary("pg_dump")), "--format=custom", f"--file={archive}", "--dbname", url]
+    subprocess.run(dump, check=True, capture_output=True)
+    load = [str(postgres.binary("pg_restore")), "--exit-on-error"]
+    listed = subprocess.run([*load, "--list", archive], check=True, capture_output=True, text=True).stdout
+    wanted = [line for line in listed.splitlines(keepends=True) if "SEQUENCE SET" not in line]
+    assert len(wanted) < len(listed.splitlines())
+    archive.with_suffix(".list").write_text("".join(wanted))
+    chosen = ["--use-list", str(archive.with_suffix(".list")), "--dbname", into]
+    subprocess.run([*load, *chosen, archive], check=True, capture_output=True)
+
+
+async def told_by(url: str) -> tuple[int, str | None]:
+    """Wait for an answer of /readyz; return its status and what is to be done about PostgreSQL."""
+    async with asyncio.timeout(HANG_SECONDS), httpx.AsyncClient() as client:
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                answer = await client.get(f"{url}/readyz")
+                return answer.status_code, answer.json()["checks"]["postgresql"]["what_to_do"]
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+async def restored(
+    postgres: Postgres, databases: Databases, database_url: str, tmp_path: Path
+) -> AsyncIterator[str]:
+    """Another database, with all that is there by now but where sequences are."""
+    with databases.clone("template0") as elsewhere:
+        archive = tmp_path / "dump"
+        await asyncio.to_thread(restore_without_sequences, postgres, database_url, elsewhere, archive)
+        yield elsewhere
+
+
+WRITTEN = "SELECT (SELECT count(*) FROM outbox_events), (SELECT count(*) FROM audit_runs)"
+
+
+@pytest.mark.usefixtures("before", "audited_before")
+async def test_after_a_restore_without_sequences_nothing_is_written_until_they_are_cured_as_is_told(
+    restored: str, redis_url: str
+) -> None:
+    env, url = environment(restored, redis_url), f"http://127.0.0.1:{(port := free_port())}"
+    serve = ["-m", "uvicorn", "api.main:app", "--port", str(port), "--no-access-log"]
+    sql = await asyncpg.connect(restored)
+    before = await sql.fetchrow(WRITTEN)
+    assert all(before)
+    with running(serve, env), running(["-m", "worker"], env) as worker:
+        status, told = await told_by(url)
+        assert (status, told is not None) == (503, True)
+        assert "outbox_events_id_seq is behind" in str(told)
+        async with httpx.AsyncClient(base_url=f"{url}/projects/p1", headers={"User-ID": "owner"}) as client:
+            for _ in range(40):
+                assert (await client.put(CHANGES, json={"description": "before"})).status_code == 503
+            beat = await worker.wait_for("worker_heartbeat")
+            assert (beat["database"], beat["hint"]) == ("unfit", told)
+            assert (await worker.wait_for("batch_failed"))["hint"] == told
+            refused = await asyncio.to_thread(run, AUDIT, env)
+            assert (refused.returncode, refused.stderr.replace("\n", "")) == (1, told)
+            assert await sql.fetchrow(WRITTEN) == before
+
+            await sql.execute(str(told).partition("this SQL: ")[2])
+            assert await told_by(url) == (200, None)
+            for name in ("one", "another"):
+                created = await client.post("/collections", json={"collection_name": name})
+                assert created.status_code == 200
+            assert (await client.put(CHANGES, json={"description": "after"})).status_code == 200
+        await drained(sql)
+    assert await drift(sql) == []
+    assert (await asyncio.to_thread(run, AUDIT, env)).returncode == 0
+    await sql.close()

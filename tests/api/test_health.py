@@ -14,7 +14,7 @@ from api.health import REDIS_SECONDS
 from api.main import create_app
 from shared import database, doorbell
 from shared.settings import Settings
-from tests.api.clients import started
+from tests.api.clients import OWNER, create, started
 from tests.api.test_faults import silent_server
 from tests.databases import Databases
 from tests.processes import HANG_SECONDS
@@ -76,6 +76,38 @@ async def test_not_ready_on_a_database_at_another_migration(
     status, body = await readiness(settings)
     assert status == 503
     assert "0000" in body["checks"]["migrations"]["what_to_do"]
+
+
+WRONG = {
+    "behind": "SELECT setval('outbox_events_id_seq', 1, false)",
+    "a cache": "ALTER SEQUENCE outbox_events_id_seq CACHE 50",
+    "downwards": "ALTER SEQUENCE outbox_events_id_seq INCREMENT BY -1",
+    "a cycle": "ALTER SEQUENCE outbox_events_id_seq CYCLE",
+    "runs": "ALTER SEQUENCE backfill_runs_id_seq INCREMENT BY -1",
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+async def test_not_ready_and_no_write_once_a_sequence_is_wrong_until_it_is_cured(
+    client: httpx.AsyncClient, seeded: asyncpg.Connection, wrong: str
+) -> None:
+    """Although the API has connections from before."""
+    path = await create(client)
+    await seeded.execute(wrong)
+    events = "SELECT array_agg(id ORDER BY id) FROM outbox_events"
+    before = await seeded.fetchval(events)
+    for _ in range(2):
+        answer = await client.get("/readyz")
+        assert answer.status_code == 503
+        told = answer.json()["checks"]["postgresql"]["what_to_do"]
+        assert "_id_seq" in told
+        for _ in range(2):
+            assert (await client.put(path, headers=OWNER, json={"color": "#000000"})).status_code == 503
+    assert await seeded.fetchval(events) == before
+    await seeded.execute(told.partition("this SQL: ")[2])
+    assert (await client.get("/readyz")).status_code == 200
+    assert (await client.put(path, headers=OWNER, json={"color": "#000000"})).status_code == 200
+    assert (await seeded.fetchval(events))[:-1] == before
 
 
 async def test_not_ready_without_postgresql_and_the_answer_holds_no_address(settings: Settings) -> None:

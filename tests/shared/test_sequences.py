@@ -134,3 +134,39 @@ async def test_nothing_is_told_of_what_is_right(seeded: asyncpg.Connection, fine
 async def test_nothing_is_told_of_a_database_that_was_never_migrated(sql: asyncpg.Connection) -> None:
     await sql.execute("CREATE SCHEMA bare; SET search_path = bare")
     assert await read_sequences(sql) == []
+
+
+async def test_it_reads_a_few_pages_however_many_versions_there_are(seeded: asyncpg.Connection) -> None:
+    """Also in a session that makes no bitmaps, as the worker's do, and by statistics of an empty table."""
+    await seeded.execute("ANALYZE applied_versions")
+    await seeded.execute(
+        "INSERT INTO applied_versions (collection_id, version, project_id, is_deleted)"
+        " SELECT 'c' || n, n, 'p1', false FROM generate_series(1, 100000) AS n"
+    )
+    await seeded.execute("SELECT setval('outbox_events_id_seq', 100000)")
+    await seeded.execute("SELECT brin_summarize_new_values('applied_versions_version')")
+    await seeded.execute("SET enable_bitmapscan = off; SELECT pg_stat_force_next_flush()")
+    scans = (
+        "SELECT seq_scan, seq_tup_read, idx_scan, idx_tup_fetch FROM pg_stat_user_tables WHERE relname = $1"
+    )
+    before = await seeded.fetchrow(scans, "applied_versions")
+    assert await faults(seeded) == {}
+    await seeded.execute("SELECT pg_stat_force_next_flush()")
+    after = await seeded.fetchrow(scans, "applied_versions")
+    assert [now - then for now, then in zip(after, before, strict=True)] == [0, 0, 1, 0]
+
+
+async def test_ids_that_a_session_drew_ahead_are_dropped_by_the_cure(
+    seeded: asyncpg.Connection, database_url: str
+) -> None:
+    ahead = await asyncpg.connect(database_url)
+    await seeded.execute("ALTER SEQUENCE outbox_events_id_seq CACHE 50")
+    await ahead.execute(EVENT)
+    await seeded.execute(EVENT)
+    [cure] = (await faults(seeded)).values()
+    await seeded.execute(cure)
+    await ahead.execute(EVENT)
+    await seeded.execute(EVENT)
+    ids = [row["id"] for row in await seeded.fetch("SELECT id FROM outbox_events")]  # as they were inserted
+    assert ids == sorted(ids)
+    await ahead.close()

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.database import create_engine, driver_connection
+from shared.database import create_engine, driver_connection, refuse_wrong_sequences
 from shared.pooler import UnfitServerError
 from shared.settings import Settings
 
@@ -71,6 +71,57 @@ async def test_a_server_that_takes_no_writes_lends_no_connection_and_one_cured_a
             with pytest.raises(UnfitServerError, match="PostgreSQL is read-only"):
                 await write(engine)
     await write(engine)
+
+
+@pytest.mark.parametrize("write", WRITES)
+async def test_a_database_whose_sequences_are_wrong_lends_no_connection_and_one_cured_at_once(
+    write: Write, engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await sql.execute("ALTER SEQUENCE outbox_events_id_seq CACHE 50 CYCLE")
+    for _ in range(3):
+        with pytest.raises(UnfitServerError, match="outbox_events_id_seq has CACHE 50") as refused:
+            await write(engine)
+    _, _, cure = str(refused.value).partition("this SQL: ")
+    await sql.execute(cure)
+    await write(engine)
+
+
+async def test_who_mends_sequences_is_lent_a_connection_all_the_same(
+    settings: Settings, sql: asyncpg.Connection
+) -> None:
+    await sql.execute("ALTER SEQUENCE outbox_events_id_seq CACHE 50")
+    engine = create_engine(
+        settings,
+        application_name="test",
+        pool_size=1,
+        statement_timeout_seconds=30,
+        checks_sequences=False,
+    )
+    await write_by_the_driver(engine)
+    await engine.dispose()
+
+
+async def test_connections_from_before_are_lent_no_more_once_sequences_are_found_wrong(
+    engine: AsyncEngine, settings: Settings, sql: asyncpg.Connection
+) -> None:
+    other = create_engine(settings, application_name="test", pool_size=2, statement_timeout_seconds=30)
+    for each in (engine, other):
+        async with each.connect(), each.connect():
+            pass
+    await refuse_wrong_sequences(engine, other)
+    await sql.execute("ALTER SEQUENCE outbox_events_id_seq CACHE 50")
+    async with other.connect() as in_use:
+        for _ in range(2):  # the second time there is none from before
+            with pytest.raises(UnfitServerError):
+                await refuse_wrong_sequences(engine, other)
+        await in_use.execute(text("SELECT 1"))
+    for each in (engine, other, engine, other):
+        with pytest.raises(UnfitServerError):
+            await write_by_the_driver(each)
+    await sql.execute("ALTER SEQUENCE outbox_events_id_seq CACHE 1")
+    await refuse_wrong_sequences(engine, other)
+    await write_by_the_driver(other)
+    await other.dispose()
 
 
 @pytest.mark.parametrize("write", WRITES)

@@ -31,6 +31,7 @@ BELIED = ("another home", "a deletion of what is active", "a deletion elsewhere"
 MISNUMBERED = "tests/worker/test_misnumbered.py::test_"
 BATCH_SIZE = "tests/worker/test_batch_size.py::test_"
 SESSIONS = "tests/shared/test_sessions.py::test_"
+NOT_READY = "tests/api/test_health.py::test_not_ready_and_no_write_once_a_sequence_is_wrong_until_it_is_cured"
 LETHAL = "tests/worker/test_lethal.py::test_"
 VERSIONS = "tests/versions/test_later_versions.py::test_"
 REPLAY = "tests/dead_letters/test_replay.py::test_"
@@ -217,6 +218,29 @@ TWINS = {
         "a session says what it relies on",
         instead_of("shared.database.RELIED_ON", {}),
         (f"{SESSIONS}what_others_set_for_the_database_is_not_in_force[default_transaction_isolation]",),
+    ),
+    "every sequence believed": Twin(
+        "nothing is written while a sequence would draw what was drawn before",
+        instead_of("shared.sequences.Sequence.faults", []),
+        (
+            f"{SESSIONS}a_database_whose_sequences_are_wrong_lends_no_connection_and_one_cured_at_once[write_by_the_driver]",
+            f"{NOT_READY}[behind]",
+        ),
+    ),
+    "connections from before kept": Twin(
+        "nothing is written while a sequence would draw what was drawn before",
+        instead_of("shared.database.lend_none_if_outdated", lambda *_: None),
+        (f"{NOT_READY}[behind]",),
+    ),
+    "the newest run by its id": Twin(
+        "the newest run is the last in time",
+        with_statement("worker.audit.custody.IS_DUE", "finished_at DESC", "id DESC"),
+        (f"{AUDIT}runs.py::test_which_run_is_the_newest_is_told_by_time_although_ids_began_anew",),
+    ),
+    "a missing heartbeat believed": Twin(
+        "the newest run is the last in time",
+        with_statement("worker.audit.custody.TAKE_UP", "'5 seconds', true)", "'5 seconds', false)"),
+        (f"{AUDIT}runs.py::test_a_run_without_a_heartbeat_is_dead_and_taken_up",),
     ),
     "a held row holds up the batch": Twin(
         "who holds a row holds up no other",

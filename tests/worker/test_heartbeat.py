@@ -13,7 +13,9 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from deploy.local.valkey import Valkey
+from shared.database import create_engine
 from shared.events import Source
+from shared.pooler import UnfitServerError
 from shared.settings import Settings
 from tests.legacy_rows import set_collection
 from tests.processes import HANG_SECONDS
@@ -21,6 +23,7 @@ from tests.worker.events import append_raw
 from worker import heartbeat
 from worker.heartbeat import BEAT_SECONDS, Heart
 from worker.main import arq_settings, build_worker
+from worker.outcomes import Outcome
 from worker.relay import drain
 
 
@@ -111,6 +114,26 @@ async def test_while_postgresql_does_not_answer_it_beats_all_the_same(
     assert (away["database"], away["pending_live"], away["log_level"]) == ("away", None, "warning")
     back = await beat(engine)
     assert (back["database"], back["pending_live"]) == ("up", 0)
+
+
+async def test_while_sequences_are_wrong_it_says_what_to_do_and_no_batch_gets_a_connection(
+    engine: AsyncEngine, settings: Settings, sql: asyncpg.Connection
+) -> None:
+    await set_collection(engine, "c1")
+    duties = create_engine(settings, application_name="test", pool_size=1, statement_timeout_seconds=30)
+    heart = Heart(duties, "host:1", others=[engine])
+    with capture_logs() as lines:
+        await heart.beat()
+        await sql.execute("SELECT setval('outbox_events_id_seq', 1, false)")
+        await heart.beat()
+        with pytest.raises(UnfitServerError):
+            await drain(engine)
+        await sql.execute(lines[1]["hint"].partition("this SQL: ")[2])
+        await heart.beat()
+    seen = [(line["database"], line["pending_live"], line["log_level"]) for line in lines]
+    assert seen == [("up", 1, "info"), ("unfit", None, "warning"), ("up", 1, "info")]
+    assert await drain(engine) == {Outcome.APPLIED: 1}
+    await duties.dispose()
 
 
 async def test_while_redis_is_away_a_worker_says_so_with_each_beat(
