@@ -47,8 +47,15 @@ FIND = """
         AS wanted (table_name, holder, column_name, place)
     JOIN pg_class AS relation ON relation.oid = to_regclass(wanted.table_name)
     JOIN pg_attribute AS id ON id.attrelid = relation.oid AND id.attname = 'id'
-    LEFT JOIN pg_sequence
-        ON seqrelid = to_regclass(pg_get_serial_sequence(relation.oid::regclass::text, 'id'))
+    LEFT JOIN pg_sequence ON seqrelid = coalesce(
+        to_regclass(pg_get_serial_sequence(relation.oid::regclass::text, 'id')),
+        (
+            SELECT refobjid FROM pg_attrdef AS expression
+            JOIN pg_depend ON classid = 'pg_attrdef'::regclass AND objid = expression.oid
+            JOIN pg_class AS named ON refclassid = 'pg_class'::regclass AND named.oid = refobjid
+            WHERE adrelid = relation.oid AND adnum = id.attnum AND named.relkind = 'S'
+        )
+    )
     LEFT JOIN pg_class AS sequence ON sequence.oid = seqrelid
     JOIN pg_attribute AS held
         ON held.attrelid = to_regclass(wanted.holder) AND held.attname = wanted.column_name

@@ -18,6 +18,7 @@ from shared.settings import Settings
 from tests.acceptance.conftest import SettingsFor
 from tests.audit.pairs import audited, found
 from tests.audit.test_repair import relaying
+from tests.conftest import FAST
 from tests.databases import Databases
 from tests.drift import drained, drift
 from tests.forked import run
@@ -47,9 +48,9 @@ async def audited_before(before: None, engine: AsyncEngine) -> None:
     await audited(engine)
 
 
-def restore(postgres: Postgres, url: str, into: str) -> None:
-    """Dump all of the database as SQL and run that in another one."""
-    dump = [str(postgres.binary("pg_dump")), "--dbname", url]
+def restore(postgres: Postgres, url: str, into: str, *options: str) -> None:
+    """Dump the database as SQL and run that in another one."""
+    dump = [str(postgres.binary("pg_dump")), *options, "--dbname", url]
     load = [str(postgres.binary("psql")), "--quiet", "--set=ON_ERROR_STOP=1", "--dbname", into]
     dumped = subprocess.run(dump, check=True, capture_output=True)
     subprocess.run(load, check=True, capture_output=True, input=dumped.stdout)
@@ -127,27 +128,68 @@ async def told_by(url: str) -> tuple[int, str | None]:
             await asyncio.sleep(0.05)
 
 
-@pytest.fixture
+@contextlib.asynccontextmanager
 async def restored(
-    postgres: Postgres, databases: Databases, database_url: str, tmp_path: Path
+    postgres: Postgres, databases: Databases, database_url: str, directory: Path
 ) -> AsyncIterator[str]:
-    """Another database, with all that is there by now but where sequences are."""
+    """Make another database, with all that is there by now but where sequences are."""
     with databases.clone("template0") as elsewhere:
-        archive = tmp_path / "dump"
+        archive = directory / "dump"
         await asyncio.to_thread(restore_without_sequences, postgres, database_url, elsewhere, archive)
         yield elsewhere
+
+
+@contextlib.asynccontextmanager
+async def switched_over(
+    postgres: Postgres, _databases: Databases, database_url: str, directory: Path
+) -> AsyncIterator[str]:
+    """Make a database that subscribed to all that is there by now: of sequences replication knows nothing."""
+    with Postgres(directory / "server", settings=FAST | {"wal_level": "logical"}) as server:
+        origin, subscriber = server.url_of("origin"), server.url_of("subscriber")
+        admin = await asyncpg.connect(server.url)
+        for name in ("origin", "subscriber"):
+            await admin.execute(f"CREATE DATABASE {name}")
+        await asyncio.to_thread(restore, postgres, database_url, origin)
+        await asyncio.to_thread(restore, postgres, database_url, subscriber, "--schema-only")
+        publishing, subscribing = await asyncpg.connect(origin), await asyncpg.connect(subscriber)
+        await publishing.execute("CREATE PUBLICATION moved FOR ALL TABLES")
+        # Both are of one server, so the slot cannot be made by the subscription itself.
+        await publishing.execute("SELECT pg_create_logical_replication_slot('moved', 'pgoutput')")
+        await subscribing.execute(
+            f"CREATE SUBSCRIPTION moved CONNECTION '{origin}' PUBLICATION moved WITH (create_slot = false)"
+        )
+        async with asyncio.timeout(HANG_SECONDS):
+            while await subscribing.fetchval("SELECT bool_or(srsubstate <> 'r') FROM pg_subscription_rel"):
+                await asyncio.sleep(0.05)
+        await subscribing.execute("DROP SUBSCRIPTION moved")
+        for connection in (admin, publishing, subscribing):
+            await connection.close()
+        yield subscriber
+
+
+@pytest.fixture(params=[restored, switched_over], ids=["restored", "switched over"])
+async def left_behind(
+    request: pytest.FixtureRequest,
+    postgres: Postgres,
+    databases: Databases,
+    database_url: str,
+    tmp_path: Path,
+) -> AsyncIterator[str]:
+    """A database whose sequences stayed behind."""
+    async with request.param(postgres, databases, database_url, tmp_path) as url:
+        yield url
 
 
 WRITTEN = "SELECT (SELECT count(*) FROM outbox_events), (SELECT count(*) FROM audit_runs)"
 
 
 @pytest.mark.usefixtures("before", "audited_before")
-async def test_after_a_restore_without_sequences_nothing_is_written_until_they_are_cured_as_is_told(
-    restored: str, redis_url: str
+async def test_where_sequences_stayed_behind_nothing_is_written_until_they_are_cured_as_is_told(
+    left_behind: str, redis_url: str
 ) -> None:
-    env, url = environment(restored, redis_url), f"http://127.0.0.1:{(port := free_port())}"
+    env, url = environment(left_behind, redis_url), f"http://127.0.0.1:{(port := free_port())}"
     serve = ["-m", "uvicorn", "api.main:app", "--port", str(port), "--no-access-log"]
-    sql = await asyncpg.connect(restored)
+    sql = await asyncpg.connect(left_behind)
     before = await sql.fetchrow(WRITTEN)
     assert all(before)
     with running(serve, env), running(["-m", "worker"], env) as worker:

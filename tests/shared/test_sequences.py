@@ -69,6 +69,11 @@ WRONG = {
             ALTER SEQUENCE "odd 'name" RESTART""",
         """"odd 'name" is behind: it draws 1 next, and outbox_events.id holds higher ids""",
     ),
+    "that no column owns": (
+        f"""{EVENT} CREATE SEQUENCE another; ALTER TABLE outbox_events ALTER COLUMN id DROP IDENTITY,
+            ALTER COLUMN id SET DEFAULT nextval('another')""",
+        "another is behind: it draws 1 next, and outbox_events.id holds higher ids",
+    ),
     "a cache": (
         "ALTER SEQUENCE outbox_events_id_seq CACHE 50",
         "outbox_events_id_seq has CACHE 50: sessions draw ids out of order",
