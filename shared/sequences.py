@@ -69,8 +69,12 @@ HOLD = """
     ) AS drawn
 """
 PASSED_BY = "WHEN EXISTS (SELECT FROM {0} WHERE {1} > drawn.last) THEN '{0}.{1}'"
-# The planner takes the first row for found at once; and a BRIN index is read through a bitmap.
-BY_INDEX = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = on; SET LOCAL jit = off"
+# The planner takes the first row for found at once; and a BRIN index is read through a bitmap. Who wants a
+# connection to read something else must not wait for a table that somebody locks: it is not known then.
+BRIEFLY_BY_INDEX = """
+    SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = on; SET LOCAL jit = off;
+    SET LOCAL lock_timeout = '100ms'
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,20 +172,30 @@ async def read_sequences(
 ) -> list[Sequence]:
     """Read the sequences of those tables that are there: a few pages, however much was drawn.
 
+    While somebody locks one of the tables, only what the catalogue tells is known.
+
     Args:
         connection: in a transaction or not.
         wanted: `DRAWN_BY_US`, or `DRAWN_BY_US | SHARED`.
 
     """
     asked = [(table, *held) for table, columns in wanted.items() for held in columns]
-    async with connection.transaction():
-        await connection.execute(BY_INDEX)
-        found = await connection.fetch(FIND, *map(list, zip(*asked, strict=True)))
-        by_table = [list(rows) for _, rows in groupby(found, key=lambda row: row["table_name"])]
-        statements = [_statement(rows) for rows in by_table if rows[0]["is_readable"]]
-        drawn = await connection.fetch(" UNION ALL ".join(statements)) if statements else []
+    found = await connection.fetch(FIND, *map(list, zip(*asked, strict=True)))
+    by_table = [list(rows) for _, rows in groupby(found, key=lambda row: row["table_name"])]
+    statements = [_statement(rows) for rows in by_table if rows[0]["is_readable"]]
+    drawn = await _hold(connection, statements) if statements else []
     states = {state["table_name"]: state for state in drawn}
     return [_sequence(rows, states.get(rows[0]["table_name"])) for rows in by_table]
+
+
+async def _hold(connection: asyncpg.Connection, statements: list[str]) -> list[asyncpg.Record]:
+    try:
+        async with connection.transaction():
+            await connection.execute(BRIEFLY_BY_INDEX)
+            held: list[asyncpg.Record] = await connection.fetch(" UNION ALL ".join(statements))
+    except asyncpg.LockNotAvailableError:
+        return []
+    return held
 
 
 def _statement(rows: Iterable[asyncpg.Record]) -> str:

@@ -193,7 +193,7 @@ async def test_a_dead_letter_is_not_pending(engine: AsyncEngine, seeded: asyncpg
     await put_legacy(seeded, "died")
     await seeded.execute("""
         INSERT INTO outbox_dead_letters (id, aggregate_id, event_type, source, payload, created_at, error)
-        VALUES (1, 'died', 'collection.created', 'api', '{}', now(), 'poison')
+        VALUES (nextval('outbox_events_id_seq'), 'died', 'collection.created', 'api', '{}', now(), 'poison')
     """)
 
     run = await audited(engine)

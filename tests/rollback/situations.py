@@ -31,7 +31,7 @@ MAKE_MANY = """
         ORDER BY collection_id
     )
     INSERT INTO applied_versions (collection_id, version, project_id, is_deleted)
-    SELECT collection_id, 1, project_id, false FROM written
+    SELECT collection_id, nextval('outbox_events_id_seq'), project_id, false FROM written
 """
 LINK = (
     "INSERT INTO project_collections (project_id, collection_id, research_context) VALUES ($1, $2, 'theirs')"

@@ -2,7 +2,9 @@
 
 import asyncpg
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.database import driver_connection
 from shared.sequences import DRAWN_BY_US, SHARED, read_sequences
 from tests.legacy_rows import seed
 
@@ -175,3 +177,12 @@ async def test_ids_that_a_session_drew_ahead_are_dropped_by_the_cure(
     ids = [row["id"] for row in await seeded.fetch("SELECT id FROM outbox_events")]  # as they were inserted
     assert ids == sorted(ids)
     await ahead.close()
+
+
+async def test_a_table_that_somebody_locks_keeps_nobody_from_a_connection(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    async with sql.transaction():
+        await sql.execute("LOCK TABLE outbox_events")
+        async with driver_connection(engine) as connection:
+            assert {sequence.last_value for sequence in await read_sequences(connection)} == {None}
