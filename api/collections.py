@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
-from sqlalchemy import Row, func, select
+from sqlalchemy import JSON, DateTime, Row, Text, cast, func, select
 
 from api.access import require_access, resolve_email
 from api.context import CollectionSync
@@ -26,8 +26,17 @@ ARTICLE_COUNT = (
     .where(article_collections.c.collection_id == collections.c.collection_id)
     .scalar_subquery()
 )
+# Texts of what Python may not be able to hold.
+SHOWN = [
+    func.to_json(column).label(column.name)
+    if isinstance(column.type, DateTime)
+    else cast(column, Text).label(column.name)
+    if isinstance(column.type, JSON)
+    else column
+    for column in collections.c
+]
 LIST = (
-    select(*collections.c, ARTICLE_COUNT.label("article_count"))
+    select(*SHOWN, ARTICLE_COUNT.label("article_count"))
     .where(collections.c.is_active)
     .order_by(collections.c.created_at, collections.c.collection_id)
 )

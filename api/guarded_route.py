@@ -5,12 +5,14 @@ from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from sqlalchemy.exc import SQLAlchemyError
 
 from api.admission import Lane, Lanes
 from api.context import of_request
 from api.errors import answer_to
 from api.request_body import with_whole_body
 from api.tracing import in_its_trace
+from shared.faults import is_outdated_plan
 
 
 class GuardedRoute(APIRoute):
@@ -40,7 +42,12 @@ class GuardedRoute(APIRoute):
                 async with lanes.bodies.place():
                     request = await with_whole_body(request)
             async with self.lane(lanes, request).place():
-                return await handle(request)
+                try:
+                    return await handle(request)
+                except SQLAlchemyError as error:
+                    if not is_outdated_plan(error):
+                        raise
+                return await handle(request)  # of the first attempt nothing was committed
 
         async def handle_guarded(request: Request) -> Response:
             try:

@@ -20,6 +20,7 @@ from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from api.echo import SURROGATES, echoable
+from shared.stored import iso_of, json_of
 
 DEFAULT_PURPOSE = "general"
 MOST_WRONG_ITEMS = 100
@@ -115,10 +116,15 @@ Timestamp = Annotated[
     PlainSerializer(datetime.isoformat),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
-# Other writers fill these columns too: whatever JSON is in them, the list of a project can be read.
+# Other writers fill these columns too: whatever is in them, a project's list can be read and a write answered.
+StoredTimestamp = Annotated[
+    str,
+    BeforeValidator(iso_of),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
 LinkedIds = Annotated[
     Any,
-    BeforeValidator(lambda stored: stored or []),
+    BeforeValidator(lambda stored: json_of(stored) or []),
     PlainSerializer(echoable),
     WithJsonSchema({"type": "array", "items": {"type": "string"}}),
 ]
@@ -162,7 +168,7 @@ class CreatedCollection(BaseModel):
     collection_name: str
     description: str | None
     created_by: str
-    created_at: Timestamp | None
+    created_at: StoredTimestamp | None
     color: str | None
     icon: str | None
     article_count: int = 0
@@ -177,8 +183,8 @@ class UpdatedCollection(BaseModel):
     collection_name: str
     description: str | None
     created_by: str
-    created_at: Timestamp | None
-    updated_at: Timestamp | None
+    created_at: StoredTimestamp | None
+    updated_at: StoredTimestamp | None
     color: str | None
     icon: str | None
     sort_order: int | None

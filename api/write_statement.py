@@ -20,7 +20,7 @@ from shared.events import SCHEMA_VERSION, EventType, Source
 from shared.outbox import PAYLOAD
 from shared.traceparent import current_traceparent
 
-Written = Mapping[str, Any]  # WRITTEN and event_id
+Written = Mapping[str, Any]  # ANSWERED and event_id
 
 ACTIVITIES = {
     EventType.CREATED: ("collection_created", "Created"),
@@ -33,6 +33,10 @@ WRITTEN = """
         collections.collection_id, collections.project_id, collections.collection_name,
         collections.description, collections.created_by, collections.created_at, collections.updated_at,
         collections.color, collections.icon, collections.sort_order"""
+# The times as texts: Python has no year 10000, which would fail a write that is committed.
+ANSWERED = """
+        collection_id, collection_name, description, created_by, to_json(created_at) AS created_at,
+        to_json(updated_at) AS updated_at, color, icon, sort_order"""
 TEXTS = ("collection_name", "description", "color", "icon", "collection_purpose")
 FLAGS = ("auto_update", "is_active")
 LISTS = ("linked_hypothesis_ids", "linked_question_ids")  # JSON
@@ -53,7 +57,9 @@ APPENDED = f"""appended AS (
         FROM written
         RETURNING id AS event_id
     )"""  # noqa: S608 - constants
-ANSWER = "SELECT * FROM permitted LEFT JOIN written ON true LEFT JOIN appended ON true"
+ANSWER = f"""
+    SELECT allowed, event_id, {ANSWERED}
+    FROM permitted LEFT JOIN written ON true LEFT JOIN appended ON true"""  # noqa: S608 - constants
 
 # The database sets both timestamps, to the same time.
 CREATE = f"""

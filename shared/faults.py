@@ -69,8 +69,19 @@ def sqlstate(error: BaseException) -> str | None:
     return code if isinstance(code, str) else None
 
 
+def is_outdated_plan(error: BaseException) -> bool:
+    """Return whether the statement did not even begin, since a table was altered after it was prepared.
+
+    The driver prepares it anew the next time.
+    """
+    told = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig else error
+    return isinstance(told, asyncpg.InvalidCachedStatementError)
+
+
 def is_transient(error: BaseException) -> bool:
-    """Say whether the same work may succeed later, unchanged: the database is away, busy or shut."""
+    """Say whether the same work may succeed later, unchanged: the database is away, busy, shut or altered."""
+    if is_outdated_plan(error):
+        return True
     if isinstance(error, (OSError, asyncio.TimeoutError, PoolTimeoutError)):
         return True
     if isinstance(error, DBAPIError) and error.connection_invalidated:

@@ -96,6 +96,23 @@ async def test_show_tells_what_the_event_held_and_what_a_replay_would_append(
     assert (missing.returncode, missing.stderr.strip()) == (1, "There is no dead letter 999.")
 
 
+async def test_what_python_cannot_hold_is_shown_as_it_is(
+    env: Env, engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await set_collection(engine, "c1", "what it is now")
+    await sql.execute("UPDATE collections SET created_at = 'infinity', updated_at = '10000-01-01Z'")
+    digits = "1" * 5_000
+    event_id = await append_raw(sql, "c1", created_at="never")
+    await sql.execute("UPDATE outbox_events SET payload = payload || $1::jsonb", f'{{"more": {digits}}}')
+    await drain(engine)
+    shown = await answered(env, "show", event_id)
+    assert shown["payload"]["more"] == digits
+    present = shown["present_state"]
+    assert (present["created_at"], present["updated_at"]) == ("infinity", "10000-01-01T00:00:00+00:00")
+    assert digits in (await command(env, "show", event_id)).stdout
+    assert (await answered(env, "replay", event_id))["replayed"] == 1
+
+
 async def test_a_replay_without_a_worker_is_done_and_says_who_goes_on(
     env: Env, letter: int, engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:

@@ -2,17 +2,18 @@
 
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Text, cast, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.legacy_tables import collections
 from shared.outbox_tables import applied_versions, outbox_dead_letters
+from shared.stored import json_of
 
 
 async def read_payload(connection: AsyncConnection, letter_id: int) -> Any:  # noqa: ANN401 - any JSON
     """Return the payload of the letter, which exists, as it was appended."""
-    payload = select(outbox_dead_letters.c.payload).where(outbox_dead_letters.c.id == letter_id)
-    return (await connection.execute(payload)).scalar_one()
+    payload = select(cast(outbox_dead_letters.c.payload, Text)).where(outbox_dead_letters.c.id == letter_id)
+    return json_of((await connection.execute(payload)).scalar_one())
 
 
 async def read_present_state(connection: AsyncConnection, collection_id: str) -> dict[str, Any] | None:
@@ -21,8 +22,8 @@ async def read_present_state(connection: AsyncConnection, collection_id: str) ->
         select(
             collections.c.project_id,
             collections.c.description.label("research_context"),
-            collections.c.created_at,
-            collections.c.updated_at,
+            func.to_json(collections.c.created_at).label("created_at"),
+            func.to_json(collections.c.updated_at).label("updated_at"),
             func.coalesce(collections.c.is_active, False).label("is_active"),
             applied_versions.c.version.label("applied_version"),
         )

@@ -1,0 +1,35 @@
+"""What others stored, as far as Python can hold it.
+
+PostgreSQL stores times before the year 1 and after the year 9999, infinity, numbers of any length and JSON
+nested by thousands. Where Python has no such value, the text takes its place.
+"""
+
+import json
+import sys
+from datetime import datetime
+from typing import Any
+
+
+def _number(digits: str) -> int | str:
+    return int(digits) if len(digits) <= sys.get_int_max_str_digits() else digits
+
+
+DECODER = json.JSONDecoder(parse_int=_number)
+
+
+def json_of(text: str | None) -> Any:  # noqa: ANN401 - any JSON
+    """Return the JSON that this text is: longer numbers as their digits, and what is nested too deeply as it is."""
+    if text is None:
+        return None
+    try:
+        return DECODER.decode(text)
+    except RecursionError:
+        return text
+
+
+def iso_of(time: str | None) -> str | None:
+    """Return a time, as PostgreSQL's `to_json` writes it, as Python writes it: six digits of a second or none."""
+    try:
+        return None if time is None else datetime.fromisoformat(time).isoformat()
+    except ValueError:
+        return time
