@@ -189,9 +189,13 @@ def verification_of(run: AuditRun) -> Verification:
         "verdict": verdict,
         "verified_at": run.finished_at,
         "audit_id": run.id,
-        "message": ADVICE[verdict].format(run=run),
+        "message": " ".join(filter(None, (ADVICE[verdict].format(run=run), _more(verdict, run)))),
     }
     return Verification.model_validate(asdict(run) | answer)
+
+
+def _more(verdict: str, run: AuditRun) -> str | None:
+    return f"Reason: {run.error}" if verdict == "incomplete" and run.error else None
 
 
 def under_way(run: AuditRun) -> VerificationUnderWay:

@@ -92,9 +92,10 @@ async def auditor(engine: AsyncEngine) -> AsyncIterator[None]:
 async def backfilled(engine: AsyncEngine, client: httpx.AsyncClient) -> None:
     """Start a backfill over HTTP, drive it and apply its events, as a worker does."""
     assert (await client.post(BACKFILL)).status_code == 202
-    run_id = await take_up_backfill(engine)
-    assert run_id is not None
-    assert (await drive(engine, run_id, interrupted=never(), doorbell=None)).status == "finished"
+    custody = await take_up_backfill(engine)
+    assert custody is not None
+    run = await drive(engine, custody.run.id, interrupted=never(), doorbell=None, custody=custody)
+    assert run.status == "finished"
     await drain(engine)
 
 
@@ -295,6 +296,7 @@ async def test_an_audit_that_came_to_no_end_proves_nothing(
     assert await seeded.fetchval("SELECT status FROM audit_runs") == "failed"
     result = await verified(admin, audit_id=run_id)
     assert (result["match"], result["verdict"]) == (False, "incomplete")
+    assert result["message"].endswith("verify again. Reason: interrupted")
 
 
 async def test_without_a_worker_it_says_so_and_tells_what_is_known(

@@ -44,6 +44,8 @@ TWINS = {
     "joins without the project": ("AND target.project_id = legacy.project_id", ""),
     "ignores the outbox": (comparison.WAITS, "false"),
     "takes everything for pending": (comparison.WAITS, "true"),
+    "takes what is too old for pending": ("WHERE event.id > coalesce(guard.version, 0)", ""),
+    "takes no notice of what nobody claims": (comparison.WAITS_IN_VAIN, "false"),
     "looks at half of the keys": ("= $2::integer)", "= $2::integer / 2)"),
 }
 

@@ -23,7 +23,9 @@ SHADOW = """
         SELECT collection_id, project_id, research_context, created_at, updated_at
         FROM project_collections WITH NO DATA;
     CREATE TEMPORARY TABLE outbox_events ON COMMIT DROP AS
-        SELECT aggregate_id FROM outbox_events WITH NO DATA;
+        SELECT aggregate_id, id, lane FROM outbox_events WITH NO DATA;
+    CREATE TEMPORARY TABLE applied_versions ON COMMIT DROP AS
+        SELECT collection_id, version FROM applied_versions WITH NO DATA;
     SELECT set_config('search_path', 'pg_temp, ' || current_setting('search_path'), true);
     DISCARD PLANS
 """
@@ -49,7 +51,9 @@ PLANT_LEGACY = """
         ('orphaned, NULL', '', NULL, 'text'),
         ('missing, pending', '', true, 'text'),
         ('mismatched, pending', '', true, 'text'),
-        ('orphaned, pending', '', false, 'text')
+        ('orphaned, pending', '', false, 'text'),
+        ('missing, its event too old', '', true, 'text'),
+        ('missing, its event of an unknown version', '', true, 'text')
     ) AS planted (name, home, is_active, description)
 """
 PLANT_TARGET = """
@@ -77,14 +81,25 @@ PLANT_TARGET = """
     ) AS planted (name, project, research_context, created_later, updated_later)
 """
 PLANT_EVENTS = """
-    INSERT INTO pg_temp.outbox_events (aggregate_id)
-    SELECT 'canary ' || name
-    FROM (VALUES ('in sync'), ('missing, pending'), ('mismatched, pending'), ('orphaned, pending'))
-        AS planted (name)
+    INSERT INTO pg_temp.outbox_events (aggregate_id, id, lane)
+    SELECT 'canary ' || name, 7, lane
+    FROM (VALUES
+        ('in sync', 0),
+        ('missing, pending', 0),
+        ('mismatched, pending', 1),
+        ('orphaned, pending', 2),
+        ('missing, its event too old', 0),
+        ('missing, its event of an unknown version', 1000)
+    ) AS planted (name, lane)
+"""
+PLANT_GUARDS = """
+    INSERT INTO pg_temp.applied_versions (collection_id, version)
+    VALUES ('canary mismatched, pending', 6), ('canary missing, its event too old', 7)
 """
 
 PLANTED = {
     "canary missing": "missing",
+    "canary missing, its event too old": "missing",
     "canary research_context": "mismatched",
     "canary research_context, empty": "mismatched",
     "canary created_at": "mismatched",
@@ -94,10 +109,10 @@ PLANTED = {
     "canary orphaned, no collection": "orphaned",
 }
 EXPECTED = Tally(
-    planned=14, compared=14, active_collections=10, home_rows=11,
-    missing=1, mismatched=4, orphaned=3, pending=3,
+    planned=16, compared=16, active_collections=12, home_rows=11,
+    missing=2, mismatched=4, orphaned=3, pending=4, unclaimable=1,
 )  # fmt: skip
-EXPECTED_OF_ALL = replace(EXPECTED, planned=15, compared=15, active_collections=11, home_rows=12)
+EXPECTED_OF_ALL = replace(EXPECTED, planned=17, compared=17, active_collections=13, home_rows=12)
 
 
 async def blindness(engine: AsyncEngine, slices: int, project_id: str | None) -> str | None:
@@ -118,6 +133,7 @@ async def _plant(connection: asyncpg.Connection, project_id: str) -> None:
     await connection.execute(PLANT_LEGACY, project_id)
     await connection.execute(PLANT_TARGET, project_id)
     await connection.execute(PLANT_EVENTS)
+    await connection.execute(PLANT_GUARDS)
 
 
 async def _judge(connection: asyncpg.Connection, slices: int, project_id: str | None) -> str | None:

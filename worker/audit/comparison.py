@@ -1,17 +1,18 @@
-"""The comparison: one snapshot over legacy, target and outbox, so that it needs no retries.
+"""The comparison: one snapshot over legacy, target, outbox and guard, so that it needs no retries.
 
-A writer commits its row and its event together, and the worker the target's row and the event's
-removal. On one snapshot, therefore, a pair that differs while no event for it waits is drift, whatever
-goes on meanwhile. The key space is cut into slices by a hash of the collection's id: every key falls
+A writer commits its row and its event together, and the worker the target's row, the guard's version and
+the event's removal. On one snapshot, therefore, a pair that differs while no event waits that could change it
+is drift, whatever goes on meanwhile. The key space is cut into slices by a hash of the collection's id: every key falls
 into exactly one, whatever the database's collation, and no key is ever ordered.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Self
 
 import asyncpg
 
 from shared.choices import MOST_SLICES
+from shared.lanes import HIGHEST_KNOWN_LANE, LOWEST_KNOWN_LANE
 
 STATEMENT_TIMEOUT_SECONDS = 600
 CLIENT_TIMEOUT_SECONDS = STATEMENT_TIMEOUT_SECONDS + 5
@@ -25,11 +26,23 @@ BYTES_PER_SLICE = 1_500_000_000
 HASHED = "($1::integer = 1 OR hashtextextended(collection_id, 0) & ($1::integer - 1) = $2::integer)"
 IN_SLICE = f"{HASHED} AND ($3::varchar IS NULL OR project_id = $3)"
 
+# What waits for each collection and is newer than what was applied: anything else will change nothing. An
+# event of a version that this release does not know is claimed by no worker of it. Served by no index.
+WAITING = f"""(
+        SELECT event.aggregate_id,
+            bool_or(event.lane BETWEEN {LOWEST_KNOWN_LANE} AND {HIGHEST_KNOWN_LANE}) AS is_claimable
+        FROM outbox_events AS event
+        LEFT JOIN applied_versions AS guard ON guard.collection_id = event.aggregate_id
+        WHERE event.id > coalesce(guard.version, 0)
+        GROUP BY event.aggregate_id
+    ) AS waiting
+    ON waiting.aggregate_id = pair.collection_id"""  # noqa: S608 - constants
+
 # The pairs: each collection with its home row, and whether an event for it waits. A target row without
 # a partner links its collection to another project, which is nobody's concern, or it is a stray: its
 # collection does not exist at all. Served by no index: both tables are scanned and joined by hashing.
 # COLLATE "C": no collation may call two texts equal whose bytes differ.
-PAIRS = """(
+PAIRS = f"""(
         SELECT
             legacy.collection_id AS legacy_id,
             target.collection_id AS target_id,
@@ -50,17 +63,17 @@ PAIRS = """(
         FROM (
             SELECT collection_id, project_id, description, created_at, updated_at,
                 is_active IS TRUE AS is_active
-            FROM collections WHERE {scope}
+            FROM collections WHERE {{scope}}
         ) AS legacy
         FULL JOIN (
             SELECT collection_id, project_id, research_context, created_at, updated_at
-            FROM project_collections WHERE {scope}
+            FROM project_collections WHERE {{scope}}
         ) AS target
         ON target.collection_id = legacy.collection_id AND target.project_id = legacy.project_id
     ) AS pair
-    LEFT JOIN (SELECT DISTINCT aggregate_id FROM outbox_events) AS waiting
-    ON waiting.aggregate_id = pair.collection_id"""
+    LEFT JOIN {WAITING}"""  # noqa: S608 - constants
 WAITS = "(waiting.aggregate_id IS NOT NULL)"
+WAITS_IN_VAIN = "(waiting.is_claimable IS FALSE)"
 DIFFERS = "(is_missing OR is_mismatched OR is_orphaned)"
 
 # `planned` is counted apart from the join, on the same snapshot. No subquery depends on a row of the
@@ -75,19 +88,20 @@ TALLY = f"""
         count(*) FILTER (WHERE is_mismatched AND NOT {WAITS}) AS mismatched,
         count(*) FILTER (WHERE is_orphaned AND NOT {WAITS}) AS orphaned,
         count(*) FILTER (WHERE {WAITS} AND {DIFFERS}) AS pending,
+        count(*) FILTER (WHERE {WAITS_IN_VAIN} AND {DIFFERS}) AS unclaimable,
         count(*) FILTER (WHERE is_partnerless) AS partnerless
     FROM {PAIRS.format(scope=IN_SLICE)}
 """  # noqa: S608 - made of constants
 
 # Asked only where there are rows without a partner, on the same snapshot.
 STRAYS = f"""
-    SELECT count(*) FILTER (WHERE NOT {WAITS}) AS orphaned, count(*) FILTER (WHERE {WAITS}) AS pending
+    SELECT count(*) FILTER (WHERE NOT {WAITS}) AS orphaned, count(*) FILTER (WHERE {WAITS}) AS pending,
+        count(*) FILTER (WHERE {WAITS_IN_VAIN}) AS unclaimable
     FROM (SELECT collection_id FROM project_collections WHERE {IN_SLICE}) AS pair
     LEFT JOIN (
         SELECT collection_id AS legacy_id FROM collections WHERE {HASHED}
     ) AS legacy ON legacy_id = collection_id
-    LEFT JOIN (SELECT DISTINCT aggregate_id FROM outbox_events) AS waiting
-    ON waiting.aggregate_id = pair.collection_id
+    LEFT JOIN {WAITING}
     WHERE legacy_id IS NULL
 """  # noqa: S608 - made of constants
 
@@ -139,7 +153,10 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What a comparison counted: pairs planned and compared, rows of both sides, differences by kind."""
+    """What a comparison counted: pairs planned and compared, rows of both sides, differences by kind.
+
+    unclaimable: of the pending, those for which only events wait that no worker of this release claims.
+    """
 
     planned: int = 0
     compared: int = 0
@@ -149,10 +166,16 @@ class Tally:
     mismatched: int = 0
     orphaned: int = 0
     pending: int = 0
+    unclaimable: int = 0
 
     def __add__(self, other: Self) -> "Tally":
         names = [field.name for field in fields(self)]
         return Tally(*(getattr(self, name) + getattr(other, name) for name in names))
+
+    @property
+    def recorded(self) -> dict[str, int]:
+        """What `audit_runs` and the log hold of it."""
+        return {name: count for name, count in asdict(self).items() if name != "unclaimable"}
 
     @property
     def found(self) -> int:

@@ -64,7 +64,7 @@ class Reporter:
             self._silent_until = time.monotonic() + SECONDS_BETWEEN_LINES
             counts = {"unsettled": progress.unsettled, "still_seconds": round(progress.still_seconds, 1)}
             chunks = {"chunks_done": progress.chunks_done, "chunks_planned": progress.chunks_planned}
-            self._log.info("audit_progress", **chunks, **asdict(progress.tally), **counts)
+            self._log.info("audit_progress", **chunks, **progress.tally.recorded, **counts)
 
     def found(self, findings: list[Finding]) -> None:
         """Write a line for each finding, with long texts cut."""
@@ -107,7 +107,7 @@ class Reporter:
         log = self._log.info if proved else self._log.error
         names = (
             "status", "verdict", "error", "project_id", "repair", "requested_by", "chunks_planned",
-            "chunks_done", *asdict(Tally()), "repaired", "canary_found",
+            "chunks_done", *Tally().recorded, "repaired", "canary_found",
         )  # fmt: skip
         log(
             "audit_finished",

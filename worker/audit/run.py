@@ -8,7 +8,6 @@ every slice done and every pair compared.
 import asyncio
 import contextlib
 import time
-from dataclasses import asdict
 
 import asyncpg
 from sqlalchemy.exc import SQLAlchemyError
@@ -283,7 +282,7 @@ class Inspection:
             "chunks_done": self._coverage.done,
             "repaired": self._outcomes.repaired,
             "canary_found": self._canary_found,
-            **asdict(self._tally),
+            **self._tally.recorded,
         }
 
     async def _write(self) -> None:

@@ -80,7 +80,7 @@ def sentence(run: AuditRun) -> str:
         case "drift" if run.repair:
             return f"Drift is left: {kinds}; {run.repaired:,} repaired. {run.error}"
         case "drift":
-            return f"Drift: {kinds}. Mend it with --repair."
+            return f"Drift: {kinds}. Mend it with --repair.{f' {run.error}' if run.error else ''}"
     return f"Incomplete, so it proves nothing: {run.error}"
 
 

@@ -33,14 +33,30 @@ def judge(coverage: Coverage, tally: Tally, outcomes: Outcomes, strays: int) -> 
     if coverage.uneven or coverage.done != coverage.planned or tally.compared != tally.planned:
         slices = f"{coverage.done} of {coverage.planned} slices were done, {coverage.uneven} not as planned"
         return "incomplete", f"{tally.compared} pairs were compared, {tally.planned} planned; {slices}."
-    if not tally.found:
-        return ("pending" if tally.pending else "in_sync"), None
-    if outcomes.repaired == tally.found:
+    if outcomes.repaired != tally.found:
+        return "drift", _together(*_what_is_left(outcomes, strays), *_what_waits_in_vain(tally))
+    if tally.unclaimable:  # not drift: a worker that knows their events may be on its way; nor is it proof
+        return "incomplete", _together(*_what_waits_in_vain(tally))
+    if tally.found:
         return "repaired", None
-    return "drift", _what_is_left(outcomes, strays)
+    return ("pending" if tally.pending else "in_sync"), None
 
 
-def _what_is_left(outcomes: Outcomes, strays: int) -> str | None:
+def _together(*reasons: str) -> str | None:
+    return " ".join(reasons) or None
+
+
+def _what_waits_in_vain(tally: Tally) -> list[str]:
+    if not tally.unclaimable:
+        return []
+    return [
+        f"{tally.unclaimable} pairs differ, and for them only events of a later version wait than this release"
+        " knows: start workers of the release that writes them. Where there is none, delete from outbox_events"
+        " what the log names as unknown_versions_wait, and repair."
+    ]
+
+
+def _what_is_left(outcomes: Outcomes, strays: int) -> list[str]:
     reasons = []
     if outcomes.pending:
         reasons.append(f"{outcomes.pending} wait for their event: is a worker running?")
@@ -51,4 +67,4 @@ def _what_is_left(outcomes: Outcomes, strays: int) -> str | None:
             f"{strays} belong to no collection, so no event can describe them:"
             " the foreign key of project_collections was bypassed; delete them by hand."
         )
-    return " ".join(reasons) or None
+    return reasons
