@@ -82,7 +82,7 @@ class Backfill(BaseModel):
     mismatched: int
     orphaned: int
     throttled_by: str | None = Field(description="Why it waits at the moment.")
-    driver: str | None = Field(description="host:pid of the process that drives it or drove it last.")
+    driver: str | None = Field(description="host:pid:drawn of the process that drives it or drove it last.")
     is_driven: bool = Field(description="A process drives it and gave a sign of life within three seconds.")
     started_at: Timestamp
     heartbeat_at: Timestamp

@@ -116,7 +116,7 @@ _BACKFILL_COUNTS = {
     "mismatched": "integer: enqueued, because the home row differed",
     "orphaned": "integer: enqueued, because the collection was deleted",
     "duration_seconds": "number: seconds since the run began",
-    "driver": "string?: `host:pid` of the process that drives the run",
+    "driver": "string?: `host:pid:drawn` of the process that drives the run",
 }
 _AUDIT_COUNTS = {
     "compared": "integer: pairs compared",
@@ -161,20 +161,20 @@ CONTRACT: Mapping[str, LogEvent] = {
     for event in (
         _event(
             "worker_started", "worker", "info", "A worker begins.",
-            worker="string: `host:pid`",
+            worker="string: `host:pid:drawn`",
             pid="integer: its process id",
             health_key="string: its key in Redis",
         ),
         _event(
             "worker_stopped", "worker", "info", "A worker ended in good order.",
-            worker="string: `host:pid`",
+            worker="string: `host:pid:drawn`",
             pid="integer: its process id",
         ),
         _event(
             "worker_heartbeat", "worker", "info warning",
             "Every five seconds: the worker lives, and this waits. A warning while PostgreSQL is silent"
             " or unfit: then the counts are null. A dashboard that has seen none for 15 seconds is blind.",
-            worker="string: `host:pid`",
+            worker="string: `host:pid:drawn`",
             uptime_seconds="number: since the worker began",
             database="string: `up`; `away`: PostgreSQL did not answer within two seconds; or `unfit`: it"
             " answers, and nothing may be written there",

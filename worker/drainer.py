@@ -19,7 +19,8 @@ from worker.batch_size import TAKES_TOO_LONG, BatchSize
 from worker.caution import Caution, set_aside
 from worker.claim import BEGINNING, BULK_LANES, LIVE_LANE, ClaimedEvent, Lanes, Position, claim_these
 from worker.claim_start import PLACE, ClaimStart
-from worker.presence import Presence, own_name
+from worker.own_name import own_name
+from worker.presence import Presence
 from worker.relay import run_once, run_these
 
 logger = structlog.get_logger(__name__)

@@ -132,9 +132,15 @@ class Duties:
             self._failing.discard(kind)
 
     async def _tend_backfill(self) -> None:
-        run_id = await take_up_backfill(self._engine)
-        if run_id is not None:
-            await drive(self._engine, run_id, interrupted=self._interrupted, doorbell=self._doorbell)
+        custody = await take_up_backfill(self._engine)
+        if custody is not None:
+            await drive(
+                self._engine,
+                custody.run.id,
+                interrupted=self._interrupted,
+                doorbell=self._doorbell,
+                custody=custody,
+            )
 
     async def _tend_audit(self) -> None:
         if await is_due(self._engine):

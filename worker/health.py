@@ -1,22 +1,20 @@
 """Whether a worker of this host is alive, as far as Redis knows."""
 
-import os
 import platform
 
 from shared.doorbell import open_redis
 from shared.settings import Settings
+from worker.own_name import own_name
 
 HEALTH_SECONDS = 5  # arq writes the key this often; it expires a second after the next one is due
 
 
-def health_key(process: str) -> str:
-    """Name the key of a process of this host. Each has its own: arq's default is one for all workers."""
-    return f"collection_sync:worker:{platform.node()}:{process}"
+PREFIX = "collection_sync:worker:"
 
 
 def own_health_key() -> str:
-    """Name the key of this process."""
-    return health_key(str(os.getpid()))
+    """Name the key of this process. Each has its own: arq's default is one for all workers."""
+    return f"{PREFIX}{own_name()}"
 
 
 async def is_any_worker_alive(settings: Settings) -> bool:
@@ -27,6 +25,6 @@ async def is_any_worker_alive(settings: Settings) -> bool:
 
     """
     async with open_redis(settings.redis_url.get_secret_value()) as redis:
-        async for _ in redis.scan_iter(match=health_key("*"), count=1000):
+        async for _ in redis.scan_iter(match=f"{PREFIX}{platform.node()}:*", count=1000):
             return True
     return False

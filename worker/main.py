@@ -32,7 +32,8 @@ from worker.duties import Duties
 from worker.health import HEALTH_SECONDS, own_health_key
 from worker.heartbeat import Heart
 from worker.metrics import WorkerMetrics
-from worker.presence import Presence, own_name
+from worker.own_name import own_name
+from worker.presence import Presence
 from worker.run_state import RunWatch
 from worker.snapshot_holders import SnapshotWatch
 from worker.wakeable import WakeableWorker

@@ -1,8 +1,6 @@
 """Which worker processes run, and which ended without a word: a row for each in the database."""
 
 import asyncio
-import os
-import platform
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -33,16 +31,11 @@ BEAT = text("UPDATE worker_processes SET heartbeat_at = clock_timestamp() WHERE 
 LEAVE = text("UPDATE worker_processes SET ended_at = clock_timestamp() WHERE id = :id")
 
 
-def own_name() -> str:
-    """Name this process: host:pid."""
-    return f"{platform.node()}:{os.getpid()}"
-
-
 class Presence:
     """The row of this process in `worker_processes`: there before its first batch, ended in good order."""
 
     def __init__(self, engine: AsyncEngine, name: str) -> None:
-        """Take the engine to write the row with, and the process's name, host:pid."""
+        """Take the engine to write the row with, and the process's name."""
         self._engine = engine
         self._name = name
         self._id: int | None = None

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.backfill_runs import BackfillOptions, BackfillRun, latest, start
 from shared.run_tables import backfill_runs
 from tests.processes import HANG_SECONDS
+from worker.backfill.custody import Custody
 from worker.backfill.drive import Watch, drive
 
 TOKEN = uuid.UUID(int=1)
@@ -47,9 +48,13 @@ async def take(engine: AsyncEngine, run: BackfillRun) -> BackfillRun:
     return run
 
 
-async def driven(engine: AsyncEngine, run_id: int, watch: Watch | None = None) -> BackfillRun:
+async def driven(
+    engine: AsyncEngine, run_id: int, watch: Watch | None = None, custody: Custody | None = None
+) -> BackfillRun:
     """Drive a run to its end."""
-    return await drive(engine, run_id, interrupted=asyncio.Event(), doorbell=None, watch=watch)
+    return await drive(
+        engine, run_id, interrupted=asyncio.Event(), doorbell=None, watch=watch, custody=custody
+    )
 
 
 async def backfilled(engine: AsyncEngine, options: BackfillOptions | None = None) -> BackfillRun:

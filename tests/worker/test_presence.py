@@ -27,7 +27,7 @@ async def test_a_worker_is_there_while_it_lives_and_says_when_it_ends(
     async with running_worker(env) as worker, asyncio.timeout(HANG_SECONDS):
         while (first := await sql.fetchrow(row)) is None:
             await asyncio.sleep(0.05)
-        assert first["name"].endswith(f":{worker.pid}")
+        assert f":{worker.pid}:" in first["name"]
         while (await sql.fetchrow(row))["heartbeat_at"] == first["heartbeat_at"]:
             await asyncio.sleep(0.05)
         assert (await sql.fetchrow(row))["ended_at"] is None
@@ -36,7 +36,7 @@ async def test_a_worker_is_there_while_it_lives_and_says_when_it_ends(
         assert (await sql.fetchrow(row))["ended_at"] is not None
 
     async with running_worker(env) as killed, asyncio.timeout(HANG_SECONDS):
-        while not (await sql.fetchrow(row))["name"].endswith(f":{killed.pid}"):
+        while not (await sql.fetchrow(row))["name"].count(f":{killed.pid}:"):
             await asyncio.sleep(0.05)
         killed.kill()
     assert (await sql.fetchrow(row))["ended_at"] is None

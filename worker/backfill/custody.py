@@ -4,14 +4,14 @@ import uuid
 from dataclasses import dataclass
 from typing import Self
 
-from sqlalchemy import bindparam, func, or_, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.backfill_runs import COLUMNS, HAS_NO_DRIVER, BackfillRun, as_run, runs
 from shared.database import autocommit
 from shared.run_tables import backfill_runs
 from worker.backfill.chunk import RunLostError
-from worker.presence import own_name
+from worker.own_name import own_name
 
 NOW = func.clock_timestamp()
 TAKE_UP = (
@@ -24,20 +24,8 @@ TAKE_UP = (
         .scalar_subquery()
     )
     .values(driver=bindparam("own_name"), driver_token=bindparam("token"), heartbeat_at=NOW)
-    .returning(runs.id)
+    .returning(*COLUMNS)
 )
-
-
-async def take_up(engine: AsyncEngine) -> int | None:
-    """Take the run that waits for a worker, for this process, and return its id; None when none waits.
-
-    One that waits was left to workers, and nobody has driven it yet or its driver has been silent for
-    three seconds. Of any number of callers one gets it, and is to `drive` it at once.
-    """
-    values = {"own_name": own_name(), "token": uuid.uuid4()}
-    async with autocommit(engine) as connection:
-        run_id: int | None = (await connection.execute(TAKE_UP, values)).scalar_one_or_none()
-    return run_id
 
 
 async def read(engine: AsyncEngine, run_id: int) -> BackfillRun:
@@ -56,13 +44,12 @@ class Custody:
 
     @classmethod
     async def take(cls, engine: AsyncEngine, run_id: int) -> Self | None:
-        """Take a run that has no driver, or that `take_up` took for this process; None: it is another's."""
+        """Take a run that has no driver; None: it is another's."""
         token = uuid.uuid4()
-        takeable = or_(HAS_NO_DRIVER, runs.driver == own_name())
         async with engine.begin() as connection:
             taken = await connection.execute(
                 update(backfill_runs)
-                .where(runs.id == run_id, runs.status == "running", takeable)
+                .where(runs.id == run_id, runs.status == "running", HAS_NO_DRIVER)
                 .values(driver=own_name(), driver_token=token, heartbeat_at=NOW)
                 .returning(*COLUMNS)
             )
@@ -96,3 +83,16 @@ class Custody:
                 .where(runs.id == self.run.id, runs.driver_token == self.token)
                 .values(driver_token=None, throttled_by=None)
             )
+
+
+async def take_up(engine: AsyncEngine) -> Custody | None:
+    """Take the run that waits for a worker; None when none waits.
+
+    One that waits was left to workers, and nobody has driven it yet or its driver has been silent for
+    three seconds. Of any number of callers one gets it, and is to `drive` it at once.
+    """
+    token = uuid.uuid4()
+    async with autocommit(engine) as connection:
+        taken = await connection.execute(TAKE_UP, {"own_name": own_name(), "token": token})
+        row = taken.one_or_none()
+    return None if row is None else Custody(engine, as_run(row), token)

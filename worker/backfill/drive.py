@@ -40,6 +40,7 @@ async def drive(
     interrupted: asyncio.Event,
     doorbell: Doorbell | None,
     watch: Watch | None = None,
+    custody: Custody | None = None,
 ) -> BackfillRun:
     """Drive the run until its end, or until it is paused, cancelled, taken over or `interrupted`.
 
@@ -49,14 +50,14 @@ async def drive(
 
     Args:
         engine: lends two connections at most.
-        run_id: a run without a driver, or one that `take_up` took for this process; of any other
-            nothing is driven.
+        run_id: a run without a driver, or one that `take_up` took; of any other nothing is driven.
         interrupted: set it to stop.
         doorbell: pressed after each chunk that appended something; the caller runs it.
         watch: called with the run after each chunk, and several times a second while it is throttled.
+        custody: what `take_up` returned.
 
     """
-    custody = await Custody.take(engine, run_id)
+    custody = custody or await Custody.take(engine, run_id)
     if custody is None:
         return await read(engine, run_id)
     run = custody.run

@@ -118,7 +118,7 @@ class Backfill:
 class Worker:
     """One worker process, by its lines."""
 
-    name: str  # host:pid
+    name: str  # host:pid:drawn
     state: str  # running | silent | stopped
     started_at: float | None
     last_heartbeat_at: float | None

@@ -1,0 +1,29 @@
+"""Names of processes: unique, also where every process is number 1 of the same host."""
+
+import platform
+import subprocess
+import sys
+
+from tests.forked import ROOT
+
+AS_PROCESS_1 = """
+import os
+os.getpid = lambda: 1
+from worker.health import own_health_key
+from worker.own_name import own_name
+assert own_name() == own_name()
+print(own_name(), own_health_key())
+"""
+
+
+def test_containers_that_share_a_host_s_name_have_names_of_their_own() -> None:
+    names = [
+        subprocess.run(
+            [sys.executable, "-c", AS_PROCESS_1], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.split()
+        for _ in range(2)
+    ]
+    for name, key in names:
+        assert name.startswith(f"{platform.node()}:1:")
+        assert key == f"collection_sync:worker:{name}"
+    assert len({name for name, _ in names}) == 2
