@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
+from migrations.refusing import refuse_to_lose
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -151,7 +153,21 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop our tables. Legacy tables stay, also those that this migration created."""
+    """Drop our tables, unless events wait or letters are left. Legacy tables stay, also those made here."""
+    refuse_to_lose(
+        "outbox_events",
+        "applied_versions",
+        "outbox_dead_letters",
+        found={
+            "SELECT count(*) FROM outbox_events": (
+                "pending events would be lost: let workers apply them, or roll phase 1 back, which discards"
+                " them (migrations/phase1_backfill_project_collections.py --rollback)."
+            ),
+            "SELECT count(*) FROM outbox_dead_letters": (
+                "dead letters would be lost: replay or discard them."
+            ),
+        },
+    )
     op.drop_table("outbox_dead_letters")
     op.drop_table("applied_versions")
     op.drop_table("outbox_events")

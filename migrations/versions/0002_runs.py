@@ -4,10 +4,27 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
+from migrations.refusing import refuse_to_lose
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
+
+# What a rollback of phase 1 would remove: rows that we made, with nothing in what others fill.
+COUNT_OURS = r"""
+    SELECT count(*) FROM applied_versions AS guard
+    JOIN project_collections AS target
+        ON target.collection_id = guard.collection_id AND target.project_id = guard.project_id
+    WHERE NOT (guard.is_deleted OR guard.found_row)
+        AND concat(target.tags, target.linked_project_question_ids, target.linked_project_hypothesis_ids)
+            ~ '^(\s|\[\s*\]|\{\s*\}|null)*$'
+"""
+COUNT_BACKFILLS = "SELECT count(*) FROM backfill_runs WHERE status IN ('running', 'paused')"
+COUNT_AUDITS = """
+    SELECT count(*) FROM audit_runs
+    WHERE status = 'running' AND heartbeat_at > clock_timestamp() - interval '10 seconds'
+"""
 
 
 def upgrade() -> None:
@@ -222,7 +239,21 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Forget all backfills and audits."""
+    """Forget all backfills and audits, and which rows are ours, unless somebody needs that yet."""
+    refuse_to_lose(
+        "backfill_runs",
+        "audit_runs",
+        "applied_versions",
+        found={
+            COUNT_BACKFILLS: "backfills are not finished: python -m worker.backfill --cancel.",
+            COUNT_AUDITS: "audits are under way: stop the workers.",
+            COUNT_OURS: (
+                "rows of project_collections are known to be ours, which would be forgotten: roll phase 1 back"
+                " (migrations/phase1_backfill_project_collections.py --rollback). Where they are to stay for"
+                " good, DELETE FROM applied_versions."
+            ),
+        },
+    )
     op.drop_index("outbox_events_of_aggregate", table_name="outbox_events")
     op.drop_index("outbox_dead_letters_of_aggregate", table_name="outbox_dead_letters")
     op.drop_column("applied_versions", "found_row")

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from migrations.refusing import refuse_to_lose
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -109,7 +111,24 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Forget how dead letters ended and which workers ran."""
+    """Forget which workers ran, and the letters that are closed; refused while any is open.
+
+    Of closed ones the release before would know no more than that they were letters once.
+    """
+    refuse_to_lose(
+        "outbox_events",
+        "outbox_dead_letters",
+        "worker_processes",
+        found={
+            "SELECT count(*) FROM outbox_dead_letters WHERE closed_at IS NULL": (
+                "dead letters are open: replay or discard them (python -m worker.dead_letters)."
+            ),
+            "SELECT count(*) FROM outbox_events WHERE attempts > 0": (
+                "pending events ended their worker before, which would be forgotten: let a worker settle them."
+            ),
+        },
+    )
+    op.execute("DELETE FROM outbox_dead_letters")
     op.drop_table("worker_processes")
     op.drop_index("outbox_dead_letters_closed", table_name="outbox_dead_letters")
     op.drop_index("outbox_dead_letters_open", table_name="outbox_dead_letters")

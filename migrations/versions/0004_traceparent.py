@@ -32,6 +32,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Forget which trace each event belongs to."""
+    """Forget which trace each event belongs to; nothing that is applied depends on it."""
     for table in ("outbox_dead_letters", "outbox_events"):
         op.drop_column(table, "traceparent")  # and its constraint

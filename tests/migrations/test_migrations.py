@@ -1,3 +1,4 @@
+import asyncio
 import re
 import subprocess
 import threading
@@ -9,6 +10,7 @@ import pytest
 
 from deploy.local.postgres import Postgres
 from shared.schema import REVISION
+from tests.backfill.driving import until_waiting
 from tests.databases import Databases
 from tests.forked import ROOT, run
 
@@ -131,6 +133,103 @@ async def test_the_column_for_traces_comes_and_goes_without_a_look_at_pending_ev
         assert (
             await connection.fetchval("SELECT count(*) FROM outbox_events WHERE traceparent IS NULL") == 1000
         )
+    finally:
+        await connection.close()
+
+
+WAITING = """
+    INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
+    VALUES ('c1', 'collection.updated', 'api', '{}')
+"""
+OURS = """
+    INSERT INTO users (user_id, username, email, first_name, last_name, category, role, institution,
+        subject_area, how_heard_about_us) VALUES ('owner', 'owner', '', '', '', '', '', '', '', '');
+    INSERT INTO projects (project_id, project_name, owner_user_id) VALUES ('p1', 'One', 'owner');
+    INSERT INTO collections (collection_id, project_id, collection_name, created_by)
+    VALUES ('c1', 'p1', 'name', 'owner');
+    INSERT INTO project_collections (project_id, collection_id, tags) VALUES ('p1', 'c1', '[ ]');
+    INSERT INTO applied_versions (collection_id, version, project_id, is_deleted) VALUES ('c1', 1, 'p1', false)
+"""
+LETTER = """
+    INSERT INTO outbox_dead_letters (id, aggregate_id, event_type, source, payload, created_at, error)
+    VALUES (1, 'c1', 'collection.updated', 'api', '{}', now(), '')
+"""
+BACKFILL = """
+    INSERT INTO backfill_runs (status, in_worker, max_pending, chunk_size, planned)
+    VALUES ('paused', false, 1, 1, 1)
+"""
+AUDIT = """
+    INSERT INTO audit_runs (status, requested_by, repair, started_at, heartbeat_at)
+    VALUES ('running', 'schedule', false, clock_timestamp(), clock_timestamp() + interval '1 hour')
+"""
+# What would be lost, what is said of it, and what puts an end to it.
+LOSSES = {
+    "pending event": (WAITING, "1 pending events would be lost", "DELETE FROM outbox_events"),
+    "event that ended a worker": (
+        f"{WAITING}; UPDATE outbox_events SET attempts = 1",
+        "1 pending events ended their worker before",
+        "DELETE FROM outbox_events",
+    ),
+    "event of a later version": (
+        f"{WAITING}; UPDATE outbox_events SET schema_version = 2",
+        "1 pending events are of a later version than 1",
+        "DELETE FROM outbox_events",
+    ),
+    "open letter": (
+        LETTER,
+        "1 dead letters are open",
+        "UPDATE outbox_dead_letters SET state = 'discarded', closed_at = now()",
+    ),
+    "paused backfill": (
+        BACKFILL,
+        "1 backfills are not finished",
+        "UPDATE backfill_runs SET status = 'cancelled'",
+    ),
+    "audit under way": (AUDIT, "1 audits are under way", "UPDATE audit_runs SET heartbeat_at = '2000-01-01'"),
+    "rows of ours": (
+        OURS,
+        "1 rows of project_collections are known to be ours",
+        "UPDATE project_collections SET tags = '[1]'",
+    ),
+    "rows of ours that are to stay": (OURS, "DELETE FROM applied_versions", "DELETE FROM applied_versions"),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_a_downgrade_refuses_to_lose_anything_and_says_what_to_do(
+    postgres: Postgres, database_url: str, loss: str
+) -> None:
+    put, said, end = LOSSES[loss]
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(put)
+        before = dump(postgres, database_url)
+        refused = alembic(database_url, "downgrade", "base")
+        assert refused.returncode == 1
+        assert said in refused.stderr
+        assert refused.stderr.rstrip().endswith("Nothing was changed.")
+        assert dump(postgres, database_url) == before
+        await connection.execute(end)
+    finally:
+        await connection.close()
+    done = alembic(database_url, "downgrade", "base")
+    assert done.returncode == 0, done.stderr
+
+
+async def test_an_event_that_commits_while_a_downgrade_waits_for_its_writer_is_not_lost(
+    database_url: str,
+) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with connection.transaction():
+            await connection.execute(WAITING)
+            downgrading = asyncio.create_task(asyncio.to_thread(alembic, database_url, "downgrade", "base"))
+            watching = await asyncpg.connect(database_url)
+            await until_waiting(watching, "^collection-sync migrations$")
+            await watching.close()
+        refused = await downgrading
+        assert "1 pending events would be lost" in refused.stderr
+        assert await connection.fetchval("SELECT count(*) FROM outbox_events") == 1
     finally:
         await connection.close()
 
