@@ -116,7 +116,7 @@ Timestamp = Annotated[
     PlainSerializer(datetime.isoformat),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
-# Other writers fill these columns too: whatever is in them, a project's list can be read and a write answered.
+# Other writers fill these columns too: whatever is in them, a list can be read and a write answered.
 StoredTimestamp = Annotated[
     str,
     BeforeValidator(iso_of),

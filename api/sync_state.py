@@ -22,7 +22,8 @@ EXAMPLE: JsonDict = {
 # One snapshot, in which an event either waits or was applied: a worker does both in one transaction.
 # Neither the target nor a payload is read. Served by collections_pkey, applied_versions_pkey,
 # outbox_events_of_aggregate, outbox_dead_letters_of_aggregate and backfill_runs_pkey. A backfill
-# appends nothing for what agrees already, so what it has passed needs no version to be in step.
+# appends nothing for what agrees already, so what it has passed needs no version to be in step. Nor does what
+# was deleted since: its tombstone is removed in time.
 READ_STATE = text("""
     SELECT
         collection_id,
@@ -53,7 +54,10 @@ READ_STATE = text("""
             FROM backfill_runs AS run
             WHERE run.status = 'finished'
                 AND coalesce(run.project_id, collections.project_id) = collections.project_id
-                AND coalesce(collections.created_at, run.started_at) <= run.started_at
+                AND (
+                    collections.is_active IS NOT TRUE
+                    OR coalesce(collections.created_at, run.started_at) <= run.started_at
+                )
             ORDER BY run.id DESC
             LIMIT 1
         ) AS passed

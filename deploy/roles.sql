@@ -133,7 +133,7 @@ GRANT
     UPDATE (attempts),
     DELETE
     ON outbox_events TO collection_sync_worker;
-GRANT SELECT, INSERT, UPDATE ON applied_versions TO collection_sync_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON applied_versions TO collection_sync_worker;
 GRANT
     SELECT (id, aggregate_id, created_at, sqlstate, error, attempts, closed_at),
     INSERT,

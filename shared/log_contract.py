@@ -286,6 +286,10 @@ CONTRACT: Mapping[str, LogEvent] = {
             letters="integer: how many",
         ),
         _event(
+            "tombstones_pruned", "worker", "info", "Tombstones that nothing can need any more were removed.",
+            tombstones="integer: how many",
+        ),
+        _event(
             "dead_letters_replayed", "api, dead_letters", "info", "Somebody had letters replayed.",
             letters="integer: how many",
             no_collection="integer: how many could not be, because their collection is gone",

@@ -18,7 +18,7 @@ DECODER = json.JSONDecoder(parse_int=_number)
 
 
 def json_of(text: str | None) -> Any:  # noqa: ANN401 - any JSON
-    """Return the JSON that this text is: longer numbers as their digits, and what is nested too deeply as it is."""
+    """Return the JSON that this text is; too long a number as its digits, what is too deep as the text."""
     if text is None:
         return None
     try:
@@ -28,7 +28,7 @@ def json_of(text: str | None) -> Any:  # noqa: ANN401 - any JSON
 
 
 def iso_of(time: str | None) -> str | None:
-    """Return a time, as PostgreSQL's `to_json` writes it, as Python writes it: six digits of a second or none."""
+    """Return a time, from PostgreSQL's `to_json`, as Python writes it: six digits of a second or none."""
     try:
         return None if time is None else datetime.fromisoformat(time).isoformat()
     except ValueError:

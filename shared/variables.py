@@ -11,7 +11,7 @@ SETTINGS = {
     "read_only_mode": "Answer every write with 403.",
     "gateway_token": "When set, requests must carry it: User-ID alone proves nothing.",
     "admin_token": "Opens the admin routes to requests that carry it; they are closed without.",
-    "dead_letter_retention_days": "Days after which a closed dead letter is removed.",
+    "dead_letter_retention_days": "Days after which a closed dead letter is removed, and an idle tombstone.",
     "worker_metrics_port": "Serve the worker's metrics to Prometheus on this port.",
     "worker_metrics_host": "The address to serve them on; 127.0.0.1 unless set.",
 }

@@ -1,8 +1,8 @@
 """What a worker does besides draining.
 
 By itself, whether Redis is there or not: showing that the process lives, in the database and in the log,
-tending dead letters, and naming who holds a snapshot. When told to look: driving backfills and audits that
-were left to workers.
+tending dead letters and tombstones, and naming who holds a snapshot. When told to look: driving backfills and
+audits that were left to workers.
 """
 
 import asyncio
@@ -27,12 +27,13 @@ from worker.presence import Presence
 from worker.run_state import LOOK_SECONDS as RUN_LOOK_SECONDS
 from worker.run_state import RunWatch
 from worker.snapshot_holders import LOOK_SECONDS, SnapshotWatch
+from worker.tombstones import TombstoneUpkeep
 
 logger = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS = 10.0  # for a chunk in hand, when the process is to end
 TICK_SECONDS = 1.0
-CONNECTIONS = 9  # two for each of audit and backfill, and one for each of the others
+CONNECTIONS = 10  # two for each of audit and backfill, and one for each of the others
 
 
 class Duties:
@@ -50,6 +51,7 @@ class Duties:
         presence: Presence,
         heart: Heart,
         letters: LetterUpkeep,
+        tombstones: TombstoneUpkeep,
         snapshots: SnapshotWatch,
         runs: RunWatch | None = None,
     ) -> None:
@@ -61,6 +63,7 @@ class Duties:
         self._presence = presence
         self._heart = heart
         self._letters = letters
+        self._tombstones = tombstones
         self._snapshots = snapshots
         self._runs = runs
         self._ticking: asyncio.Task[None] | None = None
@@ -78,6 +81,7 @@ class Duties:
         for tick in itertools.count():
             self._begin("presence", self._presence.beat)
             self._begin("dead letters", self._letters.tend)
+            self._begin("tombstones", self._tombstones.tend)
             if tick % BEAT_SECONDS == 0:
                 self._begin("heartbeat", self._heart.beat)
             if tick % LOOK_SECONDS == 0:

@@ -36,6 +36,7 @@ from worker.own_name import own_name
 from worker.presence import Presence
 from worker.run_state import RunWatch
 from worker.snapshot_holders import SnapshotWatch
+from worker.tombstones import TombstoneUpkeep
 from worker.wakeable import WakeableWorker
 
 logger = structlog.get_logger(__name__)
@@ -153,6 +154,7 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
                 presence=presence,
                 heart=heart,
                 letters=LetterUpkeep(duties_engine, settings.dead_letter_retention_days),
+                tombstones=TombstoneUpkeep(duties_engine, settings.dead_letter_retention_days),
                 snapshots=snapshots,
                 runs=RunWatch(duties_engine, snapshots, metrics.observe_runs) if metrics else None,
             ),

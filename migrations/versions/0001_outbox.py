@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from migrations.refusing import refuse_to_lose
+from shared.downgrades import refuse_to_lose
 
 revision = "0001"
 down_revision = None
@@ -155,6 +155,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Drop our tables, unless events wait or letters are left. Legacy tables stay, also those made here."""
     refuse_to_lose(
+        op.get_bind(),
         "outbox_events",
         "applied_versions",
         "outbox_dead_letters",

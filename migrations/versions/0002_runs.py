@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from migrations.refusing import refuse_to_lose
+from shared.downgrades import refuse_to_lose
 
 revision = "0002"
 down_revision = "0001"
@@ -241,6 +241,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Forget all backfills and audits, and which rows are ours, unless somebody needs that yet."""
     refuse_to_lose(
+        op.get_bind(),
         "backfill_runs",
         "audit_runs",
         "applied_versions",
@@ -248,9 +249,9 @@ def downgrade() -> None:
             COUNT_BACKFILLS: "backfills are not finished: python -m worker.backfill --cancel.",
             COUNT_AUDITS: "audits are under way: stop the workers.",
             COUNT_OURS: (
-                "rows of project_collections are known to be ours, which would be forgotten: roll phase 1 back"
-                " (migrations/phase1_backfill_project_collections.py --rollback). Where they are to stay for"
-                " good, DELETE FROM applied_versions."
+                "rows of project_collections are known to be ours, which would be forgotten: roll phase 1"
+                " back (migrations/phase1_backfill_project_collections.py --rollback). Where they are to stay"
+                " for good, DELETE FROM applied_versions."
             ),
         },
     )

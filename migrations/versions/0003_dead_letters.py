@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from migrations.refusing import refuse_to_lose
+from shared.downgrades import refuse_to_lose
 
 revision = "0003"
 down_revision = "0002"
@@ -116,6 +116,7 @@ def downgrade() -> None:
     Of closed ones the release before would know no more than that they were letters once.
     """
     refuse_to_lose(
+        op.get_bind(),
         "outbox_events",
         "outbox_dead_letters",
         "worker_processes",
@@ -124,7 +125,8 @@ def downgrade() -> None:
                 "dead letters are open: replay or discard them (python -m worker.dead_letters)."
             ),
             "SELECT count(*) FROM outbox_events WHERE attempts > 0": (
-                "pending events ended their worker before, which would be forgotten: let a worker settle them."
+                "pending events ended their worker before, which would be forgotten: let a worker settle"
+                " them."
             ),
         },
     )

@@ -215,3 +215,16 @@ async def test_neither_the_target_nor_a_payload_is_read(reader: Settings, client
     assert (await client.put(NOT_LINKED, headers=OWNER, json={})).status_code == 200
     async with started(create_app(reader)) as limited:
         assert (await state_of(limited, NOT_LINKED))["state"] == "pending"
+
+
+async def test_of_what_was_deleted_long_ago_no_version_is_known_and_it_is_synced_all_the_same(
+    client: httpx.AsyncClient, seeded: asyncpg.Connection, engine: AsyncEngine
+) -> None:
+    path = await create(client)
+    await client.delete(path, headers=OWNER)
+    await drain(engine)
+    await seeded.execute("DELETE FROM applied_versions")  # as the worker does in time
+    assert await state_of(client, path) | step("pending", None, None) == await state_of(client, path)
+    await seeded.execute(FINISHED, "finished", None)
+    await seeded.execute("UPDATE backfill_runs SET started_at = '2000-01-01'")
+    assert await state_of(client, path) | step("synced", None, None) == await state_of(client, path)

@@ -48,7 +48,8 @@ async def test_whatever_time_others_stored_every_endpoint_answers_and_workers_ap
     client: httpx.AsyncClient, seeded: asyncpg.Connection, engine: AsyncEngine, time: str
 ) -> None:
     await seeded.execute("SET TIME ZONE 'UTC'")
-    await seeded.execute(f"UPDATE collections SET created_at = '{time}', updated_at = '{time}'")
+    await seeded.execute("UPDATE collections SET created_at = $1::text::timestamptz", time)
+    await seeded.execute("UPDATE collections SET updated_at = created_at")
     item = await seeded_item(client)
     assert (item["created_at"], item["updated_at"]) == (TIMES[time], TIMES[time])
     unchanged = await client.put(SEEDED, headers=OWNER, json={})
@@ -73,7 +74,7 @@ async def test_whatever_json_others_stored_the_list_shows_it_as_far_as_it_can_be
     client: httpx.AsyncClient, seeded: asyncpg.Connection, column: str
 ) -> None:
     for stored, shown in VALUES.items():
-        await seeded.execute(f"UPDATE collections SET {column} = {stored}")
+        await seeded.execute(f"UPDATE collections SET {column} = {stored}")  # noqa: S608 - constants
         assert (await seeded_item(client))[column] == shown
         changed = await client.put(SEEDED, headers=OWNER, json={"description": "new"})
         assert changed.status_code == 200

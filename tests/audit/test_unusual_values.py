@@ -16,7 +16,8 @@ async def test_a_time_that_python_has_not_is_found_mended_and_shown(
 ) -> None:
     env = environment(settings.database_url.get_secret_value(), settings.redis_url.get_secret_value())
     await put_pair(seeded, "c1")
-    await seeded.execute(f"UPDATE collections SET created_at = '{time}', updated_at = '{time}'")
+    await seeded.execute("UPDATE collections SET created_at = $1::text::timestamptz", time)
+    await seeded.execute("UPDATE collections SET updated_at = created_at")
     assert (await run_audit(env, "--json")).result["mismatched"] == 1
     async with running_worker(env):
         assert (await run_audit(env, "--json", "--repair")).result["verdict"] == "repaired"

@@ -148,7 +148,8 @@ OURS = """
     INSERT INTO collections (collection_id, project_id, collection_name, created_by)
     VALUES ('c1', 'p1', 'name', 'owner');
     INSERT INTO project_collections (project_id, collection_id, tags) VALUES ('p1', 'c1', '[ ]');
-    INSERT INTO applied_versions (collection_id, version, project_id, is_deleted) VALUES ('c1', 1, 'p1', false)
+    INSERT INTO applied_versions (collection_id, version, project_id, is_deleted)
+    VALUES ('c1', 1, 'p1', false)
 """
 LETTER = """
     INSERT INTO outbox_dead_letters (id, aggregate_id, event_type, source, payload, created_at, error)
@@ -166,12 +167,12 @@ AUDIT = """
 LOSSES = {
     "pending event": (WAITING, "1 pending events would be lost", "DELETE FROM outbox_events"),
     "event that ended a worker": (
-        f"{WAITING}; UPDATE outbox_events SET attempts = 1",
+        WAITING + "; UPDATE outbox_events SET attempts = 1",  # noqa: S608 - constants
         "1 pending events ended their worker before",
         "DELETE FROM outbox_events",
     ),
     "event of a later version": (
-        f"{WAITING}; UPDATE outbox_events SET schema_version = 2",
+        WAITING + "; UPDATE outbox_events SET schema_version = 2",  # noqa: S608 - constants
         "1 pending events are of a later version than 1",
         "DELETE FROM outbox_events",
     ),

@@ -99,7 +99,6 @@ FORBIDDEN = {
         "UPDATE project_collections SET linked_project_question_ids = '{}'",
         "SELECT payload FROM outbox_dead_letters",
         "SELECT traceparent FROM outbox_dead_letters",
-        "DELETE FROM applied_versions",
         "INSERT INTO backfill_runs (status) VALUES ('running')",
         "SELECT version_num FROM collection_sync_version",
     ],

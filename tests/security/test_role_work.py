@@ -29,6 +29,7 @@ from worker.dead_letters.upkeep import LetterUpkeep
 from worker.presence import Presence
 from worker.relay import drain
 from worker.snapshot_holders import HOLDERS
+from worker.tombstones import TombstoneUpkeep
 
 ADMIN_TOKEN = "administrators only"
 POISON = """
@@ -218,6 +219,10 @@ async def test_a_worker_sets_lethal_events_aside_and_tends_letters_as_its_role(
         assert dict(await sql.fetch("SELECT id, state FROM outbox_dead_letters")) == {lethal: "superseded"}
         await sql.execute("UPDATE outbox_dead_letters SET closed_at = closed_at - interval '2 days'")
         await LetterUpkeep(as_worker, retention_days=1).tend()
+        await set_collection(engine, "one", is_active=False)
+        await caution.run_once(as_worker, LIVE_LANE)
+        await sql.execute("UPDATE applied_versions SET appended_at = '2000-01-01'")
+        assert await TombstoneUpkeep(as_worker, retention_days=1).prune_slice() == 1
     assert await sql.fetchval("SELECT count(*) FROM outbox_dead_letters") == 0
 
 

@@ -1,4 +1,4 @@
-"""Tables that are altered between two statements: what was prepared before is tried again, and costs nothing."""
+"""Tables that are altered between two statements: what was prepared before is tried again."""
 
 import asyncio
 import contextlib

@@ -1,9 +1,9 @@
 """The comparison: one snapshot over legacy, target, outbox and guard, so that it needs no retries.
 
 A writer commits its row and its event together, and the worker the target's row, the guard's version and
-the event's removal. On one snapshot, therefore, a pair that differs while no event waits that could change it
-is drift, whatever goes on meanwhile. The key space is cut into slices by a hash of the collection's id: every key falls
-into exactly one, whatever the database's collation, and no key is ever ordered.
+the event's removal. On one snapshot, therefore, a pair that differs while no event waits that could change
+it is drift, whatever goes on meanwhile. The key space is cut into slices by a hash of the collection's id:
+every key falls into exactly one, whatever the database's collation, and no key is ever ordered.
 """
 
 from dataclasses import asdict, dataclass, fields

@@ -49,11 +49,12 @@ def _together(*reasons: str) -> str | None:
 def _what_waits_in_vain(tally: Tally) -> list[str]:
     if not tally.unclaimable:
         return []
-    return [
-        f"{tally.unclaimable} pairs differ, and for them only events of a later version wait than this release"
-        " knows: start workers of the release that writes them. Where there is none, delete from outbox_events"
-        " what the log names as unknown_versions_wait, and repair."
-    ]
+    reason = (
+        f"{tally.unclaimable} pairs differ, and for them only events of a later version wait than this"
+        " release knows: start workers of the release that writes them. Where there is none, remove the"
+        " events, and repair."
+    )
+    return [reason]
 
 
 def _what_is_left(outcomes: Outcomes, strays: int) -> list[str]:

@@ -33,7 +33,7 @@ LOST_BECAUSE = {
 Watch = Callable[[BackfillRun], None]
 
 
-async def drive(
+async def drive(  # noqa: PLR0913 - each is a choice of the caller's
     engine: AsyncEngine,
     run_id: int,
     *,

@@ -1,15 +1,15 @@
-"""Downgrades that refuse to lose anything."""
+"""Downgrades of the schema, which refuse to lose anything."""
 
 from collections.abc import Mapping
 
-import sqlalchemy as sa
-from alembic import op
+from sqlalchemy import Connection, text
 
 
-def refuse_to_lose(*tables: str, found: Mapping[str, str]) -> None:
+def refuse_to_lose(connection: Connection, *tables: str, found: Mapping[str, str]) -> None:
     """Lock the tables, so that nothing comes after the look, and refuse while there is anything to lose.
 
     Args:
+        connection: in the migrations' transaction.
         tables: of this revision.
         found: statements that count something, each with what to say of it, after the number.
 
@@ -17,8 +17,8 @@ def refuse_to_lose(*tables: str, found: Mapping[str, str]) -> None:
         RuntimeError: one of the counts is not zero; the transaction is to be rolled back.
 
     """
-    op.execute(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
-    counted = {said: op.get_bind().execute(sa.text(count)).scalar_one() for count, said in found.items()}
+    connection.execute(text(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE"))
+    counted = {said: connection.execute(text(count)).scalar_one() for count, said in found.items()}
     if any(counted.values()):
         losses = " ".join(f"{count} {said}" for said, count in counted.items() if count)
         msg = f"{losses} Nothing was changed."
