@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from api.echo import echoable
-from shared.faults import is_environmental, is_transient, sqlstate
+from shared.faults import HIDDEN_ROWS, hides_rows, is_environmental, is_transient, sqlstate
 
 logger = structlog.get_logger(__name__)
 
@@ -129,7 +129,9 @@ FAILED_DETAIL = "Internal Server Error"
 
 def is_unavailable(error: Exception) -> bool:
     """Return whether the server, and no request, must change before it takes what was asked of it."""
-    return is_environmental(error) and (sqlstate(error) or "")[:2] in UNAVAILABLE_CLASSES
+    return hides_rows(error) or (
+        is_environmental(error) and (sqlstate(error) or "")[:2] in UNAVAILABLE_CLASSES
+    )
 
 
 def answer(status: int, detail: object, headers: Mapping[str, str], **more: object) -> JSONResponse:
@@ -148,7 +150,8 @@ def answer_to(error: Exception, request: Request) -> JSONResponse:
             return answer(error.status_code, error.detail, error.headers or {})
         case _ if is_transient(error) or is_unavailable(error):
             log = logger.warning if is_transient(error) else logger.error
-            log("database_unavailable", **description(error, request))
+            hint = {"hint": HIDDEN_ROWS} if hides_rows(error) else {}
+            log("database_unavailable", **description(error, request), **hint)
             return answer(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 UNAVAILABLE_DETAIL,

@@ -112,6 +112,12 @@ def is_environmental(error: BaseException) -> bool:
     return code == SEQUENCE_EXHAUSTED or code[:2] in ENVIRONMENT_CLASSES | TRANSIENT_CLASSES
 
 
+HIDDEN_ROWS = (
+    "Row-level security keeps this role from seeing every row, and what it sees is not to be taken"
+    " for all. Let a superuser run ALTER ROLE … BYPASSRLS for it."
+)
+
+
 def hides_rows(error: BaseException) -> bool:
     """Return whether row-level security would have hidden rows from the session."""
     told = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig else error

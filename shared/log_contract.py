@@ -266,9 +266,10 @@ CONTRACT: Mapping[str, LogEvent] = {
         _event(
             "duty_failed", "worker", "warning error", "The first of a row of failures of something periodic.",
             duty="string: `backfill`, `audit`, `presence`, `dead letters`, `snapshots`, `heartbeat`,"
-            " or `metrics`",
+            " `tombstones` or `metrics`",
             error=_ERROR,
             sqlstate=_SQLSTATE,
+            hint="string~: what to do",
         ),
         _event(
             "snapshot_held", "worker", "warning",
@@ -325,6 +326,7 @@ CONTRACT: Mapping[str, LogEvent] = {
             sqlstate=_SQLSTATE,
             method="string: of HTTP",
             route="string: the path's template, without ids",
+            hint="string~: what to do",
         ),
         _event(
             "request_failed", "api", "error", "A request was answered with 500: a defect.",

@@ -10,7 +10,15 @@ from collections.abc import Awaitable, Callable, Mapping
 import uvloop
 from rich.console import Console
 
-from shared.faults import INSUFFICIENT_PRIVILEGE, NOT_MIGRATED, hides_rows, is_transient, reason, sqlstate
+from shared.faults import (
+    HIDDEN_ROWS,
+    INSUFFICIENT_PRIVILEGE,
+    NOT_MIGRATED,
+    hides_rows,
+    is_transient,
+    reason,
+    sqlstate,
+)
 from shared.logs import configure_logging
 from shared.pooler import UnfitServerError
 from shared.settings import CommandSettings, SettingsError, load_settings
@@ -82,10 +90,7 @@ def _advice_on(error: Exception) -> str | None:
     if isinstance(error, UnfitServerError):
         return str(error)
     if hides_rows(error):
-        return (
-            "Row-level security keeps this role from seeing every row, and what it sees is not to be taken"
-            " for all. Let a superuser run ALTER ROLE … BYPASSRLS for it."
-        )
+        return HIDDEN_ROWS
     if code == INSUFFICIENT_PRIVILEGE:
         return f"This role lacks a right ({reason(error)}). Let the tables' owner run deploy/roles.sql again."
     if is_transient(error):

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.database import driver_connection
-from shared.faults import NOT_MIGRATED, QUERY_CANCELED, is_transient, sqlstate
+from shared.faults import HIDDEN_ROWS, NOT_MIGRATED, QUERY_CANCELED, hides_rows, is_transient, sqlstate
 from shared.pooler import PoolerError, UnfitServerError
 from worker.batch import Batch
 from worker.batch_report import BatchObserver, BatchReporter
@@ -274,6 +274,7 @@ class LaneDrainer:
             failures=self._failures,
             **({"hint": "run `alembic upgrade head`"} if code in NOT_MIGRATED else {}),
             **({"hint": str(error)} if isinstance(error, (PoolerError, UnfitServerError)) else {}),
+            **({"hint": HIDDEN_ROWS} if hides_rows(error) else {}),
         )
         self._reporter.failed(error)
         ceiling = min(FIRST_RETRY_SECONDS * 2 ** min(self._failures, 10), LAST_RETRY_SECONDS)

@@ -4,10 +4,18 @@ import asyncio
 
 import asyncpg
 import pytest
+from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
+from api.main import create_app
+from shared.faults import HIDDEN_ROWS
+from shared.settings import Settings
+from tests.api import recording
+from tests.api.clients import OWNER, SEEDED, started
 from tests.forked import run
-from tests.legacy_rows import seed
-from tests.processes import environment
+from tests.legacy_rows import seed, set_collection
+from tests.processes import environment, running_worker
 
 HIDING = {
     "all": "CREATE POLICY monolith ON {table} FOR ALL TO postgres USING (true)",
@@ -44,3 +52,33 @@ async def test_a_command_whose_role_may_not_see_every_row_says_so(
     assert "BYPASSRLS" in said
     assert "Traceback" not in said
     assert "n sync" not in said
+
+
+@pytest.mark.parametrize("table", ["collections", "outbox_events", "applied_versions"])
+async def test_an_api_whose_role_may_not_see_every_row_answers_503_and_logs_why(
+    table: str, urls: dict[str, str], sql: asyncpg.Connection
+) -> None:
+    await recording.seed(sql)
+    await sql.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+    settings = Settings(database_url=SecretStr(urls["api"]), redis_url=SecretStr("redis://127.0.0.1:1"))
+    with capture_logs() as lines:
+        async with started(create_app(settings)) as client:
+            answer = await client.get(f"{SEEDED}/sync", headers=OWNER)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    (said,) = [line for line in lines if line["event"] == "database_unavailable"]
+    assert (said["hint"], said["log_level"]) == (HIDDEN_ROWS, "error")
+
+
+async def test_a_worker_whose_role_may_not_see_every_row_logs_why(
+    urls: dict[str, str], redis_url: str, engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await seed(sql)
+    await set_collection(engine, "c1", "text")
+    await sql.execute("ALTER TABLE project_collections ENABLE ROW LEVEL SECURITY")
+    async with running_worker(environment(urls["worker"], redis_url)) as worker:
+        await worker.wait_for("batch_failed")
+        await worker.wait_for("audit_finished")
+    assert {line["hint"] for line in worker.logged("batch_failed")} == {HIDDEN_ROWS}
+    (audited, *_) = worker.logged("audit_finished")
+    assert (audited["verdict"], audited["error"]) == ("incomplete", HIDDEN_ROWS)
+    assert await sql.fetchval("SELECT count(*) FROM outbox_dead_letters") == 0

@@ -37,6 +37,8 @@ VERSIONS = "tests/versions/test_later_versions.py::test_"
 REPLAY = "tests/dead_letters/test_replay.py::test_"
 DRAINER = "tests/worker/test_drainer.py::test_"
 WRITES = "tests/api/test_writes.py::test_"
+STORED = "tests/api/test_what_others_stored.py::test_"
+TOMBSTONES = "tests/worker/test_tombstones.py::test_"
 CUT_OFF = "tests/race/test_cut_off.py::test_a_"
 CHUNK_CUT_OFF = f"{CUT_OFF}chunk_that_is_cut_off_appended_nothing_and_moved_no_cursor"
 BATCH_CUT_OFF = f"{CUT_OFF}batch_that_is_cut_off_changed_nothing_and_the_next_settles_each_event_once"
@@ -84,6 +86,16 @@ TWINS = {
         writes.log_activity_after_the_commit,
         (f"{WRITES}a_write_that_cannot_log_or_append_leaves_nothing_behind[activity_logs]",),
     ),
+    "times as the driver reads them": Twin(
+        "no answer depends on what Python can hold",
+        with_statement("api.write_statement.CHANGE", "to_json(created_at) AS created_at", "created_at"),
+        (f"{STORED}whatever_time_others_stored_every_endpoint_answers_and_workers_apply_it[10000-01-01]",),
+    ),
+    "outdated statements given up": Twin(
+        "a table that is altered fails no request",
+        instead_of("api.guarded_route.is_outdated_plan", writes.believe_in_every_plan),
+        (f"{STORED}a_column_that_is_altered_meanwhile_fails_no_request",),
+    ),
     # A batch
     "guard removed": Twin(
         "newest state wins",
@@ -97,6 +109,24 @@ TWINS = {
         "what is deleted stays deleted",
         instead_of("worker.settle.apply", relay.guard_without_tombstone),
         (f"{RELAY}an_older_event_does_not_bring_a_deleted_row_back",),
+    ),
+    "tombstones removed under open transactions": Twin(
+        "no tombstone goes that an event may need",
+        with_statement(
+            "worker.tombstones.PRUNE",
+            "AND age(guard.xmin) > age(pg_snapshot_xmin(pg_current_snapshot())::xid)",
+            "",
+        ),
+        (f"{TOMBSTONES}a_tombstone_stays_while_an_older_event_may_still_be_committed",),
+    ),
+    "tombstones removed under waiting events": Twin(
+        "no tombstone goes that an event may need",
+        with_statement(
+            "worker.tombstones.PRUNE",
+            "AND NOT EXISTS (SELECT FROM outbox_events WHERE aggregate_id = guard.collection_id)",
+            "",
+        ),
+        (f"{TOMBSTONES}what_waits_or_died_keeps_its_tombstone",),
     ),
     "guard and apply in one statement": Twin(
         "what is deleted stays deleted",
@@ -413,6 +443,19 @@ TWINS = {
         "an audit raises no false alarm",
         bulk.ignore_pending_events,
         (f"{AUDIT}comparison.py::test_a_pair_whose_event_waits_is_pending_and_no_finding[api]",),
+    ),
+    "audit takes what is too old for pending": Twin(
+        "only what can still change a pair excuses it",
+        bulk.believe_what_is_too_old,
+        (f"{AUDIT}excuses.py::test_an_event_that_is_older_than_what_was_applied_excuses_nothing",),
+    ),
+    "audit waits for what nobody claims": Twin(
+        "only what can still change a pair excuses it",
+        bulk.wait_for_what_nobody_claims,
+        (
+            f"{AUDIT}excuses.py::test_beside_drift_they_are_told_of_too_and_stay_when_it_is_mended",
+            f"{AUDIT}excuses.py::test_of_a_row_without_a_collection_too_an_event_must_be_claimable[9]",
+        ),
     ),
     "audit takes NULL for empty": Twin(
         "an audit finds every difference",

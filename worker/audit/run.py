@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.audit_runs import AuditOptions, AuditRun
 from shared.database import driver_connection
 from shared.doorbell import Doorbell
-from shared.faults import reason, sqlstate
+from shared.faults import HIDDEN_ROWS, hides_rows, reason, sqlstate
 from worker.audit.canary import blindness
 from worker.audit.comparison import Scope, Tally, compare, prepare, slices_for
 from worker.audit.custody import Custody, RunLostError, begin, is_due, take_up
@@ -29,6 +29,7 @@ from worker.audit.findings import (
     repaired_before,
     repaired_findings,
 )
+from worker.audit.remainder import Remainder, remainder_of
 from worker.audit.repair import (
     PATIENCE_SECONDS,
     POLL_SECONDS,
@@ -146,6 +147,7 @@ class Inspection:
         self._outcomes = Outcomes()
         self._listed = 0
         self._strays = 0
+        self._remainder = Remainder()
         self._canary_found: bool | None = None
 
     async def inspect(
@@ -160,7 +162,7 @@ class Inspection:
         await self._inspect_slices(doorbell)
         if self._run.repair and self._tally.found:
             await self._verify(patience_seconds)
-        return judge(self._coverage, self._tally, self._outcomes, self._strays)
+        return judge(self._coverage, self._tally, self._outcomes, self._strays, self._remainder)
 
     async def _plan(self, slices: int | None) -> None:
         project_id = self._run.project_id
@@ -264,6 +266,8 @@ class Inspection:
             if not settled or not self._outcomes.pending or time.monotonic() > patient_until:
                 break
             await asyncio.sleep(POLL_SECONDS)
+        if self._outcomes.still_differs > self._strays:
+            self._remainder = await remainder_of(self._engine, self._run.id)
         self._reporter.repair_verified(
             self._outcomes, await repaired_findings(self._engine, self._run.id, MOST_LISTED)
         )
@@ -297,5 +301,7 @@ class Inspection:
     async def fail(self, error: Exception) -> None:
         """Record that the run came to no end, unless that fails as well: then its heart just stops."""
         why = f"{reason(error)} ({sqlstate(error) or type(error).__name__})"
+        if hides_rows(error):
+            why = HIDDEN_ROWS
         with contextlib.suppress(RunLostError, SQLAlchemyError, OSError, TimeoutError):
             await self.end({"status": "failed", "verdict": "incomplete", "error": why})

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from worker.audit.comparison import Tally
+from worker.audit.remainder import Remainder
 from worker.audit.repair import Outcomes
 
 
@@ -20,7 +21,9 @@ class Coverage:
         self.uneven += tally.compared != tally.planned
 
 
-def judge(coverage: Coverage, tally: Tally, outcomes: Outcomes, strays: int) -> tuple[str, str | None]:
+def judge(
+    coverage: Coverage, tally: Tally, outcomes: Outcomes, strays: int, remainder: Remainder
+) -> tuple[str, str | None]:
     """Return the verdict of a pass that came to its end, and the reason where there is more to say.
 
     Args:
@@ -28,13 +31,14 @@ def judge(coverage: Coverage, tally: Tally, outcomes: Outcomes, strays: int) -> 
         tally: of all slices.
         outcomes: of the repair; all zero when there was none.
         strays: findings of which no event can be made, because they belong to no collection.
+        remainder: why repaired pairs differ still.
 
     """
     if coverage.uneven or coverage.done != coverage.planned or tally.compared != tally.planned:
         slices = f"{coverage.done} of {coverage.planned} slices were done, {coverage.uneven} not as planned"
         return "incomplete", f"{tally.compared} pairs were compared, {tally.planned} planned; {slices}."
     if outcomes.repaired != tally.found:
-        return "drift", _together(*_what_is_left(outcomes, strays), *_what_waits_in_vain(tally))
+        return "drift", _together(*_what_is_left(outcomes, strays, remainder), *_what_waits_in_vain(tally))
     if tally.unclaimable:  # not drift: a worker that knows their events may be on its way; nor is it proof
         return "incomplete", _together(*_what_waits_in_vain(tally))
     if tally.found:
@@ -57,12 +61,11 @@ def _what_waits_in_vain(tally: Tally) -> list[str]:
     return [reason]
 
 
-def _what_is_left(outcomes: Outcomes, strays: int) -> list[str]:
+def _what_is_left(outcomes: Outcomes, strays: int, remainder: Remainder) -> list[str]:
     reasons = []
     if outcomes.pending:
         reasons.append(f"{outcomes.pending} wait for their event: is a worker running?")
-    if outcomes.still_differs > strays:
-        reasons.append(f"{outcomes.still_differs - strays} still differ: look at the dead letters.")
+    reasons += remainder.reasons(outcomes.still_differs - strays)
     if strays:
         reasons.append(
             f"{strays} belong to no collection, so no event can describe them:"
