@@ -77,9 +77,10 @@ RETIRE_ROWS = """
     SELECT (SELECT count(*) FROM found) AS found, (SELECT count(*) FROM retired) AS retired
 """
 
-# Served by the primary keys of the target, applied_versions and outbox_events; the limits are as in RETIRE_ROWS.
-# $1 rows that the guard found. Writes the projected columns of the home row and nothing else: tags, mappings and
-# links to other projects belong to later phases. Each row gets the state of the version that its guard holds.
+# Served by the primary keys of the target, applied_versions and outbox_events; the limits are as in
+# RETIRE_ROWS. $1 rows that the guard found. Writes the projected columns of the home row and nothing else:
+# tags, mappings and links to other projects belong to later phases. Each row gets the state of the version
+# that its guard holds.
 UPDATE_ROWS = """
     UPDATE project_collections AS target
     SET (research_context, created_at, updated_at) = (
@@ -96,9 +97,9 @@ UPDATE_ROWS = """
     RETURNING target.id
 """
 
-# Served by outbox_events_pkey, applied_versions_pkey and the target's unique key. $1 versions of which the guard
-# found no row, or one that is gone: only these draw from the target's sequence, which the legacy service draws from
-# too. The conflict is with a row that came in between.
+# Served by outbox_events_pkey, applied_versions_pkey and the target's unique key. $1 versions of which the
+# guard found no row, or one that is gone: only these draw from the target's sequence, which the legacy
+# service draws from too. The conflict is with a row that came in between.
 INSERT_ROWS = """
     WITH inserted AS (
         INSERT INTO project_collections (project_id, collection_id, research_context, created_at, updated_at)

@@ -49,8 +49,8 @@ async def settle(
     When the newest one turns out to be poison, or the legacy table does not bear it out, the one before it is
     applied in its place: events carry full state, so the collection is at worst as old as that one.
 
-    Versions decide what is newest, and are drawn in the order of commits. One that is lower than what was applied
-    although it was appended later is no version: its event is set aside, for an operator to see.
+    Versions decide what is newest, and are drawn in the order of commits. Where one is lower than what was
+    applied although its event was appended later, that event is set aside, for an operator to see.
 
     Args:
         connection: in the transaction that claimed the events.
@@ -78,7 +78,7 @@ async def settle(
             for event in waiting
             if event.id not in settled
         }
-        verdicts |= settled | {event_id: verdict for event_id, verdict in beside.items() if verdict is not None}
+        verdicts |= settled | {event_id: one for event_id, one in beside.items() if one is not None}
         waiting = [event for event in waiting if event.id in beside and beside[event.id] is None]
         newest = {event.collection_id: event for event in waiting}
     trial.raise_unless_any_settled(verdicts)
@@ -91,9 +91,7 @@ def _of_unbelieved(event: ClaimedEvent, newest: ClaimedEvent | None) -> Verdict:
     return NOT_BORNE_OUT if newest is None or newest.id < event.id else CONFLATED
 
 
-def _of_older(
-    event: ClaimedEvent, newest: ClaimedEvent, settled: Mapping[int, Verdict]
-) -> Verdict | None:
+def _of_older(event: ClaimedEvent, newest: ClaimedEvent, settled: Mapping[int, Verdict]) -> Verdict | None:
     """Return what becomes of an event beside the newest of its collection; None where it takes its place."""
     match settled[newest.id].outcome:
         case Outcome.DEAD:

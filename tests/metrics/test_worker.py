@@ -214,7 +214,19 @@ async def test_a_batch_that_fails_is_counted_by_whether_it_passes_by_itself(
 
 def event(number: int, lane: int) -> ClaimedEvent:
     source = ("api", "repair", "backfill")[lane]
-    return ClaimedEvent(number, f"c{number}", "p1", "collection.updated", source, 500.0, True, True, 0.0, 0, lane)  # noqa: FBT003
+    return ClaimedEvent(
+        number,
+        f"c{number}",
+        "p1",
+        "collection.updated",
+        source,
+        500.0,
+        well_formed=True,
+        is_borne_out=True,
+        appended_at=0.0,
+        attempts=0,
+        lane=lane,
+    )
 
 
 def test_a_batch_counts_in_each_of_its_lanes_and_what_is_postponed_is_not_settled() -> None:

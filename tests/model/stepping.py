@@ -12,8 +12,8 @@ from worker.dead_letters import bury
 
 Turnstile = Callable[[str], Awaitable[None]]
 
-# The legacy row may have said at each claim what the event says, and something else by now: where one row stands
-# for all of them, it bears every event out.
+# The legacy row may have said at each claim what the event says, and something else by now: where one row
+# stands for all of them, it bears every event out.
 BELIEVING_CLAIM = replaced(claim.CLAIM, ") AS is_borne_out", ") IS NOT NULL AS is_borne_out")
 NAMES = {
     claim.CLAIM: "claim",

@@ -490,7 +490,9 @@ TWINS = {
     "rollback of whatever row is there": Twin(
         "a rollback takes what is ours and nothing else",
         with_statement("worker.rollback.REMOVE_ROWS", "coalesce(guard.row_id = target.id, true)", "true"),
-        (f"{ROLLBACK}what_stays.py::test_a_row_that_somebody_made_after_ours_had_gone_with_its_collection_stays",),
+        (
+            f"{ROLLBACK}what_stays.py::test_a_row_that_somebody_made_after_ours_had_gone_with_its_collection_stays",
+        ),
     ),
     "rollback of enriched rows": Twin(
         "a rollback takes what is ours and nothing else",

@@ -29,7 +29,7 @@ BURY = """
 """
 NO_LETTER = Verdict(
     Outcome.POSTPONED,
-    error="outbox_dead_letters has another event's letter of this id: the sequence of outbox_events went back",
+    error="another event's dead letter has this id: the sequence of outbox_events went back",
 )
 
 

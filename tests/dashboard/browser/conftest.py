@@ -1,4 +1,4 @@
-"""A headless Chromium of the system's package: one for all tests that need nothing else, or one of their own."""
+"""A headless Chromium of the system's package: one for all tests of a process, or one of a test's own."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
