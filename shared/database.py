@@ -40,6 +40,7 @@ def create_engine(  # noqa: PLR0913 - keywords that each process chooses
     pool_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
     session: Mapping[str, str] = MappingProxyType({}),
     checks_sequences: bool = True,
+    checks_writable: bool = True,
 ) -> AsyncEngine:
     """Make an engine whose sessions can neither hang for ever nor outlive their process.
 
@@ -51,6 +52,7 @@ def create_engine(  # noqa: PLR0913 - keywords that each process chooses
         pool_timeout_seconds: how long a borrower waits while every connection is lent.
         session: further PostgreSQL settings of these sessions.
         checks_sequences: False for who mends sequences, or draws nothing from them.
+        checks_writable: False for who only looks, and is to see a server also that takes no writes.
 
     A client that stops in the middle of a transaction (frozen, or cut off) loses it after ten
     seconds, and a client that was killed loses it within one, even while its statement waits for
@@ -77,6 +79,7 @@ def create_engine(  # noqa: PLR0913 - keywords that each process chooses
                 connect,
                 is_pooled=is_pooled,
                 checks_sequences=checks_sequences,
+                checks_writable=checks_writable,
                 session={
                     "statement_timeout": _as_shown(statement_timeout_seconds),
                     "idle_in_transaction_session_timeout": "10s",

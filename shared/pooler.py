@@ -77,6 +77,7 @@ async def connect(
     session: Mapping[str, str],
     is_pooled: bool,
     checks_sequences: bool,
+    checks_writable: bool,
     **how: Any,  # noqa: ANN401
 ) -> asyncpg.Connection:
     """Open a connection on which these settings are in force, and make sure that they are.
@@ -86,6 +87,7 @@ async def connect(
         session: PostgreSQL's settings, their values written as PostgreSQL shows them.
         is_pooled: give them to each transaction, and keep no prepared statements; else to the session.
         checks_sequences: refuse a database whose sequences would draw what was drawn before.
+        checks_writable: refuse a server that takes no writes.
         how: as `asyncpg.connect` takes it.
 
     Raises:
@@ -109,7 +111,8 @@ async def connect(
         if connection.get_server_version().major >= FIRST_WITH_TRANSACTION_TIMEOUT and not is_pooled:
             await connection.execute("SET transaction_timeout = 0")
         await require_in_force(connection, session)
-        await require_writable(connection)
+        if checks_writable:
+            await require_writable(connection)
         if checks_sequences:
             await require_sequences(connection)
     except BaseException:

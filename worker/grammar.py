@@ -7,24 +7,28 @@ from shared.variables import COMMANDS
 ENVIRONMENT = f"""\
 environment:
 {chr(10).join(f"  {name.upper():14} {meaning}" for name, meaning in COMMANDS.items())}
-
+"""
+EXIT_STATUS = """\
 exit status: 0 on success, 1 when work failed or is not finished, or drift is left,
 2 on wrong usage or an incomplete environment."""
 
 
-def argument_parser(module: str, description: str, *, takes_json: bool = True) -> argparse.ArgumentParser:
+def argument_parser(
+    module: str, description: str, *, takes_json: bool = True, exit_status: str = EXIT_STATUS
+) -> argparse.ArgumentParser:
     """Make a parser whose --help explains the environment and the exit status as well.
 
     Args:
         module: what follows `python` on the command line.
         description: the first paragraphs of --help.
         takes_json: False when each of its subcommands takes --json for itself, see `add_json`.
+        exit_status: the last paragraph of --help.
 
     """
     parser = argparse.ArgumentParser(
         prog=f"python {module}",
         description=description,
-        epilog=ENVIRONMENT,
+        epilog=f"{ENVIRONMENT}\n{exit_status}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if takes_json:

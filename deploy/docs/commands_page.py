@@ -15,6 +15,7 @@ from worker.audit import __main__ as the_audit
 from worker.backfill import options as the_backfill
 from worker.dashboard import __main__ as the_dashboard
 from worker.dead_letters import options as the_dead_letters
+from worker.preflight import __main__ as the_preflight
 
 INTRODUCTION = """\
 Each command explains itself with `--help`, which is where this page comes from. Results go to stdout,
@@ -33,7 +34,7 @@ def commands_page() -> str:
 def parsers() -> list[argparse.ArgumentParser]:
     """Return the grammars of the operators' commands."""
     phase1 = import_module("migrations.phase1_backfill_project_collections")  # a script, in no package
-    modules = (the_worker, the_backfill, the_audit, the_dead_letters, the_dashboard, phase1)
+    modules = (the_worker, the_preflight, the_backfill, the_audit, the_dead_letters, the_dashboard, phase1)
     return [module.grammar() for module in modules]
 
 

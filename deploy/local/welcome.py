@@ -93,7 +93,8 @@ In another terminal, for the project's other commands and docs/tutorial.md:
 # What project_collections holds now:
 {look(services)}
 
-# Bring over what was there before, and prove that both tables agree:
+# Look for what would bite, bring over what was there before, and prove that both tables agree:
+{command("worker.preflight")}
 {command("worker.backfill", "--wait")}
 {command("worker.audit")}
 

@@ -75,6 +75,7 @@ README_LEDGER: Mapping[str, Account] = {
     "export REDIS_URL=redis://host:6379": Given(),
     "alembic upgrade head": Runs(),
     'psql "$DATABASE_URL" -f deploy/roles.sql': Runs(shows="COMMIT"),
+    "python -m worker.preflight": Runs(shows="0 stop"),
     "uvicorn api.main:app": Serves(shows="Application startup complete"),
     "python -m worker": Serves(shows="worker_started"),
     "python -m worker.backfill --wait": FollowedInTutorial(),

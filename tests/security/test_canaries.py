@@ -160,6 +160,8 @@ async def test_commands_show_neither_secrets_nor_what_users_wrote(
     tokens = {"ADMIN_TOKEN": ADMIN, "GATEWAY_TOKEN": GATEWAY}
     await sql.execute(CRASH.format(table="outbox_events"))
     expected = {
+        ("-m", "worker.preflight"): (wrong, locked_out, 1),
+        ("-m", "worker.preflight", "--json"): (url, locked_out, 0),
         ("-m", "worker.audit", "--help"): (url, redis_url, 0),
         ("-m", "worker.audit", "--json"): (url, locked_out, 1),  # drift
         ("-m", "worker.audit", "--repair"): (url, redis_url, 1),  # crashes

@@ -9,6 +9,7 @@ from tests.twins import bulk, doorbell, pooler, relay, writes
 from tests.twins.replacing import Put, all_of, instead_of, with_statement
 from worker.dashboard.snapshot import Verdict
 from worker.dashboard.verdict import RULES, Facts
+from worker.preflight.check import Check, State
 from worker.rollback import IS_ENRICHED
 from worker.settle import CONFLATED
 
@@ -500,6 +501,11 @@ TWINS = {
         (
             f"{ROLLBACK}what_stays.py::test_a_row_that_holds_anything_stays_and_one_whose_json_is_empty_goes[tags]",
         ),
+    ),
+    "a check that could not look taken for fine": Twin(
+        "what could not be looked at is not fine",
+        instead_of("worker.preflight.examination.not_looked", lambda name, why: Check(name, State.OK, why)),
+        ("tests/preflight/test_looks.py::test_a_check_that_cannot_look_is_not_fine",),
     ),
     # The outside
     "patience without end": Twin(

@@ -1,0 +1,1 @@
+"""`python -m worker.preflight`: what will bite, named before it bites. It looks, and changes nothing."""

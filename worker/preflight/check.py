@@ -1,0 +1,85 @@
+"""What a check says: whether anything stands in the way, in a sentence, with what cures it."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+NAMED = 5  # of troubles of one kind; the others are counted
+
+
+class State(IntEnum):
+    """How bad it is: `stop` makes a promise untrue or keeps a process from working."""
+
+    OK = 0
+    WARN = 1
+    STOP = 2
+
+    @property
+    def word(self) -> str:
+        """Return the word for it, on the terminal and in JSON."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One thing that is not as it should be; the fix is a command or SQL, None where there is none."""
+
+    state: State
+    sentence: str
+    fix: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a look found: a sentence for the case that no trouble is among it, and the troubles."""
+
+    fine: str
+    troubles: Sequence[Trouble] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A check that was made, or that could not be: then it is no better than `warn`."""
+
+    name: str
+    state: State
+    sentence: str
+    fix: str | None = None
+
+    def as_json(self) -> dict[str, str | None]:
+        """Return it as the command's last line has it."""
+        return {"name": self.name, "state": self.state.word, "sentence": self.sentence, "fix": self.fix}
+
+
+def warn(sentence: str, fix: str | None = None) -> Trouble:
+    """Make a trouble that may bite."""
+    return Trouble(State.WARN, sentence, fix)
+
+
+def stop(sentence: str, fix: str | None = None) -> Trouble:
+    """Make a trouble that must be cured before anything is started."""
+    return Trouble(State.STOP, sentence, fix)
+
+
+def each(rows: Iterable[Any], trouble: Callable[[Any], Trouble]) -> list[Trouble]:
+    """Make a trouble of each row of a result, in its order."""
+    return [trouble(row) for row in rows]
+
+
+def judged(name: str, found: Found) -> Check:
+    """Make a check of what was found: the worst first, and of many the first few."""
+    worst_first = sorted(found.troubles, key=lambda trouble: -trouble.state)
+    if not worst_first:
+        return Check(name, State.OK, found.fine)
+    shown = worst_first[:NAMED]
+    sentences = [trouble.sentence for trouble in shown]
+    if more := len(worst_first) - len(shown):
+        sentences.append(f"And {more} more.")
+    fixes = dict.fromkeys(trouble.fix for trouble in shown if trouble.fix)
+    return Check(name, worst_first[0].state, " ".join(sentences), "\n".join(fixes) or None)
+
+
+def not_looked(name: str, why: str) -> Check:
+    """Make the check of what could not be looked at: nothing is known, so nothing is fine."""
+    return Check(name, State.WARN, f"could not look: {why}")

@@ -1,0 +1,44 @@
+"""What the command does: make every check and print what came out."""
+
+import argparse
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from shared.settings import CommandSettings
+from worker.command_line import FAILURE, SUCCESS, print_json, stdout
+from worker.preflight.check import Check, State
+from worker.preflight.examination import examine
+
+NAME_WIDTH = 18
+
+
+async def execute(
+    arguments: argparse.Namespace, settings: CommandSettings, _interrupted: asyncio.Event
+) -> int:
+    """Check, print the result and return the exit status: failure where something stops."""
+    checks = await examine(settings)
+    worst = max(check.state for check in checks)
+    if arguments.json:
+        print_json({"verdict": worst.word, "checks": [check.as_json() for check in checks]})
+    else:
+        for line in lines(checks):
+            show(line)
+    return FAILURE if worst is State.STOP else SUCCESS
+
+
+def lines(checks: Sequence[Check]) -> Iterator[str]:
+    """Yield what a person reads: each check with its fix below, and how many there are of each kind."""
+    for check in checks:
+        yield f"{check.state.word:<5} {check.name:<{NAME_WIDTH}} {check.sentence}"
+        for fix in (check.fix or "").splitlines():
+            yield f"{'':<5} {'':<{NAME_WIDTH}} > {fix}"
+    count = Counter(check.state for check in checks)
+    yield ""
+    yield f"{count[State.STOP]} stop, {count[State.WARN]} warn, {count[State.OK]} ok."
+
+
+def show(line: str) -> None:
+    """Print a line without what a terminal would obey: names in a database may hold anything."""
+    line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
+    stdout.print(line, markup=False, soft_wrap=True)
