@@ -99,7 +99,8 @@ UPDATE_ROWS = """
 
 # Served by outbox_events_pkey, applied_versions_pkey and the target's unique key. $1 versions of which the
 # guard found no row, or one that is gone: only these draw from the target's sequence, which the legacy
-# service draws from too. The conflict is with a row that came in between.
+# service draws from too. What is inserted is ours, whatever the guard saw before it had to wait. The conflict
+# is with a row that came in between.
 INSERT_ROWS = """
     WITH inserted AS (
         INSERT INTO project_collections (project_id, collection_id, research_context, created_at, updated_at)
@@ -118,7 +119,7 @@ INSERT_ROWS = """
             updated_at = excluded.updated_at
         RETURNING id, collection_id
     )
-    UPDATE applied_versions AS guard SET row_id = inserted.id
+    UPDATE applied_versions AS guard SET row_id = inserted.id, found_row = false
     FROM inserted WHERE guard.collection_id = inserted.collection_id
 """
 

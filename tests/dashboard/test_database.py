@@ -95,7 +95,7 @@ async def test_every_number_is_what_the_database_says(
         the_answers_were_right(held, drifted, repaired, shown)
         assert 0 < (held.waiting["live"].oldest_seconds or 0) <= held_for
         [worker] = shown.workers
-        assert (worker.name.rpartition(":")[2], worker.state) == (str(run.worker.pid), "running")
+        assert (worker.name.split(":")[-2], worker.state) == (str(run.worker.pid), "running")
     assert [worker.state for worker in run.snapshot().workers] == ["stopped"]
 
 

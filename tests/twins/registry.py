@@ -27,6 +27,7 @@ RELAY = "tests/worker/test_relay.py::test_"
 POISON = "tests/worker/test_poison.py::test_"
 NO_EVIDENCE = f"{POISON}rows_that_are_refused_for_no_known_reason_wait_while_nothing_shows_whose_fault_it_is"
 BLAME = "tests/worker/test_blame.py::test_"
+BELIEVING = with_statement("worker.claim.CLAIM", ") AS is_borne_out", ") IS NOT NULL AS is_borne_out")
 BORNE_OUT = "tests/worker/test_borne_out.py::test_"
 BELIED = ("another home", "a deletion of what is active", "a deletion elsewhere")
 MISNUMBERED = "tests/worker/test_misnumbered.py::test_"
@@ -213,7 +214,7 @@ TWINS = {
     ),
     "whatever an event says": Twin(
         "no event is believed against the legacy table",
-        with_statement("worker.claim.CLAIM", ") AS is_borne_out", ") IS NOT NULL AS is_borne_out"),
+        BELIEVING,
         (
             *(f"{BORNE_OUT}an_event_that_the_legacy_table_belies_changes_nothing[{what}]" for what in BELIED),
             f"{BORNE_OUT}the_newest_event_that_is_borne_out_is_applied_instead",
@@ -475,7 +476,7 @@ TWINS = {
     ),
     "repair writes deletions as deletions": Twin(
         "a repair follows the newest state",
-        bulk.repair_by_what_was_found,
+        all_of(bulk.repair_by_what_was_found, BELIEVING),
         (f"{AUDIT}repair.py::test_a_collection_brought_back_between_finding_and_repair_keeps_its_row",),
     ),
     "rollback without its lock": Twin(

@@ -100,6 +100,7 @@ async def test_a_tombstone_stays_while_an_older_event_may_still_be_committed(
         await buried(engine, sql, "c1")
         assert await pruned(engine) == 0
     assert await pruned(engine) == 0  # it waits by now
+    await sql.execute("UPDATE outbox_events SET created_at = created_at - interval '1 year'")
     await drain(engine)
     assert await target_rows(sql, "c1") == []
     assert await drift(sql) == []
