@@ -1,6 +1,7 @@
 """Row-level security that hides rows from us is an error, and never a clean audit of what is left."""
 
 import asyncio
+import contextlib
 
 import asyncpg
 import pytest
@@ -13,9 +14,11 @@ from shared.faults import HIDDEN_ROWS
 from shared.settings import Settings
 from tests.api import recording
 from tests.api.clients import OWNER, SEEDED, started
+from tests.audit.pairs import audited
 from tests.forked import run
 from tests.legacy_rows import seed, set_collection
 from tests.processes import environment, running_worker
+from tests.security.as_role import engine_of
 
 HIDING = {
     "all": "CREATE POLICY monolith ON {table} FOR ALL TO postgres USING (true)",
@@ -52,6 +55,25 @@ async def test_a_command_whose_role_may_not_see_every_row_says_so(
     assert "BYPASSRLS" in said
     assert "Traceback" not in said
     assert "n sync" not in said
+
+
+@pytest.mark.parametrize("policy", HIDING.values(), ids=HIDING)
+async def test_an_audit_whose_role_may_not_see_every_row_proves_nothing(
+    policy: str, urls: dict[str, str], sql: asyncpg.Connection
+) -> None:
+    await seed(sql)
+    await sql.execute(
+        "INSERT INTO collections (collection_id, project_id, collection_name, created_by, is_active)"
+        " VALUES ('z', 'p1', 'never shown', 'owner', true)"
+    )
+    await sql.execute(
+        f"ALTER TABLE collections ENABLE ROW LEVEL SECURITY; {policy.format(table='collections')}"
+    )
+    async with engine_of(urls["operator"]) as engine:
+        with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
+            await audited(engine)
+    run = await sql.fetchrow("SELECT status, verdict, error FROM audit_runs")
+    assert tuple(run) == ("failed", "incomplete", HIDDEN_ROWS)
 
 
 @pytest.mark.parametrize("table", ["collections", "outbox_events", "applied_versions"])

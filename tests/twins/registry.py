@@ -32,6 +32,7 @@ BORNE_OUT = "tests/worker/test_borne_out.py::test_"
 BELIED = ("another home", "a deletion of what is active", "a deletion elsewhere")
 MISNUMBERED = "tests/worker/test_misnumbered.py::test_"
 BATCH_SIZE = "tests/worker/test_batch_size.py::test_"
+ROW_SECURITY = "tests/security/test_row_security.py::test_"
 SESSIONS = "tests/shared/test_sessions.py::test_"
 NOT_READY = "tests/api/test_health.py::test_not_ready_and_no_write_once_a_sequence_is_wrong_until_it_is_cured"
 LETHAL = "tests/worker/test_lethal.py::test_"
@@ -250,6 +251,14 @@ TWINS = {
         "a session says what it relies on",
         instead_of("shared.database.RELIED_ON", {}),
         (f"{SESSIONS}what_others_set_for_the_database_is_not_in_force[default_transaction_isolation]",),
+    ),
+    "audit of the rows that a policy shows": Twin(
+        "an audit that cannot see says so",
+        instead_of("shared.database.RELIED_ON", {"default_transaction_isolation": "read committed"}),
+        (
+            f"{ROW_SECURITY}an_audit_whose_role_may_not_see_every_row_proves_nothing[all]",
+            f"{ROW_SECURITY}an_audit_whose_role_may_not_see_every_row_proves_nothing[a part]",
+        ),
     ),
     "every sequence believed": Twin(
         "nothing is written while a sequence would draw what was drawn before",
