@@ -15,7 +15,7 @@ from tests.backfill.driving import COMMAND, TOKEN, current, started, take, until
 from tests.backfill.rows import change_target, home_drift, insert_collection
 from tests.race import freezing
 from tests.race.storm import CHANGE, LOCK
-from tests.twins.bulk import append_as_deleted, lock_no_rows
+from tests.twins.bulk import lock_no_rows
 from worker.backfill.chunk import run_chunk
 from worker.relay import drain
 
@@ -106,19 +106,6 @@ async def test_the_twin_that_does_not_lock_the_rows_is_convicted(
     await insert_collection(sql, "c", description="old")
     await chunk_with_a_write_between(engine, backfill_engine, sql, is_active=is_active)
     assert await target(sql) == ["old"]
-    assert await home_drift(sql) == ["c"]
-
-
-async def test_the_twin_that_passes_orphans_as_deleted_is_convicted(
-    engine: AsyncEngine,
-    backfill_engine: AsyncEngine,
-    sql: asyncpg.Connection,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("worker.backfill.chunk.append_states", append_as_deleted)
-    await insert_collection(sql, "c", "p1", description="old", is_active=False)
-    await chunk_with_a_write_between(engine, backfill_engine, sql, is_active=True)
-    assert await target(sql) == []
     assert await home_drift(sql) == ["c"]
 
 

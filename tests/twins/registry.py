@@ -436,7 +436,7 @@ TWINS = {
     ),
     "orphans appended as deleted": Twin(
         "a backfill overwrites nothing newer",
-        instead_of("worker.backfill.chunk.append_states", bulk.append_as_deleted),
+        all_of(instead_of("worker.backfill.chunk.append_states", bulk.append_as_deleted), BELIEVING),
         (f"{OVERWRITE}an_orphan_that_was_brought_back_between_read_and_write_stays",),
     ),
     "cursor moved after the events' commit": Twin(
