@@ -121,8 +121,9 @@ class OverloadedError(RefusalError):
     headers = MappingProxyType({"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
-# Of what the server refuses whatever the row: its resources, its limits, its state, its files.
-UNAVAILABLE_CLASSES = frozenset({"53", "54", "55", "58"})
+# Of what the server refuses whatever the row, for want of a table, a column, a privilege; of its resources,
+# its limits, its state, its files.
+UNAVAILABLE_CLASSES = frozenset({"42", "53", "54", "55", "58"})
 UNAVAILABLE_DETAIL = "The database is not available at the moment. Try again."
 FAILED_DETAIL = "Internal Server Error"
 

@@ -31,10 +31,11 @@ Break everything, again and again, while users write; then prove that nothing wa
 Starts a PostgreSQL, a Valkey, two APIs and two workers of its own, each started again when it
 ends, and begins 50 writes a second: collections are created, changed and deleted. Faults are drawn at
 random, one or two at a time, from: SIGKILL, SIGSTOP and clock jumps of a worker or an API;
-restart, crash, terminated sessions and locked rows of PostgreSQL; Redis killed, hung and
-flushed; connections cut in the middle of a command, or stalled, by a proxy; a log file that
-cannot grow; poison events planted in the outbox. After each one writes must be answered and
-the lag be small again.
+restart, crash, terminated sessions and locked rows of PostgreSQL; read-only spells, row-level
+security, grants taken and given back, a table renamed and back, a slow trigger, a row that crashes
+the server; Redis killed, hung and flushed; connections cut in the middle of a command, or stalled,
+by a proxy; a log file that cannot grow; poison events planted in the outbox. After each one writes
+must be answered and the lag be small again. APIs and workers log in as deploy/roles.sql has it.
 
 At the end every answer is held against the database: what was acknowledged is there, what was
 refused is not, what was in doubt is there wholly or not at all; the target shows what the
@@ -44,10 +45,11 @@ anything but JSON lines."""
 
 EPILOG = """\
 The table has a row for each kind of fault: how often it was inflicted; how much of it happened
-(cuts, sessions, events, waiting connections, lines without space); and the longest time from
-its end until writes were answered 200 by both APIs, and until the oldest pending event was
-younger than a second. Of two faults at once both get the time. Where neither comes, the machine
-may be too busy: the load is halved, and what does not recover under an eighth of it is lost.
+(cuts, sessions, events, crashes, waiting connections, lines without space, complaints of APIs and
+workers); and the longest time from its end until writes were answered 200 by both APIs, and until
+the oldest pending event was younger than a second. Of two faults at once both get the time. Where
+neither comes, the machine may be too busy: the load is halved, and what does not recover under an
+eighth of it is lost.
 
 A clock jump is one of the process's Python clock: the machine's own is left alone. The log file
 cannot grow because of a limit of the process, which fails writes as a full disk does.

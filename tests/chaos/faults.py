@@ -6,11 +6,23 @@ import random
 import resource
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from redis.asyncio import Redis
 
+from tests.chaos.fault import Fault, Inflict
+from tests.chaos.spells import (
+    FORBID_WRITES,
+    HIDE,
+    LEAST_SECONDS,
+    RENAME,
+    REVOKE,
+    crash_by_row,
+    exhaust_pools,
+    slow_down,
+    spell,
+    terminate_sessions,
+)
 from tests.chaos.supervision import Supervised
 from tests.chaos.system import QUIET_COLLECTIONS, System, connected
 from tests.processes import HANG_SECONDS
@@ -19,23 +31,8 @@ HOUR = 3600.0
 MOST_BYTES = 3_000  # a write is a few thousand bytes on the way to PostgreSQL
 CUTS = 3
 POISON = 4  # of each kind
-LEAST_SECONDS = 0.3  # for what must happen in the meantime
+TABLES = ("collections", "project_collections", "outbox_events")
 
-TERMINATE = """
-    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-    WHERE datname = current_database() AND application_name LIKE 'collection-sync%'
-"""
-# In the order in which workers lock them, so that nobody waits for each other.
-HOLD_ROWS = """
-    SELECT count(*) FROM (
-        SELECT FROM collections WHERE project_id = 'p1' AND is_active ORDER BY collection_id FOR UPDATE
-    ) AS held
-"""
-WAITING = """
-    SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND application_name = 'collection-sync api'
-        AND wait_event_type = 'Lock'
-"""
 HOT = "SELECT collection_id FROM collections WHERE project_id = 'p1' AND is_active ORDER BY random() LIMIT $1"
 PLANT = """
     INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
@@ -45,17 +42,6 @@ PLANT = """
 MALFORMED = '{"nonsense": true}'
 ILL_TIMED = '{"project_id": "p2", "research_context": null, "created_at": "never", "updated_at": null}'
 WELL_FORMED = '{"project_id": "p2", "research_context": "x", "created_at": null, "updated_at": null}'
-
-Inflict = Callable[[System, random.Random, float], Awaitable[int]]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A kind of fault. Two that touch the same part are never inflicted at once."""
-
-    name: str
-    touches: str
-    inflict: Inflict  # with a dice, and a factor on how long it lasts
 
 
 async def kill(process: Supervised) -> int:
@@ -103,15 +89,6 @@ async def _end_postgres(system: System, how: signal.Signals, seconds: float) -> 
     # In a thread of the loop, which lives as long as the loop does: its children end with it.
     await asyncio.to_thread(system.postgres.start)
     return 1
-
-
-async def terminate_sessions(system: System, _dice: random.Random, pace: float) -> int:
-    ended = 0
-    async with connected(system.postgres) as sql:
-        for _ in range(5):
-            ended += await sql.fetchval(TERMINATE)
-            await asyncio.sleep(pace * 0.2)
-    return ended
 
 
 async def restart_redis(system: System, dice: random.Random, pace: float) -> int:
@@ -162,22 +139,6 @@ def stall(channel: str) -> Inflict:
         return 1
 
     return inflict
-
-
-async def exhaust_pools(system: System, dice: random.Random, pace: float) -> int:
-    """Lock what users write to, so that requests keep their connections; return how many waited at most."""
-    most = 0
-    async with (
-        connected(system.postgres) as observer,
-        connected(system.postgres) as sql,
-        sql.transaction(),
-    ):
-        await sql.fetchval(HOLD_ROWS)
-        began, seconds = time.monotonic(), max(LEAST_SECONDS, pace * dice.uniform(1, 2))
-        while time.monotonic() < began + (seconds if most else HANG_SECONDS):
-            most = max(most, await observer.fetchval(WAITING))
-            await asyncio.sleep(0.05)
-    return most
 
 
 async def fill_disk(system: System, dice: random.Random, pace: float) -> int:
@@ -245,6 +206,12 @@ FAULTS: Sequence[Fault] = (
     Fault("PostgreSQL: crash", "postgres", crash_postgres),
     Fault("PostgreSQL: sessions terminated", "postgres", terminate_sessions),
     Fault("PostgreSQL: rows locked, pools exhausted", "postgres", exhaust_pools),
+    Fault("PostgreSQL: read-only", "postgres", spell(FORBID_WRITES, ending_sessions=True)),
+    Fault("PostgreSQL: row-level security", "postgres", spell(HIDE, *TABLES)),
+    Fault("PostgreSQL: grants taken", "postgres", spell(REVOKE, "project_collections, outbox_events")),
+    Fault("PostgreSQL: a table renamed", "postgres", spell(RENAME, *TABLES)),
+    Fault("PostgreSQL: slow trigger", "postgres", slow_down),
+    Fault("PostgreSQL: row that crashes it", "postgres", crash_by_row),
     Fault("Redis: killed and restarted", "redis", restart_redis),
     Fault("Redis: hangs", "redis", hang_redis),
     Fault("Redis: FLUSHALL", "redis", flush_redis),

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from tests.chaos.supervision import Supervised
 from tests.conftest import migrate
 from tests.legacy_rows import seed
 from tests.processes import HANG_SECONDS, environment
+from tests.security.as_role import make_logins
 
 QUIET_COLLECTIONS = 40
 LAG_LOOK_SECONDS = 0.1
@@ -34,7 +35,7 @@ PREPARE = """
     CREATE TABLE remembered (
         id bigint PRIMARY KEY, collection_id text NOT NULL, event_type text NOT NULL
     );
-    CREATE FUNCTION remember() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE FUNCTION remember() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
     BEGIN
         INSERT INTO remembered VALUES (NEW.id, NEW.aggregate_id, NEW.event_type) ON CONFLICT DO NOTHING;
         RETURN NULL;
@@ -101,6 +102,7 @@ class System:
     clocks: Mapping[str, MovableClock]
     urls: Sequence[str]
     lag: Lag
+    logins: Mapping[str, str]  # the database's URL for each role
     planted: dict[int, str] = field(default_factory=dict)  # an event's id and what must become of it
     crashes: list[float] = field(default_factory=list)  # of PostgreSQL; monotonic
 
@@ -142,10 +144,12 @@ def servers(directory: Path) -> Iterator[tuple[Postgres, Valkey]]:
         yield postgres, valkey
 
 
-async def prepare(postgres: Postgres) -> None:
+async def prepare(postgres: Postgres) -> dict[str, str]:
+    """Make what users and processes find; return the database's URL for each role of `deploy/roles.sql`."""
     async with connected(postgres) as sql:
         await seed(sql)
         await sql.execute(PREPARE.format(quiet=QUIET_COLLECTIONS))
+        return await make_logins(sql, postgres.url)
 
 
 @contextlib.asynccontextmanager
@@ -161,10 +165,11 @@ async def running_system(
         directory: for log files and clocks.
         postgres: runs, and is migrated.
         valkey: runs.
-        instead: other words than `-m uvicorn` or `-m worker` to start an `api` or a `worker` with.
+        instead: other words than `-m uvicorn` or `-m worker` to start an `api` or a `worker` with, which then
+            may do whatever it likes in the database.
 
     """
-    await prepare(postgres)
+    logins = await prepare(postgres)
     async with contextlib.AsyncExitStack() as stack:
         channels = {
             name: await stack.enter_async_context(Channel(server).listening())
@@ -185,7 +190,7 @@ async def running_system(
                 start = ["-m", "tests.chaos.movable_clock", str(clocks[name].file), *start[1:]]
             redis_url = via(valkey.url, channels["worker-redis"]) if kind == "worker" else valkey.url
             env = environment(
-                via(postgres.url, channels[f"{kind}-postgres"]),
+                via(postgres.url if kind in instead else logins[kind], channels[f"{kind}-postgres"]),
                 redis_url,
                 LOG_FILE=str(directory / f"{name}.jsonl"),
             )
@@ -203,7 +208,7 @@ async def running_system(
             await worker.life.wait_for("worker_started")
         for url in urls:
             await ready(url)
-        yield System(directory, postgres, valkey, channels, apis, workers, clocks, urls, lag)
+        yield System(directory, postgres, valkey, channels, apis, workers, clocks, urls, lag, logins)
 
 
 async def ended(task: asyncio.Task[None]) -> None:
@@ -220,10 +225,3 @@ async def ready(url: str) -> None:
                 if (await client.get(f"{url}/readyz")).is_success:
                     return
             await asyncio.sleep(0.05)
-
-
-def count_lines(system: System, event: str) -> Counter[str]:
-    """Count the lines with this event's name, by process."""
-    return Counter(
-        {process.name: sum(len(life.logged(event)) for life in process.lives) for process in system.processes}
-    )

@@ -171,7 +171,7 @@ def judge_halves(activities: Sequence[tuple[str, str, str]], events: Sequence[tu
 
 async def judge_audit(system: System) -> Check:
     """Run the product's own audit, as an operator does."""
-    env = environment(system.postgres.url, system.valkey.url)
+    env = environment(system.logins["operator"], system.valkey.url)
     with running(["-m", "worker.audit", "--json"], env) as audit:
         code = await audit.exit_code()
     found = json.loads(audit.lines[-1]) if audit.lines[-1].startswith("{") else {}

@@ -23,7 +23,7 @@ from shared.settings import Settings
 from tests.deploy.dockerfile import context_copies, read_stages
 from tests.forked import ROOT, run
 from tests.processes import HANG_SECONDS, environment
-from tests.security.conftest import ROLES_SQL
+from tests.security.as_role import ROLES_SQL
 from worker.main import COMPLETION_WAIT_SECONDS
 
 HERE = ROOT / "deploy" / "railway"

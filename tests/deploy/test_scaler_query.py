@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 
 from shared.lanes import LOWEST_KNOWN_LANE
 from tests.deploy.test_kubernetes import TRIGGER
-from tests.security.conftest import ROLES_SQL
+from tests.security.as_role import ROLES_SQL
 
 QUERY: str = TRIGGER["metadata"]["query"]
 PENDING = 100_000

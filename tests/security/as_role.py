@@ -1,14 +1,33 @@
 """Connections as a login in one of the roles of `deploy/roles.sql`."""
 
 import contextlib
+import secrets
 from collections.abc import AsyncIterator
 
 import asyncpg
 from pydantic import SecretStr
+from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.database import create_engine
 from shared.settings import Settings
+from tests.forked import ROOT
+
+ROLES_SQL = (ROOT / "deploy" / "roles.sql").read_text(encoding="utf-8")
+ROLES = ("api", "worker", "operator", "reader", "scaler")
+
+
+async def make_logins(sql: asyncpg.Connection, url: str) -> dict[str, str]:
+    """Set a database up as the file says: run it, create logins, run it again; return each role's URL."""
+    await sql.execute(ROLES_SQL)
+    urls = {}
+    for role in ROLES:
+        login, password = f"sync_{role}_{secrets.token_hex(4)}", secrets.token_hex(16)
+        await sql.execute(f"CREATE ROLE {login} LOGIN PASSWORD '{password}' IN ROLE collection_sync_{role}")
+        own = make_url(url).set(username=login, password=password)
+        urls[role] = own.render_as_string(hide_password=False)
+    await sql.execute(ROLES_SQL)
+    return urls
 
 
 @contextlib.asynccontextmanager

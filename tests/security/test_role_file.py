@@ -12,8 +12,7 @@ from shared.outbox_tables import metadata
 from tests.conftest import migrate
 from tests.databases import Databases
 from tests.forked import ROOT
-from tests.security.as_role import connected, engine_of
-from tests.security.conftest import ROLES_SQL
+from tests.security.as_role import ROLES_SQL, connected, engine_of
 
 GRANTED = """
     SELECT grantee::regrole::text, relname::text, attname::text, privilege_type

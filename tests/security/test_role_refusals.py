@@ -3,8 +3,7 @@
 import asyncpg
 import pytest
 
-from tests.security.as_role import connected
-from tests.security.conftest import ROLES
+from tests.security.as_role import ROLES, connected
 
 NOT_FOR_ANYBODY = [
     "SELECT password_hash FROM users",

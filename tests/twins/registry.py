@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.security.conftest import ROLES_SQL
+from tests.security.as_role import ROLES_SQL
 from tests.twins import bulk, doorbell, pooler, relay, writes
 from tests.twins.replacing import Put, all_of, instead_of, with_statement
 from worker.dashboard.snapshot import Verdict
@@ -530,7 +530,7 @@ TWINS = {
     ),
     "a role that may everything": Twin(
         "a process may no more than it needs",
-        instead_of("tests.security.conftest.ROLES_SQL", f"{ROLES_SQL}; {GRANT_ALL}"),
+        instead_of("tests.security.as_role.ROLES_SQL", f"{ROLES_SQL}; {GRANT_ALL}"),
         (
             "tests/security/test_role_refusals.py::test_what_a_role_has_no_business_with_is_refused_with_42501[api]",
         ),
