@@ -32,7 +32,9 @@ UNCLEAN_ENDS = 2  # one may be anybody's kill -9
 LOST_CONNECTIONS = 2  # with the same event in hand: perhaps it is the server that dies of it
 TOGETHER = (500, 1, 1)  # how many events at once that have no mark, one, or two; those with more are lethal
 CRASH_SHOWS_SECONDS = 1.0  # until then a server that crashed may still take connections
-CALM_SECONDS = 5.0  # without a lost connection, before an event is tried for the last time
+# Without a lost connection, before an event is tried for the last time, and before it is set aside: by then
+# other workers, whose sessions were ended as well, have taken their marks away.
+CALM_SECONDS = 5.0
 MOST_REMEMBERED = 10_000  # events that were in hand when a connection was lost
 
 LETHAL = Verdict(
@@ -109,10 +111,10 @@ class Caution:
             events = await claim(connection, TOGETHER[0], lanes)
             if not events:
                 self._assured.add(lanes)
-            if lethal := [event for event in events if event.attempts >= len(TOGETHER)]:
-                return [], await set_aside(connection, lethal, LETHAL)
             if time.monotonic() - self._lost_at < CALM_SECONDS:
                 events = [event for event in events if event.attempts < len(TOGETHER) - 1]
+            if lethal := [event for event in events if event.attempts >= len(TOGETHER)]:
+                return [], await set_aside(connection, lethal, LETHAL)
             ids = [event.id for event in taken_together(events)]
             await connection.execute(MARK, ids)
             self._server_life = await connection.fetchval(SERVER_LIFE)

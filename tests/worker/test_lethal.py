@@ -156,6 +156,20 @@ async def test_a_fault_that_the_process_lives_to_see_costs_no_mark(
     assert [len(batch.events) for batch in await drained_with(doubtful, engine)] == [1, 0]
 
 
+async def test_while_connections_are_lost_nobody_is_set_aside_for_the_marks_of_others(
+    doubtful: Caution, engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers whose sessions are all ended mark the same events, and take their marks away a moment later."""
+    await set_collection(engine, "c1")
+    await sql.execute("UPDATE outbox_events SET attempts = 3")
+    monkeypatch.setattr("worker.caution.CALM_SECONDS", HANG_SECONDS)
+    doubtful.note_failure(asyncpg.ConnectionDoesNotExistError(), [])
+    assert (await doubtful.run_once(engine, ALL_LANES)).events == []
+    await sql.execute("UPDATE outbox_events SET attempts = 0")
+    assert [len(batch.events) for batch in await drained_with(doubtful, engine)] == [1, 0]
+    assert await drift(sql) == []
+
+
 async def test_while_one_lane_s_batch_is_in_hand_no_other_lane_s_events_are_marked(
     doubtful: Caution, engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:
