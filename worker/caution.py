@@ -42,11 +42,13 @@ LETHAL = Verdict(
     error=f"the process or the server ended {len(TOGETHER)} times while it had this event in hand",
 )
 
-# Both served by outbox_events_pkey. The marks must outlive a crash of the server as well.
+# Served, as UNMARK is, by outbox_events_pkey. The marks must outlive a crash of the server as well.
 DURABLY = "SET LOCAL synchronous_commit = on"
 # When its statistics began: anew when the server starts again after a crash, and not when a session ends.
 SERVER_LIFE = "SELECT stats_reset FROM pg_stat_wal"
 MARK = "UPDATE outbox_events SET attempts = attempts + 1 WHERE id = ANY($1)"
+# Served by outbox_events_claim_order. Asked when all that is there is in other workers' hands.
+BEARS_MARKS = "SELECT EXISTS (SELECT FROM outbox_events WHERE lane BETWEEN $1 AND $2 AND attempts > 0)"
 UNMARK = "UPDATE outbox_events SET attempts = attempts - 1 WHERE id = ANY($1) AND attempts > 0"
 
 
@@ -109,7 +111,7 @@ class Caution:
         async with driver_connection(engine) as connection, connection.transaction():
             await connection.execute(DURABLY)
             events = await claim(connection, TOGETHER[0], lanes)
-            if not events:
+            if not events and not await connection.fetchval(BEARS_MARKS, *lanes):
                 self._assured.add(lanes)
             if time.monotonic() - self._lost_at < CALM_SECONDS:
                 events = [event for event in events if event.attempts < len(TOGETHER) - 1]

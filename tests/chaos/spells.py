@@ -142,21 +142,22 @@ async def most_at_once(system: System, sessions: str, seconds: float) -> int:
 async def crash_by_row(system: System, dice: random.Random, _pace: float) -> int:
     """Append an event whose row crashes the server, until it is set aside; return the number of crashes."""
     collection_id = f"quiet-{dice.randrange(1, QUIET_COLLECTIONS + 1)}"
+    before = seen = system.postgres.log.read_text().count(CRASHED)
     async with connected(system.postgres) as sql:
         await sql.execute(TRIGGER.format(body=LETHAL.format(collection_id)))
         event_id = await sql.fetchval(APPEND, collection_id)
     system.planted[event_id] = "dead"
-    crashes, seen_at, is_dead = 0, time.monotonic(), False
+    seen_at, is_dead = time.monotonic(), False
     async with asyncio.timeout(HANG_SECONDS):
         while not is_dead:
             now, count = time.monotonic(), system.postgres.log.read_text().count(CRASHED)
-            if count > crashes:
+            if count > seen:
                 system.crashes.append(seen_at)  # when it had not happened yet
-            crashes, seen_at = count, now
+            seen, seen_at = count, now
             with contextlib.suppress(*RECOVERING):
                 async with connected(system.postgres) as sql:
                     is_dead = await sql.fetchval(DIED, event_id) > 0
             await asyncio.sleep(0.02)
     async with connected(system.postgres) as sql:
         await sql.execute(TAKE_TRIGGER_BACK)
-    return crashes
+    return seen - before

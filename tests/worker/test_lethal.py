@@ -170,6 +170,19 @@ async def test_while_connections_are_lost_nobody_is_set_aside_for_the_marks_of_o
     assert await drift(sql) == []
 
 
+async def test_a_lane_whose_marked_event_another_worker_has_in_hand_is_not_taken_for_empty(
+    doubtful: Caution, engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    """Or two workers take each other's caution away, and the event crashes the server again and again."""
+    await set_collection(engine, "c1")
+    await sql.execute("UPDATE outbox_events SET attempts = 1")
+    async with sql.transaction():
+        await sql.execute("SELECT FROM outbox_events FOR UPDATE")
+        assert (await doubtful.run_once(engine, ALL_LANES)).events == []
+        assert await doubtful.is_due(ALL_LANES)
+    assert [len(batch.events) for batch in await drained_with(doubtful, engine)] == [1, 0]
+
+
 async def test_while_one_lane_s_batch_is_in_hand_no_other_lane_s_events_are_marked(
     doubtful: Caution, engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:
