@@ -1,0 +1,42 @@
+"""In every world each step of the journey works, or the product says what is in its way."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.field.journey import Journey
+from tests.field.worlds import WORLDS, World
+from tests.security.as_role import connected
+
+CASES = [
+    pytest.param(world, id=name, marks=[pytest.mark.long] if world.is_long else [])
+    for name, world in WORLDS.items()
+]
+
+
+@asynccontextmanager
+async def left_open(database_url: str, held: str) -> AsyncIterator[None]:
+    """Keep a transaction open, which has carried out this, while the block lasts."""
+    if not held:
+        yield
+        return
+    async with connected(database_url) as connection:
+        await connection.execute(f"BEGIN; {held}")
+        yield
+
+
+@pytest.mark.parametrize("world", CASES)
+async def test_the_journey_is_made_or_refused_in_words(
+    world: World, database_url: str, urls: Mapping[str, str], redis_url: str, sql: asyncpg.Connection, tmp_path: Path
+) -> None:
+    await sql.execute(world.sql)
+    journey = Journey(sql, urls, redis_url, tmp_path / "log")
+    async with left_open(database_url, world.held):
+        await journey.travel(world.project)
+    if world.refuses is None:
+        assert journey.refusals == []
+    else:
+        assert any(world.refuses in refusal for refusal in journey.refusals), journey.refusals
