@@ -13,7 +13,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from api.echo import echoable
-from shared.faults import HIDDEN_ROWS, hides_rows, is_environmental, is_transient, sqlstate
+from shared.advice import advice_on
+from shared.faults import NOT_NULL_VIOLATION, hides_rows, is_environmental, is_transient, sqlstate
 
 logger = structlog.get_logger(__name__)
 
@@ -121,8 +122,8 @@ class OverloadedError(RefusalError):
     headers = MappingProxyType({"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
-# Of what the server refuses whatever the row, for want of a table, a column, a privilege; of its resources,
-# its limits, its state, its files.
+# Of what the server refuses whatever the row: its resources, its limits, its state, its files; and what the
+# schema lacks, our right to it, or a column of somebody's that we do not fill.
 UNAVAILABLE_CLASSES = frozenset({"42", "53", "54", "55", "58"})
 UNAVAILABLE_DETAIL = "The database is not available at the moment. Try again."
 FAILED_DETAIL = "Internal Server Error"
@@ -130,8 +131,9 @@ FAILED_DETAIL = "Internal Server Error"
 
 def is_unavailable(error: Exception) -> bool:
     """Return whether the server, and no request, must change before it takes what was asked of it."""
+    code = sqlstate(error) or ""
     return hides_rows(error) or (
-        is_environmental(error) and (sqlstate(error) or "")[:2] in UNAVAILABLE_CLASSES
+        is_environmental(error) and (code == NOT_NULL_VIOLATION or code[:2] in UNAVAILABLE_CLASSES)
     )
 
 
@@ -151,7 +153,7 @@ def answer_to(error: Exception, request: Request) -> JSONResponse:
             return answer(error.status_code, error.detail, error.headers or {})
         case _ if is_transient(error) or is_unavailable(error):
             log = logger.warning if is_transient(error) else logger.error
-            hint = {"hint": HIDDEN_ROWS} if hides_rows(error) else {}
+            hint = {"hint": advice} if (advice := advice_on(error)) else {}
             log("database_unavailable", **description(error, request), **hint)
             return answer(
                 HTTPStatus.SERVICE_UNAVAILABLE,

@@ -22,6 +22,16 @@ SINGLE_STATEMENTS = "statement pooling"
 MEND = "Let the tables' owner run `python -m worker.preflight --repair-sequences`, or this SQL:"
 FIRST_WITH_TRANSACTION_TIMEOUT = 17
 READ_ONLY = "SELECT WHERE current_setting('transaction_read_only')::boolean"
+# Two tables of one name, of which the search path shows the first: what a role is shown must be what all are.
+SHOWN_TWICE = """
+    SELECT relname, string_agg(quote_ident(nspname), ' and ' ORDER BY nspname) AS schemas
+    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE nspname = ANY(current_schemas(false)) AND relname IN (
+        'collections', 'project_collections', 'outbox_events', 'applied_versions', 'outbox_dead_letters',
+        'backfill_runs', 'audit_runs', 'audit_findings', 'worker_processes'
+    )
+    GROUP BY relname HAVING count(*) > 1
+"""
 NO_ROW = "SELECT 0"
 
 
@@ -144,15 +154,18 @@ async def require_in_force(connection: asyncpg.Connection, session: Mapping[str,
 
 
 async def require_writable(connection: asyncpg.Connection) -> None:
-    """Ask the server whether it would take a write: one round trip where it would.
+    """Ask the server whether it would take a write, and where: one round trip where all is well.
 
     Raises:
-        UnfitServerError: it would not; the message says what to do.
+        UnfitServerError: it would not, or not only where all write; the message says what to do.
 
     """
     # The rows are counted, as below.
-    if await connection.execute(READ_ONLY) == NO_ROW:
+    if await connection.execute(f"{READ_ONLY} OR EXISTS ({SHOWN_TWICE})") == NO_ROW:
         return
+    for name, schemas in await connection.fetch(SHOWN_TWICE):
+        msg = f"This role's search_path shows a table {name} in each of the schemas {schemas}."
+        raise UnfitServerError(f"{msg} Let it lead to ours alone.")
     msg = "PostgreSQL is read-only (default_transaction_read_only). Reset that, or wait until it is reset."
     if await connection.execute(f"{READ_ONLY} AND pg_is_in_recovery()") != NO_ROW:
         msg = "DATABASE_URL leads to a standby, which takes no writes. Let it lead to the primary."

@@ -10,17 +10,9 @@ from collections.abc import Awaitable, Callable, Mapping
 import uvloop
 from rich.console import Console
 
-from shared.faults import (
-    HIDDEN_ROWS,
-    INSUFFICIENT_PRIVILEGE,
-    NOT_MIGRATED,
-    hides_rows,
-    is_transient,
-    reason,
-    sqlstate,
-)
+from shared.advice import advice_on
+from shared.faults import is_transient, reason, sqlstate
 from shared.logs import configure_logging
-from shared.pooler import UnfitServerError
 from shared.settings import CommandSettings, SettingsError, load_settings
 
 SUCCESS, FAILURE, WRONG_USAGE = 0, 1, 2
@@ -66,7 +58,8 @@ def run_command(name: str, command: Command) -> int:
             stderr.print(str(error), markup=False, soft_wrap=True)
             return WRONG_USAGE
         except Exception as error:  # noqa: BLE001 - its own text may quote what users wrote
-            stderr.print(_advice_on(error) or _trace_of(error), markup=False, soft_wrap=True)
+            said = advice_on(error) or _patience_with(error) or _trace_of(error)
+            stderr.print(said, markup=False, soft_wrap=True)
     return FAILURE
 
 
@@ -83,19 +76,11 @@ async def _interruptible(settings: CommandSettings, command: Command) -> int:
     return await command(settings, interrupted)
 
 
-def _advice_on(error: Exception) -> str | None:
-    code = sqlstate(error)
-    if code in NOT_MIGRATED:
-        return "The database lacks our tables, or columns of them. Run `alembic upgrade head` first."
-    if isinstance(error, UnfitServerError):
-        return str(error)
-    if hides_rows(error):
-        return HIDDEN_ROWS
-    if code == INSUFFICIENT_PRIVILEGE:
-        return f"This role lacks a right ({reason(error)}). Let the tables' owner run deploy/roles.sql again."
-    if is_transient(error):
-        return f"PostgreSQL is away or busy ({code or type(error).__name__}). Check DATABASE_URL; try again."
-    return None
+def _patience_with(error: Exception) -> str | None:
+    if not is_transient(error):
+        return None
+    what = sqlstate(error) or type(error).__name__
+    return f"PostgreSQL is away or busy ({what}). Check DATABASE_URL; try again."
 
 
 def _trace_of(error: Exception) -> str:

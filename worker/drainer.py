@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.advice import advice_on
 from shared.database import driver_connection
-from shared.faults import HIDDEN_ROWS, NOT_MIGRATED, QUERY_CANCELED, hides_rows, is_transient, sqlstate
-from shared.pooler import PoolerError, UnfitServerError
+from shared.faults import QUERY_CANCELED, is_transient, sqlstate
 from worker.batch import Batch
 from worker.batch_report import BatchObserver, BatchReporter
 from worker.batch_size import TAKES_TOO_LONG, BatchSize
@@ -272,9 +272,7 @@ class LaneDrainer:
             error=type(error).__name__,
             sqlstate=code,
             failures=self._failures,
-            **({"hint": "run `alembic upgrade head`"} if code in NOT_MIGRATED else {}),
-            **({"hint": str(error)} if isinstance(error, (PoolerError, UnfitServerError)) else {}),
-            **({"hint": HIDDEN_ROWS} if hides_rows(error) else {}),
+            **({"hint": hint} if (hint := advice_on(error)) else {}),
         )
         self._reporter.failed(error)
         ceiling = min(FIRST_RETRY_SECONDS * 2 ** min(self._failures, 10), LAST_RETRY_SECONDS)

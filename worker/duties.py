@@ -14,9 +14,10 @@ import structlog
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.advice import advice_on
 from shared.audit_runs import AuditOptions
 from shared.doorbell import BULK_CHANNEL, Doorbell
-from shared.faults import HIDDEN_ROWS, hides_rows, is_transient, sqlstate
+from shared.faults import is_transient, sqlstate
 from worker.audit.run import audit, carry_out, is_due
 from worker.audit.run import take_up as take_up_audit
 from worker.backfill.drive import drive
@@ -130,7 +131,7 @@ class Duties:
         except Exception as error:  # noqa: BLE001 - no fault of a duty may end the worker
             if kind not in self._failing:
                 log = logger.warning if is_transient(error) else logger.error
-                hint = {"hint": HIDDEN_ROWS} if hides_rows(error) else {}
+                hint = {"hint": advice} if (advice := advice_on(error)) else {}
                 log("duty_failed", duty=kind, error=type(error).__name__, sqlstate=sqlstate(error), **hint)
             self._failing.add(kind)
         else:

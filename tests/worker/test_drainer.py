@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from structlog.testing import capture_logs
 
+from shared.advice import LACKS_TABLES
 from shared.database import driver_connection
 from shared.doorbell import open_redis
 from shared.events import Source
@@ -225,7 +226,7 @@ async def test_on_a_database_without_our_tables_the_log_says_what_to_run(
     with capture_logs() as lines:
         await Drainer(engine).drain("sweep")
     await engine.dispose()
-    assert {line["hint"] for line in lines} == {"run `alembic upgrade head`"}
+    assert {line["hint"] for line in lines} == {LACKS_TABLES}
 
 
 SEQUENTIAL_SCANS = """

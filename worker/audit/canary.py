@@ -10,6 +10,7 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.database import driver_connection
+from shared.faults import reason
 from worker.audit.comparison import Scope, Tally, compare, differences, prepare
 
 # Of each table, what is compared, with its type and collation; what else a column may demand is nobody's
@@ -125,6 +126,8 @@ async def blindness(engine: AsyncEngine, slices: int, project_id: str | None) ->
             await connection.execute(SHADOW)
         except asyncpg.InsufficientPrivilegeError:
             return "The canary needs temporary tables: GRANT TEMPORARY ON DATABASE to this user."
+        except asyncpg.RaiseError as error:
+            return f"The canary needs temporary tables, which an event trigger refuses: {reason(error)}."
         await _plant(connection, "canary" if project_id is None else project_id)
         return await _judge(connection, slices, project_id)
 
