@@ -19,10 +19,20 @@ from shared.pooler import UnfitServerError, connect, require_sequences
 from shared.settings import DatabaseSettings
 
 CONNECT_TIMEOUT_SECONDS = 5
-# Whatever the database's or the role's defaults are. The guard rests on READ COMMITTED; and where a policy
-# would hide rows from us, that is to be an error: we would take a part for all.
-RELIED_ON = {"default_transaction_isolation": "read committed", "row_security": "off"}
-RELIED_ON_IN_A_TRANSACTION = {"transaction_isolation": "read committed", "row_security": "off"}
+# Whatever the database's or the role's defaults are. The guard rests on READ COMMITTED; where a policy would
+# hide rows from us, that is to be an error: we would take a part for all; and a backslash in our statements'
+# patterns is to be one.
+RELIED_ON = {
+    "default_transaction_isolation": "read committed",
+    "row_security": "off",
+    "standard_conforming_strings": "on",
+    "idle_session_timeout": "0",  # our pools keep what they do not use at the moment
+}
+RELIED_ON_IN_A_TRANSACTION = {
+    "transaction_isolation": "read committed",
+    "row_security": "off",
+    "standard_conforming_strings": "on",
+}
 LOOK_SECONDS = 2.0  # for a database that may be away
 
 # Of an engine whose sessions are a pooler's: each of them is ours for one transaction only.

@@ -57,6 +57,12 @@ POISON = """
     INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
     VALUES ('c07', 'collection.updated', 'api', '{"project_id": 7}')
 """
+IS_WHERE_IT_BELONGS = """
+    SELECT is_active = EXISTS (
+        SELECT FROM project_collections AS target
+        WHERE target.collection_id = legacy.collection_id AND target.project_id = legacy.project_id
+    ) FROM collections AS legacy WHERE collection_id = $1
+"""
 PENDING = "SELECT DISTINCT aggregate_id FROM outbox_events"
 LETTERS_OPEN = "SELECT count(*) FROM outbox_dead_letters WHERE closed_at IS NULL"
 BACKFILLED = "SELECT count(*) FROM backfill_runs WHERE status = 'finished'"
@@ -130,11 +136,10 @@ class Journey:
         return None
 
     async def _ask_sync(self, path: str) -> None:
-        """Believe `synced` only where there is nothing to be seen of another state."""
-        if not self.refusals:
-            state = await self._request("GET", f"{path}/sync")
-            wrong = path.rpartition("/")[2] in await self._wrong()
-            assert not wrong or state["state"] != "synced", state
+        """Believe `synced` only where the collection's row is there, or gone; what it holds the audit tells."""
+        if not self.refusals and (state := await self._request("GET", f"{path}/sync")):
+            is_right = await self._sql.fetchval(IS_WHERE_IT_BELONGS, path.rpartition("/")[2])
+            assert is_right or state["state"] != "synced", state
 
     # The worker
 
@@ -288,7 +293,8 @@ class Journey:
         if status:
             self._refuse("rollback", result, said)
         else:
-            assert await shown(self._sql) == FOUND
+            left = await shown(self._sql)
+            assert left == FOUND, (left, result)
 
     def _env(self, role: str) -> dict[str, str]:
         return environment(self._urls[role], self._redis_url, LOG_FILE=str(self._log))

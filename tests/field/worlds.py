@@ -252,10 +252,10 @@ WORLDS = {
         "table notes",
     ),
     "versions that are not kept": World(
-        trigger("BEFORE INSERT", "RETURN NULL", "applied_versions"), "Drift"
+        trigger("BEFORE INSERT", "RETURN NULL", "applied_versions"), "drift"
     ),
     "a rule for deletions": World(
-        "CREATE RULE none AS ON DELETE TO project_collections DO INSTEAD NOTHING", "rule"
+        "CREATE RULE none AS ON DELETE TO project_collections DO INSTEAD NOTHING", "0A000"
     ),
     "a rule for insertions": World(
         "CREATE RULE also AS ON INSERT TO project_collections DO ALSO SELECT 1", "0A000"

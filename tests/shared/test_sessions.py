@@ -16,9 +16,11 @@ from shared.settings import Settings
 # What others may have set for the whole database or for a role, and what must be in force all the same.
 DEFAULTS = {
     "default_transaction_isolation": ("'serializable'", "transaction_isolation", "read committed"),
+    "standard_conforming_strings": ("off", "standard_conforming_strings", "on"),
     "row_security": ("on", "row_security", "off"),
     "statement_timeout": ("'1s'", "statement_timeout", "30s"),
     "idle_in_transaction_session_timeout": ("'1ms'", "idle_in_transaction_session_timeout", "10s"),
+    "idle_session_timeout": ("'1ms'", "idle_session_timeout", "0"),
     "transaction_timeout": ("'1s'", "transaction_timeout", "0"),
     "timezone": ("'Asia/Kolkata'", "timezone", "UTC"),
     "client_encoding": ("'LATIN1'", "client_encoding", "UTF8"),

@@ -57,6 +57,7 @@ VERDICT = "tests/dashboard/test_verdict.py::test_"
 TRACE = "tests/tracing/test_one_trace.py::test_"
 POOLER = "tests/scaling/test_pooler.py::test_"
 FAILOVER = "tests/scaling/test_redis_failover.py::test_"
+JOURNEY = "tests/field/test_worlds.py::test_the_journey_is_made_or_refused_in_words"
 FOUR_WORKERS = "tests/scaling/test_four_workers.py::test_"
 
 GRANT_ALL = "GRANT ALL ON ALL TABLES IN SCHEMA public TO collection_sync_api"
@@ -516,6 +517,17 @@ TWINS = {
         "what could not be looked at is not fine",
         instead_of("worker.preflight.examination.not_looked", lambda name, why: Check(name, State.OK, why)),
         ("tests/preflight/test_looks.py::test_a_check_that_cannot_look_is_not_fine",),
+    ),
+    # All of it
+    "a worker that applies nothing": Twin(
+        "no world is green and wrong",
+        instead_of("tests.field.journey.WORKER", ["-m", "tests.field.idle_worker"]),
+        (f"{JOURNEY}[an ordinary one]",),
+    ),
+    "an audit that finds nothing": Twin(
+        "no world is green and wrong",
+        instead_of("tests.field.journey.AUDIT", ["-m", "tests.field.blind_audit"]),
+        (f"{JOURNEY}[an ordinary one]",),
     ),
     # The outside
     "patience without end": Twin(
