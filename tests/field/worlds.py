@@ -6,7 +6,7 @@ To add one: its name, the owner's SQL, and, where the product has to refuse, wor
 from dataclasses import dataclass
 
 from shared.faults import HIDDEN_ROWS
-from tests.security.conftest import ROLES_SQL
+from tests.security.as_role import ROLES_SQL
 
 
 @dataclass(frozen=True, slots=True)

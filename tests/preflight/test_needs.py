@@ -3,7 +3,7 @@
 import asyncpg
 
 from api.admission import POOL_SIZE
-from tests.security.conftest import ROLES_SQL
+from tests.security.as_role import ROLES_SQL
 from worker import drainer, duties
 from worker.preflight.checks.connections import OF_API, OF_WORKER
 from worker.preflight.needs import ROLES, Need, needs
