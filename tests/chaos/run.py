@@ -9,7 +9,8 @@ from pathlib import Path
 
 from deploy.local.postgres import Postgres
 from deploy.local.valkey import Valkey
-from tests.chaos.faults import FAULTS, Fault
+from tests.chaos.fault import Fault
+from tests.chaos.faults import FAULTS
 from tests.chaos.storm import SHARE_OF_PAIRS, Record, Storm
 from tests.chaos.system import running_system
 from tests.chaos.users import Write, users

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from api.errors import UNAVAILABLE_CLASSES
 from tests.security.as_role import ROLES_SQL
 from tests.twins import bulk, doorbell, pooler, relay, writes
 from tests.twins.replacing import Put, all_of, instead_of, with_statement
@@ -36,6 +37,8 @@ ROW_SECURITY = "tests/security/test_row_security.py::test_"
 SESSIONS = "tests/shared/test_sessions.py::test_"
 NOT_READY = "tests/api/test_health.py::test_not_ready_and_no_write_once_a_sequence_is_wrong_until_it_is_cured"
 LETHAL = "tests/worker/test_lethal.py::test_"
+STORMS = "tests/worker/test_storms.py::test_"
+TAKEN_AWAY = "tests/security/test_taken_away.py::test_while_the_api_s_role_lacks_what_it_needs"
 VERSIONS = "tests/versions/test_later_versions.py::test_"
 REPLAY = "tests/dead_letters/test_replay.py::test_"
 DRAINER = "tests/worker/test_drainer.py::test_"
@@ -188,6 +191,16 @@ TWINS = {
         "what the surroundings did convicts nobody",
         instead_of("worker.blame.is_environmental", lambda _error: False),
         (f"{BLAME}what_the_surroundings_did_convicts_nobody_although_others_went_through[42501]",),
+    ),
+    "any fault taken for an event's, at once": Twin(
+        "what the surroundings did convicts nobody",
+        all_of(
+            instead_of("worker.blame.is_environmental", lambda _error: False),
+            instead_of("worker.settle._Trial._try_again", relay.convict_at_once),
+        ),
+        (
+            f"{STORMS}while_a_batch_is_divided_what_goes_and_comes_and_ends_sessions_costs_no_event_its_life[100-6]",
+        ),
     ),
     "every unique key taken for the event's": Twin(
         "what the surroundings did convicts nobody",
@@ -380,6 +393,16 @@ TWINS = {
         "what ends its worker is set aside",
         with_statement("worker.caution.MARK", "attempts + 1", "attempts"),
         (f"{LETHAL}marks_are_on_disk_before_their_events_are_touched_and_go_with_them",),
+    ),
+    "a lane in other hands taken for empty": Twin(
+        "what ends its worker is set aside",
+        with_statement("worker.caution.BEARS_MARKS", "attempts > 0", "false"),
+        (f"{LETHAL}a_lane_whose_marked_event_another_worker_has_in_hand_is_not_taken_for_empty",),
+    ),
+    "what is away taken for a defect": Twin(
+        "what is taken away is answered with 503",
+        instead_of("api.errors.UNAVAILABLE_CLASSES", UNAVAILABLE_CLASSES - {"42"}),
+        tuple(f"{TAKEN_AWAY}_writes_are_answered_with_503[{code}]" for code in ("42501", "42P01", "42703")),
     ),
     "PostgreSQL's own words": Twin(
         "a reason holds nothing that a user wrote",

@@ -16,7 +16,7 @@ from tests.drift import drift
 from tests.processes import HANG_SECONDS
 from tests.race import freezing
 from tests.security.conftest import urls as urls  # noqa: PLC0414 - a fixture
-from worker import settle
+from worker.apply import apply
 from worker.drainer import Drainer
 
 INSERT = """
@@ -26,13 +26,13 @@ INSERT = """
 CHANGE = """
     WITH changed AS (UPDATE collections SET description = $1, updated_at = clock_timestamp() RETURNING *)
     INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
-    SELECT collection_id, 'collection.updated', $2, jsonb_build_object('project_id', project_id,
+    SELECT collection_id, 'collection.updated', 'api', jsonb_build_object('project_id', project_id,
         'research_context', description, 'created_at', created_at, 'updated_at', updated_at)
     FROM changed
 """
 END_SESSIONS = """
     SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
-    WHERE datname = current_database() AND application_name IN ('stormed', 'collection-sync worker')
+    WHERE datname = current_database() AND application_name = 'stormed'
 """
 MARKS = "SELECT max(attempts) FROM outbox_events"
 PENDING = "SELECT count(*) FROM outbox_events"
@@ -66,7 +66,7 @@ async def test_while_a_batch_is_divided_what_goes_and_comes_and_ends_sessions_co
 ) -> None:
     """Each moment is a number of parts that were tried; others do it, in sessions of their own."""
     dice = random.Random(moments)  # noqa: S311 - to be repeated
-    apply, step, deeds = settle.apply, 0, dict[int, str]()
+    step, deeds = 0, dict[int, str]()
 
     async def apply_in_the_storm(connection: asyncpg.Connection, ids: list[int]) -> set[int]:
         nonlocal step
@@ -75,7 +75,7 @@ async def test_while_a_batch_is_divided_what_goes_and_comes_and_ends_sessions_co
             await sql.execute(deeds.pop(step))
         return await apply(connection, ids)
 
-    monkeypatch.setattr(settle, "apply", apply_in_the_storm)
+    monkeypatch.setattr("worker.settle.apply", apply_in_the_storm)
     monkeypatch.setattr("worker.drainer.LAST_RETRY_SECONDS", 0)
     await sql.execute(INSERT, events)
     drainer = Drainer(as_worker)
@@ -83,7 +83,7 @@ async def test_while_a_batch_is_divided_what_goes_and_comes_and_ends_sessions_co
         away, back = dice.choice(list(AWAY.values()))
         last = dice.randrange(ENDS + 2, events * 3 // 2)
         step, deeds = 0, dict.fromkeys(dice.sample(range(1, last), ENDS), END_SESSIONS) | {last: back}
-        await sql.execute(CHANGE, f"text {moment}", "api")
+        await sql.execute(CHANGE, f"text {moment}")
         await sql.execute(away)
         async with asyncio.timeout(HANG_SECONDS):
             while await sql.fetchval(PENDING):
@@ -98,9 +98,10 @@ async def test_sessions_ended_while_their_statements_run_mark_no_event_twice_and
     point: str, as_worker: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.drainer.LAST_RETRY_SECONDS", 0)
+    monkeypatch.setattr("worker.caution.CRASH_SHOWS_SECONDS", 0)  # no server crashes here
     await freezing.install(sql)
     await sql.execute(INSERT, 100)
-    await sql.execute(CHANGE, "text", "api")
+    await sql.execute(CHANGE, "text")
     drainer = Drainer(as_worker)
     async with freezing.frozen(sql, point):
         for _ in range(IN_A_ROW):
@@ -115,7 +116,7 @@ async def test_sessions_ended_while_their_statements_run_mark_no_event_twice_and
 async def test_sessions_ended_between_their_statements_mark_no_event_twice_and_cost_none_its_life(
     as_worker: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    apply, ended, marks = settle.apply, 0, 0
+    ended = marks = 0
 
     async def apply_in_an_ended_session(connection: asyncpg.Connection, ids: list[int]) -> set[int]:
         nonlocal ended, marks
@@ -125,10 +126,10 @@ async def test_sessions_ended_between_their_statements_mark_no_event_twice_and_c
             marks = max(marks, await sql.fetchval(MARKS))
         return await apply(connection, ids)
 
-    monkeypatch.setattr(settle, "apply", apply_in_an_ended_session)
+    monkeypatch.setattr("worker.settle.apply", apply_in_an_ended_session)
     monkeypatch.setattr("worker.drainer.LAST_RETRY_SECONDS", 0)
     await sql.execute(INSERT, 100)
-    await sql.execute(CHANGE, "text", "api")
+    await sql.execute(CHANGE, "text")
     drainer = Drainer(as_worker)
     while await sql.fetchval(PENDING):
         await drainer.drain("sweep")
