@@ -18,8 +18,7 @@ from tests.conftest import migrate
 from tests.databases import MIGRATED, Databases
 from tests.preflight.conftest import OF_THE_TESTS_SERVER, checked
 from tests.processes import HANG_SECONDS
-from tests.security.as_role import connected
-from tests.security.as_role import ROLES, ROLES_SQL
+from tests.security.as_role import ROLES, ROLES_SQL, connected
 from worker.preflight import examination
 from worker.preflight.check import Found, State
 from worker.preflight.checks import connections, server, vacuum
