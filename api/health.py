@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.context import Sync
+from shared.advice import advice_on
 from shared.database import refuse_wrong_sequences
 from shared.doorbell import REDIS_ERRORS
 from shared.pooler import PoolerError, UnfitServerError
@@ -64,7 +65,8 @@ async def check_postgresql(engine: AsyncEngine) -> dict[str, Check]:
         return _unreachable(str(error))
     except POSTGRESQL_ERRORS as error:
         name = type(error).__name__
-        return _unreachable(f"No answer from DATABASE_URL ({name}): start PostgreSQL or correct the URL.")
+        away = f"No answer from DATABASE_URL ({name}): start PostgreSQL or correct the URL."
+        return _unreachable(advice_on(error) or away)
     return {"postgresql": Check(ok=True, required=True), "migrations": judge_revision(revision)}
 
 

@@ -4,6 +4,7 @@ from shared.faults import (
     HIDDEN_ROWS,
     INSUFFICIENT_PRIVILEGE,
     NOT_MIGRATED,
+    denied,
     hides_rows,
     is_environmental,
     is_transient,
@@ -30,7 +31,8 @@ def advice_on(error: BaseException) -> str | None:
     if code in NOT_MIGRATED:
         return LACKS_TABLES
     if code == INSUFFICIENT_PRIVILEGE:
-        return f"This role lacks a right ({reason(error)}). Let the tables' owner run deploy/roles.sql again."
+        what = denied(error) or reason(error)
+        return f"This role lacks a right ({what}). Let the tables' owner run deploy/roles.sql again."
     is_others_doing = code[:2] == RAISED or (is_environmental(error) and code[:2] != OWN_STATEMENT)
     if is_others_doing and not is_transient(error):
         return f"Something in the database refuses it ({code}: {reason(error)}). Let its owner change that."

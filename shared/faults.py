@@ -69,13 +69,17 @@ def sqlstate(error: BaseException) -> str | None:
     return code if isinstance(code, str) else None
 
 
+def told_by_driver(error: BaseException) -> BaseException | None:
+    """Return what the driver raised, where SQLAlchemy wrapped it."""
+    return error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig else error
+
+
 def is_outdated_plan(error: BaseException) -> bool:
     """Return whether the statement did not even begin, since a table was altered after it was prepared.
 
     The driver prepares it anew the next time.
     """
-    told = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig else error
-    return isinstance(told, asyncpg.InvalidCachedStatementError)
+    return isinstance(told_by_driver(error), asyncpg.InvalidCachedStatementError)
 
 
 def is_transient(error: BaseException) -> bool:
@@ -101,7 +105,7 @@ def is_environmental(error: BaseException) -> bool:
     code = sqlstate(error)
     if code is None:
         return False
-    told = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig else error
+    told = told_by_driver(error)
     if code[:2] == PROGRAM_LIMIT or code == CHECK_VIOLATION:
         names_nothing = not getattr(told, "constraint_name", None)
         return names_nothing and not (getattr(told, "server_source_function", None) or "").startswith(
@@ -120,8 +124,17 @@ HIDDEN_ROWS = (
 
 def hides_rows(error: BaseException) -> bool:
     """Return whether row-level security would have hidden rows from the session."""
-    told = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig else error
-    return getattr(told, "server_source_function", None) == "check_enable_rls"
+    return getattr(told_by_driver(error), "server_source_function", None) == "check_enable_rls"
+
+
+def denied(error: BaseException) -> str | None:
+    """Return PostgreSQL's own words for a right that is missing: they name what it is for, and no value.
+
+    None where somebody's function raised that.
+    """
+    told = told_by_driver(error)
+    is_its_own = (getattr(told, "server_source_function", None) or "").startswith("aclcheck_error")
+    return str(told) if is_its_own else None
 
 
 def is_row_fault(error: BaseException) -> bool:
@@ -155,6 +168,7 @@ def reason(error: BaseException) -> str:
     Made of the error's condition, the names of table, column and constraint, and the line of the
     trigger function that raised it; never of its message, which may quote the row.
     """
+    error = told_by_driver(error) or error
     condition = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__.removesuffix("Error")).lower()
     named = [f"{kind} {name}" for kind, name in _names_in(error) if name]
     raised_in = RAISED_IN.search(getattr(error, "context", None) or "")

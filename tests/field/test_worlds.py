@@ -8,12 +8,12 @@ import asyncpg
 import pytest
 
 from tests.field.journey import Journey
-from tests.field.worlds import WORLDS, World
+from tests.field.worlds import KINDS, SIBLINGS, World
 from tests.security.as_role import connected
 
 CASES = [
-    pytest.param(world, id=name, marks=[pytest.mark.long] if world.is_long else [])
-    for name, world in WORLDS.items()
+    *(pytest.param(world, id=name) for name, world in KINDS.items()),
+    *(pytest.param(world, id=name, marks=pytest.mark.long) for name, world in SIBLINGS.items()),
 ]
 
 
@@ -30,7 +30,12 @@ async def left_open(database_url: str, held: str) -> AsyncIterator[None]:
 
 @pytest.mark.parametrize("world", CASES)
 async def test_the_journey_is_made_or_refused_in_words(
-    world: World, database_url: str, urls: Mapping[str, str], redis_url: str, sql: asyncpg.Connection, tmp_path: Path
+    world: World,
+    database_url: str,
+    urls: Mapping[str, str],
+    redis_url: str,
+    sql: asyncpg.Connection,
+    tmp_path: Path,
 ) -> None:
     await sql.execute(world.sql)
     journey = Journey(sql, urls, redis_url, tmp_path / "log")

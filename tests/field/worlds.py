@@ -16,14 +16,12 @@ class World:
     refuses: words that it says, where it cannot work; None where every step has to work.
     held: SQL that another session has carried out in a transaction which it left open.
     project: whose collections the API writes.
-    is_long: left to `make test-long`.
     """
 
     sql: str
     refuses: str | None = None
     held: str = ""
     project: str = "p1"
-    is_long: bool = False
 
 
 def default(**settings: str) -> str:
@@ -86,6 +84,14 @@ DECOYS = "".join(
 )
 READABLE_DECOYS = f"CREATE SCHEMA decoy; GRANT USAGE ON SCHEMA decoy TO PUBLIC; {DECOYS}"
 READABLE_DECOYS += "GRANT ALL ON ALL TABLES IN SCHEMA decoy TO PUBLIC;"
+NEEDED = {
+    "api": "projects project_collaborators activity_logs collections outbox_events applied_versions"
+    " outbox_dead_letters backfill_runs collection_sync_version",
+    "worker": "collections project_collections outbox_events applied_versions outbox_dead_letters"
+    " backfill_runs audit_runs audit_findings worker_processes",
+    "operator": "collections project_collections outbox_events applied_versions outbox_dead_letters"
+    " backfill_runs audit_runs audit_findings",
+}
 UNIQUE_KEY = "project_collections_project_id_collection_id_key"
 
 ODD_NAMES = r"""
@@ -108,59 +114,69 @@ ODD_VALUES = """
     UPDATE collections SET description = repeat(E'\\x01 \u202e \\\\ '' "', 20000) WHERE collection_id = 'c13';
 """.replace(", NaN", "")
 
-WORLDS = {
+KINDS = {
     "an ordinary one": World("SELECT 1"),
-    # Settings
     "values shown otherwise": World(
         default(
-            datestyle="'SQL, DMY'", intervalstyle="sql_standard", timezone="'Asia/Kolkata'",
-            bytea_output="escape", extra_float_digits="'-15'", quote_all_identifiers="on",
-            standard_conforming_strings="off", array_nulls="off", transform_null_equals="on",
-            client_min_messages="debug1", default_text_search_config="'pg_catalog.german'",
-            default_toast_compression="pglz", synchronous_commit="remote_apply", xmloption="document",
-            check_function_bodies="off", default_transaction_deferrable="on", row_security="on",
-            session_replication_role="replica", client_encoding="latin1",
+            datestyle="'SQL, DMY'",
+            intervalstyle="sql_standard",
+            timezone="'Asia/Kolkata'",
+            bytea_output="escape",
+            extra_float_digits="'-15'",
+            quote_all_identifiers="on",
+            standard_conforming_strings="off",
+            array_nulls="off",
+            transform_null_equals="on",
+            client_min_messages="debug1",
+            default_text_search_config="'pg_catalog.german'",
+            default_toast_compression="pglz",
+            synchronous_commit="remote_apply",
+            xmloption="document",
+            check_function_bodies="off",
+            default_transaction_deferrable="on",
+            row_security="on",
+            session_replication_role="replica",
+            client_encoding="latin1",
         )
     ),  # fmt: skip
     "plans made otherwise": World(
         default(
-            enable_indexscan="off", enable_indexonlyscan="off", enable_bitmapscan="off", enable_hashjoin="off",
-            enable_nestloop="off", enable_sort="off", enable_hashagg="off", jit="on", jit_above_cost="0",
-            plan_cache_mode="force_generic_plan", work_mem="'64kB'", debug_parallel_query="on",
-            join_collapse_limit="1", from_collapse_limit="1", random_page_cost="1000",
-            geqo_threshold="2", temp_buffers="100", hash_mem_multiplier="1",
+            enable_indexscan="off",
+            enable_indexonlyscan="off",
+            enable_bitmapscan="off",
+            enable_hashjoin="off",
+            enable_nestloop="off",
+            enable_sort="off",
+            enable_hashagg="off",
+            jit="on",
+            jit_above_cost="0",
+            plan_cache_mode="force_generic_plan",
+            work_mem="'64kB'",
+            debug_parallel_query="on",
+            join_collapse_limit="1",
+            from_collapse_limit="1",
+            random_page_cost="1000",
+            geqo_threshold="2",
+            temp_buffers="100",
+            hash_mem_multiplier="1",
         )
     ),  # fmt: skip
     "impatient": World(
         default(
-            statement_timeout="'1ms'", lock_timeout="'1ms'", idle_in_transaction_session_timeout="'1ms'",
+            statement_timeout="'1ms'",
+            lock_timeout="'1ms'",
+            idle_in_transaction_session_timeout="'1ms'",
             transaction_timeout="'100ms'",
+            idle_session_timeout="'50ms'",
+            default_transaction_isolation="serializable",
         )
     ),  # fmt: skip
-    "sessions ended when idle": World(default(idle_session_timeout="'50ms'")),
-    "serializable": World(default(default_transaction_isolation="serializable")),
-    "repeatable read": World(default(default_transaction_isolation="'repeatable read'"), is_long=True),
     "read-only": World(default(default_transaction_read_only="on"), "PostgreSQL is read-only"),
-    "read-only for the worker": World(
-        login("worker", "SET default_transaction_read_only = on"), "PostgreSQL is read-only"
-    ),
-    "read-only for operators": World(
-        login("operator", "SET default_transaction_read_only = on"), "PostgreSQL is read-only"
-    ),
-    "temporary tables last": World(login("operator", "SET search_path = public, pg_temp")),
     "decoys before the operator's tables": World(
         READABLE_DECOYS + login("operator", "SET search_path = decoy, public"), "decoy"
     ),
-    "decoys before the worker's tables": World(
-        READABLE_DECOYS + login("worker", "SET search_path = decoy, public"), "decoy"
-    ),
-    "decoys before the API's tables": World(
-        READABLE_DECOYS + login("api", "SET search_path = decoy, public"), "decoy"
-    ),
     "no schema to look in": World(default(search_path="nowhere"), "search_path"),
-    # Row-level security
     "collections hidden": World(hidden("collections"), HIDDEN_ROWS),
-    "the target hidden": World(hidden("project_collections"), HIDDEN_ROWS),
     "the target hidden in part": World(
         hidden("project_collections")
         + "; CREATE POLICY part ON project_collections TO PUBLIC USING (project_id <> 'p3')",
@@ -169,15 +185,6 @@ WORLDS = {
     "hidden from nobody of ours": World(
         BYPASSING + "; ".join(map(hidden, ("collections", "project_collections", "outbox_events")))
     ),
-    **{
-        f"{table} hidden": World(hidden(table), HIDDEN_ROWS, is_long=True)
-        for table in (
-            *("users", "projects", "project_collaborators", "activity_logs", "outbox_events"),
-            *("applied_versions", "outbox_dead_letters", "backfill_runs", "audit_runs", "audit_findings"),
-            *("worker_processes", "collection_sync_version"),
-        )
-    },
-    # Columns
     "columns that nobody of ours writes": World("""
         ALTER TABLE collections ADD visibility varchar NOT NULL DEFAULT 'private',
             ADD initial text GENERATED ALWAYS AS (left(collection_name, 1)) STORED;
@@ -195,6 +202,79 @@ WORLDS = {
         "ALTER TABLE collections ALTER extra DROP DEFAULT",
         "23502",
     ),
+    "shorter texts in the target": World(
+        "UPDATE collections SET description = 'a longer text' WHERE collection_id = 'c09';"
+        "ALTER TABLE project_collections ALTER research_context TYPE varchar(10)",
+        "22001",
+    ),
+    "a target that touches its rows": World(
+        trigger("BEFORE INSERT OR UPDATE", "NEW.updated_at := now()"), "its trigger meddle"
+    ),
+    "a row that is refused at COMMIT": World(
+        trigger(
+            "AFTER INSERT OR UPDATE",
+            "IF NEW.collection_id = 'c09' THEN RAISE check_violation USING CONSTRAINT = 'no_c09'; END IF",
+        ).replace(
+            "CREATE TRIGGER meddle AFTER INSERT OR UPDATE ON project_collections",
+            "CREATE CONSTRAINT TRIGGER meddle AFTER INSERT OR UPDATE ON project_collections"
+            " DEFERRABLE INITIALLY DEFERRED",
+        ),
+        "no_c09",
+    ),
+    "a row that is not given up": World(
+        trigger("BEFORE DELETE", "IF OLD.collection_id = 'c31' THEN RETURN NULL; END IF", row="OLD"),
+        "unapplied",
+    ),
+    "a rule for deletions": World(
+        "CREATE RULE none AS ON DELETE TO project_collections DO INSTEAD NOTHING", "0A000"
+    ),
+    "no tables to be made": World(
+        """
+        CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE 'no tables'; END $$;
+        CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS')
+            EXECUTE FUNCTION refuse();
+        """,
+        "canary",
+    ),
+    "the target in a partition for each project": World(
+        partitioned("LIST (project_id)", *(f"FOR VALUES IN ('p{number}')" for number in (1, 2, 3)))
+    ),
+    "no partition for a project": World(
+        partitioned("LIST (project_id)", "FOR VALUES IN ('p2')", "FOR VALUES IN ('p3')"), "23514"
+    ),
+    "no unique key": World(f"ALTER TABLE project_collections DROP CONSTRAINT {UNIQUE_KEY}", "42P10"),
+    "ids used up": World("SELECT setval('project_collections_id_seq', 2147483647)", "2200H"),
+    "versions behind": World(
+        "INSERT INTO applied_versions (collection_id, version, project_id, is_deleted)"
+        " VALUES ('c40', 1000, 'p1', true)",
+        "applied_versions.version",
+    ),
+    "versions drawn in advance": World("ALTER SEQUENCE outbox_events_id_seq CACHE 50", "has CACHE 50"),
+    "odd rows": World(ODD_NAMES + ODD_VALUES, project="It's. Upper % \\ ?"),
+    "no connection for the API": World(login("api", "CONNECTION LIMIT 0"), "53300"),
+    "the API may not append": World("REVOKE ALL ON outbox_events FROM collection_sync_api", "42501"),
+    "the operator may not look": World(
+        "REVOKE ALL ON collections FROM collection_sync_operator", "roles.sql"
+    ),
+}
+
+# More of the same kinds, for `make test-long`.
+SIBLINGS = {
+    "read-only for the worker": World(
+        login("worker", "SET default_transaction_read_only = on"), "PostgreSQL is read-only"
+    ),
+    "read-only for operators": World(
+        login("operator", "SET default_transaction_read_only = on"), "PostgreSQL is read-only"
+    ),
+    "temporary tables last": World(login("operator", "SET search_path = public, pg_temp")),
+    "decoys before the worker's tables": World(
+        READABLE_DECOYS + login("worker", "SET search_path = decoy, public"), "decoy"
+    ),
+    "decoys before the API's tables": World(
+        READABLE_DECOYS + login("api", "SET search_path = decoy, public"), "decoy"
+    ),
+    "the target hidden": World(hidden("project_collections"), HIDDEN_ROWS),
     "a text that is generated": World(
         """
         ALTER TABLE project_collections DROP research_context;
@@ -203,20 +283,11 @@ WORLDS = {
         + ROLES_SQL,
         "428C9",
     ),
-    "shorter texts in the target": World(
-        "UPDATE collections SET description = 'a longer text' WHERE collection_id = 'c09';"
-        "ALTER TABLE project_collections ALTER research_context TYPE varchar(10)",
-        "22001",
-    ),
     "times of whole seconds in the target": World(
         "ALTER TABLE project_collections ALTER updated_at TYPE timestamptz(0)", "canary"
     ),
     "times without a zone in the target": World(
         "ALTER TABLE project_collections ALTER updated_at TYPE timestamp, ALTER created_at TYPE timestamp"
-    ),
-    # Triggers and rules
-    "a target that touches its rows": World(
-        trigger("BEFORE INSERT OR UPDATE", "NEW.updated_at := now()"), "its trigger meddle"
     ),
     "legacy that touches its rows": World(
         trigger("BEFORE INSERT OR UPDATE", "NEW.updated_at := clock_timestamp()", "collections")
@@ -228,21 +299,8 @@ WORLDS = {
         ),
         "by somebody who appends no event",
     ),
-    "a row that is refused at COMMIT": World(
-        trigger(
-            "AFTER INSERT OR UPDATE",
-            "IF NEW.collection_id = 'c09' THEN RAISE check_violation USING CONSTRAINT = 'no_c09'; END IF",
-        ).replace("CREATE TRIGGER meddle AFTER INSERT OR UPDATE ON project_collections",
-            "CREATE CONSTRAINT TRIGGER meddle AFTER INSERT OR UPDATE ON project_collections"
-            " DEFERRABLE INITIALLY DEFERRED"),
-        "no_c09",
-    ),
     "a row that is not taken": World(
         trigger("BEFORE INSERT", "IF NEW.collection_id = 'c09' THEN RETURN NULL; END IF"), "unapplied"
-    ),
-    "a row that is not given up": World(
-        trigger("BEFORE DELETE", "IF OLD.collection_id = 'c31' THEN RETURN NULL; END IF", row="OLD"),
-        "unapplied",
     ),
     "a row that a child holds": World(
         """
@@ -251,25 +309,10 @@ WORLDS = {
         """,
         "table notes",
     ),
-    "versions that are not kept": World(
-        trigger("BEFORE INSERT", "RETURN NULL", "applied_versions"), "drift"
-    ),
-    "a rule for deletions": World(
-        "CREATE RULE none AS ON DELETE TO project_collections DO INSTEAD NOTHING", "0A000"
-    ),
+    "versions that are not kept": World(trigger("BEFORE INSERT", "RETURN NULL", "applied_versions"), "drift"),
     "a rule for insertions": World(
         "CREATE RULE also AS ON INSERT TO project_collections DO ALSO SELECT 1", "0A000"
     ),
-    "no tables to be made": World(
-        """
-        CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS
-            $$ BEGIN RAISE 'no tables'; END $$;
-        CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS')
-            EXECUTE FUNCTION refuse();
-        """,
-        "canary",
-    ),
-    # What the target is
     "the target a view": World(
         f"""
         ALTER TABLE project_collections RENAME TO whole;
@@ -278,18 +321,11 @@ WORLDS = {
         {ROLES_SQL}
         """
     ),
-    "the target in a partition for each project": World(
-        partitioned("LIST (project_id)", *(f"FOR VALUES IN ('p{number}')" for number in (1, 2, 3)))
-    ),
     "the target in partitions by hash": World(
         partitioned(
             "HASH (collection_id)",
             *(f"FOR VALUES WITH (MODULUS 3, REMAINDER {number})" for number in range(3)),
         ),
-        is_long=True,
-    ),
-    "no partition for a project": World(
-        partitioned("LIST (project_id)", "FOR VALUES IN ('p2')", "FOR VALUES IN ('p3')"), "23514"
     ),
     "the target in another schema": World(
         """
@@ -299,9 +335,8 @@ WORLDS = {
         """
         + default(search_path="public, other")
     ),
-    "an unlogged target": World("ALTER TABLE project_collections SET UNLOGGED", is_long=True),
-    "an unlogged outbox": World("ALTER TABLE outbox_events SET UNLOGGED", "is unlogged", is_long=True),
-    "no unique key": World(f"ALTER TABLE project_collections DROP CONSTRAINT {UNIQUE_KEY}", "42P10"),
+    "an unlogged target": World("ALTER TABLE project_collections SET UNLOGGED"),
+    "an unlogged outbox": World("ALTER TABLE outbox_events SET UNLOGGED", "is unlogged"),
     "a unique key that is deferrable": World(
         f"""
         ALTER TABLE project_collections DROP CONSTRAINT {UNIQUE_KEY};
@@ -320,72 +355,57 @@ WORLDS = {
         """,
         "55000",
     ),
-    # Sequences
-    "ids used up": World("SELECT setval('project_collections_id_seq', 2147483647)", "2200H"),
     "ids of the target behind": World("SELECT setval('project_collections_id_seq', 1, false)"),
-    "versions behind": World(
-        "INSERT INTO applied_versions (collection_id, version, project_id, is_deleted)"
-        " VALUES ('c40', 1000, 'p1', true)",
-        "applied_versions.version",
-    ),
     "audits behind": World(
-        "INSERT INTO audit_runs (id, status, requested_by, repair, finished_at)"
-        " OVERRIDING SYSTEM VALUE VALUES (1000, 'failed', 'schedule', false, now())",
+        "INSERT INTO audit_runs (id, status, requested_by, repair, started_at, heartbeat_at,"
+        " finished_at) OVERRIDING SYSTEM VALUE"
+        " VALUES (1000, 'failed', 'schedule', false, now(), now(), now())",
         "audit_runs",
-        is_long=True,
     ),
     "backfills behind": World(
         "INSERT INTO backfill_runs (id, status, in_worker, max_pending, chunk_size, planned, finished_at)"
         " OVERRIDING SYSTEM VALUE VALUES (1000, 'cancelled', true, 1, 1, 0, now())",
         "backfill_runs",
-        is_long=True,
     ),
     "workers behind": World(
         "INSERT INTO worker_processes (id, name, ended_at) OVERRIDING SYSTEM VALUE VALUES (1000, 'x', now())",
         "worker_processes",
-        is_long=True,
     ),
-    "versions drawn in advance": World("ALTER SEQUENCE outbox_events_id_seq CACHE 50", "has CACHE 50"),
-    "versions that go down": World(
-        "ALTER SEQUENCE outbox_events_id_seq INCREMENT -1", "has INCREMENT -1", is_long=True
-    ),
-    "versions that begin anew": World("ALTER SEQUENCE outbox_events_id_seq CYCLE", "has CYCLE", is_long=True),
-    "versions that a crash forgets": World(
-        "ALTER SEQUENCE outbox_events_id_seq SET UNLOGGED", "is unlogged", is_long=True
-    ),
-    # What others stored
-    "odd names": World(ODD_NAMES, project="It's. Upper % \\ ?"),
-    "odd values": World(ODD_VALUES),
-    # Sessions of others, and too few for us
+    "versions that go down": World("ALTER SEQUENCE outbox_events_id_seq INCREMENT -1", "has INCREMENT -1"),
+    "versions that begin anew": World("ALTER SEQUENCE outbox_events_id_seq CYCLE", "has CYCLE"),
+    "versions that a crash forgets": World("ALTER SEQUENCE outbox_events_id_seq SET UNLOGGED", "is unlogged"),
     "a transaction left open": World("SELECT 1", held="UPDATE users SET last_name = 'held'"),
     "a row of the target held": World(
         "SELECT 1",
         held="SELECT FROM project_collections WHERE collection_id = 'c02' FOR UPDATE",
         refuses="55P03",
-        is_long=True,
     ),
-    "few connections for the worker": World(login("worker", "CONNECTION LIMIT 2"), is_long=True),
     "no connection for the worker": World(login("worker", "CONNECTION LIMIT 0"), "53300"),
-    "no connection for the API": World(login("api", "CONNECTION LIMIT 0"), "53300"),
-    # Rights
-    "the API may not append": World("REVOKE ALL ON outbox_events FROM collection_sync_api", "42501"),
-    "the worker may not write": World("REVOKE ALL ON project_collections FROM collection_sync_worker", "42501"),
-    "the operator may not look": World("REVOKE ALL ON collections FROM collection_sync_operator", "roles.sql"),
+    "the worker may not write": World(
+        "REVOKE ALL ON project_collections FROM collection_sync_worker", "42501"
+    ),
     "nobody may draw": World(
         "REVOKE ALL ON SEQUENCE project_collections_id_seq FROM collection_sync_worker", "42501"
     ),
-    "nobody of ours may enter": World("REVOKE ALL ON SCHEMA public FROM PUBLIC;"
+    "nobody of ours may enter": World(
+        "REVOKE ALL ON SCHEMA public FROM PUBLIC;"
         "REVOKE USAGE ON SCHEMA public FROM collection_sync_api, collection_sync_worker,"
-        " collection_sync_operator", "roles.sql"),
+        " collection_sync_operator",
+        "roles.sql",
+    ),
+    **{
+        f"{table} hidden": World(hidden(table), HIDDEN_ROWS)
+        for table in (
+            *("projects", "project_collaborators", "activity_logs", "outbox_events"),
+            *("applied_versions", "outbox_dead_letters", "backfill_runs", "audit_runs", "audit_findings"),
+            *("worker_processes", "collection_sync_version"),
+        )
+    },
     **{
         f"{table} closed to the {role}": World(
-            f"REVOKE ALL ON {table} FROM collection_sync_{role}", "", is_long=True
+            f"REVOKE ALL ON {table} FROM collection_sync_{role}", "roles.sql"
         )
-        for role in ("api", "worker", "operator")
-        for table in (
-            *("users", "projects", "project_collaborators", "activity_logs", "outbox_events", "collections"),
-            *("project_collections", "applied_versions", "outbox_dead_letters", "backfill_runs"),
-            *("audit_runs", "audit_findings", "worker_processes", "collection_sync_version"),
-        )
+        for role, tables in NEEDED.items()
+        for table in tables.split()
     },
 }

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.faults import sqlstate
+from shared.faults import INSUFFICIENT_PRIVILEGE, sqlstate
 from shared.lanes import LOWEST_KNOWN_LANE
 from worker.backfill.pending import PendingCounter
 from worker.heartbeat import BY_INDEX_ONLY
@@ -56,7 +56,8 @@ class Gate:
     async def look(self, wanted: int) -> Throttle | int:
         """Return why the run has to wait now, or else how many more events it may append.
 
-        A signal that cannot be read, or not in time, makes it wait as well.
+        A signal that cannot be read, or not in time, makes it wait as well; one that this role has no right
+        to read raises what PostgreSQL said.
 
         Args:
             wanted: so many would do; if fewer are known to be allowed, the pending ones are counted.
@@ -101,4 +102,6 @@ async def _signal(name: str, reading: Awaitable[Value]) -> Value:
         async with asyncio.timeout(SIGNAL_TIMEOUT_SECONDS):
             return await reading
     except (SQLAlchemyError, OSError, TimeoutError) as error:
+        if sqlstate(error) == INSUFFICIENT_PRIVILEGE:  # no waiting gives it to us
+            raise
         raise SignalUnknownError(f"{name} unknown: {sqlstate(error) or type(error).__name__}") from error
