@@ -7,11 +7,11 @@
 --
 -- then give each process a login of its own, with a password that stands in no file of this repository,
 --
---     CREATE ROLE sync_api LOGIN PASSWORD '…' IN ROLE collection_sync_api;
---     CREATE ROLE sync_worker LOGIN PASSWORD '…' IN ROLE collection_sync_worker;
---     CREATE ROLE sync_operator LOGIN PASSWORD '…' IN ROLE collection_sync_operator;
---     CREATE ROLE sync_dashboard LOGIN PASSWORD '…' IN ROLE collection_sync_reader;
---     CREATE ROLE sync_scaler LOGIN PASSWORD '…' IN ROLE collection_sync_scaler;    -- where KEDA scales
+--     CREATE ROLE sync_api LOGIN PASSWORD '...' IN ROLE collection_sync_api;
+--     CREATE ROLE sync_worker LOGIN PASSWORD '...' IN ROLE collection_sync_worker;
+--     CREATE ROLE sync_operator LOGIN PASSWORD '...' IN ROLE collection_sync_operator;
+--     CREATE ROLE sync_dashboard LOGIN PASSWORD '...' IN ROLE collection_sync_reader;
+--     CREATE ROLE sync_scaler LOGIN PASSWORD '...' IN ROLE collection_sync_scaler;    -- where KEDA scales
 --
 -- and run it once more: its last statement sets the time limits of these logins. Run it also after every
 -- `alembic upgrade head`: new tables and columns belong to nobody but their owner until it says otherwise.

@@ -118,7 +118,7 @@ def is_environmental(error: BaseException) -> bool:
 
 HIDDEN_ROWS = (
     "Row-level security keeps this role from seeing every row, and what it sees is not to be taken"
-    " for all. Let a superuser run ALTER ROLE … BYPASSRLS for it."
+    " for all. Let a superuser run ALTER ROLE ... BYPASSRLS for it."
 )
 
 

@@ -294,3 +294,23 @@ async def test_a_server_that_protects_itself_is_answered_for_with_503(
     answer = await client.post(ALL, headers=OWNER, json={"collection_name": "x"})
     assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
     assert answer.headers["Retry-After"] == "1"
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "TRUNCATE collections CASCADE; ALTER TABLE collections ADD extra text NOT NULL",
+        "ALTER TABLE outbox_events RENAME TO away",
+    ],
+    ids=["a default of somebody's column", "a table"],
+)
+async def test_what_the_schema_lacks_is_answered_for_with_503_and_the_log_says_what_to_do(
+    missing: str, client: httpx.AsyncClient, seeded: asyncpg.Connection
+) -> None:
+    await seeded.execute(missing)
+    with capture_logs() as lines:
+        answer = await client.post(ALL, headers=OWNER, json={"collection_name": "x"})
+    assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
+    (line,) = lines
+    assert (line["event"], line["log_level"]) == ("database_unavailable", "error")
+    assert "extra" in line["hint"] or "alembic upgrade head" in line["hint"]

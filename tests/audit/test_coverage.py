@@ -245,3 +245,15 @@ async def test_where_a_search_path_has_temporary_tables_last_the_canary_is_found
     await engine.dispose()
     one = await audited(engine)
     assert (one.canary_found, one.verdict, one.error) == (True, "in_sync", None)
+
+
+async def test_where_an_event_trigger_refuses_temporary_tables_the_audit_says_so(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await sql.execute("""
+        CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'secret'; END $$;
+        CREATE EVENT TRIGGER refuse ON ddl_command_start EXECUTE FUNCTION refuse();
+    """)
+    one = await audited(engine)
+    assert (one.verdict, one.canary_found) == ("incomplete", False)
+    assert "which an event trigger refuses: raise, PL/pgSQL function refuse()" in str(one.error)

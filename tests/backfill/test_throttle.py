@@ -5,14 +5,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import asyncpg
 import pytest
 from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from shared.backfill_runs import BackfillOptions
+from shared.faults import INSUFFICIENT_PRIVILEGE, sqlstate
 from tests.backfill.driving import being_driven, current, until_row
 from tests.backfill.rows import enqueued, fix_chunk_size, insert_collection, insert_many
 from tests.legacy_rows import set_collection
 from tests.processes import HANG_SECONDS
+from tests.security.as_role import engine_of
+from tests.security.conftest import urls as urls  # noqa: PLC0414 - a fixture
 from worker.backfill import drive, pace
 from worker.backfill.throttle import SIGNAL_TIMEOUT_SECONDS, Gate, Throttle
 from worker.relay import drain
@@ -203,3 +207,13 @@ async def test_pending_events_are_counted_only_when_too_few_are_known_to_be_allo
     gate.forget()
     assert await gate.look(1) == 10
     assert len(counts) == 3
+
+
+async def test_a_signal_that_the_role_has_no_right_to_read_ends_the_run_and_is_no_throttle(
+    urls: dict[str, str], sql: asyncpg.Connection
+) -> None:
+    await sql.execute("REVOKE ALL ON outbox_events FROM collection_sync_operator")
+    async with engine_of(urls["operator"]) as engine:
+        with pytest.raises(DBAPIError) as refused:
+            await Gate(engine, max_pending=10).look(1)
+    assert sqlstate(refused.value) == INSUFFICIENT_PRIVILEGE

@@ -1,6 +1,4 @@
-"""A database before phase 1 under `deploy/roles.sql`, whose owner is not held up by what the world does to it."""
-
-from collections.abc import AsyncIterator
+"""A database before phase 1 under `deploy/roles.sql`; its owner's session is older than what a world does."""
 
 import asyncpg
 import pytest
@@ -8,7 +6,7 @@ import pytest
 from tests.api.unhurried import take_time
 from tests.legacy_rows import seed
 from tests.phase1.script import BEFORE_PHASE_1
-from tests.security.conftest import urls as urls
+from tests.security.conftest import urls as urls  # noqa: PLC0414 - a fixture of ours, too
 
 
 @pytest.fixture(autouse=True)
@@ -17,8 +15,7 @@ def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def sql(sql: asyncpg.Connection) -> AsyncIterator[asyncpg.Connection]:
-    """A connection from before the world's settings, so that they do not hold for it."""
+async def sql(sql: asyncpg.Connection) -> asyncpg.Connection:
     await seed(sql)
     await sql.execute(BEFORE_PHASE_1)
-    yield sql
+    return sql

@@ -1,11 +1,13 @@
 """One journey through all that the product does, in whatever world its database is.
 
-A step may work, or refuse in a sentence. What no step may do: fail without one, hang, or call good what is not.
+A step may work, or refuse in a sentence. What none may do: fail without one, hang, or call good what is not.
 """
 
 import asyncio
 import json
+import os
 import signal
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -13,7 +15,6 @@ from typing import Any
 from urllib.parse import quote
 
 import asyncpg
-import httpx
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
@@ -24,7 +25,7 @@ from tests.drift import drift
 from tests.forked import Forked
 from tests.log_lines import hold_printed
 from tests.phase1.script import SCRIPT
-from tests.processes import HANG_SECONDS, Running, environment, running
+from tests.processes import HANG_SECONDS, environment, running
 from tests.rollback.situations import shown
 
 WORKER = ["-m", "worker"]
@@ -136,7 +137,7 @@ class Journey:
         return None
 
     async def _ask_sync(self, path: str) -> None:
-        """Believe `synced` only where the collection's row is there, or gone; what it holds the audit tells."""
+        """Believe `synced` only where the row is there, or gone; what it holds is the audit's to tell."""
         if not self.refusals and (state := await self._request("GET", f"{path}/sync")):
             is_right = await self._sql.fetchval(IS_WHERE_IT_BELONGS, path.rpartition("/")[2])
             assert is_right or state["state"] != "synced", state
@@ -204,20 +205,22 @@ class Journey:
         One that waits for a worker which cannot do it is interrupted, as by Ctrl-C, and must heed that.
         """
         self._seen = len(self._worker.lines)
-        with (
-            self._log.with_suffix(".out").open("w+b") as out,
-            self._log.with_suffix(".err").open("w+b") as err,
-        ):
-            env = self._env("operator")
-            process = Forked([*words, "--json"], env, stdout=out, stderr=err)
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            process = Forked([*words, "--json"], self._env("operator"), stdout=out, stderr=err)
             deadline = time.monotonic() + HANG_SECONDS
-            while (status := process.poll()) is None:
-                assert time.monotonic() < deadline, (words, self._worker.output)
-                if waits and Path(err.name).stat().st_size and self._complaints():  # it listens by then
-                    process.send_signal(signal.SIGINT)
-                    process.wait(HANG_SECONDS)
-                await asyncio.sleep(0.01)
-            printed, said = (Path(file.name).read_text() for file in (out, err))
+            try:
+                while (status := process.poll()) is None:
+                    assert time.monotonic() < deadline, (words, self._worker.output)
+                    listens = os.fstat(err.fileno()).st_size > 0  # to signals: it has begun to log
+                    if waits and listens and self._complaints():
+                        process.send_signal(signal.SIGINT)
+                        process.wait(HANG_SECONDS)
+                    await asyncio.sleep(0.01)
+            finally:
+                process.kill()
+            out.seek(0)
+            err.seek(0)
+            printed, said = (file.read().decode() for file in (out, err))
         hold_printed(said)
         assert "Traceback" not in said, said
         assert 'File "' not in said, said

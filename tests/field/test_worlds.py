@@ -32,6 +32,7 @@ async def left_open(database_url: str, held: str) -> AsyncIterator[None]:
 async def test_the_journey_is_made_or_refused_in_words(
     world: World,
     database_url: str,
+    *,
     urls: Mapping[str, str],
     redis_url: str,
     sql: asyncpg.Connection,

@@ -139,3 +139,15 @@ async def test_a_connection_that_takes_no_writes_any_more_is_thrown_away(
         await write(engine)
     await write(engine)
     await engine.dispose()
+
+
+async def test_a_search_path_that_shows_a_table_twice_lends_no_connection_and_one_cured_at_once(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await sql.execute("CREATE SCHEMA decoy; CREATE TABLE decoy.collections (LIKE public.collections)")
+    async with default(sql, "search_path", "decoy, public"):
+        with pytest.raises(
+            UnfitServerError, match="a table collections in each of the schemas decoy and public"
+        ):
+            await write_by_the_driver(engine)
+    await write_by_the_driver(engine)
