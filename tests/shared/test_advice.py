@@ -34,7 +34,11 @@ async def refused(engine: AsyncEngine, statement: str) -> tuple[Exception, Excep
     return by_driver.value, by_sqlalchemy.value
 
 
-@pytest.mark.parametrize(("statement", "said"), SAID.items(), ids=map(str, SAID.values()))
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    SAID.items(),
+    ids=["no table", "no right", "a right, by somebody", "raised", "a state", "a defect", "a conflict"],
+)
 async def test_each_fault_has_the_sentence_that_helps_whoever_brought_it(
     statement: str, said: str | None, urls: dict[str, str]
 ) -> None:
