@@ -3,7 +3,7 @@
 The bell publishes a message and queues an arq job, its durable twin. The message starts a drain at
 once and takes the job back afterwards; where no message arrives, polling finds the job.
 
-Of arq 0.28.0, which is frozen upstream, this overrides four methods; a test holds the source of
+Of arq 0.28.0, which is frozen upstream, this overrides five methods; a test holds the source of
 those against what they were written for.
 """
 
@@ -57,6 +57,7 @@ class WakeableWorker(Worker):
         self._listener = listener
         self._rung = asyncio.Event()
         self._heard: set[str] = set()  # the jobs of the rings that we heard
+        self._given_back = 0  # slots, of jobs that have finished
         self._poll_began: float | None = None
         self._redis_away = False
         self._clock_ahead: float | None = None  # of the monotonic one, in seconds
@@ -76,20 +77,29 @@ class WakeableWorker(Worker):
     async def start_jobs(self, job_ids: list[bytes]) -> None:
         """Start jobs as arq does, but give the slot back that arq leaks when Redis fails in between.
 
-        Those whose rings we heard are about to be taken back. Entries whose names are no text are nobody's
-        rings: arq would die of them again and again.
+        It leaks none where Redis fails as arq leaves a job to another worker, or has started it. Those whose
+        rings we heard are about to be taken back. Entries whose names are no text are nobody's rings: arq
+        would die of them again and again.
         """
         strange = [job_id for job_id in job_ids if not job_id.isascii()]
         if strange:
             await self.pool.zrem(self.queue_name, *strange)
+        known, taken = set(self.tasks.values()), self.job_counter + self._given_back
         try:
             await super().start_jobs(
                 [job_id for job_id in job_ids if job_id.isascii() and job_id.decode() not in self._heard]
             )
         except REDIS_ERRORS:
-            self.job_counter -= 1
-            self.sem.release()
+            started = len(set(self.tasks.values()) - known)
+            if self.job_counter + self._given_back > taken + started:
+                self.job_counter -= 1
+                self.sem.release()
             raise
+
+    def _release_sem_dec_counter_on_complete(self) -> None:
+        """Give a finished job's slot back, as arq does, and count it."""
+        self._given_back += 1
+        super()._release_sem_dec_counter_on_complete()
 
     async def close(self) -> None:
         """Close everything, whether Redis answers or not."""
