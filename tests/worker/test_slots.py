@@ -13,10 +13,10 @@ from shared.settings import Settings
 from tests.processes import HANG_SECONDS
 from worker.main import arq_settings, build_worker
 
-MOMENTS = {  # what fails: after it was done, or in its place
+MOMENTS = {  # by what fails, once it was done
     "before anything was asked": "watch",
-    "as the job is left to another worker": "reset",
-    "after the job was started": "reset",
+    "as the job is left to another worker": "__aexit__",
+    "after the job was started": "__aexit__",
 }
 
 
@@ -40,6 +40,7 @@ async def test_a_slot_is_given_back_once_when_redis_fails(
                 await worker.start_jobs([b"job"])
         async with asyncio.timeout(HANG_SECONDS):
             await asyncio.gather(*worker.tasks.values())
+    assert len(worker.tasks) == (moment == "after the job was started")
     await worker.close()
     assert worker.job_counter == 0
     free = 0
