@@ -1,5 +1,7 @@
 """In every world each step of the journey works, or the product says what is in its way."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,12 +11,21 @@ import pytest
 
 from tests.field.journey import Journey
 from tests.field.worlds import KINDS, SIBLINGS, World
+from tests.forked import run
+from tests.processes import HANG_SECONDS, environment
 from tests.security.as_role import connected
 
+OF_THIS_SERVER = {"durability", "autovacuum"}  # off, for speed
 CASES = [
     *(pytest.param(world, id=name) for name, world in KINDS.items()),
     *(pytest.param(world, id=name, marks=pytest.mark.long) for name, world in SIBLINGS.items()),
 ]
+
+
+async def foreseen(env: Mapping[str, str]) -> set[str]:
+    """Return the names of what the preflight finds that is not as it should be."""
+    looked = await asyncio.to_thread(run, ["-m", "worker.preflight", "--json"], env, timeout=HANG_SECONDS)
+    return {check["name"] for check in json.loads(looked.stdout)["checks"] if check["state"] != "ok"}
 
 
 @asynccontextmanager
@@ -44,3 +55,5 @@ async def test_the_journey_is_made_or_refused_in_words(
         await journey.travel(world.project)
     refused = "\n".join(journey.refusals)
     assert world.refuses in refused if world.refuses else not refused, refused
+    if world.refuses and world.is_foreseen:
+        assert await foreseen(environment(database_url, redis_url)) - OF_THIS_SERVER

@@ -17,12 +17,14 @@ class World:
     refuses: words that it says, where it cannot work; None where every step has to work.
     held: SQL that another session has carried out in a transaction which it left open.
     project: whose collections the API writes.
+    is_foreseen: the preflight names what is in the way.
     """
 
     sql: str
     refuses: str | None = None
     held: str = ""
     project: str = "p1"
+    is_foreseen: bool = True
 
 
 def default(settings: str) -> str:
@@ -144,7 +146,7 @@ KINDS = {
     ),
     "read-only": World(default("default_transaction_read_only = on"), "PostgreSQL is read-only"),
     "decoys before the operator's tables": World(
-        READABLE_DECOYS + login("operator", "SET search_path = decoy, public"), "decoy"
+        READABLE_DECOYS + login("operator", "SET search_path = decoy, public"), "decoy", is_foreseen=False
     ),
     "no schema to look in": World(default("search_path = nowhere"), "search_path"),
     "collections hidden": World(hidden("collections"), HIDDEN_ROWS),
@@ -207,6 +209,7 @@ KINDS = {
             EXECUTE FUNCTION refuse();
         """,
         "canary",
+        is_foreseen=False,
     ),
     "the target in a partition for each project": World(
         partitioned("LIST (project_id)", *(f"FOR VALUES IN ('p{number}')" for number in (1, 2, 3)))
@@ -240,10 +243,10 @@ SIBLINGS = {
     ),
     "temporary tables last": World(login("operator", "SET search_path = public, pg_temp")),
     "decoys before the worker's tables": World(
-        READABLE_DECOYS + login("worker", "SET search_path = decoy, public"), "decoy"
+        READABLE_DECOYS + login("worker", "SET search_path = decoy, public"), "decoy", is_foreseen=False
     ),
     "decoys before the API's tables": World(
-        READABLE_DECOYS + login("api", "SET search_path = decoy, public"), "decoy"
+        READABLE_DECOYS + login("api", "SET search_path = decoy, public"), "decoy", is_foreseen=False
     ),
     "the target hidden": World(hidden("project_collections"), HIDDEN_ROWS),
     "a text that is generated": World(
@@ -350,6 +353,7 @@ SIBLINGS = {
         "SELECT 1",
         held="SELECT FROM project_collections WHERE collection_id = 'c02' FOR UPDATE",
         refuses="55P03",
+        is_foreseen=False,
     ),
     "no connection for the worker": World(login("worker", "CONNECTION LIMIT 0"), "53300"),
     "the worker may not write": World(
