@@ -15,11 +15,11 @@ from tests.phase1.script import BEFORE_PHASE_1
 from tests.security.as_role import connected, make_logins
 
 ODD = 'Odd %2F "name" @:/?#'  # ASCII: databases of all encodings share names
-OTHERWISE = {
-    "odd names": "ENCODING 'UTF8'",
-    "LATIN1": "ENCODING 'LATIN1'",
-    "SQL_ASCII": "ENCODING 'SQL_ASCII'",
-}
+CASES = [
+    pytest.param("ENCODING 'UTF8'", id="odd names"),
+    pytest.param("ENCODING 'LATIN1'", id="LATIN1", marks=pytest.mark.long),
+    pytest.param("ENCODING 'SQL_ASCII'", id="SQL_ASCII", marks=pytest.mark.long),
+]
 
 
 def quoted(name: str) -> str:
@@ -54,7 +54,7 @@ async def with_odd_names(sql: asyncpg.Connection, urls: dict[str, str]) -> dict[
     return renamed
 
 
-@pytest.mark.parametrize("url", OTHERWISE.values(), ids=OTHERWISE, indirect=True)
+@pytest.mark.parametrize("url", CASES, indirect=True)
 async def test_names_and_encodings_of_databases_are_no_hindrance(
     url: URL, redis_url: str, tmp_path: Path
 ) -> None:

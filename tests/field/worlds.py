@@ -158,13 +158,6 @@ KINDS = {
     "hidden from nobody of ours": World(
         BYPASSING + "; ".join(map(hidden, ("collections", "project_collections", "outbox_events")))
     ),
-    "columns that nobody of ours writes": World("""
-        ALTER TABLE collections ADD visibility varchar NOT NULL DEFAULT 'private',
-            ADD initial text GENERATED ALWAYS AS (left(collection_name, 1)) STORED;
-        ALTER TABLE project_collections ADD visibility varchar NOT NULL DEFAULT 'private',
-            ADD initial text GENERATED ALWAYS AS (left(research_context, 1)) STORED,
-            ALTER id TYPE bigint;
-    """),
     "a column of the target without a default": World(
         "ALTER TABLE project_collections ADD extra text NOT NULL DEFAULT '';"
         "ALTER TABLE project_collections ALTER extra DROP DEFAULT",
@@ -194,10 +187,6 @@ KINDS = {
         ),
         "no_c09",
     ),
-    "a row that is not given up": World(
-        trigger("BEFORE DELETE", "IF OLD.collection_id = 'c31' THEN RETURN NULL; END IF", row="OLD"),
-        "unapplied",
-    ),
     "a rule for deletions": World(
         "CREATE RULE none AS ON DELETE TO project_collections DO INSTEAD NOTHING", "0A000"
     ),
@@ -214,9 +203,6 @@ KINDS = {
     "the target in a partition for each project": World(
         partitioned("LIST (project_id)", *(f"FOR VALUES IN ('p{number}')" for number in (1, 2, 3)))
     ),
-    "no partition for a project": World(
-        partitioned("LIST (project_id)", "FOR VALUES IN ('p2')", "FOR VALUES IN ('p3')"), "23514"
-    ),
     "no unique key": World(f"ALTER TABLE project_collections DROP CONSTRAINT {UNIQUE_KEY}", "42P10"),
     "ids used up": World("SELECT setval('project_collections_id_seq', 2147483647)", "2200H"),
     "versions behind": World(
@@ -228,13 +214,27 @@ KINDS = {
     "odd rows": World(ODD_NAMES + ODD_VALUES, project="It's. Upper % \\ ?"),
     "no connection for the API": World(login("api", "CONNECTION LIMIT 0"), "53300"),
     "the API may not append": World("REVOKE ALL ON outbox_events FROM collection_sync_api", "42501"),
-    "the operator may not look": World(
-        "REVOKE ALL ON collections FROM collection_sync_operator", "roles.sql"
-    ),
 }
 
 # More of the same kinds, for `make test-long`.
 SIBLINGS = {
+    "columns that nobody of ours writes": World("""
+        ALTER TABLE collections ADD visibility varchar NOT NULL DEFAULT 'private',
+            ADD initial text GENERATED ALWAYS AS (left(collection_name, 1)) STORED;
+        ALTER TABLE project_collections ADD visibility varchar NOT NULL DEFAULT 'private',
+            ADD initial text GENERATED ALWAYS AS (left(research_context, 1)) STORED,
+            ALTER id TYPE bigint;
+    """),
+    "a row that is not given up": World(
+        trigger("BEFORE DELETE", "IF OLD.collection_id = 'c31' THEN RETURN NULL; END IF", row="OLD"),
+        "unapplied",
+    ),
+    "no partition for a project": World(
+        partitioned("LIST (project_id)", "FOR VALUES IN ('p2')", "FOR VALUES IN ('p3')"), "23514"
+    ),
+    "the operator may not look": World(
+        "REVOKE ALL ON collections FROM collection_sync_operator", "roles.sql"
+    ),
     "read-only for the worker": World(
         login("worker", "SET default_transaction_read_only = on"), "PostgreSQL is read-only"
     ),
