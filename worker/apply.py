@@ -124,13 +124,16 @@ INSERT_ROWS = """
 """
 
 # Served by outbox_events_pkey and applied_versions_pkey.
-MISNUMBERED = """
-    SELECT event.id
+OVERTAKEN = """
+    SELECT
+        event.id,
+        coalesce(guard.version >= event.id, false) AS is_overtaken,
+        coalesce(event.created_at > guard.appended_at, false) AS is_newer
     FROM outbox_events AS event
-    CROSS JOIN LATERAL (
-        SELECT appended_at FROM applied_versions WHERE collection_id = event.aggregate_id LIMIT 1
-    ) AS guard
-    WHERE event.id = ANY($1) AND event.created_at > guard.appended_at
+    LEFT JOIN LATERAL (
+        SELECT version, appended_at FROM applied_versions WHERE collection_id = event.aggregate_id LIMIT 1
+    ) AS guard ON true
+    WHERE event.id = ANY($1)
 """
 
 
@@ -170,5 +173,13 @@ async def apply(connection: asyncpg.Connection, ids: Sequence[int]) -> set[int]:
 
 
 async def find_misnumbered(connection: asyncpg.Connection, stale: Sequence[int]) -> set[int]:
-    """Return those of these stale events that were appended after what was applied of their collection."""
-    return {event_id for (event_id,) in await connection.fetch(MISNUMBERED, stale)}
+    """Return those of these stale events that were appended after what was applied of their collection.
+
+    Raises:
+        UnappliedError: of one the guard holds no version as high: it was not let through, and is not stale.
+
+    """
+    looked_at = await connection.fetch(OVERTAKEN, stale)
+    if refused := [event_id for event_id, is_overtaken, _ in looked_at if not is_overtaken]:
+        raise UnappliedError(f"{len(refused)} events that the guard neither took nor had overtaken")
+    return {event_id for event_id, _, is_newer in looked_at if is_newer}

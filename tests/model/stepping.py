@@ -22,7 +22,7 @@ NAMES = {
     apply.RETIRE_ROWS: "retire",
     apply.UPDATE_ROWS: "update",
     apply.INSERT_ROWS: "insert",
-    apply.MISNUMBERED: "misnumbered",
+    apply.OVERTAKEN: "overtaken",
     bury.BURY: "bury",
     claim.ACKNOWLEDGE: "acknowledge",
 }

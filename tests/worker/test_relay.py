@@ -310,6 +310,25 @@ async def test_a_target_that_drops_a_row_silently_keeps_the_batch_from_committin
     assert await sql.fetchval("SELECT count(*) FROM applied_versions") == 0
 
 
+async def test_an_event_that_the_guard_swallows_is_not_taken_for_stale(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await set_collection(engine, "c1", "first")
+    await drain(engine)
+    await sql.execute("""
+        CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+        CREATE TRIGGER swallow BEFORE INSERT OR UPDATE ON applied_versions
+            FOR EACH ROW EXECUTE FUNCTION swallow();
+    """)
+    for collection_id in ("c1", "c2"):
+        await set_collection(engine, collection_id, "swallowed")
+    with pytest.raises(UnappliedError):
+        await run_once(engine)
+    assert await sql.fetchval("SELECT count(*) FROM outbox_events") == 2
+    await sql.execute("DROP TRIGGER swallow ON applied_versions")
+    assert await drain(engine) == {Outcome.APPLIED: 2}
+
+
 async def test_a_fault_that_is_no_row_s_fault_leaves_every_event_pending(
     engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:
