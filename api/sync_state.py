@@ -29,7 +29,8 @@ READ_STATE = text("""
         collection_id,
         CASE
             WHEN waiting.newest_id IS NOT NULL THEN 'pending'
-            WHEN dead.newest_id > coalesce(guard.version, 0) OR dead.newest_at > guard.appended_at THEN 'dead'
+            WHEN dead.newest_id > coalesce(guard.version, 0)
+                OR guard.dated_version = guard.version AND dead.newest_at > guard.appended_at THEN 'dead'
             WHEN guard.version IS NOT NULL OR backfill.passed THEN 'synced'
             ELSE 'pending'
         END AS state,

@@ -92,7 +92,7 @@ GRANT
     SELECT (id, aggregate_id, created_at),
     INSERT (aggregate_id, event_type, source, payload, traceparent, schema_version)
     ON outbox_events TO collection_sync_api;
-GRANT SELECT (collection_id, version, appended_at) ON applied_versions TO collection_sync_api;
+GRANT SELECT (collection_id, version, appended_at, dated_version) ON applied_versions TO collection_sync_api;
 GRANT
     SELECT (
         id, aggregate_id, event_type, source, created_at, died_at, sqlstate, error, attempts, state,

@@ -95,6 +95,11 @@ applied_versions = Table(
         comment="When the event applied last was appended; NULL: before this was kept.",
     ),
     Column(
+        "dated_version",
+        BigInteger,
+        comment="The version that appended_at is of; another one where an older release applied since.",
+    ),
+    Column(
         "row_id",
         BigInteger,
         comment="project_collections.id of the home row that we inserted; NULL: not known.",

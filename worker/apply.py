@@ -12,7 +12,7 @@ import asyncpg
 # event for it, and we have not removed it since; or it is another one than we left there.
 GUARD = """
     INSERT INTO applied_versions AS guard
-        (collection_id, version, project_id, is_deleted, found_row, row_id, appended_at)
+        (collection_id, version, project_id, is_deleted, found_row, row_id, appended_at, dated_version)
     SELECT
         aggregate_id,
         outbox_events.id,
@@ -20,7 +20,8 @@ GUARD = """
         event_type = 'collection.deleted',
         target.id IS NOT NULL,
         target.id,
-        created_at
+        created_at,
+        outbox_events.id
     FROM outbox_events
     LEFT JOIN LATERAL (
         SELECT id
@@ -45,7 +46,8 @@ GUARD = """
             excluded.row_id,
             CASE WHEN NOT guard.is_deleted AND guard.project_id = excluded.project_id THEN guard.row_id END
         ),
-        appended_at = excluded.appended_at
+        appended_at = excluded.appended_at,
+        dated_version = excluded.dated_version
     WHERE guard.version < excluded.version
     RETURNING version, is_deleted, is_deleted OR previous_project_id IS NOT NULL, row_id
 """
@@ -128,10 +130,11 @@ OVERTAKEN = """
     SELECT
         event.id,
         coalesce(guard.version >= event.id, false) AS is_overtaken,
-        coalesce(event.created_at > guard.appended_at, false) AS is_newer
+        coalesce(guard.dated_version = guard.version AND event.created_at > guard.appended_at, false)
+            AS is_newer
     FROM outbox_events AS event
     LEFT JOIN LATERAL (
-        SELECT version, appended_at FROM applied_versions WHERE collection_id = event.aggregate_id LIMIT 1
+        SELECT * FROM applied_versions WHERE collection_id = event.aggregate_id LIMIT 1
     ) AS guard ON true
     WHERE event.id = ANY($1)
 """

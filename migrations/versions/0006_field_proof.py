@@ -34,13 +34,21 @@ BY_TIME = {
 
 
 def upgrade() -> None:
-    """Add two columns, which older releases leave empty, indexes of few pages, and constraints."""
+    """Add columns, which older releases leave as they are, indexes of few pages, and constraints."""
     op.add_column(
         "applied_versions",
         sa.Column(
             "appended_at",
             sa.DateTime(timezone=True),
             comment="When the event applied last was appended; NULL: before this was kept.",
+        ),
+    )
+    op.add_column(
+        "applied_versions",
+        sa.Column(
+            "dated_version",
+            sa.BigInteger(),
+            comment="The version that appended_at is of; another one where an older release applied since.",
         ),
     )
     op.add_column(
@@ -69,7 +77,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Forget both columns: nothing that an earlier release knows is lost."""
+    """Forget the columns: nothing that an earlier release knows is lost."""
     for table, constraints in POSSIBLE.items():
         for name in constraints:
             op.drop_constraint(name, table)
@@ -77,4 +85,5 @@ def downgrade() -> None:
         op.drop_index(name, table_name=table)
     op.drop_index("applied_versions_version", table_name="applied_versions")
     op.drop_column("applied_versions", "row_id")
+    op.drop_column("applied_versions", "dated_version")
     op.drop_column("applied_versions", "appended_at")

@@ -92,7 +92,7 @@ async def test_where_versions_began_anew_the_audit_shows_what_no_event_can_chang
         checks_sequences=False,
     )
     await set_collection(unaware, "changes", "too low a version")
-    assert await drain(unaware) == {Outcome.DEAD: 1}
+    assert await drain(unaware) == {Outcome.STALE: 1}
     async with relaying(unaware):
         audit = await audited(unaware, repair=True)
     assert (audit.verdict, audit.mismatched, audit.repaired) == ("drift", 1, 0)

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, cast
 
 import asyncpg
@@ -200,7 +201,8 @@ class Machine(RuleBasedStateMachine):
         raw = await connection.get_raw_connection()
         change = Write(EventType.UPDATED, "owner", legacy.project_id, name, {"description": text})
         row = await carry_out(cast("asyncpg.Connection", raw.driver_connection), change)
-        state = State(row["description"], row["created_at"], row["updated_at"])
+        created_at, updated_at = (datetime.fromisoformat(row[name]) for name in ("created_at", "updated_at"))
+        state = State(row["description"], created_at, updated_at)
         return Writer(connection, name, row["event_id"], legacy._replace(state=state))
 
     @precondition(lambda self: self.writers)

@@ -418,7 +418,8 @@ TWINS = {
         "a letter closes when it was overtaken",
         with_statement(
             "worker.dead_letters.upkeep.CLOSE_OVERTAKEN",
-            "guard.version > letter.id AND (letter.created_at > guard.appended_at) IS NOT TRUE",
+            "guard.version > letter.id AND"
+            " (guard.dated_version = guard.version AND letter.created_at > guard.appended_at) IS NOT TRUE",
             "true",
         ),
         (f"{REPLAY}a_letter_is_superseded_once_a_newer_event_of_its_collection_is_applied_and_not_before",),

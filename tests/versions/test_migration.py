@@ -4,6 +4,7 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
+from shared.advice import LACKS_TABLES
 from shared.schema import REVISION
 from shared.settings import Settings
 from tests.api.test_health import readiness
@@ -41,7 +42,7 @@ async def test_before_it_this_release_neither_serves_nor_applies_and_says_what_t
     assert [(line["event"], line["pending_unknown_version"]) for line in lines[:1]] == [
         ("worker_heartbeat", 0)
     ]
-    assert {line["hint"] for line in lines[1:]} == {"run `alembic upgrade head`"}
+    assert {line["hint"] for line in lines[1:]} == {LACKS_TABLES}
     assert event_id in await waiting(seeded)
 
 

@@ -66,6 +66,16 @@ async def test_an_event_that_comes_late_is_stale_and_no_more(
     assert await outcomes(engine) == {held: Outcome.STALE}
 
 
+async def test_where_an_older_release_applied_since_nobody_knows_what_is_newer(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await set_collection(engine, "c", "ours")
+    await drain(engine)
+    late = await set_collection(engine, "c", "comes late")
+    await sql.execute("UPDATE applied_versions SET version = version + 2")  # and knows no other column
+    assert await outcomes(engine) == {late: Outcome.STALE}
+
+
 async def test_a_letter_is_never_replaced_by_another_events(
     engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:

@@ -27,7 +27,7 @@ CLOSE_OVERTAKEN = text("""
     WHERE letter.closed_at IS NULL
         AND guard.collection_id = letter.aggregate_id
         AND guard.version > letter.id
-        AND (letter.created_at > guard.appended_at) IS NOT TRUE
+        AND (guard.dated_version = guard.version AND letter.created_at > guard.appended_at) IS NOT TRUE
     RETURNING letter.id
 """)
 

@@ -67,7 +67,7 @@ NEEDS: Mapping[str, Mapping[str, Privileges]] = {
         },
         LEGACY: {"SELECT": f"{INSERTED} created_at updated_at", "INSERT": INSERTED, "UPDATE": CHANGED},
         "outbox_events": {"SELECT": "id aggregate_id created_at", "INSERT": APPENDED},
-        "applied_versions": {"SELECT": "collection_id version appended_at"},
+        "applied_versions": {"SELECT": "collection_id version appended_at dated_version"},
         "outbox_dead_letters": {"SELECT": LETTER, "UPDATE": "state closed_at replayed_as"},
         "backfill_runs": {
             "SELECT": ALL,
