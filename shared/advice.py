@@ -1,4 +1,4 @@
-"""What somebody has to do before PostgreSQL takes what it refused: the same sentence in terminal and log."""
+"""What an operator has to do before PostgreSQL takes what it refused, said alike in terminal and log."""
 
 from shared.faults import (
     HIDDEN_ROWS,
@@ -17,7 +17,7 @@ LACKS_TABLES = (
     "The database lacks our tables, or columns of them: run `alembic upgrade head` first. Or this role's"
     " search_path leads past them, or it may not use their schema: run deploy/roles.sql."
 )
-RAISED = "P0"  # by a function of somebody's
+RAISED = "P0"  # by a function of the database owner's
 OWN_STATEMENT = "42"  # which may be wrong as well
 
 

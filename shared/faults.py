@@ -83,7 +83,7 @@ def is_outdated_plan(error: BaseException) -> bool:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Say whether the same work may succeed later, unchanged: the database is away, busy, shut or altered."""
+    """Return whether the same work may succeed later: the database is away, busy, shut or altered."""
     if is_outdated_plan(error):
         return True
     if isinstance(error, (OSError, asyncio.TimeoutError, PoolTimeoutError)):
@@ -130,7 +130,7 @@ def hides_rows(error: BaseException) -> bool:
 def denied(error: BaseException) -> str | None:
     """Return PostgreSQL's own words for a right that is missing: they name what it is for, and no value.
 
-    None where somebody's function raised that.
+    None where a function of the database's owner raised that.
     """
     told = told_by_driver(error)
     is_its_own = (getattr(told, "server_source_function", None) or "").startswith("aclcheck_error")

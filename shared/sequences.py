@@ -70,7 +70,7 @@ HOLD = """
 """
 PASSED_BY = "WHEN EXISTS (SELECT FROM {0} WHERE {1} > drawn.last) THEN '{0}.{1}'"
 # The planner takes the first row for found at once; and a BRIN index is read through a bitmap. Who wants a
-# connection to read something else must not wait for a table that somebody locks: it is not known then.
+# connection to read something else must not wait for a table that is locked: it is not known then.
 BRIEFLY_BY_INDEX = """
     SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = on; SET LOCAL jit = off;
     SET LOCAL lock_timeout = '100ms'
@@ -172,7 +172,7 @@ async def read_sequences(
 ) -> list[Sequence]:
     """Read the sequences of those tables that are there: a few pages, however much was drawn.
 
-    While somebody locks one of the tables, only what the catalogue tells is known.
+    While another session locks one of the tables, only what the catalogue tells is known.
 
     Args:
         connection: in a transaction or not.

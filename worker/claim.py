@@ -30,7 +30,7 @@ BULK_LANES = Lanes(1, HIGHEST_KNOWN_LANE)
 ALL_LANES = Lanes(LIVE_LANE.first, BULK_LANES.last)
 
 # Whether the legacy row bears an event out is served by collections_pkey. A writer commits both together, so
-# where a row has another home than its event says, or is active although it is said to be deleted, somebody
+# where a row has another home than its event says, or is active although it is said to be deleted, a writer
 # wrote one of them alone, or a newer event is on its way. Where there is no row, the target's foreign key
 # decides.
 CLAIMED = """

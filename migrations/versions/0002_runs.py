@@ -239,7 +239,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Forget all backfills and audits, and which rows are ours, unless somebody needs that yet."""
+    """Forget all backfills and audits, and which rows are ours, unless an operator needs that yet."""
     refuse_to_lose(
         op.get_bind(),
         "backfill_runs",

@@ -93,7 +93,7 @@ async def test_a_column_that_is_altered_meanwhile_fails_no_request(
         ("POST", ALL, {"collection_name": "Mine"}),
     ]
     for kind in ("varchar(4000)", "text", "varchar(5000)"):
-        # So many at once that each connection prepares its statements before, and meets the change behind.
+        # Enough requests that each connection has prepared its statements before the table is altered.
         for _ in range(2):
             answers = await asyncio.gather(
                 *(

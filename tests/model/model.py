@@ -152,7 +152,7 @@ class Model:
         return event.poison is not None or (self.refusing and event.state.context == REFUSED)
 
     def is_borne_out(self, event: Event) -> bool:
-        """Say whether the legacy table agrees: no event gives a home, or takes a life, against it."""
+        """Return whether the legacy table agrees: no event gives a home, or takes a life, against it."""
         legacy = self.legacy.get(event.collection_id)
         if legacy is None:
             return True

@@ -90,7 +90,7 @@ async def take_up(engine: AsyncEngine) -> int | None:
 
 
 async def is_due(engine: AsyncEngine) -> bool:
-    """Say whether the schedule wants an audit: none of everything waits or runs, and the last ended long ago.
+    """Return whether the schedule wants an audit: none of everything waits or runs, the last ended long ago.
 
     Long: more than 60 s and than 20 times its own duration.
     """
