@@ -159,6 +159,19 @@ async def test_a_row_that_somebody_made_and_we_wrote_over_stays(
     assert (done.removed, done.kept_found) == (0, 1)
 
 
+async def test_a_row_that_we_made_after_theirs_had_gone_goes(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await set_collection(engine, "one")
+    await sql.execute(LINK, "p1", "one")
+    await drain(engine)
+    await sql.execute("DELETE FROM project_collections")
+    await set_collection(engine, "one", "made by us")
+    await drain(engine)
+    done = await rolled_back(engine)
+    assert (done.removed, done.kept) == (1, 0)
+
+
 async def test_links_to_other_projects_stay_whatever_becomes_of_the_home_row(
     engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:
