@@ -51,11 +51,17 @@ class Postgres(Service):
     url_variable = "DATABASE_URL"
     stop_signal = signal.SIGINT  # a fast shutdown: sessions are ended, transactions rolled back
 
-    def __init__(self, directory: Path, *, settings: Mapping[str, str] = MappingProxyType({})) -> None:
-        """Name the directory, and the settings of postgresql.conf that shall differ from ours."""
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        settings: Mapping[str, str] = MappingProxyType({}),
+        binaries: Path | None = None,
+    ) -> None:
+        """Name the directory, what of postgresql.conf differs from ours, and where other binaries lie."""
         super().__init__(directory)
         self._settings = SETTINGS | dict(settings)
-        self._binaries = find_binaries()
+        self._binaries = find_binaries() if binaries is None else binaries
         self._data = self.directory / "data"
 
     @property

@@ -21,6 +21,7 @@ from tests.audit.test_repair import relaying
 from tests.conftest import FAST
 from tests.databases import Databases
 from tests.drift import drained, drift
+from tests.engines import binaries
 from tests.forked import run
 from tests.legacy_rows import seed, set_collection
 from tests.processes import HANG_SECONDS, environment, free_port, running
@@ -48,12 +49,13 @@ async def audited_before(before: None, engine: AsyncEngine) -> None:
     await audited(engine)
 
 
-def restore(postgres: Postgres, url: str, into: str, *options: str) -> None:
-    """Dump the database as SQL and run that in another one."""
+def restore(postgres: Postgres, url: str, into: str, *options: str, leaving_out: bytes | None = None) -> None:
+    """Dump the database as SQL and run that in another one, but for lines that begin so."""
     dump = [str(postgres.binary("pg_dump")), *options, "--dbname", url]
     load = [str(postgres.binary("psql")), "--quiet", "--set=ON_ERROR_STOP=1", "--dbname", into]
-    dumped = subprocess.run(dump, check=True, capture_output=True)
-    subprocess.run(load, check=True, capture_output=True, input=dumped.stdout)
+    lines = subprocess.run(dump, check=True, capture_output=True).stdout.splitlines(keepends=True)
+    known = [line for line in lines if leaving_out is None or not line.startswith(leaving_out)]
+    subprocess.run(load, check=True, capture_output=True, input=b"".join(known))
 
 
 @pytest.mark.usefixtures("before")
@@ -139,6 +141,13 @@ async def restored(
         yield elsewhere
 
 
+async def all_copied(subscribing: asyncpg.Connection) -> None:
+    """Wait until a subscription has what was there before it, and follows."""
+    async with asyncio.timeout(HANG_SECONDS):
+        while await subscribing.fetchval("SELECT bool_or(srsubstate <> 'r') FROM pg_subscription_rel"):
+            await asyncio.sleep(0.05)
+
+
 @contextlib.asynccontextmanager
 async def switched_over(
     postgres: Postgres, _databases: Databases, database_url: str, directory: Path
@@ -158,16 +167,44 @@ async def switched_over(
         await subscribing.execute(
             f"CREATE SUBSCRIPTION moved CONNECTION '{origin}' PUBLICATION moved WITH (create_slot = false)"
         )
-        async with asyncio.timeout(HANG_SECONDS):
-            while await subscribing.fetchval("SELECT bool_or(srsubstate <> 'r') FROM pg_subscription_rel"):
-                await asyncio.sleep(0.05)
+        await all_copied(subscribing)
         await subscribing.execute("DROP SUBSCRIPTION moved")
         for connection in (admin, publishing, subscribing):
             await connection.close()
         yield subscriber
 
 
-@pytest.fixture(params=[restored, switched_over], ids=["restored", "switched over"])
+@contextlib.asynccontextmanager
+async def upgraded(
+    postgres: Postgres, _databases: Databases, database_url: str, directory: Path
+) -> AsyncIterator[str]:
+    """Move all that is there by now to PostgreSQL 15, and by a subscription from there to 17."""
+    with (
+        Postgres(directory / "15", settings=FAST | {"wal_level": "logical"}, binaries=binaries(15)) as old,
+        Postgres(directory / "17", settings=FAST | {"wal_level": "logical"}, binaries=binaries(17)) as new,
+    ):
+        await asyncio.to_thread(
+            restore, postgres, database_url, old.url, leaving_out=b"SET transaction_timeout"
+        )
+        await asyncio.to_thread(restore, postgres, old.url, new.url, "--schema-only")
+        publishing, subscribing = await asyncpg.connect(old.url), await asyncpg.connect(new.url)
+        assert [(await each.fetchval("SHOW server_version"))[:2] for each in (publishing, subscribing)] == [
+            "15",
+            "17",
+        ]
+        await publishing.execute("CREATE PUBLICATION moved FOR ALL TABLES")
+        await subscribing.execute(f"CREATE SUBSCRIPTION moved CONNECTION '{old.url}' PUBLICATION moved")
+        await all_copied(subscribing)
+        await subscribing.execute("DROP SUBSCRIPTION moved")
+        for connection in (publishing, subscribing):
+            await connection.close()
+        yield new.url
+
+
+@pytest.fixture(
+    params=[restored, switched_over, pytest.param(upgraded, marks=pytest.mark.long)],
+    ids=["restored", "switched over", "upgraded from 15 to 17"],
+)
 async def left_behind(
     request: pytest.FixtureRequest,
     postgres: Postgres,
