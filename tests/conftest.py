@@ -23,12 +23,10 @@ from tests.forked import run
 from tests.locales import compile_english
 from tests.processes import environment
 
-pytest_plugins = ["tests.logs.plugin", "tests.programs", "tests.twins.plugin"]
+pytest_plugins = ["tests.memory", "tests.logs.plugin", "tests.programs", "tests.twins.plugin"]
 
 # Nor does autovacuum come by: it analyses what tests look at, and so changes plans, whenever it is its turn.
 FAST = {"fsync": "off", "max_connections": "200", "autovacuum": "off"}
-MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of a random name is made there
-ROOM_BYTES = 4 * 2**30  # a server's log alone may take a quarter of it
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -87,12 +85,9 @@ def prepare(directory: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where servers keep their data: in memory where there is room, so that databases are made fast."""
-    if not MEMORY.is_dir() or shutil.disk_usage(MEMORY).free < ROOM_BYTES:
-        yield tmp_path_factory.mktemp("services")
-        return
-    with tempfile.TemporaryDirectory(dir=MEMORY, prefix="collection-sync-tests-") as directory:
+def services() -> Iterator[Path]:
+    """Where servers keep their data."""
+    with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)  # a server runs as another user
         yield Path(directory)
 

@@ -19,7 +19,7 @@ from deploy.local.errors import LocalError
 from deploy.local.postgres import Postgres, find_binaries
 from deploy.local.service import Service
 from deploy.local.valkey import Valkey
-from tests.local.starts import gone
+from tests.local.starts import eventually, gone
 from tests.processes import HANG_SECONDS
 
 
@@ -203,6 +203,7 @@ def test_a_server_that_outlived_its_parent_is_ended_first(tmp_path: Path) -> Non
     with Valkey(tmp_path / "valkey") as first:
         untied = first.command(service.free_port())
     with subprocess.Popen(untied, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as leftover:
+        assert eventually(lambda: str(tmp_path) in command_of(leftover.pid))  # a moment after it was started
         (tmp_path / "valkey" / "pid").write_text(str(leftover.pid))
         with Valkey(tmp_path / "valkey") as second:
             set_greeting(second.url, "hello")

@@ -1,0 +1,27 @@
+"""Files of a run in memory, where there is room: to make and remove them on a disk is a good part of a run.
+
+A pytest plugin. Whoever wants to see what a test left names a place: `TMPDIR`, or `--basetemp`.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of a random name is made there
+ROOM_BYTES = 4 * 2**30  # a server's log alone may take a quarter of it
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let this process, and all that it starts, make temporary files there."""
+    if "TMPDIR" in os.environ:  # also in the processes that share the tests among them
+        return
+    if not MEMORY.is_dir() or shutil.disk_usage(MEMORY).free < ROOM_BYTES:
+        return
+    directory = tempfile.TemporaryDirectory(dir=MEMORY, prefix="collection-sync-tests-")
+    Path(directory.name).chmod(0o755)  # servers run as another user
+    os.environ["TMPDIR"] = directory.name
+    tempfile.tempdir = None  # where they were made before
+    config.add_cleanup(directory.cleanup)
