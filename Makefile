@@ -7,7 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-fast test-long test-pooler test-debezium engines lint format lock audit-dependencies \
+.PHONY: help venv run test test-fast test-wide test-long test-pooler test-debezium engines lint format lock audit-dependencies \
 	chaos twins bench bench-full docs release-archive clean
 
 help: ## Show this list
@@ -25,11 +25,14 @@ $(INSTALLED): requirements-dev.txt
 run: venv ## Start PostgreSQL, Valkey, API and worker; Ctrl-C stops them (ARGS=--help)
 	@$(BIN)/python -m deploy.local $(ARGS)
 
-test: lint ## Lint, then run every test on real services
+test: lint ## Lint, then run the tests on real services: five minutes on two cores
 	$(BIN)/python -m pytest -n 4 --dist loadgroup $(ARGS)
 
 test-fast: venv ## Run the tests that take less than five seconds
-	$(BIN)/python -m pytest -n 4 --dist loadgroup -m "not slow and not long and not debezium" $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadgroup -m "not slow and not wide and not long and not debezium" $(ARGS)
+
+test-wide: venv ## Run what CI runs beside these: more worlds, whole systems, a browser on each page
+	$(BIN)/python -m pytest -n 4 --dist loadgroup -m "wide and not long and not debezium" $(ARGS)
 
 test-long: venv ## Run longer forms of some tests, and convictions by chance: half an hour
 	$(BIN)/python -m pytest -n 2 --timeout 1800 -m long $(ARGS)

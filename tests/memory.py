@@ -6,22 +6,22 @@ A pytest plugin. Whoever wants to see what a test left names a place: `TMPDIR`, 
 import os
 import shutil
 import tempfile
+from multiprocessing.util import Finalize
 from pathlib import Path
-
-import pytest
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of a random name is made there
 ROOM_BYTES = 4 * 2**30  # a server's log alone may take a quarter of it
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """Let this process, and all that it starts, make temporary files there."""
     if "TMPDIR" in os.environ:  # also in the processes that share the tests among them
         return
     if not MEMORY.is_dir() or shutil.disk_usage(MEMORY).free < ROOM_BYTES:
         return
-    directory = tempfile.TemporaryDirectory(dir=MEMORY, prefix="collection-sync-tests-")
-    Path(directory.name).chmod(0o755)  # servers run as another user
-    os.environ["TMPDIR"] = directory.name
+    directory = tempfile.mkdtemp(dir=MEMORY, prefix="collection-sync-tests-")
+    Path(directory).chmod(0o755)  # servers run as another user
+    os.environ["TMPDIR"] = directory
     tempfile.tempdir = None  # where they were made before
-    config.add_cleanup(directory.cleanup)
+    # After multiprocessing has removed its own, which has -100.
+    Finalize(None, shutil.rmtree, (directory,), {"ignore_errors": True}, exitpriority=-200)

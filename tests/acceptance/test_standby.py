@@ -25,7 +25,7 @@ from tests.drift import drained, drift
 from tests.forked import run
 from tests.processes import HANG_SECONDS, Running, environment, running_api, running_worker
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.wide]
 
 ENOUGH = 30
 SETTINGS = {"fsync": "off"}

@@ -111,6 +111,7 @@ async def test_backfills_among_live_writes_leave_no_drift(
     assert (await backfilled(engine)).enqueued == 0
 
 
+@pytest.mark.wide
 async def test_the_same_storms_convict_a_backfill_that_locks_no_rows(
     engine: AsyncEngine,
     backfill_engine: AsyncEngine,

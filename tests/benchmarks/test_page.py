@@ -12,7 +12,7 @@ from tests.dashboard.browser.conftest import browser, chromium, one_browser
 from tests.dashboard.browser.watching import Watched, watch
 
 __all__ = ["browser", "chromium", "one_browser"]  # fixtures
-pytestmark = pytest.mark.asyncio(loop_scope="session")  # in which the browser lives
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.wide]  # in which the browser lives
 
 ENVIRONMENT = {"postgresql": "18.4", "fsync": "on"}
 WIDE = {"width": 1280, "height": 900}

@@ -25,6 +25,7 @@ def own_servers(tmp_path: Path) -> Iterator[tuple[Postgres, Valkey]]:
         yield started
 
 
+@pytest.mark.wide
 @pytest.mark.slow
 async def test_every_kind_of_fault_loses_nothing(
     own_servers: tuple[Postgres, Valkey], tmp_path: Path

@@ -129,6 +129,7 @@ def ended(words: Sequence[str], directory: Path, env: Mapping[str, str]) -> int:
     return subprocess.run(words, cwd=directory, env=dict(env), check=False, timeout=HANG_SECONDS).returncode
 
 
+@pytest.mark.wide
 def test_what_the_image_copies_does_what_image_and_compose_start_it_for(
     copied: Path, databases: Databases, redis_url: str
 ) -> None:

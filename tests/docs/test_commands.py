@@ -45,6 +45,7 @@ def of_a_reader(*programs: Path, **more: str) -> dict[str, str]:
     return kept | more | {"PATH": ":".join([*map(str, programs), kept["PATH"]])}
 
 
+@pytest.mark.wide
 @pytest.mark.slow
 def test_the_tutorial_can_be_followed_word_for_word(checkout: Path) -> None:
     needed("curl")

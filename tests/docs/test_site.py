@@ -44,6 +44,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy / ".local" / "site"
 
 
+@pytest.mark.wide
 def test_every_page_is_built_and_loads_nothing_from_elsewhere(site: Path) -> None:
     sources = {path.relative_to(ROOT / "docs").with_suffix(".html") for path in ROOT.glob("docs/**/*.md")}
     pages = {path.relative_to(site): path.read_text(encoding="utf-8") for path in site.glob("**/*.html")}
@@ -54,12 +55,14 @@ def test_every_page_is_built_and_loads_nothing_from_elsewhere(site: Path) -> Non
         assert not re.search(r"url\(\s*['\"]?(https?:)?//", style.read_text(encoding="utf-8")), style
 
 
+@pytest.mark.wide
 def test_diagrams_are_drawn_when_the_site_is_built(site: Path) -> None:
     index = (site / "index.html").read_text(encoding="utf-8")
     assert re.search(r'<svg role="img" aria-label="How a write reaches project_collections"', index)
     assert "digraph" not in index
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("question", "answer"), ASKED.items())
 def test_a_reader_finds_an_answer_from_the_first_page_on(question: str, answer: str, site: Path) -> None:
     index = (site / "index.html").read_text(encoding="utf-8")

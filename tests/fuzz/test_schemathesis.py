@@ -79,6 +79,7 @@ def assert_reached(answers: Counter[tuple[str, int]]) -> None:
         assert answers[operation, status] > 1, (operation, status, answers)
 
 
+@pytest.mark.wide
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("examples", [FEW, pytest.param(30, marks=pytest.mark.long)])

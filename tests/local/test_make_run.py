@@ -155,6 +155,7 @@ def test_what_it_prints_works_and_an_interrupt_ends_it(tmp_path: Path) -> None:
         assert gone(pids)
 
 
+@pytest.mark.wide
 def test_given_addresses_are_used_and_not_shown_and_the_printed_lines_work_again_at_the_next_start(
     given: dict[str, str], tmp_path: Path
 ) -> None:
@@ -180,6 +181,7 @@ def test_given_addresses_are_used_and_not_shown_and_the_printed_lines_work_again
         assert re.search(r"^Stopping\.\n(.*\n)*Stopped\.\n\Z", run.said, re.MULTILINE)
 
 
+@pytest.mark.wide
 def test_another_terminal_reads_what_it_needs_from_a_file_and_without_a_worker_events_wait(
     tmp_path: Path,
 ) -> None:
@@ -207,6 +209,7 @@ def test_a_second_run_on_the_same_data_is_refused(tmp_path: Path) -> None:
         assert "Traceback" not in run.said
 
 
+@pytest.mark.wide
 def test_a_kill_leaves_no_process_behind(tmp_path: Path) -> None:
     with make_run(tmp_path / "data", {}) as run:
         run.until_ready()
@@ -216,6 +219,7 @@ def test_a_kill_leaves_no_process_behind(tmp_path: Path) -> None:
         assert eventually(lambda: gone(pids))
 
 
+@pytest.mark.wide
 def test_a_warning_is_shown_and_a_program_that_dies_is_named_and_ends_the_run(
     given: dict[str, str], tmp_path: Path
 ) -> None:
@@ -240,6 +244,7 @@ def test_a_service_that_dies_is_named_and_ends_the_run(tmp_path: Path) -> None:
         assert gone(pids)
 
 
+@pytest.mark.wide
 def test_two_runs_started_at_once_take_two_ports(
     given: dict[str, str], databases: Databases, tmp_path: Path
 ) -> None:

@@ -73,6 +73,7 @@ def user(kind: str, directory: Path) -> User:
     return User(prefix, directory)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("kind", KINDS)
 def test_both_servers_start_keep_the_data_and_end_with_their_parent(kind: str, directory: Path) -> None:
     who = user(kind, directory)
@@ -86,6 +87,7 @@ def test_both_servers_start_keep_the_data_and_end_with_their_parent(kind: str, d
         assert gone(started.servers)
 
 
+@pytest.mark.wide
 def test_a_start_right_after_the_parent_was_killed_succeeds(directory: Path) -> None:
     with start(directory) as first:
         first.process.kill()
@@ -94,6 +96,7 @@ def test_a_start_right_after_the_parent_was_killed_succeeds(directory: Path) -> 
             assert second.starts == 2
 
 
+@pytest.mark.wide
 @needs_root
 @pytest.mark.parametrize("kind", ["as we are", "root without namespaces"])
 def test_root_starts_what_lies_where_only_root_may_enter(kind: str, directory: Path) -> None:
@@ -113,6 +116,7 @@ def test_root_starts_what_lies_where_only_root_may_enter(kind: str, directory: P
     assert private.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.wide
 @needs_root
 def test_root_opens_what_it_made_with_namespaces_without_them_and_the_other_way_round(
     directory: Path,

@@ -64,7 +64,11 @@ async def stage(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "family", [pytest.param(name, marks=[pytest.mark.long] if name == LARGEST else []) for name in FAMILIES]
+    "family",
+    [
+        pytest.param(name, marks=pytest.mark.long if name == LARGEST else pytest.mark.wide if n > 0 else [])
+        for n, name in enumerate(FAMILIES)
+    ],
 )
 async def test_no_schedule_of_two_workers_leaves_anything_wrong(family: str, stage: Stage) -> None:
     scenes, number = FAMILIES[family]

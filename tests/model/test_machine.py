@@ -73,8 +73,8 @@ def with_everything_overwritten(patch: pytest.MonkeyPatch) -> None:
     "twin",
     [
         pytest.param(without_guard, marks=pytest.mark.long),  # the search convicts it without chance
-        without_tombstone,
-        blind_to_moves,
+        pytest.param(without_tombstone, marks=pytest.mark.wide),
+        pytest.param(blind_to_moves, marks=pytest.mark.wide),
         with_everything_overwritten,
     ],
 )

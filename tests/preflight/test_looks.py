@@ -181,6 +181,7 @@ async def test_what_only_time_brings_is_judged_by_its_limit(  # noqa: PLR0917 - 
     assert words in made.sentence
 
 
+@pytest.mark.wide
 async def test_a_standby_one_that_is_missing_and_what_was_prepared_are_named(
     cluster: Path, services: Path, settings: Settings
 ) -> None:

@@ -68,6 +68,7 @@ async def listeners(redis: Redis) -> int:
     return int(count)
 
 
+@pytest.mark.wide
 async def test_a_failover_of_redis_fails_no_request_loses_nothing_and_the_bell_is_heard_again(
     database_url: str, primary: Valkey, replica: Valkey, sql: asyncpg.Connection
 ) -> None:
@@ -90,6 +91,7 @@ async def test_a_failover_of_redis_fails_no_request_loses_nothing_and_the_bell_i
     await assert_all_present(sql, load.answers)
 
 
+@pytest.mark.wide
 async def test_who_listens_to_a_redis_that_vanished_without_a_word_soon_hears_its_successor(
     settings: Settings, primary: Valkey, replica: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:

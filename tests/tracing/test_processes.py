@@ -128,6 +128,7 @@ async def test_a_collector_that_hangs_slows_no_request_and_delays_the_end_by_two
         assert worker.logged("worker_stopped")
 
 
+@pytest.mark.wide
 async def test_without_the_libraries_the_callers_trace_is_handed_on_all_the_same(
     database_url: str, redis_url: str, sql: asyncpg.Connection
 ) -> None:

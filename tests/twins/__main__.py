@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from tests.forked import ROOT
 from tests.twins.registry import TWINS
 
+NOT_LONG = "not long and not debezium"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
@@ -22,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     files = dict.fromkeys(test.partition("::")[0] for name in names for test in TWINS[name].tests)
     chosen = [word for name in names for word in ("--twin", name)]
-    command = [sys.executable, "-m", "pytest", "-n", str(options.n), "-v", *chosen, *files]
+    command = [sys.executable, "-m", "pytest", "-n", str(options.n), "-v", "-m", NOT_LONG, *chosen, *files]
     return 0 if subprocess.run(command, cwd=ROOT, check=False).returncode == 0 else 1
 
 

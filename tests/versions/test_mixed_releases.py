@@ -26,7 +26,7 @@ from tests.versions import release_before
 from tests.versions.later import append_later, waiting
 from tests.versions.rotation import HOT, Rotation
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.wide]
 
 LATER = NEWEST_KNOWN_VERSION + 1
 LATER_WORKER = f"""

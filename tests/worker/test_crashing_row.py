@@ -66,8 +66,8 @@ async def ask(server: Postgres, query: str) -> int | None:
 @pytest.mark.parametrize(
     ("lane", "other", "workers"),
     [
-        (Source.API, Source.BACKFILL, 1),
-        (Source.BACKFILL, Source.API, 1),
+        pytest.param(Source.API, Source.BACKFILL, 1, marks=pytest.mark.wide),
+        pytest.param(Source.BACKFILL, Source.API, 1, marks=pytest.mark.wide),
         pytest.param(Source.API, Source.BACKFILL, 2, marks=pytest.mark.long),
     ],
 )

@@ -92,6 +92,7 @@ async def test_divided_into_single_events_at_once_they_cost_a_call_for_each_even
     assert work.calls > EVENTS // POISON
 
 
+@pytest.mark.wide
 async def test_halved_they_cost_the_others_their_work_four_times_over(
     engine: AsyncEngine, sql: asyncpg.Connection, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ async def as_worker(settings: Settings, urls: dict[str, str]) -> AsyncIterator[A
     await engine.dispose()
 
 
+@pytest.mark.wide
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("events", "moments"), [(100, 6), pytest.param(1_000, 20, marks=pytest.mark.long)])
 async def test_while_a_batch_is_divided_what_goes_and_comes_and_ends_sessions_costs_no_event_its_life(

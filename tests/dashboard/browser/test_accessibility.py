@@ -26,7 +26,7 @@ TAKE_TONE = "(tone) => { document.getElementById('verdict').className = `verdict
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("made", [rich, empty])
+@pytest.mark.parametrize("made", [pytest.param(rich, marks=pytest.mark.wide), empty])
 async def test_axe_finds_no_violation_in_light_dark_or_narrow(
     made: Callable[[], Snapshot], browser: Browser
 ) -> None:
@@ -45,6 +45,7 @@ async def test_axe_finds_no_violation_in_light_dark_or_narrow(
     watched.assert_quiet()
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_every_verdict_can_be_read(scheme: Literal["light", "dark"], browser: Browser) -> None:
     context = await browser.new_context(color_scheme=scheme)
@@ -95,6 +96,7 @@ async def test_the_tab_key_reaches_all_that_can_be_used_or_scrolled_and_the_link
     assert page.url == f"{ADDRESS}#range=24h"
 
 
+@pytest.mark.wide
 async def test_arrow_keys_choose_the_range_and_a_reload_keeps_it(browser: Browser) -> None:
     context = await browser.new_context(**LIGHT)
     await serve(context, rich())

@@ -119,6 +119,7 @@ def env(database_url: str, redis_url: str, log: Path) -> dict[str, str]:
     return environment(database_url, redis_url, LOG_FILE=str(log))
 
 
+@pytest.mark.wide
 @pytest.mark.slow
 async def test_each_step_of_a_run_shows_and_the_verdict_turns_red_and_green(
     env: dict[str, str], log: Path, sql: asyncpg.Connection, own_browser: Browser
@@ -260,6 +261,7 @@ async def test_the_page_says_blind_fifteen_seconds_after_the_last_heartbeat_of_a
         scene.watched.assert_quiet()
 
 
+@pytest.mark.wide
 async def test_the_page_says_that_the_dashboard_is_gone_and_recovers_when_it_is_back(
     log: Path, own_browser: Browser
 ) -> None:
