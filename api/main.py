@@ -14,7 +14,7 @@ from api.metrics import router as metrics_router
 from api.routes import router
 from api.tracing import TELEMETRY
 from shared.logs import configure_logging
-from shared.settings import Settings, SettingsError, load_settings
+from shared.settings import Settings, SettingsError, load_settings, refuse
 from shared.tracing import Tracing, require_exporter
 
 
@@ -60,6 +60,6 @@ def __getattr__(name: str) -> FastAPI:
         require_exporter()
         settings = load_settings(Settings)
     except SettingsError as error:
-        sys.exit(str(error))
+        refuse(error)
     configure_logging("api", settings.log_file, sys.stdout)
     return create_app(settings)

@@ -5,13 +5,14 @@ import logging
 import sys
 
 from alembic import context
+from asyncpg import InterfaceError, PostgresError
 from sqlalchemy import Connection, text
 
 from shared import run_tables  # noqa: F401 - its tables belong to the same metadata
 from shared.database import create_engine
 from shared.outbox_tables import metadata
 from shared.schema import VERSION_TABLE
-from shared.settings import DatabaseSettings, SettingsError, load_settings
+from shared.settings import DatabaseSettings, SettingsError, load_settings, refuse
 
 STATEMENT_TIMEOUT_SECONDS = 600
 ADVISORY_LOCK = 6_331_058_142_207_371_013  # any number that nobody else in the database uses
@@ -61,4 +62,6 @@ if context.is_offline_mode():
 try:
     asyncio.run(migrate_online())
 except SettingsError as error:
-    sys.exit(str(error))
+    refuse(error)
+except (OSError, InterfaceError, PostgresError) as error:  # before there was a connection
+    sys.exit(f"PostgreSQL is away, or refuses ({type(error).__name__}). Check DATABASE_URL; try again.")

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DisconnectionError, InvalidatePoolError, SQLAlchemyEr
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.util import greenlet_spawn
 
+from shared.database_address import forget_closed_home, read_address
 from shared.faults import READ_ONLY_TRANSACTION, sqlstate
 from shared.pooler import UnfitServerError, connect, require_sequences
 from shared.settings import DatabaseSettings
@@ -74,19 +75,29 @@ def create_engine(  # noqa: PLR0913 - keywords that each process chooses
     thrown away.
 
     """
+    forget_closed_home()
+    address = read_address(settings.database_url.get_secret_value())
     outdated = asyncio.Event()
     is_pooled = settings.database_pooler is not None
     engine = create_async_engine(
-        settings.database_url.get_secret_value(),
+        address.url,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=pool_timeout_seconds,
         connect_args={
-            "timeout": CONNECT_TIMEOUT_SECONDS,
+            **address.arguments,
+            "timeout": min(
+                address.connect_timeout_seconds or CONNECT_TIMEOUT_SECONDS, CONNECT_TIMEOUT_SECONDS
+            ),
             "command_timeout": statement_timeout_seconds + CONNECT_TIMEOUT_SECONDS,  # a frozen server
-            "server_settings": {"application_name": application_name, "timezone": "UTC"},
+            "server_settings": {
+                **address.server_settings,
+                "application_name": application_name,
+                "timezone": "UTC",
+            },
             "async_creator_fn": partial(
                 connect,
+                address=address,
                 is_pooled=is_pooled,
                 checks_sequences=checks_sequences,
                 checks_writable=checks_writable,

@@ -85,11 +85,12 @@ class _OnUvloop:
 
 def open_pool(url: str) -> ConnectionPool:
     """Make a pool with bounded waits, which connects on first use: so Redis may be away."""
+    of_tcp = {} if url.startswith("unix:") else {"socket_keepalive": True}
     pool = ConnectionPool.from_url(
         url,
         socket_timeout=REDIS_TIMEOUT_SECONDS,
         socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
-        socket_keepalive=True,
+        **of_tcp,
     )
     pool.connection_class = type("Connection", (_OnUvloop, pool.connection_class), {})
     return pool

@@ -4,11 +4,14 @@ Nothing that a session is told outlasts the transaction then: so each of ours be
 message of its BEGIN, and no statement runs outside of one. See docs/decisions/0034.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import asyncpg
+from asyncpg.exceptions import TargetServerAttributeNotMatched
 
+from shared.database_address import Address
+from shared.keepalive import keep_alive
 from shared.sequences import read_sequences
 from shared.settings import SettingsError
 
@@ -33,6 +36,7 @@ SHOWN_TWICE = """
     GROUP BY relname HAVING count(*) > 1
 """
 NO_ROW = "SELECT 0"
+STANDBY = "DATABASE_URL leads to a standby, which takes no writes. Let it lead to the primary."
 
 
 class PoolerError(SettingsError):
@@ -84,6 +88,7 @@ def pooled_connection(session: Mapping[str, str]) -> type[PooledConnection]:
 
 async def connect(
     *where: Any,  # noqa: ANN401
+    address: Address,
     session: Mapping[str, str],
     is_pooled: bool,
     checks_sequences: bool,
@@ -94,6 +99,7 @@ async def connect(
 
     Args:
         where: as `asyncpg.connect` takes it.
+        address: the servers to try, and the options of their sockets.
         session: PostgreSQL's settings, their values written as PostgreSQL shows them.
         is_pooled: give them to each transaction, and keep no prepared statements; else to the session.
         checks_sequences: refuse a database whose sequences would draw what was drawn before.
@@ -102,7 +108,7 @@ async def connect(
 
     Raises:
         PoolerError: they are not in force.
-        UnfitServerError: it is a standby, or read-only, or its sequences are wrong.
+        UnfitServerError: it is a standby, or read-only, or its sequences are wrong; so is each of several.
         what `asyncpg.connect` raises.
 
     """
@@ -111,13 +117,14 @@ async def connect(
     else:
         how["server_settings"] = how["server_settings"] | session
     try:
-        connection = await asyncpg.connect(*where, **how)
+        connection = await _first_that_serves(address.hosts, *where, **how)
     except asyncpg.PostgresError as error:
         if REFUSED_SETTINGS in str(error):
             msg = f"DATABASE_URL leads to a pooler that refuses settings of sessions. {DECLARE}"
             raise PoolerError(msg) from None
         raise
     try:
+        keep_alive(connection, address.keep_alive)
         if connection.get_server_version().major >= FIRST_WITH_TRANSACTION_TIMEOUT and not is_pooled:
             await connection.execute("SET transaction_timeout = 0")
         await require_in_force(connection, session)
@@ -129,6 +136,30 @@ async def connect(
         connection.terminate()
         raise
     return connection
+
+
+async def _first_that_serves(
+    hosts: Sequence[Mapping[str, Any]],
+    *where: Any,  # noqa: ANN401
+    timeout: float,  # noqa: ASYNC109 - as asyncpg has it
+    **how: Any,  # noqa: ANN401
+) -> asyncpg.Connection:
+    """Connect to the first of these servers that answers and is what was asked for, as libpq does.
+
+    asyncpg tries several as well, but gives the first, which may hang, the time of all.
+    """
+    last: Exception = UnfitServerError("DATABASE_URL names no host.")
+    for host in hosts:
+        try:
+            return await asyncpg.connect(*where, **{**how, **host, "timeout": timeout / len(hosts)})
+        except TargetServerAttributeNotMatched:
+            last = UnfitServerError(STANDBY)
+        except (OSError, asyncpg.CannotConnectNowError) as error:  # a TimeoutError is an OSError
+            last = error
+        except asyncpg.ClientConfigurationError:
+            msg = "DATABASE_URL, or a PG… variable beside it, is not what asyncpg takes."
+            raise PoolerError(msg) from None
+    raise last
 
 
 async def require_in_force(connection: asyncpg.Connection, session: Mapping[str, str]) -> None:
@@ -168,7 +199,7 @@ async def require_writable(connection: asyncpg.Connection) -> None:
         raise UnfitServerError(f"{msg} Let it lead to ours alone.")
     msg = "PostgreSQL is read-only (default_transaction_read_only). Reset that, or wait until it is reset."
     if await connection.execute(f"{READ_ONLY} AND pg_is_in_recovery()") != NO_ROW:
-        msg = "DATABASE_URL leads to a standby, which takes no writes. Let it lead to the primary."
+        msg = STANDBY
     raise UnfitServerError(msg)
 
 

@@ -1,51 +1,75 @@
 """Settings, read from the environment once by each composition root and passed on from there."""
 
+import errno
+import os
+import sys
+import unicodedata
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, NoReturn, TypeVar
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
+from shared.database_address import read_address
+from shared.redis_url import check_redis_url
 from shared.variables import COMMANDS, SETTINGS
 
-POSTGRESQL_SCHEMES = frozenset({"postgres", "postgresql", "postgresql+asyncpg"})
-REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+# What pydantic says of these speaks of inputs and parsing.
+WORDS = {
+    "missing": "is not set: set it, or try everything with `make run`",
+    "bool_parsing": "must be true or false",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+}
+BLANK = "holds nothing but blanks: set it, or take it out"
+LAST_OF_LATIN_1 = 0xFF
+WRONG_USAGE = 2  # the exit status
 
 
 class SettingsError(Exception):
     """The environment does not hold what the process needs; the message says what to set."""
 
 
-def _asyncpg_url(secret: SecretStr) -> SecretStr:
-    """Turn any form that platforms hand out into the one asyncpg's dialect takes."""
-    try:
-        url = make_url(secret.get_secret_value())
-    except ArgumentError:
-        msg = "is not a URL; expected postgresql://user:password@host:5432/database"
-        raise ValueError(msg) from None
-    if url.drivername not in POSTGRESQL_SCHEMES:
-        msg = "must begin with postgres://, postgresql:// or postgresql+asyncpg://"
-        raise ValueError(msg)
-    url = url.set(drivername="postgresql+asyncpg")
-    if "sslmode" in url.query:  # libpq's name; asyncpg's argument is called ssl and takes the same words
-        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": url.query["sslmode"]})
-    return SecretStr(url.render_as_string(hide_password=False))
+def refuse(error: SettingsError) -> NoReturn:
+    """End the process as each of ours ends that was not given what it needs: with a sentence, and 2."""
+    sys.stderr.write(f"{error}\n")
+    sys.exit(WRONG_USAGE)
+
+
+def _database_url(secret: SecretStr) -> SecretStr:
+    read_address(secret.get_secret_value())
+    return secret
 
 
 def _redis_url(secret: SecretStr) -> SecretStr:
-    if not secret.get_secret_value().startswith(REDIS_SCHEMES):
-        msg = "must begin with redis://, rediss:// or unix://"
+    check_redis_url(secret.get_secret_value())
+    return secret
+
+
+def _token(secret: SecretStr) -> SecretStr:
+    """Let a token pass that a header can carry."""
+    token = secret.get_secret_value()
+    if any(unicodedata.category(letter) == "Cc" or ord(letter) > LAST_OF_LATIN_1 for letter in token):
+        msg = "holds a character that no header carries: take a token of letters and digits"
         raise ValueError(msg)
     return secret
 
 
-def _in_a_directory(path: Path) -> Path:
-    if not path.parent.is_dir():
-        msg = "lies in a directory that does not exist"
-        raise ValueError(msg)
+def _writable(path: Path) -> Path:
+    """Let a path pass to which lines can be appended; a file that is not there is made, and stays."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666))
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # a pipe, whose reader may come later
+            raise ValueError(f"{_shown(path)} cannot be written: {error.strerror}") from None
     return path
+
+
+def _shown(path: Path) -> str:
+    return (
+        str(path).encode("unicode_escape", "replace").decode() if not str(path).isprintable() else str(path)
+    )
 
 
 class DatabaseSettings(BaseSettings):
@@ -53,9 +77,25 @@ class DatabaseSettings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _stripped(cls, value: object) -> object:
+        """Take a value without the blanks and line breaks that files and copying leave around it.
+
+        Raises:
+            ValueError: there is nothing else. Taken for one that is not set, it would open a door.
+
+        """
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if not isinstance(text, str):
+            return value
+        if not text.strip():
+            raise ValueError(BLANK)
+        return text.strip()
+
     database_url: Annotated[
         SecretStr,
-        AfterValidator(_asyncpg_url),
+        AfterValidator(_database_url),
         Field(description=SETTINGS["database_url"]),
     ]
     database_pooler: Annotated[
@@ -68,7 +108,7 @@ class ProcessSettings(DatabaseSettings):
     """What anything needs that runs for a while and logs."""
 
     log_file: Annotated[
-        Annotated[Path, AfterValidator(_in_a_directory)] | None,
+        Annotated[Path, AfterValidator(_writable)] | None,
         Field(description=SETTINGS["log_file"]),
     ] = None
 
@@ -92,11 +132,11 @@ class Settings(ProcessSettings):
     ]
     read_only_mode: Annotated[bool, Field(description=SETTINGS["read_only_mode"])] = False
     gateway_token: Annotated[
-        SecretStr | None,
+        Annotated[SecretStr, AfterValidator(_token)] | None,
         Field(description=SETTINGS["gateway_token"]),
     ] = None
     admin_token: Annotated[
-        SecretStr | None,
+        Annotated[SecretStr, AfterValidator(_token)] | None,
         Field(description=SETTINGS["admin_token"]),
     ] = None
     dead_letter_retention_days: Annotated[
@@ -112,19 +152,25 @@ class Settings(ProcessSettings):
 SettingsType = TypeVar("SettingsType", bound=DatabaseSettings)
 
 
-def load_settings(kind: type[SettingsType]) -> SettingsType:
+def load_settings(kind: type[SettingsType], **given: str) -> SettingsType:
     """Read the settings of this kind from the environment.
 
+    Args:
+        kind: of the settings.
+        given: values, by the names of fields, that count instead of the environment's.
+
     Raises:
-        SettingsError: a variable is missing or malformed; the message names it, never its value.
+        SettingsError: variables are missing or malformed; the message names each, and quotes only paths.
 
     """
     try:
-        return kind()  # the required fields come from the environment
+        return kind(**given)  # type: ignore[arg-type]  # the other fields come from the environment
     except ValidationError as error:
-        problems = "\n".join(
-            f"  {'.'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
-            for item in error.errors(include_input=False, include_url=False)
-        )
-        msg = f"The environment is not complete:\n{problems}\nTry everything with `make run`."
-        raise SettingsError(msg) from None
+        problems = error.errors(include_input=False, include_url=False)
+        raise SettingsError("\n".join(map(_sentence, problems))) from None
+
+
+def _sentence(problem: ErrorDetails) -> str:
+    name, reason = str(problem["loc"][0]), problem.get("ctx", {}).get("error")
+    said = str(reason) if isinstance(reason, ValueError) else WORDS.get(problem["type"]) or problem["msg"]
+    return f"{name.upper()}: {said[0].lower() if reason is None else said[0]}{said[1:]}."

@@ -23,7 +23,7 @@ from shared.doorbell import (
     to_json,
 )
 from shared.logs import configure_logging
-from shared.settings import Settings, load_settings
+from shared.settings import Settings, SettingsError, load_settings, refuse
 from shared.tracing import Tracing
 from worker.dead_letters.upkeep import LetterUpkeep
 from worker.drainer import CONNECTIONS, Drainer
@@ -96,6 +96,14 @@ async def start(ctx: dict[str, Any]) -> None:
         ctx["metrics_server"] = ctx["metrics"].serve(*ctx["metrics_address"])
     ctx["duties"].start()
     logger.info("worker_started", worker=own_name(), pid=os.getpid(), health_key=ctx["health_key"])
+
+
+async def start_or_refuse(ctx: dict[str, Any]) -> None:
+    """Do the same for arq's own command, which would print a traceback."""
+    try:
+        await start(ctx)
+    except SettingsError as error:
+        refuse(error)
 
 
 async def stop(ctx: dict[str, Any]) -> None:
@@ -184,9 +192,12 @@ def __getattr__(name: str) -> dict[str, Any]:
     """
     if name != "WorkerSettings":
         raise AttributeError(name)
-    settings = load_settings(Settings)
+    try:
+        settings = load_settings(Settings)
+    except SettingsError as error:
+        refuse(error)
     redis_settings = RedisSettings.from_dsn(settings.redis_url.get_secret_value())
-    return {**arq_settings(settings), "redis_settings": redis_settings}
+    return {**arq_settings(settings), "on_startup": start_or_refuse, "redis_settings": redis_settings}
 
 
 def build_worker(settings: Settings, arguments: dict[str, Any]) -> WakeableWorker:

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from shared.faults import is_transient
 from shared.lanes import KNOWN_LANES
 from shared.metrics import Histogram, Tally, gauge, gauges, open_registry
+from shared.settings import SettingsError
 from worker.batch import Batch
 from worker.batch_log import LANES
 from worker.heartbeat import Heartbeat
@@ -25,7 +26,7 @@ VERDICTS = ("in_sync", "pending", "drift", "repaired", "incomplete")
 STATUSES = ("running", "paused", "cancelled", "finished")
 
 
-class MetricsPortError(Exception):
+class MetricsPortError(SettingsError):
     """The metrics cannot be served where WORKER_METRICS_HOST and WORKER_METRICS_PORT say."""
 
 

@@ -7,10 +7,9 @@ import sys
 import uvloop
 
 from shared.logs import configure_logging
-from shared.settings import Settings, SettingsError, load_settings
+from shared.settings import WRONG_USAGE, Settings, SettingsError, load_settings
 from shared.tracing import require_exporter
 from worker.main import serve
-from worker.metrics import MetricsPortError
 
 
 def main() -> int:
@@ -24,10 +23,7 @@ def main() -> int:
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
             runner.run(serve(settings))
-    except SettingsError as error:  # some are such that only the database can tell
+    except SettingsError as error:  # some are such that only the database, or the port, can tell
         print(error, file=sys.stderr)
-        return 2
-    except MetricsPortError as error:
-        print(error, file=sys.stderr)
-        return 1
+        return WRONG_USAGE
     return 0

@@ -7,7 +7,7 @@ import sys
 from deploy.local.errors import LocalError
 from deploy.local.programs import ROOT
 from deploy.local.run import run
-from shared.settings import SettingsError
+from shared.settings import WRONG_USAGE, SettingsError
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -15,7 +15,10 @@ def main(arguments: argparse.Namespace) -> int:
     data = arguments.data or ROOT / ".local"
     try:
         asyncio.run(run(data.absolute(), arguments.port, with_worker=not arguments.no_worker))
-    except (LocalError, SettingsError) as error:
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return WRONG_USAGE
+    except LocalError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     return 0

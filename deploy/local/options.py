@@ -20,7 +20,8 @@ Whatever is not given is started from the Python wheels of `make venv`. The data
 survives; delete the directory to begin anew. Two runs need two directories:
   python -m deploy.local --data /tmp/another --port 8100
 
-exit status: 0 after Ctrl-C or SIGTERM, 1 when a part failed, 2 on wrong usage."""
+exit status: 0 after Ctrl-C or SIGTERM, 1 when a part failed, 2 on wrong usage
+or a variable that no process takes."""
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

@@ -29,6 +29,17 @@ READY_PATIENCE_SECONDS = 60
 WRITERS = ("api", "worker", "commands")  # of log lines
 
 
+def require_what_is_given() -> None:
+    """Read the settings as they will be, with any address in place of one that is not given.
+
+    Raises:
+        SettingsError: one of them is wrong. Nothing was started for it.
+
+    """
+    ours = {"database_url": "postgresql://localhost", "redis_url": "redis://localhost"}
+    load_settings(Settings, **{name: url for name, url in ours.items() if not os.environ.get(name.upper())})
+
+
 def start_services(data: Path, stack: ExitStack) -> list[Service]:
     """Start those services whose addresses are not given, and put theirs into the environment."""
     services: list[Service] = []
@@ -171,9 +182,10 @@ async def run(data: Path, first_port: int, *, with_worker: bool = True) -> None:
 
     Raises:
         LocalError: a part could not be started, or ended though nobody asked it to.
-        SettingsError: an address that was given is not one.
+        SettingsError: a variable holds what no process takes.
 
     """
+    require_what_is_given()
     interrupted = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, interrupted.set)

@@ -1,23 +1,18 @@
+import os
+from pathlib import Path
+
 import pytest
 from pydantic import SecretStr
 
 from shared.settings import DatabaseSettings, Settings, SettingsError, load_settings
 
-REDIS = SecretStr("redis://127.0.0.1:6379")
+DATABASE, REDIS = "postgresql://h/d", "redis://127.0.0.1:6379"
 
 
-@pytest.mark.parametrize(
-    ("given", "used"),
-    [
-        ("postgres://u:p@h:5/d", "postgresql+asyncpg://u:p@h:5/d"),
-        ("postgresql://u:p%40x@h/d", "postgresql+asyncpg://u:p%40x@h/d"),
-        ("postgresql+asyncpg://h/d", "postgresql+asyncpg://h/d"),
-        ("postgres://h/d?sslmode=require", "postgresql+asyncpg://h/d?ssl=require"),
-    ],
-)
-def test_any_form_of_a_postgresql_url_becomes_the_one_asyncpg_takes(given: str, used: str) -> None:
-    settings = Settings(database_url=SecretStr(given), redis_url=REDIS)
-    assert settings.database_url.get_secret_value() == used
+@pytest.fixture(autouse=True)
+def _complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", DATABASE)
+    monkeypatch.setenv("REDIS_URL", REDIS)
 
 
 @pytest.mark.parametrize("url", ["mysql://h/d", "sqlite:///x.db", "no url at all"])
@@ -32,9 +27,9 @@ def test_another_database_is_refused_without_showing_the_value(
 
 
 def test_every_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.delenv("DATABASE_URL")
     monkeypatch.setenv("REDIS_URL", "")
-    with pytest.raises(SettingsError, match=r"DATABASE_URL: .*\n.*REDIS_URL: "):
+    with pytest.raises(SettingsError, match=r"DATABASE_URL: .*\nREDIS_URL: "):
         load_settings(Settings)
 
 
@@ -47,9 +42,76 @@ def test_secrets_do_not_show_in_the_settings_text() -> None:
     assert "canary" not in repr(settings)
 
 
-def test_a_log_file_in_no_directory_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATABASE_URL", "postgresql://h/d")
-    monkeypatch.setenv("REDIS_URL", "redis://h")
-    monkeypatch.setenv("LOG_FILE", "/nowhere/at/all.log")
-    with pytest.raises(SettingsError, match=r"LOG_FILE: .*directory that does not exist"):
+def test_blanks_and_line_breaks_around_a_value_do_not_belong_to_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    values = {
+        "DATABASE_URL": DATABASE,
+        "REDIS_URL": REDIS,
+        "GATEWAY_TOKEN": "a token",
+        "ADMIN_TOKEN": "another",
+        "LOG_FILE": str(tmp_path / "log"),
+        "READ_ONLY_MODE": "true",
+        "WORKER_METRICS_PORT": "9464",
+        "WORKER_METRICS_HOST": "::1",
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(name, f" \t{value}\r\n")
+    settings = load_settings(Settings)
+    assert settings.database_url.get_secret_value() == DATABASE
+    assert settings.redis_url.get_secret_value() == REDIS
+    assert settings.gateway_token == SecretStr("a token")
+    assert settings.admin_token == SecretStr("another")
+    assert settings.log_file == tmp_path / "log"
+    assert settings.read_only_mode is True
+    assert (settings.worker_metrics_host, settings.worker_metrics_port) == ("::1", 9464)
+
+
+def test_a_token_that_is_nothing_but_blanks_opens_no_door(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_TOKEN", "")
+    assert load_settings(Settings).gateway_token is None
+    for blanks in (" ", "\n", "\u00a0"):
+        monkeypatch.setenv("GATEWAY_TOKEN", blanks)
+        with pytest.raises(SettingsError, match=r"^GATEWAY_TOKEN: holds nothing but blanks"):
+            load_settings(Settings)
+
+
+@pytest.mark.parametrize("variable", ["GATEWAY_TOKEN", "ADMIN_TOKEN"])
+@pytest.mark.parametrize(
+    "token", ["one\ntwo", "a\tb", "a\x7fb", "a\x85b", "Schlüssel→", os.fsdecode(b"\xff")]
+)
+def test_a_token_that_no_header_carries_is_refused(
+    variable: str, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, token)
+    with pytest.raises(SettingsError, match=rf"^{variable}: holds a character that no header carries"):
         load_settings(Settings)
+
+
+def test_a_log_file_that_cannot_be_written_is_refused_with_its_path_and_the_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    reasons = {
+        tmp_path: "Is a directory",
+        tmp_path / "nowhere" / "log": "No such file or directory",
+        file / "log": "Not a directory",
+        tmp_path / ("x" * 300): "File name too long",
+    }
+    for path, reason in reasons.items():
+        monkeypatch.setenv("LOG_FILE", str(path))
+        with pytest.raises(SettingsError) as refused:
+            load_settings(Settings)
+        assert str(refused.value) == f"LOG_FILE: {path} cannot be written: {reason}."
+
+
+def test_a_log_file_may_be_what_nobody_reads_yet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setenv("LOG_FILE", str(tmp_path / "pipe"))
+    assert load_settings(Settings).log_file == tmp_path / "pipe"
+
+
+def test_values_that_are_given_count_instead_of_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "nonsense")
+    assert load_settings(Settings, database_url=DATABASE).database_url == SecretStr(DATABASE)
