@@ -196,8 +196,8 @@ class WorkerMetrics:
         """
         try:
             server, _ = start_http_server(port, host, self.registry)
-        except OSError as error:
-            code = errno.errorcode.get(error.errno or 0, type(error).__name__)
+        except (OSError, UnicodeError) as error:
+            code = errno.errorcode.get(getattr(error, "errno", None) or 0, type(error).__name__)
             msg = f"WORKER_METRICS_PORT: cannot listen on {host}:{port} ({code}); each worker needs its own."
             raise MetricsPortError(msg) from error
         return server

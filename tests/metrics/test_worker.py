@@ -20,7 +20,7 @@ from worker.batch import Batch
 from worker.claim import ClaimedEvent
 from worker.drainer import Drainer
 from worker.heartbeat import Heart, Heartbeat
-from worker.metrics import WorkerMetrics
+from worker.metrics import MetricsPortError, WorkerMetrics
 from worker.outcomes import Outcome, Verdict
 from worker.run_state import LOOK, RunState, RunWatch
 from worker.snapshot_holders import SnapshotWatch
@@ -52,20 +52,26 @@ def listening(pid: int) -> list[str]:
     return [f"{one.laddr.ip}:{one.laddr.port}" for one in sockets if one.status == psutil.CONN_LISTEN]
 
 
+@pytest.mark.parametrize("words", [["worker"], ["arq", "worker.main.WorkerSettings"]], ids=lambda it: it[0])
 async def test_a_port_that_is_taken_ends_the_worker_with_a_sentence(
-    database_url: str, redis_url: str, sql: asyncpg.Connection
+    words: list[str], database_url: str, redis_url: str, sql: asyncpg.Connection
 ) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         env = environment(database_url, redis_url, WORKER_METRICS_PORT=str(port))
-        with running(["-m", "worker"], env) as worker:
-            assert await worker.exit_code() == 1
+        with running(["-m", *words], env) as worker:
+            assert await worker.exit_code() == 2
     assert f"WORKER_METRICS_PORT: cannot listen on 127.0.0.1:{port} (EADDRINUSE)" in worker.output
     assert "Traceback" not in worker.output
     assert worker.logged("worker_started") == []
     assert await sql.fetchval("SELECT count(*) FROM worker_processes WHERE ended_at IS NULL") == 0
+
+
+def test_a_host_that_cannot_be_one_is_told_like_a_port_that_is_taken() -> None:
+    with pytest.raises(MetricsPortError, match=r"^WORKER_METRICS_PORT: "):
+        WorkerMetrics().serve("x" * 70, 0)
 
 
 async def test_arqs_own_command_serves_them_too(database_url: str, redis_url: str) -> None:
