@@ -17,6 +17,7 @@ from api.errors import (
     OverloadedError,
     ProjectNotFoundError,
     ReadOnlyModeError,
+    SeveralCallersError,
     SlowBodyError,
     UnknownAdminError,
     UnknownGatewayError,
@@ -83,6 +84,9 @@ READ: Responses = (
     INVALID
     | FAULTS
     | {
+        HTTPStatus.BAD_REQUEST: problem(
+            "The request names more than one caller.", SeveralCallersError.detail
+        ),
         HTTPStatus.UNAUTHORIZED: problem(
             "The service requires a gateway token, and the request has none or another.",
             UnknownGatewayError.detail,
@@ -109,8 +113,15 @@ WRITE_TO_ONE: Responses = WRITE | {
         "The project has no active collection of that id.", CollectionNotFoundError.detail
     ),
 }
-CREATE: Responses = WRITE | BODY
-CHANGE: Responses = WRITE_TO_ONE | BODY
+BODY_OF_ONE: Responses = BODY | {
+    HTTPStatus.BAD_REQUEST: problem(
+        "The request names more than one caller, or its body is not UTF-8, or nested too deeply.",
+        SeveralCallersError.detail,
+        UNPARSABLE_DETAIL,
+    ),
+}
+CREATE: Responses = WRITE | BODY_OF_ONE
+CHANGE: Responses = WRITE_TO_ONE | BODY_OF_ONE
 
 NOT_HERE = "No admin token is configured, so these endpoints are closed"
 

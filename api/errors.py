@@ -41,6 +41,13 @@ class UnknownGatewayError(RefusalError):
     headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
 
 
+class SeveralCallersError(RefusalError):
+    """The request names two callers, so none."""
+
+    status = HTTPStatus.BAD_REQUEST
+    detail = "More than one User-ID"
+
+
 class UnknownAdminError(RefusalError):
     """The request does not carry the administrators' token."""
 

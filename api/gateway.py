@@ -5,11 +5,12 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 
 from api.admission import Lane, Lanes
 from api.context import of_request
-from api.errors import UnknownGatewayError
+from api.errors import SeveralCallersError, UnknownGatewayError
 from api.guarded_route import GuardedRoute
 from api.tokens import carries_token
 
 HEADER = "X-Gateway-Token"
+CALLER = "User-ID"
 NEEDED = "The gateway's token. Needed only where the service was given one."
 
 # For the OpenAPI document: the gate itself comes before any dependency, and before the body.
@@ -31,10 +32,25 @@ def require_gateway_token(request: Request) -> None:
         raise UnknownGatewayError
 
 
+def require_one_caller(request: Request) -> None:
+    """Let the request pass unless it names two callers: a proxy that adds its own would vouch for the first.
+
+    Raises:
+        SeveralCallersError: it does.
+
+    """
+    if len(request.headers.getlist(CALLER)) > 1:
+        raise SeveralCallersError
+
+
 class GatewayRoute(GuardedRoute):
     """A route for people: their User-ID counts, because the gateway vouches for it."""
 
-    admit = staticmethod(require_gateway_token)
+    @staticmethod
+    def admit(request: Request) -> None:
+        """Let a request of the gateway's pass, of one caller."""
+        require_gateway_token(request)
+        require_one_caller(request)
 
     @staticmethod
     def lane(lanes: Lanes, request: Request) -> Lane:

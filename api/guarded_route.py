@@ -4,7 +4,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.admission import Lane, Lanes
@@ -12,10 +11,11 @@ from api.context import of_request
 from api.errors import answer_to
 from api.request_body import with_whole_body
 from api.tracing import in_its_trace
+from api.trailing_slash import ForgivingRoute, redirect
 from shared.faults import is_outdated_plan
 
 
-class GuardedRoute(APIRoute):
+class GuardedRoute(ForgivingRoute):
     """A route that passes its gate, reads the body within bounds and finds a place before it does anything.
 
     The host app's exception handlers are neither needed nor used, so the answers are the same everywhere.
@@ -30,6 +30,14 @@ class GuardedRoute(APIRoute):
     def lane(lanes: Lanes, request: Request) -> Lane:
         """Choose the lane in which the request works; it holds a place until it is answered."""
         raise NotImplementedError
+
+    def send_on(self, request: Request) -> Response:
+        """Ask for the token first: without it nobody is told what there is."""
+        try:
+            self.admit(request)
+        except Exception as error:  # noqa: BLE001 - as below
+            return answer_to(error, request)
+        return redirect(request)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap FastAPI's handler in the gate and the bounds."""

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.context import Sync
+from api.trailing_slash import ForgivingRoute
 from shared.advice import advice_on
 from shared.database import refuse_wrong_sequences
 from shared.doorbell import REDIS_ERRORS
@@ -92,15 +93,17 @@ async def check_redis(redis: Redis) -> dict[str, Check]:
     return {"redis": Check(ok=True, required=False)}
 
 
-health = APIRouter(tags=["health"])
+health = APIRouter(tags=["health"], route_class=ForgivingRoute)
 
 
+@health.head("/healthz", include_in_schema=False)  # as some probes ask
 @health.get("/healthz")
 async def healthz() -> Alive:
     """Say that the process answers. Touches nothing else: a restart would not cure what is outside."""
     return Alive()
 
 
+@health.head("/readyz", include_in_schema=False)
 @health.get("/readyz", responses={HTTPStatus.SERVICE_UNAVAILABLE: {"model": Readiness}})
 async def readyz(sync: Sync, response: Response) -> Readiness:
     """Say whether requests can be served, and what to do where they cannot."""

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.admission import POOL_SIZE
 from api.context import CollectionSync
+from api.trailing_slash import ForgivingRoute
 from shared.events import EventType
 from shared.metrics import Histogram, Tally, gauge, open_registry
 
@@ -134,9 +135,10 @@ class Measured:
             self._metrics.count(scope, status, time.perf_counter() - began)
 
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=ForgivingRoute)
 
 
+@router.head("/metrics")
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Show the process's metrics to Prometheus: numbers only, so they are as open as the health endpoints."""

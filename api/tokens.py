@@ -10,8 +10,8 @@ BEARER = "bearer"
 
 def presented_tokens(request: Request, header: str) -> list[bytes]:
     """Collect what the request offers, as bearer or in the header, as the bytes that were sent."""
-    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-    offered = [credentials.strip(" ")] if scheme.lower() == BEARER else []
+    said = (line.partition(" ") for line in request.headers.getlist("authorization"))
+    offered = [credentials.strip(" ") for scheme, _, credentials in said if scheme.lower() == BEARER]
     offered += request.headers.getlist(header)
     return [token.encode("latin-1") for token in offered]  # the encoding of headers
 

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from api.main import create_app
 from shared.settings import Settings
-from tests.api.clients import OWNER, P1, started
+from tests.api.clients import ALL, OWNER, P1, STRANGER, started
 from tests.api.recording import NAMES
 
 GATEWAY, ADMIN = "the gateway's token", "the administrators' token"
@@ -154,6 +154,51 @@ async def test_what_the_table_calls_ok_does_what_was_asked(
                 await seeded.execute("UPDATE collections SET is_active = true")
                 answer = await ask(client, method, path, CREDENTIALS["gateway"])
                 assert answer.status_code == 200, (method, path)
+
+
+async def test_two_callers_in_one_request_are_no_caller(
+    settings: Settings, seeded: asyncpg.Connection
+) -> None:
+    """Not even the same one twice: a proxy that appends would vouch for the first as well."""
+    app = create_app(settings.model_copy(update={"gateway_token": SecretStr(GATEWAY)}))
+    callers = [OWNER["User-ID"], STRANGER["User-ID"]]
+    token = [("X-Gateway-Token", GATEWAY)]
+    async with started(app) as client:
+        for method, path in routes_of(app):
+            if kind_of(path) != "people":
+                continue
+            for names in (callers, callers[::-1], [callers[0]] * 2, ["", callers[0]]):
+                two = [(header, name) for header, name in zip(("User-ID", "user-id"), names, strict=True)]
+                before = await seeded.fetchval(ROWS_WRITTEN)
+                answer = await client.request(method, concrete(path), headers=two + token, content=b"\xff")
+                assert (answer.status_code, answer.json()) == (400, {"detail": "More than one User-ID"})
+                unknown = await client.request(method, concrete(path), headers=two, content=b"\xff")
+                assert unknown.status_code == 401  # the token comes first
+                assert await seeded.fetchval(ROWS_WRITTEN) == before
+        joined = await client.get(ALL, headers=[("User-ID", ", ".join(callers)), *token])
+        assert joined.status_code == 403  # as a proxy may join them: nobody is called so
+
+
+async def test_of_several_tokens_the_right_one_opens_wherever_it_stands(settings: Settings) -> None:
+    """Who has it is who may: a proxy may add its own to what a client sent."""
+    app = create_app(settings.model_copy(update={"gateway_token": SecretStr(GATEWAY)}))
+    right, wrong = f"Bearer {GATEWAY}", "Bearer wrong"
+    offers = {
+        ("Authorization", right, wrong): 403,
+        ("Authorization", wrong, right): 403,
+        ("Authorization", "Basic eDp5", right): 403,
+        ("X-Gateway-Token", "wrong", GATEWAY): 403,
+        ("X-Gateway-Token", GATEWAY, "wrong"): 403,
+        ("Authorization", wrong, wrong): 401,
+        ("Authorization", f"{wrong}, {right}", ""): 401,
+        ("X-Gateway-Token", f"wrong, {GATEWAY}", ""): 401,
+    }
+    async with started(app) as client:
+        for (header, *offered), status in offers.items():
+            answer = await client.get(
+                ALL, headers=[*STRANGER.items(), *((header, token) for token in offered)]
+            )
+            assert answer.status_code == status, offered
 
 
 def test_the_table_is_whole() -> None:

@@ -149,6 +149,17 @@ async def test_alive_whatever_is_away(settings: Settings) -> None:
     assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
 
 
+async def test_a_probe_that_asks_for_the_head_is_told_the_same(settings: Settings) -> None:
+    away = settings.model_copy(update={"database_url": SecretStr(NOWHERE)})
+    for these, ready in ((settings, 200), (away, 503)):
+        async with started(create_app(these)) as client:
+            for path, status in (("/healthz", 200), ("/readyz", ready), ("/metrics", 200)):
+                answers = [await client.request(method, path) for method in ("GET", "HEAD")]
+                assert [answer.status_code for answer in answers] == [status, status]
+                types = {answer.headers["Content-Type"] for answer in answers}
+                assert len(types) == 1
+
+
 async def test_the_version_before_is_ready_while_the_database_is_migrated_already(
     settings: Settings, sql: asyncpg.Connection
 ) -> None:

@@ -18,7 +18,7 @@ from tests.api.recording import Json
 
 LISTED = "/projects/{project_id}/collections"
 ONE = "/projects/{project_id}/collections/{collection_id}"
-ERRORS = {"401", "403", "422", "500", "503"}
+ERRORS = {"400", "401", "403", "422", "500", "503"}
 VERIFY = "/admin/verify-phase1-migration"
 BACKFILL = "/admin/backfill"
 LETTERS = "/admin/dead-letters"

@@ -1,0 +1,56 @@
+"""What a path with a slash too many is answered: the right one, as of old, but from behind the gate.
+
+The framework's own redirect comes before any gate, and makes up a scheme and a host that only a proxy knows.
+"""
+
+from http import HTTPStatus
+from urllib.parse import quote
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
+
+SLASH = "/"
+
+
+class ForgivingRoute(APIRoute):
+    """A route that also takes its path with slashes behind it, only to say where it really is."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Match as any route; with a slash too many, whatever the method."""
+        if not has_slash(scope):
+            return super().matches(scope)
+        match, child = super().matches({**scope, "path": scope["path"].rstrip(SLASH)})
+        return (match if match is Match.NONE else Match.FULL), child
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request, or say where to."""
+        if has_slash(scope):
+            await self.send_on(Request(scope, receive))(scope, receive, send)
+        else:
+            await super().handle(scope, receive, send)
+
+    def send_on(self, request: Request) -> Response:
+        """Return the answer to a path with a slash too many; a route with a gate asks for the token first."""
+        return redirect(request)
+
+
+def has_slash(scope: Scope) -> bool:
+    """Return whether the path has a slash too many."""
+    path: str = scope["path"] if scope["type"] == "http" else ""
+    return path.endswith(SLASH)
+
+
+def redirect(request: Request) -> Response:
+    """Make the redirect: without a host, and relative, so that it is right where a proxy takes a prefix off.
+
+    Of several slashes clients resolve it each in their own way, so there the path is whole.
+    """
+    path: str = request.scope["path"]
+    right = path.rstrip(SLASH)
+    is_one = len(path) - len(right) == 1
+    location = f"../{quote(right.rpartition(SLASH)[2], safe='')}" if is_one else quote(right)
+    query = request.scope["query_string"].decode("latin-1")
+    headers = {"Location": f"{location}?{query}" if query else location}
+    return Response(status_code=HTTPStatus.TEMPORARY_REDIRECT, headers=headers)
