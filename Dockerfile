@@ -28,13 +28,15 @@ RUN groupadd --system --gid 10001 app \
 COPY --from=install /venv /venv
 COPY --from=install /app /app
 WORKDIR /app
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# Platforms choose the API's port with PORT. Where it is unset or empty, server and health check take DEFAULT_PORT.
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 DEFAULT_PORT=8000
 # By number: an orchestrator can see that it is not root's. Nothing is written, so `docker run --read-only`.
 USER 10001:10001
-EXPOSE 8000
-# The API's. A worker has its own (`python -m worker --check`), and what ends by itself needs none.
+EXPOSE $DEFAULT_PORT
+# The API's; no proxy that HTTP_PROXY names stands between. A worker has its own (`python -m worker --check`), and what
+# ends by itself needs none.
 HEALTHCHECK --interval=10s --timeout=6s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:%s/readyz' % os.environ.get('PORT', 8000), timeout=5)"]
-# Platforms choose the port (PORT). An empty host is every address of IPv4 and IPv6; "::" would be IPv6 alone.
+    CMD ["python", "-c", "import http.client as h, os; e = os.environ; c = h.HTTPConnection('127.0.0.1', int(e.get('PORT') or e['DEFAULT_PORT']), timeout=5); c.request('GET', '/readyz'); exit(c.getresponse().status != 200)"]
+# An empty host is every address of IPv4 and IPv6; "::" would be IPv6 alone.
 # Requests in hand are finished before it ends: 20 s is more than the longest statement may take.
-CMD ["sh", "-c", "exec uvicorn api.main:app --host '' --port \"${PORT:-8000}\" --no-access-log --timeout-graceful-shutdown 20"]
+CMD ["sh", "-c", "exec uvicorn api.main:app --host '' --port \"${PORT:-$DEFAULT_PORT}\" --no-access-log --timeout-graceful-shutdown 20"]

@@ -48,9 +48,9 @@ It means what it means to `psql` and whatever else uses libpq: `sslmode` and the
 | {names(LIBPQ_ALONE)}, and what libpq does not know | a refusal that names them |
 
 - **TLS is never weaker than was asked for.** asyncpg does not bind to the channel, so what Neon hands out,
-  `channel_binding=require`, is refused: say `sslmode=verify-full&sslrootcert=system` in its place, which shuts
-  out the same people, but for whom holds a certificate of a trusted authority for that name. `system` are those
-  that the machine trusts. Files are tried before anything starts.
+  `channel_binding=require`, is refused: say `sslmode=verify-full&sslrootcert=system` in its place, which
+  shuts out the same people, but for whom holds a trusted authority's certificate for that name. `system` are
+  those that the machine trusts. Files are tried before anything starts.
 - **Of several hosts** each is tried in turn, for its share of the five seconds. Unless `target_session_attrs`
   says `any` or `primary`, the first that takes writes is used; `standby`, `prefer-standby` and `read-only`
   are refused.

@@ -20,7 +20,7 @@ from deploy.local.programs import SHOWN_LINES, launch, running
 from deploy.local.service import LOOPBACK, Service, hold
 from deploy.local.valkey import Valkey
 from deploy.local.variables import left_for_others
-from deploy.local.welcome import Addresses, welcome
+from deploy.local.welcome import Addresses, Left, welcome
 from shared.database import create_engine
 from shared.settings import Settings, load_settings
 
@@ -219,9 +219,8 @@ async def serve(
         trouble = asyncio.create_task(end_of_a_service(services))
         await first_of(readiness(listeners.api.getsockname()[1]), end, trouble, *watches)
         if not interrupted.is_set():
-            with left_for_others(data / "env", services, listeners.addresses, logs["commands"]):
-                print(
-                    welcome(listeners.addresses, data / "env", services, with_worker=with_worker), flush=True
-                )
+            left = Left(data / "env", data / "pgpass")
+            with left_for_others(left, services, listeners.addresses, logs["commands"]):
+                print(welcome(listeners.addresses, left, services, with_worker=with_worker), flush=True)
                 await first_of(end, trouble, *watches)
         print("\nStopping.", flush=True)

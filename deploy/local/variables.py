@@ -1,4 +1,4 @@
-"""What another terminal needs to reach this run: a file that its shell reads."""
+"""What another terminal needs to reach this run: a file that its shell reads, and one that psql reads."""
 
 import shlex
 import sys
@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.local.postgres import Postgres
-from deploy.local.service import Service, write_secret
-from deploy.local.welcome import Addresses
+from deploy.local.postgres import USER, Postgres
+from deploy.local.service import LOOPBACK, Service, write_secret
+from deploy.local.welcome import Addresses, Left
 
 
 def search_path(services: Sequence[Service]) -> str:
@@ -18,14 +18,20 @@ def search_path(services: Sequence[Service]) -> str:
     return f'PATH={":".join(shlex.quote(str(directory)) for directory in directories)}:"$PATH"'
 
 
+def passwords(services: Sequence[Service]) -> str:
+    """Return the lines of libpq's password file; no password of ours holds what would have to be escaped."""
+    servers = [service for service in services if isinstance(service, Postgres)]
+    return "".join(f"{LOOPBACK}:{server.port}:*:{USER}:{server.password}\n" for server in servers)
+
+
 @contextmanager
 def left_for_others(
-    file: Path, services: Sequence[Service], addresses: Addresses, log: Path
+    left: Left, services: Sequence[Service], addresses: Addresses, log: Path
 ) -> Iterator[None]:
-    """Keep the file for as long as the block; only its owner can read it.
+    """Keep the files for as long as the block; only their owner can read them.
 
     Args:
-        file: what a shell reads with `. FILE`.
+        left: what a shell reads with `. FILE`, and what psql reads where PGPASSFILE names it.
         services: those that we started; addresses that were given are not ours to write down.
         addresses: the programs'.
         log: the file of commands' log lines, which the dashboard reads.
@@ -37,8 +43,12 @@ def left_for_others(
         "DASHBOARD_URL": addresses.dashboard,
     }
     assignments = [f"{name}={shlex.quote(value)}" for name, value in values.items()]
-    write_secret(file, "".join(f"export {line}\n" for line in (*assignments, search_path(services))))
+    write_secret(
+        left.variables, "".join(f"export {line}\n" for line in (*assignments, search_path(services)))
+    )
+    write_secret(left.passwords, passwords(services))
     try:
         yield
     finally:
-        file.unlink(missing_ok=True)
+        for file in left:
+            file.unlink(missing_ok=True)

@@ -20,6 +20,13 @@ EVENTS = "Each event that the worker settles, as it happens:"
 NO_EVENTS = "No worker runs: what is written waits. To start one, in the other terminal: python -m worker"
 
 
+class Left(NamedTuple):
+    """The files that a run leaves for other terminals; only their owner can read them."""
+
+    variables: Path  # for a shell
+    passwords: Path  # for libpq
+
+
 class Addresses(NamedTuple):
     """Where the programs are reached, as a browser wants it."""
 
@@ -35,11 +42,11 @@ def curl(address: str, method: str = "GET", body: str | None = None) -> str:
     return f"curl -sS -X {method} {address} {' '.join(headers)}; echo"
 
 
-def psql(server: Postgres) -> str:
-    """Return the line that shows the sample's rows of project_collections."""
+def psql(server: Postgres, passwords: Path) -> str:
+    """Return the line that shows the sample's rows of project_collections; the file holds the password."""
     program = shlex.quote(str(server.binary("psql")))
     address = f"-h {LOOPBACK} -p {server.port} -U {USER}"
-    return f'PGPASSWORD={server.password} {program} {address} -P pager=off -c "{ROWS}"'
+    return f'PGPASSFILE={shlex.quote(str(passwords))} {program} {address} -P pager=off -c "{ROWS}"'
 
 
 def python() -> str:
@@ -55,20 +62,20 @@ def command(*words: str) -> str:
     return f"{shlex.quote(sys.executable)} -m {' '.join(words)}"
 
 
-def look(services: Sequence[Service]) -> str:
+def look(services: Sequence[Service], passwords: Path) -> str:
     """Return the line that fits the database in use."""
     for service in services:
         if isinstance(service, Postgres) and service.has("psql"):
-            return psql(service)
+            return psql(service, passwords)
     return python()
 
 
-def welcome(addresses: Addresses, variables: Path, services: Sequence[Service], *, with_worker: bool) -> str:
-    """Return the text to print.
+def welcome(addresses: Addresses, left: Left, services: Sequence[Service], *, with_worker: bool) -> str:
+    """Return the text to print. It holds no password: whoever looks over a shoulder, or keeps a log, sees it.
 
     Args:
         addresses: the programs'.
-        variables: the file that another terminal's shell reads: see `variables.py`.
+        left: the files for other terminals: see `variables.py`.
         services: those that we started. Addresses that were given are known to the reader, and may
             hold a password that is not ours to show.
         with_worker: whether one runs.
@@ -82,7 +89,7 @@ dashboard      {addresses.dashboard}
 Ctrl-C         stops everything
 
 In another terminal, for the project's other commands and docs/tutorial.md:
-. {shlex.quote(str(variables))}
+. {shlex.quote(str(left.variables))}
 
 # List, create, update the one that has no row in project_collections, delete:
 {curl(collections)}
@@ -91,7 +98,7 @@ In another terminal, for the project's other commands and docs/tutorial.md:
 {curl(collections + "/sample-unwanted", "DELETE")}
 
 # What project_collections holds now:
-{look(services)}
+{look(services, left.passwords)}
 
 # Look for what would bite, bring over what was there before, and prove that both tables agree:
 {command("worker.preflight")}

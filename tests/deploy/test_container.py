@@ -1,6 +1,7 @@
 """The image and compose, as far as they can be shown without an engine: what is copied and what starts."""
 
 import contextlib
+import os
 import re
 import shutil
 import socket
@@ -136,7 +137,7 @@ def test_what_the_image_copies_does_what_image_and_compose_start_it_for(
     """Migrations, API, worker and both health checks, by their own words and with nothing else of ours."""
     port = free_port()
     with databases.clone("template0") as database_url:
-        env = environment(database_url, redis_url, PORT=str(port))
+        env = environment(database_url, redis_url, PORT="", DEFAULT_PORT=str(port))
         env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
         assert ended(COMPOSE["migrate"]["command"], copied, env) == 0
         with (
@@ -147,7 +148,11 @@ def test_what_the_image_copies_does_what_image_and_compose_start_it_for(
                 until_ready(f"http://127.0.0.1:{port}", api)
                 if has_ipv6():
                     until_ready(f"http://[::1]:{port}", api)
-                assert ended(FINAL.health_command(), copied, env) == 0
+                behind_a_proxy = env | {
+                    "http_proxy": "http://127.0.0.1:1",
+                    "HTTP_PROXY": "http://127.0.0.1:1",
+                }
+                assert ended(FINAL.health_command(), copied, behind_a_proxy) == 0
                 check = COMPOSE["worker"]["healthcheck"]["test"][1:]
                 while ended(check, copied, env) != 0:
                     assert worker.poll() is None
@@ -158,6 +163,23 @@ def test_what_the_image_copies_does_what_image_and_compose_start_it_for(
             finally:
                 api.kill()
                 worker.kill()
+
+
+@pytest.mark.parametrize(
+    ("given", "port"), [({}, "8000"), ({"PORT": ""}, "8000"), ({"PORT": "9000"}, "9000")], ids=str
+)
+def test_server_and_health_check_take_the_same_port(given: dict[str, str], port: str, tmp_path: Path) -> None:
+    """What each of them would do is told by programs in their place."""
+    for program in ("uvicorn", "python"):
+        (tmp_path / program).write_text('#!/bin/sh\necho "$@"\n')
+        (tmp_path / program).chmod(0o755)
+    env = {"DEFAULT_PORT": FINAL.environment()["DEFAULT_PORT"], **given, "PATH": f"{tmp_path}:{os.defpath}"}
+    served = subprocess.run(FINAL.command(), env=env, capture_output=True, text=True, check=True).stdout
+    assert f" --port {port} " in served
+    check = FINAL.health_command()[-1].partition("c.request(")[0] + "print(c.port)"
+    asked = subprocess.run([sys.executable, "-c", check], env=env, capture_output=True, text=True, check=True)
+    assert asked.stdout == f"{port}\n"
+    assert FINAL.the("EXPOSE") == "$DEFAULT_PORT"
 
 
 def until_ready(url: str, api: "subprocess.Popen[bytes]") -> None:

@@ -95,7 +95,7 @@ def test_whatever_the_image_is_made_of_deploys_the_service_anew(name: str) -> No
 def test_the_api_starts_as_the_image_does_and_is_asked_whether_it_is_ready() -> None:
     deploy = SERVICES["api"]["deploy"]
     assert "startCommand" not in deploy
-    assert "${PORT:-8000}" in FINAL.command()[-1]
+    assert "${PORT:-$DEFAULT_PORT}" in FINAL.command()[-1]
     assert deploy["healthcheckPath"] in {getattr(route, "path", None) for route in health.routes}
     patience = int(FINAL.command()[-1].rpartition("--timeout-graceful-shutdown ")[2])
     assert deploy["drainingSeconds"] >= patience + 5

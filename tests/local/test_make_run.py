@@ -140,7 +140,7 @@ def test_what_it_prints_works_and_an_interrupt_ends_it(tmp_path: Path) -> None:
         assert "deleted" in send(deletion)
         run.until_applied(3)
         shown = subprocess.run(
-            ["/bin/bash", "-c", run.line("PGPASSWORD")], capture_output=True, text=True, check=True
+            ["/bin/bash", "-c", run.line("PGPASSFILE")], capture_output=True, text=True, check=True
         )
         assert "Updated with curl" in shown.stdout
         assert "sample-untouched" not in shown.stdout
@@ -197,9 +197,13 @@ def test_another_terminal_reads_what_it_needs_from_a_file_and_without_a_worker_e
         dashboard = run.line("dashboard").split()[-1]
         assert run.shell('echo "$API_URL $DASHBOARD_URL"') == f"{run.api} {dashboard}\n"
         assert run.shell('test -f "$LOG_FILE" && echo there') == "there\n"
-        assert (run.data / "env").stat().st_mode & 0o777 == 0o600
+        for file in ("env", "pgpass"):
+            assert (run.data / file).stat().st_mode & 0o777 == 0o600
         assert run.end_with(signal.SIGINT) == 0
         assert not (run.data / "env").exists()
+        assert not (run.data / "pgpass").exists()
+        for service in ("postgresql", "valkey"):
+            assert (run.data / service / "password").read_text() not in run.said
 
 
 def test_a_second_run_on_the_same_data_is_refused(tmp_path: Path) -> None:
@@ -261,8 +265,9 @@ def test_two_runs_started_at_once_take_two_ports(
             assert run.end_with(signal.SIGINT) == 0
 
 
-def test_an_address_that_is_none_is_explained(tmp_path: Path) -> None:
-    with make_run(tmp_path / "data", {"DATABASE_URL": "nonsense", "REDIS_URL": "redis://x"}) as run:
-        assert run.process.wait(HANG_SECONDS) == 1
-        assert "DATABASE_URL" in run.said
-        assert "Traceback" not in run.said
+def test_an_address_that_is_none_is_explained_before_anything_starts(tmp_path: Path) -> None:
+    with make_run(tmp_path / "data", {"DATABASE_URL": "nonsense"}) as run:
+        assert run.process.wait(HANG_SECONDS) == 2
+        assert run.said.startswith("DATABASE_URL: is not a URL")
+        assert run.said.count("\n") == 1
+        assert not run.data.exists()
