@@ -4,6 +4,7 @@ import getpass
 import os
 import socket
 import ssl
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from asyncpg.connect_utils import _parse_connect_dsn_and_args
 
 from shared.database_address import Address, forget_closed_home, read_address
 from shared.libpq_parameters import HONOURED, LIBPQ_ALONE, ONLY, OURS, POOLERS, VARIABLES
+from tests.processes import HANG_SECONDS
 
+NOBODY = 65_534
 CERTIFICATE = Path(__file__).with_name("certificate.pem")
 NOTHING = dict.fromkeys(
     ("host", "port", "user", "password", "passfile", "database", "ssl", "service", "servicefile")
@@ -281,21 +284,26 @@ def test_files_are_tried_at_once(tmp_path: Path) -> None:
         read_address(f"postgresql://u@h/d?sslmode=disable&{query}")
 
 
-def test_a_home_that_may_not_be_entered_is_done_without(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_home_that_may_not_be_entered_is_done_without(tmp_path: Path) -> None:
+    """In a process of its own, which is nobody's where this one is root's: root may enter everything."""
     forget_closed_home()
     assert os.environ["HOME"] == str(tmp_path)
-    with monkeypatch.context() as patch:
-        real = Path.stat
+    (tmp_path / "closed").mkdir(mode=0o000)
+    process = get_context("forkserver").Process(target=without_entry, args=[str(tmp_path / "closed")])
+    process.start()
+    process.join(HANG_SECONDS)
+    assert process.exitcode == 0
+    process.close()
 
-        def closed(path: Path, **how: bool) -> os.stat_result:  # as for whom it may not: root may everything
-            if path.is_relative_to(tmp_path / ".postgresql"):
-                raise PermissionError
-            return real(path, **how)
 
-        patch.setattr(Path, "stat", closed)
-        with pytest.raises(PermissionError):
-            understood(read_address("postgresql://u@h/d"))
-        forget_closed_home()
-        assert understood(read_address("postgresql://u@h/d"))[1].sslmode.name == "prefer"
+def without_entry(home: str) -> None:
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+    os.environ["HOME"] = home
+    with pytest.raises(PermissionError):
+        understood(read_address("postgresql://u@h/d"))
+    forget_closed_home()
+    assert understood(read_address("postgresql://u@h/d"))[1].sslmode.name == "prefer"
+    assert understood(read_address("postgresql://u@h/d?sslmode=require"))[1].sslmode.name == "require"
