@@ -45,7 +45,7 @@ def unlisted() -> set[str]:
 def starts() -> dict[str, tuple[Start, Callable[[], object]]]:
     """Return each start by its command line, with what does it."""
     scripts = {
-        " ".join([*words(path), *start.words]): (start, partial(run_script, [*words(path), *start.words]))
+        " ".join([*words(path), *start.words]): (start, partial(run_script, path, start.words))
         for path, ways in SCRIPTED.items()
         for start in ways
     }
@@ -64,11 +64,7 @@ def words(path: str) -> list[str]:
     return ["-m", ".".join(Path(path).parent.parts)] if path.endswith("__main__.py") else [path]
 
 
-def run_script(arguments: Sequence[str]) -> None:
-    """Do what `python ARGUMENTS` does."""
-    if arguments[0] == "-m":
-        sys.argv = ["-m", *arguments[2:]]
-        runpy.run_module(arguments[1], run_name="__main__")
-    else:
-        sys.argv = list(arguments)
-        runpy.run_path(str(ROOT / arguments[0]), run_name="__main__")
+def run_script(path: str, arguments: Sequence[str]) -> None:
+    """Do what Python does with this script and these arguments."""
+    sys.argv = [path, *arguments]
+    runpy.run_path(str(ROOT / path), run_name="__main__")

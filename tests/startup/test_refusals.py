@@ -81,7 +81,7 @@ def cases(start: Start) -> list[tuple[str, str | None]]:
 
 
 @pytest.mark.parametrize("name", STARTS)
-def test_what_no_process_can_use_is_refused_in_a_sentence_that_shows_nothing_of_it(
+def test_what_no_process_can_use_is_refused_and_nothing_of_it_shown(
     name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     start, do = STARTS[name]
@@ -111,11 +111,13 @@ def test_what_no_process_can_use_is_refused_in_a_sentence_that_shows_nothing_of_
 
 
 def status_of(do: Callable[[], object]) -> object:
-    """Do it and return the exit status; None where it did not end."""
+    """Do it and return the exit status, or what ended it otherwise; None where nothing did."""
     try:
         do()
     except SystemExit as ended:
         return ended.code
+    except Exception as error:  # noqa: BLE001 - a traceback, for whoever starts the process
+        return error
     return None
 
 

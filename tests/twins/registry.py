@@ -61,6 +61,8 @@ TRACE = "tests/tracing/test_one_trace.py::test_"
 POOLER = "tests/scaling/test_pooler.py::test_"
 FAILOVER = "tests/scaling/test_redis_failover.py::test_"
 JOURNEY = "tests/field/test_worlds.py::test_the_journey_is_made_or_refused_in_words"
+REFUSED = "tests/startup/test_refusals.py::test_what_no_process_can_use_is_refused_and_nothing_of_it_shown"
+ADDRESS = "tests/shared/test_database_address.py::test_"
 FOUR_WORKERS = "tests/scaling/test_four_workers.py::test_"
 
 GRANT_ALL = "GRANT ALL ON ALL TABLES IN SCHEMA public TO collection_sync_api"
@@ -577,6 +579,21 @@ TWINS = {
         (
             "tests/api/test_credentials.py::test_every_route_answers_every_credential_as_the_table_says[True-True]",
         ),
+    ),
+    "the first caller believed": Twin(
+        "two callers in one request are no caller",
+        instead_of("api.gateway.require_one_caller", lambda _request: None),
+        ("tests/api/test_credentials.py::test_two_callers_in_one_request_are_no_caller",),
+    ),
+    "a URL taken as it comes": Twin(
+        "nothing begins with a setting that is wrong",
+        instead_of("shared.settings.check_redis_url", lambda _url: None),
+        (f"{REFUSED}[-m worker --check]",),
+    ),
+    "parameters passed over in silence": Twin(
+        "TLS is never weaker than was asked for",
+        instead_of("shared.libpq_parameters._refuse_what_nobody_does", lambda *_: None),
+        (f"{ADDRESS}protection_that_asyncpg_cannot_give_is_refused_whoever_asks",),
     ),
     # What it tells
     "the last verdict of a dead worker": Twin(
