@@ -4,8 +4,6 @@ import re
 import socket
 from collections.abc import Mapping
 
-import asyncpg
-
 KeepAlive = tuple[tuple[int, int, int], ...]  # level, option and value, as setsockopt takes them
 
 # The option's names in `socket`, of which a system has one or none, and the largest number that Linux takes.
@@ -51,9 +49,8 @@ def _option(name: str, number: int) -> KeepAlive:
     return tuple((socket.IPPROTO_TCP, each, number) for each in numbers[:1])
 
 
-def keep_alive(connection: asyncpg.Connection, options: KeepAlive) -> None:
-    """Set these options of the connection's socket, where it is one of TCP."""
-    own = connection._transport.get_extra_info("socket")  # noqa: SLF001 - asyncpg offers no other way
-    if own.family != socket.AF_UNIX:
+def keep_alive(connection: socket.socket, options: KeepAlive) -> None:
+    """Set these options, where the connection is one of TCP."""
+    if connection.family != socket.AF_UNIX:
         for option in options:
-            own.setsockopt(*option)
+            connection.setsockopt(*option)

@@ -124,7 +124,8 @@ async def connect(
             raise PoolerError(msg) from None
         raise
     try:
-        keep_alive(connection, address.keep_alive)
+        # asyncpg offers no other way to it.
+        keep_alive(connection._transport.get_extra_info("socket"), address.keep_alive)  # noqa: SLF001
         if connection.get_server_version().major >= FIRST_WITH_TRANSACTION_TIMEOUT and not is_pooled:
             await connection.execute("SET transaction_timeout = 0")
         await require_in_force(connection, session)

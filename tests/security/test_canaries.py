@@ -170,7 +170,7 @@ async def test_commands_show_neither_secrets_nor_what_users_wrote(
         (SCRIPT,): (wrong, redis_url, 1),
         ("-m", "worker", "--check"): (url, locked_out, 1),
         ("-m", "alembic", "upgrade", "head"): (wrong, redis_url, 1),
-        ("-m", "uvicorn", "api.main:app"): (url, f"nonsense://x:{WRONG_PASSWORD}@y/z", 1),
+        ("-m", "uvicorn", "api.main:app"): (url, f"nonsense://x:{WRONG_PASSWORD}@y/z", 2),
     }
     ended = await asyncio.gather(
         *(
