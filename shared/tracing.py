@@ -7,6 +7,7 @@ Until then no SDK is imported, and every span is one of the API's that does noth
 import logging
 import os
 import platform
+import re
 import threading
 from collections.abc import Callable
 
@@ -22,6 +23,8 @@ ASKING = (
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
 )
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+# The SDK raises where one of these is no such number, and only when the process has begun its work.
+NUMBERS = {r"OTEL_BSP_\w+": "[1-9][0-9]{0,8}", r"OTEL_\w+_LIMIT": "[0-9]{1,9}"}
 LAST_EXPORT_SECONDS = 2.0  # for what is not sent yet, when the process is to end
 
 
@@ -61,6 +64,10 @@ def require_exporter() -> None:
             raise SettingsError(
                 f"{protocol}: only http/protobuf is offered; collectors take it on port 4318."
             )
+    for pattern, number in NUMBERS.items():
+        for name, value in os.environ.items():
+            if re.fullmatch(pattern, name) and value and not re.fullmatch(number, value.strip()):
+                raise SettingsError(f"{name}: is no number that OpenTelemetry takes.")
     try:
         import opentelemetry.exporter.otlp.proto.http.trace_exporter  # noqa: PLC0415
         import opentelemetry.sdk.trace.export  # noqa: F401, PLC0415

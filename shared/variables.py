@@ -4,7 +4,7 @@
 """
 
 SETTINGS = {
-    "database_url": "PostgreSQL: postgres://, postgresql:// or postgresql+asyncpg://.",
+    "database_url": "PostgreSQL: postgres:// or postgresql://, as libpq takes it.",
     "database_pooler": "`transaction` where DATABASE_URL leads to a pooler such as PgBouncer.",
     "redis_url": "Redis or Valkey, the doorbell between API and worker. May be away.",
     "log_file": "Write this process's JSON log lines here too.",

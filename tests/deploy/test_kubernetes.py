@@ -245,7 +245,7 @@ def test_ports_are_the_same_wherever_they_are_named() -> None:
     (http,) = container_of("Deployment/collection-sync-api")["ports"]
     (metrics_port,) = container_of("Deployment/collection-sync-worker")["ports"]
     assert variables("Deployment/collection-sync-api")["PORT"] == str(http["containerPort"])
-    assert IMAGE.the("EXPOSE") == str(http["containerPort"])
+    assert IMAGE.environment()["DEFAULT_PORT"] == str(http["containerPort"])
     worker = variables("Deployment/collection-sync-worker")
     assert worker["WORKER_METRICS_PORT"] == str(metrics_port["containerPort"])
     (service,) = BY_NAME["Service/collection-sync-api"]["spec"]["ports"]

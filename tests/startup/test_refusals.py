@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from shared import late_imports
-from shared.settings import DatabaseSettings
+from shared.settings import DatabaseSettings, SettingsError
+from shared.tracing import require_exporter
 from tests.forked import run
 from tests.processes import HANG_SECONDS, environment
 from tests.startup.processes import Start, starts, unlisted
@@ -151,6 +152,23 @@ def test_so_do_the_processes_themselves(words: list[str]) -> None:
     assert ended.stderr.count("\n") == 1
     assert "w0rd" not in ended.stderr
     assert SECRET not in ended.stderr
+
+
+@pytest.mark.parametrize("variable", ["OTEL_BSP_SCHEDULE_DELAY", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"])
+@pytest.mark.parametrize("value", ["canary", "-1", "1.5"])
+def test_a_number_that_opentelemetry_would_choke_on_is_refused_where_traces_are_on(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    require_exporter()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(
+        SettingsError, match=rf"^{variable}: is no number that OpenTelemetry takes"
+    ) as refused:
+        require_exporter()
+    assert SECRET not in str(refused.value)
+    monkeypatch.setenv(variable, " 5000\n")
+    require_exporter()
 
 
 def test_the_table_is_of_settings() -> None:

@@ -154,7 +154,7 @@ async def test_whoever_asks_for_traces_without_the_libraries_is_told_what_to_ins
         running(["-c", WITHOUT, "worker"], env) as worker,
         running(["-c", WITHOUT, "uvicorn", "api.main:app", "--port", str(free_port())], env) as api,
     ):
-        assert (await worker.exit_code(), await api.exit_code()) == (2, 1)
+        assert (await worker.exit_code(), await api.exit_code()) == (2, 2)
     for process in (worker, api):
         assert "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, but opentelemetry" in process.output
         assert "pip install opentelemetry-sdk" in process.output
