@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.engine import URL
 
 from shared.keepalive import KeepAlive, keep_alive_of
-from shared.libpq_parameters import honoured
+from shared.libpq_parameters import VARIABLES, borrowed, honoured
 from shared.libpq_url import CONTROL, parameters_of, port_of
 from shared.tls import tls_arguments
 
@@ -53,10 +53,20 @@ def read_address(database_url: str) -> Address:
         ValueError: it is no such URL, or asks for what cannot be done; the message quotes no value.
 
     """
-    given = honoured(parameters_of(database_url))
+    said = parameters_of(database_url)
+    try:
+        return _address(honoured(said))
+    except ValueError as error:
+        variables = ", ".join(VARIABLES[name] for name in borrowed(said))
+        if variables:
+            raise ValueError(f"{error} (with {variables}, of which the URL says nothing)") from None
+        raise
+
+
+def _address(given: Mapping[str, str]) -> Address:
     for value in given.values():
         if CONTROL.search(value):  # out of the environment
-            msg = "is changed by a PG… variable with a line break in it"
+            msg = "stands beside a variable with a line break in it"
             raise ValueError(msg)
     hosts = _hosts(given)
     user = given.get("user") or _own_name()

@@ -69,13 +69,14 @@ def honoured(url: Mapping[str, str]) -> dict[str, str]:
         ValueError: one cannot be honoured; the message names it, or the variable that it came from.
 
     """
-    found = {**_from_environment(url), **_with_sslmode(url)}
+    found = {**borrowed(url), **_with_sslmode(url)}
     for name, value in found.items():
         _refuse_what_nobody_does(name, value, name if name in url else VARIABLES.get(name, name))
     return {name: value for name, value in found.items() if name in HONOURED}
 
 
-def _from_environment(url: Mapping[str, str]) -> dict[str, str]:
+def borrowed(url: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters of which the URL says nothing, and a variable does."""
     given = {name: os.environ.get(variable, "") for name, variable in VARIABLES.items() if name not in url}
     if "host" in url:  # the port goes with the host that it was said of, or is the default of all
         given.pop("host", None)

@@ -16,10 +16,8 @@ CHOICES = {
     "ssl_max_protocol_version": VERSIONS,
 }
 PARAMETERS = (*CHOICES, "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl")
-SYSTEM = (
-    "system"  # sslrootcert of those that the machine trusts; then libpq takes verify-full and nothing less
-)
-MACHINE_TRUSTS = ("verify-full", None)
+SYSTEM = "system"  # the sslrootcert of those that the machine trusts
+WITH_SYSTEM = ("verify-full", None)  # nothing less, as libpq has it
 
 
 def tls_arguments(given: Mapping[str, str]) -> dict[str, Any]:
@@ -35,7 +33,7 @@ def tls_arguments(given: Mapping[str, str]) -> dict[str, Any]:
             raise ValueError(f"holds an {name} that is none of {', '.join(choices)}")
     mode = asked.get("sslmode")
     if asked.get("sslrootcert") == SYSTEM:
-        if mode not in MACHINE_TRUSTS:
+        if mode not in WITH_SYSTEM:
             msg = "says sslrootcert=system, which goes with sslmode=verify-full and no other"
             raise ValueError(msg)
         mode = asked["sslmode"] = "verify-full"
