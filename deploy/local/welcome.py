@@ -51,9 +51,7 @@ def psql(server: Postgres, passwords: Path) -> str:
 
 def python() -> str:
     """Return the line that does the same without psql, with the DATABASE_URL of its environment."""
-    connection = "run(asyncpg.connect(os.environ['DATABASE_URL'].replace('+asyncpg', '')))"
-    rows = f'*run({connection}.fetch(\\"{ROWS}\\"))'
-    code = f"import asyncio, asyncpg, os; run = asyncio.Runner().run; print({rows}, sep='\\n')"
+    code = f"from deploy.local.look import rows; print(*rows(\\\"{ROWS}\\\"), sep='\\n')"
     return f'{shlex.quote(sys.executable)} -c "{code}"'
 
 

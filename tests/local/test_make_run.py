@@ -159,6 +159,7 @@ def test_what_it_prints_works_and_an_interrupt_ends_it(tmp_path: Path) -> None:
 def test_given_addresses_are_used_and_not_shown_and_the_printed_lines_work_again_at_the_next_start(
     given: dict[str, str], tmp_path: Path
 ) -> None:
+    given["DATABASE_URL"] += "?sslmode=prefer&connect_timeout=10"
     with make_run(tmp_path / "data", given) as run:
         run.until_ready()
         run.follows_the_curl_lines()
