@@ -10,6 +10,7 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of a random name is made there
+NAME = "collection-sync-tests"
 ROOM_BYTES = 4 * 2**30  # a server's log alone may take a quarter of it
 
 
@@ -19,7 +20,10 @@ def pytest_configure() -> None:
         return
     if not MEMORY.is_dir() or shutil.disk_usage(MEMORY).free < ROOM_BYTES:
         return
-    directory = tempfile.mkdtemp(dir=MEMORY, prefix="collection-sync-tests-")
+    for left in MEMORY.glob(f"{NAME}-*-*"):  # by a run that was killed
+        if not Path("/proc", left.name.split("-")[-2]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    directory = tempfile.mkdtemp(dir=MEMORY, prefix=f"{NAME}-{os.getpid()}-")
     Path(directory).chmod(0o755)  # servers run as another user
     os.environ["TMPDIR"] = directory
     tempfile.tempdir = None  # where they were made before

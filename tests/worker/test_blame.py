@@ -82,7 +82,9 @@ GONE_FOR_A_WHILE = {
 
 
 @pytest.mark.parametrize(("away", "back"), GONE_FOR_A_WHILE.values(), ids=GONE_FOR_A_WHILE)
-@pytest.mark.parametrize("tried_before", [0, 1, 60, 150])
+@pytest.mark.parametrize(
+    "tried_before", [0, *(pytest.param(n, marks=pytest.mark.wide) for n in (1, 60)), 150]
+)
 async def test_what_comes_back_while_a_batch_is_divided_costs_no_event_its_life(
     away: str,
     back: str,
