@@ -21,7 +21,7 @@ from tests.forked import ROOT
 KEYS = {
     "state", "title", "detail", "may_go_on", "reasons", "verified_at", "last_heartbeat_at",
     "compared", "missing", "mismatched", "orphaned", "pending", "repaired", "dead_letters",
-    "files", "lines", "broken", "unknown",
+    "files", "lines", "broken", "unknown", "unread",
 }  # fmt: skip
 
 
@@ -99,6 +99,8 @@ def test_wrong_usage_ends_with_two_and_says_what_to_do(log: Path, run: Run) -> N
         ([log, "--serve", "0", "--html", "page.html"], "not allowed with"),
         ([log, "--serve", "0", "--json"], "/snapshot.json"),
         ([log, "--html", log], "is one of the logs"),
+        ([log, "--html", f"{log}.1"], "is one of the logs, or would be"),
+        ([log, "--html", log.parent / "." / "worker-20260131.log"], "is one of the logs, or would be"),
     ):
         ended = run(*arguments)
         assert ended.returncode == 2
@@ -111,6 +113,13 @@ def test_a_page_that_cannot_be_written_is_a_failure(log: Path, run: Run) -> None
     ended = run(a_log(log), "--html", log.parent / "nowhere" / "page.html")
     assert ended.returncode == 1
     assert "cannot be written" in ended.stderr
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "99", "999999999999"])
+def test_what_is_handed_over_and_no_listener_is_named(log: Path, run: Run, number: str) -> None:
+    ended = run(a_log(log), "--serve", "0", "--fd", number)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert re.fullmatch(rf"--fd {number} is no socket that listens: .*\n", ended.stderr)
 
 
 def test_help_explains_logs_and_exit_status(run: Run) -> None:
@@ -147,6 +156,17 @@ def embedded(html: str) -> dict[str, Any]:
     [data] = re.findall(r'<script type="application/json" id="snapshot">(.*?)</script>', html, re.DOTALL)
     content: dict[str, Any] = json.loads(data)
     return content
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdout"])
+def test_the_page_may_go_to_standard_output_and_nothing_else_does_then(
+    log: Path, run: Run, name: str
+) -> None:
+    ended = run(a_log(log), "--html", name)
+    assert ended.returncode == 0
+    assert ended.stdout.startswith("<!doctype html>")
+    assert ended.stdout.endswith("</html>\n")
+    assert embedded(ended.stdout)["verdict"]["title"] == "In sync"
 
 
 def test_no_log_can_put_markup_into_the_page(log: Path, run: Run) -> None:

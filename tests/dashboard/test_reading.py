@@ -12,7 +12,8 @@ import pytest
 from tests.dashboard.loglines import NOW, batch, line, text
 from worker.dashboard.files import LogFileError, family
 from worker.dashboard.log_state import LogState
-from worker.dashboard.reading import CHUNK, LONGEST_LINE, Logs
+from worker.dashboard.pieces import CHUNK, LONGEST_LINE
+from worker.dashboard.reading import Logs
 
 
 class Reading:

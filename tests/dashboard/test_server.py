@@ -1,5 +1,6 @@
 """The served page: live, for this machine only, and answered while a long log is read."""
 
+import re
 import signal
 import socket
 import subprocess
@@ -11,10 +12,11 @@ from typing import Any
 import httpx
 import pytest
 
+from tests import forked
 from tests.dashboard.browser.watching import PAGE_ASKS_SECONDS
-from tests.dashboard.conftest import Run, Serve, wait_until
+from tests.dashboard.conftest import Run, Serve, wait_until, words
 from tests.dashboard.loglines import batch, line, text
-from tests.forked import ROOT
+from tests.forked import ROOT, Forked
 from tests.processes import HANG_SECONDS
 from worker.dashboard.server import FRESH_SECONDS, LOOK_SECONDS
 
@@ -142,10 +144,25 @@ def test_a_page_of_another_name_cannot_read_it(log: Path, serve: Serve) -> None:
             assert client.get("/", headers={"Host": host}).status_code == 421
 
 
+def test_a_proxy_may_ask_by_a_name_that_was_given_and_below_any_path(log: Path, serve: Serve) -> None:
+    with serve(log, "--serve", "0", "--host-name", "Boss.example:8443", "--host-name", "::2") as (client, _):
+        for host in ("boss.example", "BOSS.example:8443", "[::2]:80", "localhost"):
+            for path in ("/", "/ops/dashboard/", "/ops/dashboard/snapshot.json", "/x/style.css"):
+                assert client.get(path, headers={"Host": host}).status_code == 200
+        refused = client.get("/", headers={"Host": "other.example:8443"})
+        assert refused.status_code == 421
+        assert "--host-name" in refused.text
+        assert "'other.example'" in refused.text
+        assert client.get("/ops/nothing", headers={"Host": "boss.example"}).status_code == 404
+        links = re.findall(r'(?:src|href)="([^"]*)"', client.get("/").text)
+        assert links
+        assert not [link for link in links if link.startswith(("/", "http:"))]
+
+
 def test_the_page_names_only_what_its_server_has(log: Path, serve: Serve) -> None:
     with serve(log, "--serve", "0") as (client, _):
         html = client.get("/").text
-        for part in ('href="/style.css"', 'src="/plotly.js"', 'src="/script.js"', 'id="snapshot"'):
+        for part in ('href="style.css"', 'src="plotly.js"', 'src="script.js"', 'id="snapshot"'):
             assert part in html
         packed = client.get("/plotly.js")
         plain = client.get("/plotly.js", headers={"Accept-Encoding": "identity"})
@@ -204,6 +221,30 @@ def test_a_port_that_is_taken_is_refused_and_without_one_the_next_is_tried(
         assert first.base_url.port is not None
         assert second.base_url.port is not None
         assert 8080 <= first.base_url.port < second.base_url.port < 8180
+
+
+def test_what_a_supervisor_hands_over_is_served_and_must_listen(log: Path, tmp_path: Path) -> None:
+    for family, address in ((socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_UNIX, str(tmp_path / "socket"))):
+        with socket.socket(family) as bound, socket.socket(family) as client:
+            bound.bind(address)
+            typed = words(log, "--serve", "--fd", "0")
+            ended = forked.run(typed, {}, timeout=HANG_SECONDS)
+            assert (ended.returncode, ended.stderr[-15:]) == (1, "on non-socket.\n")
+            silent = Forked(typed, {}, stdin=bound.fileno(), stderr=subprocess.STDOUT)
+            assert silent.stdout is not None
+            with silent.stdout as said:
+                assert said.read() == "--fd 0 is no socket that listens: it does not listen.\n"
+            assert silent.wait(HANG_SECONDS) == 1
+            bound.listen()
+            served = Forked(typed, {}, stdin=bound.fileno(), stderr=subprocess.STDOUT)
+            assert served.stdout is not None
+            with served.stdout as said:
+                assert said.readline().startswith(("http://127.0.0.1:", f"unix:{tmp_path}"))
+                client.connect(bound.getsockname())
+                client.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
+                assert client.recv(15) == b"HTTP/1.1 200 OK"
+                served.terminate()
+                assert served.wait(HANG_SECONDS) == 0
 
 
 def test_it_is_answered_while_a_long_log_is_read(log: Path, serve: Serve) -> None:

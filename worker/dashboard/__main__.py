@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shared.late_imports import late_imports
-from worker.grammar import add_json
+from shared.orderly import orderly
+from worker.grammar import Parser, add_json, text
 
 PORTS = range(8080, 8180)  # the first that is free, where none is named
 DESCRIPTION = """\
 Answer from log lines alone: do both tables agree, since when is that known, how late are the workers,
 what failed, how far is a backfill, and may I go on?
 
-LOG is a file that API, workers or commands write with LOG_FILE. What rotation made of it (LOG.1, LOG.2.gz,
-LOG-20260131) is read with it; several logs make one picture. Nothing else is needed: no database, no
-network, no environment variable."""
+LOG is a file that API, workers or commands write with LOG_FILE, or a pipe; - is standard input. What rotation
+made of it (LOG.1, LOG.2.gz, LOG-20260131) is read with it; several logs make one picture. Nothing else is
+needed: no database, no network, no environment variable."""
 EPILOG = """\
 exit status: 0 on success: both tables agree, the page was written, or a signal ended the server;
 1 when they differ, when nobody knows (blind, not verified), or work failed; 2 on wrong usage."""
@@ -23,14 +24,14 @@ exit status: 0 on success: both tables agree, the page was written, or a signal 
 
 def grammar() -> argparse.ArgumentParser:
     """Return the command line's grammar."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m worker.dashboard",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "logs", metavar="LOG", nargs="+", type=Path, help="a file of log lines, packed or not"
+        "logs", metavar="LOG", nargs="+", type=Path, help="a file or a pipe of log lines, packed or not"
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
@@ -42,12 +43,24 @@ def grammar() -> argparse.ArgumentParser:
         help="serve the page and follow the logs until Ctrl-C (default: 8080, or the next free port; 0: any)",
     )
     how.add_argument(
-        "--html", metavar="FILE", type=Path, help="write the page as one file, to keep or to mail"
+        "--html",
+        metavar="FILE",
+        type=Path,
+        help="write the page as one file, to keep or to mail; - is standard output",
     )
     parser.add_argument(
         "--host",
+        type=text,
         default="127.0.0.1",
         help="address for --serve; other machines see no page (default 127.0.0.1)",
+    )
+    parser.add_argument(
+        "--host-name",
+        metavar="NAME",
+        type=text,
+        action="append",
+        default=[],
+        help="for --serve: a name that a proxy before it asks for; others than this machine's are refused",
     )
     parser.add_argument(
         "--fd",
@@ -77,7 +90,8 @@ def port(word: str) -> Sequence[int]:
 
 
 if __name__ == "__main__":
-    options = parse(sys.argv[1:])
-    with late_imports():
-        from worker.dashboard.command import run
-    sys.exit(run(options))
+    with orderly():
+        options = parse(sys.argv[1:])
+        with late_imports():
+            from worker.dashboard.command import run
+        sys.exit(run(options))

@@ -3,27 +3,23 @@
 import argparse
 import asyncio
 import contextlib
-import json
 import socket
-from pathlib import Path
 
 import uvloop
-from rich.console import Console
 
+from shared.orderly import FAILURE, SUCCESS, WRONG_USAGE, complain
+from worker.console import print_json, stderr, stdout
 from worker.dashboard import terminal
-from worker.dashboard.files import LogFileError
+from worker.dashboard.files import LogFileError, belongs_to
 from worker.dashboard.log_state import LogState
 from worker.dashboard.reading import Logs
-from worker.dashboard.rendering import self_contained, write_whole
+from worker.dashboard.rendering import self_contained
 from worker.dashboard.server import serve
 from worker.dashboard.snapshot import Snapshot
+from worker.dashboard.writing import STDOUT, write_page
 
-SUCCESS, FAILURE, WRONG_USAGE = 0, 1, 2
 BAD = {"blind", "database_away", "drift", "incomplete", "unverified"}
 AUDIT_COUNTS = ("compared", "missing", "mismatched", "orphaned", "pending", "repaired")
-
-stdout = Console(highlight=False)
-stderr = Console(stderr=True, highlight=False)
 
 
 class CannotError(Exception):
@@ -35,27 +31,24 @@ def run(options: argparse.Namespace) -> int:
     try:
         return execute(options)
     except LogFileError as error:
-        stderr.print(str(error), markup=False, soft_wrap=True)
+        complain(str(error))
         return WRONG_USAGE
     except CannotError as error:
-        stderr.print(str(error), markup=False, soft_wrap=True)
-    except KeyboardInterrupt:
-        stderr.print("Interrupted.")
-    return FAILURE
+        complain(str(error))
+        return FAILURE
 
 
 def execute(options: argparse.Namespace) -> int:
     """Read the logs, and serve, write or print what they say."""
     state = LogState()
-    logs = Logs(options.logs, state)
     if options.serve is not None:
-        return serve_page(options, state, logs)
+        return serve_page(options, state, Logs(options.logs, state, live=True))
     spare_logs(options)
-    snapshot = read_whole(state, logs)
+    snapshot = read_whole(state, Logs(options.logs, state))
     if options.html is not None:
-        write_page(options.html, snapshot)
+        write(options, snapshot)
     if options.json:
-        stdout.out(json.dumps(as_json(snapshot)))
+        print_json(as_json(snapshot))
     elif options.html is None:
         terminal.show(stdout, snapshot)
     return SUCCESS if options.html is not None or snapshot.verdict.state not in BAD else FAILURE
@@ -70,26 +63,61 @@ def serve_page(options: argparse.Namespace, state: LogState, logs: Logs) -> int:
     ):
 
         def begin() -> terminal.Watch:
-            host = f"[{options.host}]" if ":" in options.host else options.host
-            stdout.print(f"http://{host}:{listener.getsockname()[1]}", soft_wrap=True)
-            stderr.print("Ctrl-C ends it.")
+            stdout.say(address_of(listener, options.host))
+            stderr.say("Ctrl-C ends it.", *unread(state))
             return terminal.Watch(stack.enter_context(terminal.bar(stderr)), state.source)
 
-        runner.run(serve(state, logs, listener, options.host, begin))
+        runner.run(serve(state, logs, listener, names_of(options), begin))
     return SUCCESS
 
 
 def listen(options: argparse.Namespace) -> socket.socket:
     """Return the listener that was handed over, or one on the first free port of --serve; 0 is any."""
     if options.fd is not None:
-        return socket.socket(fileno=options.fd)
+        return handed_over(options.fd)
     host, numbers, reason = options.host, options.serve, ""
     for number in numbers:
         try:
             return socket.create_server((host, number), family=_family(host))
         except OSError as error:
             reason = error.strerror or str(error)
+        except UnicodeError:  # a name with two dots in a row, or a very long one
+            raise CannotError(f"{host!r} is no address. Name one with --host.") from None
     raise CannotError(f"Port {numbers[0]} of {host} cannot be had: {reason}. Name another with --serve PORT.")
+
+
+def address_of(listener: socket.socket, host: str) -> str:
+    """Return where the page is, for a browser or, of a socket in the file system, for a proxy."""
+    name = listener.getsockname()
+    if not isinstance(name, tuple):
+        return f"unix:{name}"
+    return f"http://[{host}]:{name[1]}" if ":" in host else f"http://{host}:{name[1]}"
+
+
+def handed_over(number: int) -> socket.socket:
+    """Return the listener of a supervisor's."""
+    reason: str | None = "it does not listen"
+    try:
+        listener = socket.socket(fileno=number)
+        if listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return listener
+        listener.detach()
+    except (OSError, ValueError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no file descriptor"
+    raise CannotError(f"--fd {number} is no socket that listens: {reason}.")
+
+
+def names_of(options: argparse.Namespace) -> set[str]:
+    """Return the names besides this machine's by which the page may be asked for, as a request has them."""
+    return {as_asked_for(name) for name in (options.host, *options.host_name)}
+
+
+def as_asked_for(name: str) -> str:
+    """Return a name, with its port or without, as the Host of a request has it, without."""
+    host, colon, port = name.rpartition(":")
+    if colon and port.isdigit() and (":" not in host or host.endswith("]")):
+        return host
+    return f"[{name}]" if ":" in name and not name.startswith("[") else name
 
 
 def _family(host: str) -> socket.AddressFamily:
@@ -97,10 +125,16 @@ def _family(host: str) -> socket.AddressFamily:
 
 
 def spare_logs(options: argparse.Namespace) -> None:
-    """Refuse to write the page over one of the logs."""
+    """Refuse to write the page over one of the logs, or where rotation would take it for one."""
     target = options.html
-    if target is not None and target.exists() and any(target.samefile(log) for log in options.logs):
-        raise LogFileError(f"{target} is one of the logs. Name another file with --html.")
+    if target in {None, STDOUT}:
+        return
+    try:
+        is_one = any(belongs_to(target, log) for log in options.logs)
+    except OSError as error:
+        raise CannotError(f"{target} cannot be written: {error.strerror}.") from error
+    if is_one:
+        raise LogFileError(f"{target} is one of the logs, or would be. Name another file with --html.")
 
 
 def read_whole(state: LogState, logs: Logs) -> Snapshot:
@@ -110,15 +144,21 @@ def read_whole(state: LogState, logs: Logs) -> Snapshot:
         for _ in logs.read():
             watch()
     logs.close()
+    stderr.say(*unread(state))
     return state.snapshot(live=False)
 
 
-def write_page(path: Path, snapshot: Snapshot) -> None:
-    """Write the page as one file."""
+def unread(state: LogState) -> list[str]:
+    """Return a line for each file that may be a part of the logs, but that was not read."""
+    return [f"Not read: {what}." for what in state.source.unread]
+
+
+def write(options: argparse.Namespace, snapshot: Snapshot) -> None:
+    """Write the page as one file, or to a stream."""
     try:
-        write_whole(path, self_contained(snapshot))
+        write_page(options.html, self_contained(snapshot))
     except OSError as error:
-        raise CannotError(f"{path} cannot be written: {error.strerror}.") from error
+        raise CannotError(f"{options.html} cannot be written: {error.strerror}.") from error
 
 
 def as_json(snapshot: Snapshot) -> dict[str, object]:
@@ -139,4 +179,5 @@ def as_json(snapshot: Snapshot) -> dict[str, object]:
         "lines": source.lines,
         "broken": source.broken,
         "unknown": source.unknown,
+        "unread": source.unread,
     }

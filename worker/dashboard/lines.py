@@ -13,6 +13,7 @@ Line = Mapping[str, Any]
 LARGEST: Final = 2**63  # of a number; PostgreSQL has no larger one, and floats take it
 EARLIEST: Final = datetime(2020, 1, 1, tzinfo=UTC).timestamp()  # nothing of ours is older
 STAMP_LENGTH = len("2026-01-01T00:00:00.000000Z")
+BYTE_ORDER_MARK: Final = "\ufeff"  # editors of Windows, and what was put together of several files
 _ABSENT: Final = object()
 
 
@@ -41,6 +42,7 @@ def parse(text: str) -> dict[str, Any]:
 
     What was no UTF-8 is there as lone surrogates, see `surrogateescape`.
     """
+    text = text.removeprefix(BYTE_ORDER_MARK)
     if text[:1] != "{" or not (text.isascii() or is_text(text)):
         raise BrokenLineError
     try:

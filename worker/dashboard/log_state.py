@@ -21,6 +21,8 @@ from worker.dashboard.workers import Workers
 AHEAD_SECONDS = 86_400.0  # a clock may be wrong by so much before its lines are no use
 WRONG_CLOCK_MS = 1000.0
 LONGEST_SAMPLE = 200
+LONGEST_UNREAD = 500
+MOST_UNREAD = 20
 NO_TEXT = re.compile("[\ud800-\udfff]")  # what `surrogateescape` makes of bytes that are none
 ALARMING = ("warning", "error", "critical")  # a level may be anything, also what no set takes
 
@@ -115,6 +117,11 @@ class LogState:
         self.source.broken += 1
         sample = cut(text[: LONGEST_SAMPLE + 1], LONGEST_SAMPLE)
         self.source.broken_sample = NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", sample)
+
+    def not_read(self, what: str) -> None:
+        """Remember a file that could not be read, and why."""
+        if len(self.source.unread) < MOST_UNREAD:
+            self.source.unread.append(NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", cut(what, LONGEST_UNREAD)))
 
     def _take(self, line: dict[str, Any], clock: Clock) -> None:
         event = line.get("event")

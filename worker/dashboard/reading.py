@@ -1,101 +1,47 @@
-"""Reading logs: whole, and as they grow. Memory holds one chunk, whatever the length of file and line."""
+"""Reading logs: whole, and as they grow."""
 
-import gzip
 import io
 import os
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from worker.dashboard.files import check, family
+from worker.dashboard.files import check, family, is_stream, strangers, why_alone
 from worker.dashboard.log_state import Clock, LogState
+from worker.dashboard.packing import (
+    DAMAGE,
+    LONGEST_MAGIC,
+    SUFFIXES,
+    ForeignPackingError,
+    Unpacked,
+    unpacked,
+)
+from worker.dashboard.pieces import CHUNK, Lines
+from worker.dashboard.pipes import Piped
 
-CHUNK: Final = 256 * 1024  # bytes, about five milliseconds of work
-LONGEST_LINE: Final = 1024 * 1024
-SAMPLE: Final = 200
 MOST_OPEN: Final = 64  # files of one log
-GZIP_MAGIC = b"\x1f\x8b"
 
 Key = tuple[int, int]  # device and inode: a renamed file keeps them
-
-
-class Lines:
-    """Divides the bytes of one file into lines and folds them in."""
-
-    def __init__(self, state: LogState, clock: Clock) -> None:
-        """Fold into the state; `clock` is that of the machine that wrote the file."""
-        self._state = state
-        self._clock = clock
-        self._rest = b""
-        self._skipping = False  # within a line that is too long to be one of ours
-
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes. What follows the last newline is kept until its rest comes."""
-        end = data.rfind(b"\n")
-        if end < 0:
-            self._keep(data)
-            return
-        whole, after = data[:end], data[end + 1 :]
-        if self._skipping:
-            _, found, whole = whole.partition(b"\n")
-            self._skipping = False
-            if not found:
-                whole = b""
-        else:
-            whole = self._rest + whole
-        self._rest = b""
-        self._fold(whole)
-        self._keep(after)
-
-    def end(self) -> None:
-        """Take what was kept as the last line: there is no more to come."""
-        if not self._skipping:
-            self._fold(self._rest)
-        self.forget()
-
-    def forget(self) -> None:
-        """Drop what was kept: the file begins anew."""
-        self._rest, self._skipping = b"", False
-
-    def _keep(self, data: bytes) -> None:
-        if self._skipping:
-            return
-        self._rest += data
-        if len(self._rest) > LONGEST_LINE:
-            self._state.broken(self._rest[:SAMPLE].decode("utf-8", "replace"))
-            self._rest, self._skipping = b"", True
-
-    def _fold(self, data: bytes) -> None:
-        if not data:
-            return
-        texts = data.decode("utf-8", "surrogateescape").split("\n")
-        if len(data) > LONGEST_LINE:  # then its first line, made of several chunks, may be too long
-            texts = self._without_long_ones(texts)
-        self._state.fold(texts, self._clock)
-
-    def _without_long_ones(self, texts: list[str]) -> list[str]:
-        for text in texts:
-            if len(text) > LONGEST_LINE:
-                self._state.broken(text)
-        return [text for text in texts if len(text) <= LONGEST_LINE]
 
 
 class Tail:
     """One file that is open, and how far it was read. It stays the same file when it is renamed."""
 
     def __init__(self, path: Path, state: LogState, clock: Clock) -> None:
-        """Open the file; raise OSError where that fails."""
+        """Open the file; raise OSError or ForeignPackingError where that fails."""
         self._state = state
         self._file = io.FileIO(path, "rb")
         self._lines = Lines(state, clock)
         self._counted = 0
         found = os.fstat(self._file.fileno())
         self.key = (found.st_dev, found.st_ino)
-        self.packed = os.pread(self._file.fileno(), len(GZIP_MAGIC), 0) == GZIP_MAGIC
-        self._stream: io.FileIO | gzip.GzipFile | io.BytesIO = self._file
-        if self.packed:
-            self._stream = gzip.GzipFile(fileobj=self._file, mode="rb")
+        try:
+            packed = unpacked(self._file, os.pread(self._file.fileno(), LONGEST_MAGIC, 0))
+        except ForeignPackingError:
+            self._file.close()
+            raise
+        self.packed = packed is not None
+        self._stream: Unpacked | io.FileIO = packed or self._file
 
     def read(self) -> bool:
         """Take the next chunk; False when there was none."""
@@ -103,7 +49,7 @@ class Tail:
             self._start_anew()
         try:
             data = self._next()
-        except (EOFError, zlib.error, OSError) as error:
+        except DAMAGE as error:
             data = self._give_up(error)
         self._count()
         if data:
@@ -111,9 +57,9 @@ class Tail:
         return bool(data)
 
     def _next(self) -> bytes:
-        if isinstance(self._stream, gzip.GzipFile):
-            return self._stream.read1(CHUNK)  # its `read` loses what comes before damage
-        return self._stream.read(CHUNK)
+        if isinstance(self._stream, io.FileIO):
+            return self._stream.read(CHUNK)
+        return self._stream.read1(CHUNK)  # a packed file's `read` loses what comes before damage
 
     def _start_anew(self) -> None:
         """Read from the start again: somebody emptied the file."""
@@ -164,6 +110,10 @@ class Followed:
                 self._current = member.key
             if member.key not in known and self._open(member.path) is not None:
                 state.source.bytes_total += member.size
+        if (reason := why_alone(path)) is not None:
+            state.not_read(f"{path.parent}: {reason}; what rotation made of {path.name} is not seen")
+        for stranger in strangers(path):
+            state.not_read(f"{stranger}: not known to be a part of {path.name}; name it if it is")
 
     def _open(self, path: Path) -> Tail | None:
         try:
@@ -171,7 +121,10 @@ class Followed:
         except FileNotFoundError:  # it was rotated away this very moment
             return None
         except OSError as error:
-            self._state.broken(f"{path}: {error.strerror}")
+            self._state.not_read(f"{path}: {error.strerror}")
+            return None
+        except ForeignPackingError as error:
+            self._state.not_read(f"{path}: {error}")
             return None
         if tail.key in self._tails:
             tail.close()
@@ -206,7 +159,7 @@ class Followed:
             if member.path == self._path:
                 tail = self._open(member.path)
                 self._current = key if tail is None else tail.key
-            elif member.key not in self._known and member.path.suffix != ".gz":
+            elif member.key not in self._known and member.path.suffix not in SUFFIXES:
                 self._open(member.path)
 
     def close(self) -> None:
@@ -219,14 +172,17 @@ class Followed:
 class Logs:
     """All the logs that were named."""
 
-    def __init__(self, paths: Iterable[Path], state: LogState) -> None:
-        """Open them; raise LogFileError when one is no file that can be read."""
+    def __init__(self, paths: Iterable[Path], state: LogState, *, live: bool = False) -> None:
+        """Open them; raise LogFileError when one cannot be read. `live`: never wait for who writes."""
         self._state = state
         known: set[Key] = set()
         paths = list(dict.fromkeys(paths))
         for path in paths:
             check(path)
-        self._followed = [Followed(path, state, known) for path in paths]
+        self._followed: list[Followed | Piped] = [
+            Piped(path, state, live=live) if is_stream(path) else Followed(path, state, known)
+            for path in paths
+        ]
 
     def read(self) -> Iterator[None]:
         """Take all that there is now; yields after each chunk, a few milliseconds of work."""

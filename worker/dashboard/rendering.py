@@ -3,10 +3,7 @@
 import base64
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 from worker.dashboard import page
@@ -39,9 +36,9 @@ def served(snapshot: Snapshot) -> str:
     """Return the page that takes its parts, and later snapshots, from its server."""
     return _filled(
         {
-            "style": '<link rel="stylesheet" href="/style.css">',
-            "plotly": '<script src="/plotly.js" defer></script>',
-            "script": '<script src="/script.js" defer></script>',
+            "style": '<link rel="stylesheet" href="style.css">',
+            "plotly": '<script src="plotly.js" defer></script>',
+            "script": '<script src="script.js" defer></script>',
             "snapshot": embedded("snapshot", to_json(snapshot)),
         }
     )
@@ -84,25 +81,6 @@ def embedded(name: str, data: str) -> str:
 def written(policy: Mapping[str, str]) -> str:
     """Return a content security policy as browsers read it."""
     return "; ".join(f"{name} {value}" for name, value in policy.items())
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that whoever looks finds the old one or the whole new one; raise OSError."""
-    number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(number, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            os.fchmod(number, 0o666 & ~_umask())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _hash(script: str) -> str:

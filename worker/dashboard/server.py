@@ -19,6 +19,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from shared.printable import printable
 from worker.dashboard import page
 from worker.dashboard.log_state import LogState
 from worker.dashboard.reading import Logs
@@ -27,6 +28,11 @@ from worker.dashboard.rendering import POLICY, served, to_json, written
 LOOK_SECONDS: Final = 0.2  # for new lines
 FRESH_SECONDS: Final = 0.5  # a snapshot is made anew when it is older and somebody asks
 SHUTDOWN_SECONDS: Final = 2
+NOT_SERVED: Final = """\
+The name {host!r} is not served here: a page of another site could have led to it. Let the proxy ask for
+"Host: localhost", or start the dashboard with --host-name and that name.
+"""
+LONGEST_HOST: Final = 200
 LOOPBACK_NAMES: Final = {"127.0.0.1", "localhost", "[::1]"}
 HEADERS: Final = {
     "Content-Security-Policy": written({**POLICY, "frame-ancestors": "'none'"}),
@@ -82,9 +88,14 @@ class Guard:
             await send(message)
 
         app: ASGIApp = self._app
-        if scope["type"] == "http" and _host(Headers(scope=scope)) not in self._names:
-            app = PlainTextResponse("This address is not served.\n", 421)
-        await app(scope, receive, send_guarded)
+        if scope["type"] == "http" and (host := _host(Headers(scope=scope))) not in self._names:
+            app = PlainTextResponse(NOT_SERVED.format(host=printable(host, LONGEST_HOST)), 421)
+        await app(_at_the_root(scope), receive, send_guarded)
+
+
+def _at_the_root(scope: Scope) -> Scope:
+    """Leave out what a proxy has before our paths, whether it passes that on or not."""
+    return {**scope, "path": f"/{scope['path'].rpartition('/')[2]}"} if scope["type"] == "http" else scope
 
 
 def _host(headers: Headers) -> str:
@@ -93,8 +104,8 @@ def _host(headers: Headers) -> str:
     return name if colon and port.isdigit() else host
 
 
-def application(state: LogState, host: str) -> ASGIApp:
-    """Return the application that serves the page of a log; `host` is the address it listens on."""
+def application(state: LogState, names: set[str]) -> ASGIApp:
+    """Return the application that serves the page of a log; `names`: by which others may ask for it."""
     snapshots = Snapshots(state)
 
     async def index(_: Request) -> Response:
@@ -114,8 +125,7 @@ def application(state: LogState, host: str) -> ASGIApp:
         Route("/style.css", _text(page.style, "text/css")),
         Route("/script.js", _text(page.script, "text/javascript")),
     ]
-    bracketed = f"[{host}]" if ":" in host else host
-    return Guard(Starlette(routes=routes), LOOPBACK_NAMES | {bracketed})
+    return Guard(Starlette(routes=routes), LOOPBACK_NAMES | {name.lower() for name in names})
 
 
 def _text(content: Callable[[], str], media_type: str) -> Callable[[Request], Response]:
@@ -152,7 +162,7 @@ async def serve(
     state: LogState,
     logs: Logs,
     listener: socket.socket,
-    host: str,
+    names: set[str],
     begin: Callable[[], Callable[[], None]],
 ) -> None:
     """Serve the page and read on until SIGINT or SIGTERM.
@@ -161,12 +171,12 @@ async def serve(
         state: what the logs are folded into.
         logs: what is read, first the old part of it, then what is appended.
         listener: bound already.
-        host: the address that it is bound to.
+        names: hosts, besides this machine, that a request may name.
         begin: called once a signal would end it; what it returns is called after each chunk of the old part.
 
     """
     config = uvicorn.Config(
-        application(state, host),
+        application(state, names),
         access_log=False,
         lifespan="off",
         log_config=None,

@@ -194,6 +194,7 @@ class Source:
     newer_schema: int
     first_at: float | None
     last_at: float | None
+    unread: list[str] = field(default_factory=list)  # files that may be parts of the logs, and why not read
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 from rich.text import Text
 
+from shared.printable import printable
 from worker.dashboard.snapshot import Audit, Lane, Snapshot, Source
 
 BAR_SECONDS = 0.1
@@ -50,9 +51,8 @@ class Watch:
 def show(console: Console, snapshot: Snapshot) -> None:
     """Print the verdict, whether one may go on, and what else is on top of the page."""
     verdict = snapshot.verdict
-    console.print(
-        Text(verdict.title, f"bold {TONES[verdict.tone]}"), Text(printable(verdict.detail)), sep="  "
-    )
+    title = Text(printable(verdict.title), f"bold {TONES[verdict.tone]}")
+    console.print(title, Text(printable(verdict.detail)), sep="  ")
     if snapshot.go_on.may:
         console.print("You may go on.")
     else:
@@ -60,11 +60,6 @@ def show(console: Console, snapshot: Snapshot) -> None:
     for reason in snapshot.go_on.reasons:
         console.print(Text(f"  - {printable(reason)}"))
     console.print(_summary(snapshot))
-
-
-def printable(text: str) -> str:
-    """Return a text of a log without what a terminal would obey or cannot show."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def _summary(snapshot: Snapshot) -> Table:
@@ -91,6 +86,7 @@ def _rows(snapshot: Snapshot) -> list[tuple[str, str]]:
             for run in snapshot.backfills[:1]
         ),
         ("workers", f"{running} running, {len(snapshot.workers)} known"),
+        *([("not read", f"{len(source.unread)} files")] if source.unread else []),
         ("lines", f"{source.lines:,}, {source.broken:,} broken, {source.unknown:,} unknown"),
     ]
 

@@ -177,6 +177,7 @@ def hostile(now: float = NOW, *, live: bool = False) -> Snapshot:
     for run in snapshot.backfills:
         run.throttled_by = run.driver = run.project_id = HOSTILE
     snapshot.source.broken_sample = HOSTILE
+    snapshot.source.unread = [HOSTILE]
     snapshot.verdict.title = snapshot.verdict.detail = HOSTILE
     snapshot.go_on.reasons = [HOSTILE]
     return snapshot

@@ -11,8 +11,9 @@ from playwright.async_api import Browser, BrowserContext
 from tests.dashboard.browser.site import ADDRESS, Site, serve
 from tests.dashboard.browser.snapshots import HOSTILE, LANES, NOW, empty, good, hostile, rich
 from tests.dashboard.browser.watching import LIGHT, PAGE_ASKS_SECONDS, Watched, watch
-from worker.dashboard.rendering import self_contained, write_whole
+from worker.dashboard.rendering import self_contained
 from worker.dashboard.snapshot import Snapshot
+from worker.dashboard.writing import write_page
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")  # in which the browser lives
 
@@ -35,7 +36,8 @@ async def test_texts_of_the_log_are_shown_as_they_are_and_nothing_in_them_runs(b
     _, watched = await _opened(browser, hostile(), charts=True)
     await watched.page.locator("#agreement summary").click()
     for place in ("#verdict-title", "#verdict-detail", "#go-on-reasons", "#letters-rows", "#findings-rows",
-                  "#workers-rows", "#troubles-rows", "#backfill-throttle", "#source-sample"):  # fmt: skip
+                  "#workers-rows", "#troubles-rows", "#backfill-throttle", "#source-sample",
+                  "#source-unread-files"):  # fmt: skip
         assert SHOWN_HOSTILE in str(await watched.page.locator(place).text_content()), place
     assert (
         await watched.page.evaluate("document.querySelectorAll('main img, main script, main b').length") == 0
@@ -202,7 +204,7 @@ async def test_a_page_written_as_a_file_shows_the_same_and_asks_for_nothing(
     offline: BrowserContext, browser: Browser, tmp_path: Path
 ) -> None:
     file = tmp_path / "page.html"
-    write_whole(file, self_contained(rich()))
+    write_page(file, self_contained(rich()))
     watched = await watch(offline)
     await watched.page.goto(file.as_uri())
     _, online = await _opened(browser, rich(), charts=True)

@@ -30,7 +30,7 @@ async function ask(show) {
 /** Return the server's snapshot; null when it is the one that we have. */
 async function answer() {
   const headers = conversation.tag ? { "If-None-Match": conversation.tag } : {};
-  const response = await fetch("/snapshot.json", { headers, signal: AbortSignal.timeout(ANSWER_WITHIN_MS) });
+  const response = await fetch("snapshot.json", { headers, signal: AbortSignal.timeout(ANSWER_WITHIN_MS) });
   const text = await response.text();
   if (response.status === 304) return null;
   if (!response.ok) throw new Error(`status ${response.status}`);

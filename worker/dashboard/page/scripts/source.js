@@ -7,6 +7,8 @@ function showSource({ lanes, source }) {
   if (!changed("source", [lanes, source])) return;
   fillTable("lanes", lanes.map(laneRow));
   describe(byId("source-figures"), sourceFigures(source));
+  byId("source-unread").hidden = !source.unread?.length;
+  byId("source-unread-files").replaceChildren(...(source.unread ?? []).map((what) => make("li", {}, logText(what))));
   byId("source-broken").hidden = source.broken_sample == null;
   byId("source-sample").replaceChildren(logText(source.broken_sample));
 }
@@ -28,6 +30,7 @@ function sourceFigures(source) {
     ["files", count(source.files)],
     ["read", bytes(source.bytes_read)],
     ["lines", count(source.lines)],
+    ["not read", count(source.unread?.length ?? 0), source.unread?.length ? "warning" : null],
     ["broken", count(source.broken), source.broken ? "warning" : null],
     ["unknown events", count(source.unknown)],
     ["of a newer schema", count(source.newer_schema), source.newer_schema ? "warning" : null],
