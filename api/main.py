@@ -15,6 +15,7 @@ from api.routes import router
 from api.tracing import TELEMETRY
 from shared.logs import configure_logging
 from shared.settings import Settings, SettingsError, load_settings, refuse
+from shared.streams import open_closed
 from shared.tracing import Tracing, require_exporter
 
 
@@ -57,6 +58,7 @@ def __getattr__(name: str) -> FastAPI:
     """
     if name != "app":
         raise AttributeError(name)
+    open_closed()  # before uvicorn makes its loop
     try:
         require_exporter()
         settings = load_settings(Settings)

@@ -5,14 +5,16 @@ import logging
 import sys
 
 from alembic import context
-from asyncpg import InterfaceError, PostgresError
+from alembic.util import CommandError
 from sqlalchemy import Connection, text
 
 from shared import run_tables  # noqa: F401 - its tables belong to the same metadata
+from shared.complaint import complaint_about
 from shared.database import create_engine
+from shared.orderly import complain
 from shared.outbox_tables import metadata
 from shared.schema import VERSION_TABLE
-from shared.settings import DatabaseSettings, SettingsError, load_settings, refuse
+from shared.settings import DatabaseSettings, load_settings
 
 STATEMENT_TIMEOUT_SECONDS = 600
 ADVISORY_LOCK = 6_331_058_142_207_371_013  # any number that nobody else in the database uses
@@ -61,7 +63,9 @@ if context.is_offline_mode():
     sys.exit("Offline SQL is not offered: the first migration looks at what the database already has.")
 try:
     asyncio.run(migrate_online())
-except SettingsError as error:
-    refuse(error)
-except (OSError, InterfaceError, PostgresError) as error:  # before there was a connection
-    sys.exit(f"PostgreSQL is away, or refuses ({type(error).__name__}). Check DATABASE_URL; try again.")
+except CommandError:  # alembic has a sentence of its own
+    raise
+except Exception as error:  # noqa: BLE001 - its own text may quote what users wrote
+    said, status = complaint_about(error)
+    complain(*said.split("\n"))
+    sys.exit(status)

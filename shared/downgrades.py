@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection, text
 
+from shared.schema import MigrationRefusedError
+
 
 def refuse_to_lose(connection: Connection, *tables: str, found: Mapping[str, str]) -> None:
     """Lock the tables, so that nothing comes after the look, and refuse while there is anything to lose.
@@ -14,7 +16,7 @@ def refuse_to_lose(connection: Connection, *tables: str, found: Mapping[str, str
         found: statements that count something, each with what to say of it, after the number.
 
     Raises:
-        RuntimeError: one of the counts is not zero; the transaction is to be rolled back.
+        MigrationRefusedError: one of the counts is not zero; the transaction is to be rolled back.
 
     """
     connection.execute(text(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE"))
@@ -22,4 +24,4 @@ def refuse_to_lose(connection: Connection, *tables: str, found: Mapping[str, str
     if any(counted.values()):
         losses = " ".join(f"{count} {said}" for said, count in counted.items() if count)
         msg = f"{losses} Nothing was changed."
-        raise RuntimeError(msg)
+        raise MigrationRefusedError(msg)

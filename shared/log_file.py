@@ -164,8 +164,8 @@ class LogFileHandler(logging.Handler):
 
     def __init__(self, path: Path) -> None:
         """Append to the file; its directory must exist."""
+        self._file = LogFile(path)  # first, or Python would close a handler that has none
         super().__init__()
-        self._file = LogFile(path)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record's text, which may be several lines; report on stderr what cannot be written."""

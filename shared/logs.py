@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import operator
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,8 @@ import structlog
 
 from shared.log_contract import SCHEMA_VERSION
 from shared.log_file import LogFileHandler
+from shared.settings import SettingsError
+from shared.streams import Patient, patient
 
 logger = structlog.get_logger(__name__)
 
@@ -75,15 +78,38 @@ class Lines:
 
 
 def encode(value: object) -> str:
-    """Return the value as JSON on one line; what JSON has no form for is told as its text."""
+    """Return the value as JSON on one line; what JSON has no form for is told as its text.
+
+    What a terminal would obey is escaped: whoever starts a process at one sees its lines there.
+    """
     try:
-        return orjson.dumps(value, default=str).decode()
+        line = orjson.dumps(value, default=str).decode()
     except orjson.JSONEncodeError:  # half a surrogate pair, a number beyond 64 bits
-        return COMPACT.encode(value)
+        line = COMPACT.encode(value)
+    if line.isprintable():
+        return line
+    return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in line)
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class LogStreamHandler(logging.StreamHandler[TextIO]):
+    """Writes records to a standard stream; says on stderr, once, that they cannot be written."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Write to the stream, patiently where it is a file."""
+        super().__init__(patient(stream))
+        self._is_failing = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record, or lose it."""
+        super().emit(record)
+        failure = self.stream.take_failure() if isinstance(self.stream, Patient) else None
+        if failure is not None and not self._is_failing and sys.stderr is not None:
+            print(f"Log lines are lost: {self.stream.name}: {failure.strerror}.", file=sys.stderr)  # noqa: T201
+        self._is_failing = failure is not None
 
 
 class LibraryHandler(logging.Handler):
@@ -130,10 +156,17 @@ def configure_logging(process: str, log_file: Path | None, stream: TextIO | None
         log_file: appended to; its directory must exist.
         stream: None when a person is at the terminal, who sees something better.
 
+    Raises:
+        SettingsError: the file cannot be written.
+
     """
-    handlers: list[logging.Handler] = [] if log_file is None else [LogFileHandler(log_file)]
+    try:
+        handlers: list[logging.Handler] = [] if log_file is None else [LogFileHandler(log_file)]
+    except OSError as error:
+        msg = f"LOG_FILE: {log_file} cannot be written: {error.strerror}"
+        raise SettingsError(msg) from None
     if stream is not None:  # the second, because it may block, and the process be killed meanwhile
-        handlers.append(logging.StreamHandler(stream))
+        handlers.append(LogStreamHandler(stream))
     lines = Lines(process, handlers)
     structlog.configure(
         processors=[lines],

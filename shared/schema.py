@@ -9,6 +9,10 @@ REVISION = "0006"  # the newest migration; a test holds it against migrations/ve
 READ_REVISION = text(f"SELECT max(version_num) FROM {VERSION_TABLE}")  # noqa: S608 - a constant
 
 
+class MigrationRefusedError(RuntimeError):
+    """A migration would lose or break something; the message says what, and what to do."""
+
+
 async def read_revision(connection: AsyncConnection) -> str | None:
     """Return the revision that the database is at, or None when it was never migrated."""
     exists = await connection.execute(text("SELECT to_regclass(:name)"), {"name": VERSION_TABLE})

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.database_address import read_address
+from shared.orderly import WRONG_USAGE, complain
 from shared.redis_url import check_redis_url
 from shared.variables import COMMANDS, SETTINGS
 
@@ -24,7 +25,6 @@ WORDS = {
 }
 BLANK = "holds nothing but blanks: set it, or take it out"
 LAST_OF_LATIN_1 = 0xFF
-WRONG_USAGE = 2  # the exit status
 
 
 class SettingsError(Exception):
@@ -33,7 +33,7 @@ class SettingsError(Exception):
 
 def refuse(error: SettingsError) -> NoReturn:
     """End the process as each of ours ends that was not given what it needs: with a sentence, and 2."""
-    sys.stderr.write(f"{error}\n")
+    complain(*str(error).split("\n"))
     sys.exit(WRONG_USAGE)
 
 

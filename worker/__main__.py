@@ -4,7 +4,9 @@ import argparse
 import sys
 
 from shared.late_imports import late_imports
+from shared.orderly import orderly
 from shared.variables import WORKER
+from worker.grammar import Parser
 
 DESCRIPTION = """\
 Apply pending outbox events to project_collections until SIGTERM or Ctrl-C.
@@ -22,7 +24,7 @@ exit status: 0 after a signal, 1 when the worker failed or --check found none al
 
 def grammar() -> argparse.ArgumentParser:
     """Return the command line's grammar."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m worker",
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -35,10 +37,11 @@ def grammar() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    options = grammar().parse_args()
-    with late_imports():
-        if options.check:
-            from worker.check import main
-        else:
-            from worker.process import main
-    sys.exit(main())
+    with orderly():
+        options = grammar().parse_args()
+        with late_imports():
+            if options.check:
+                from worker.check import main
+            else:
+                from worker.process import main
+        sys.exit(main())

@@ -1,35 +1,28 @@
 """What the work of all commands has in common: settings, logs, signals, the exit status, the last line."""
 
 import asyncio
-import json
 import signal
 import sys
-import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 import uvloop
-from rich.console import Console
 
-from shared.advice import advice_on
-from shared.faults import is_transient, reason, sqlstate
+from shared.complaint import complaint_about
 from shared.logs import configure_logging
-from shared.settings import CommandSettings, SettingsError, load_settings
+from shared.orderly import FAILURE, SUCCESS, WRONG_USAGE, complain
+from shared.settings import CommandSettings, load_settings
+from worker.console import print_json, stderr, stdout
 
-SUCCESS, FAILURE, WRONG_USAGE = 0, 1, 2
+__all__ = [
+    "FAILURE", "SUCCESS", "WRONG_USAGE", "Command", "CommandError", "print_json", "run_command", "stderr",
+    "stdout",
+]  # fmt: skip
 
 Command = Callable[[CommandSettings, asyncio.Event], Awaitable[int]]
-
-stdout = Console(highlight=False)  # results
-stderr = Console(stderr=True, highlight=False)  # progress and complaints
 
 
 class CommandError(Exception):
     """The command cannot do what was asked; the message says what to do next."""
-
-
-def print_json(result: Mapping[str, object]) -> None:
-    """Print the one line that a machine reads."""
-    stdout.out(json.dumps(result, ensure_ascii=False, default=str))
 
 
 def run_command(name: str, command: Command) -> int:
@@ -45,22 +38,16 @@ def run_command(name: str, command: Command) -> int:
     """
     try:
         settings = load_settings(CommandSettings)
-    except SettingsError as error:
-        stderr.print(str(error), markup=False, soft_wrap=True)
-        return WRONG_USAGE
-    configure_logging(name, settings.log_file, None if sys.stderr.isatty() else sys.stderr)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        try:
+        configure_logging(name, settings.log_file, None if sys.stderr.isatty() else sys.stderr)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_interruptible(settings, command))
-        except CommandError as error:
-            stderr.print(str(error), markup=False, soft_wrap=True)
-        except SettingsError as error:  # that only the database can tell
-            stderr.print(str(error), markup=False, soft_wrap=True)
-            return WRONG_USAGE
-        except Exception as error:  # noqa: BLE001 - its own text may quote what users wrote
-            said = advice_on(error) or _patience_with(error) or _trace_of(error)
-            stderr.print(said, markup=False, soft_wrap=True)
-    return FAILURE
+    except CommandError as error:
+        complain(str(error))
+        return FAILURE
+    except Exception as error:  # noqa: BLE001 - its own text may quote what users wrote
+        said, status = complaint_about(error)
+        complain(*said.split("\n"))
+        return status
 
 
 async def _interruptible(settings: CommandSettings, command: Command) -> int:
@@ -74,16 +61,3 @@ async def _interruptible(settings: CommandSettings, command: Command) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupt, number)
     return await command(settings, interrupted)
-
-
-def _patience_with(error: Exception) -> str | None:
-    if not is_transient(error):
-        return None
-    what = sqlstate(error) or type(error).__name__
-    return f"PostgreSQL is away or busy ({what}). Check DATABASE_URL; try again."
-
-
-def _trace_of(error: Exception) -> str:
-    """Say where the command failed and why, without the error's text: that may quote what users wrote."""
-    frames = "".join(traceback.format_tb(error.__traceback__))
-    return f"{frames}{type(error).__name__}: {reason(error)} ({sqlstate(error)})"

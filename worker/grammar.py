@@ -1,7 +1,9 @@
 """What the command lines of all commands have in common; light, so that --help answers at once."""
 
 import argparse
+from typing import NoReturn
 
+from shared.printable import printable
 from shared.variables import COMMANDS
 
 ENVIRONMENT = f"""\
@@ -11,6 +13,24 @@ environment:
 EXIT_STATUS = """\
 exit status: 0 on success, 1 when work failed or is not finished, or drift is left,
 2 on wrong usage or an incomplete environment."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that repeats wrong words to a terminal as they can be shown."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the process with status 2, the usage and the message."""
+        super().error(printable(message))
+
+
+def text(word: str) -> str:
+    """Read a word that is to be compared with texts: any but one of bytes that are no letters here."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        msg = "holds bytes that are no text"
+        raise argparse.ArgumentTypeError(msg) from None
+    return word
 
 
 def argument_parser(
@@ -25,7 +45,7 @@ def argument_parser(
         exit_status: the last paragraph of --help.
 
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"python {module}",
         description=description,
         epilog=f"{ENVIRONMENT}\n{exit_status}",

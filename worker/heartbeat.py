@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import structlog
 from sqlalchemy import Row, text
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -20,6 +21,8 @@ from worker.unknown_versions import UnknownVersions
 logger = structlog.get_logger(__name__)
 
 BEAT_SECONDS = 5
+# The last is what a login that is refused comes as.
+OF_THE_DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, AsyncAdapt_asyncpg_dbapi.Error)
 PATIENCE_SECONDS = 2.0
 MOST_COUNTED = 100_000
 
@@ -117,7 +120,7 @@ class Heart:
                 heartbeat = await self._look(heartbeat)
         except UnfitServerError as error:
             heartbeat = replace(heartbeat, database="unfit", hint=str(error))
-        except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+        except (SQLAlchemyError, *OF_THE_DRIVER, OSError, TimeoutError):
             pass  # it is away
         log = logger.info if heartbeat.database == "up" else logger.warning
         log("worker_heartbeat", **asdict(heartbeat))

@@ -24,6 +24,7 @@ from shared.doorbell import (
 )
 from shared.logs import configure_logging
 from shared.settings import Settings, SettingsError, load_settings, refuse
+from shared.streams import open_closed
 from shared.tracing import Tracing
 from worker.dead_letters.upkeep import LetterUpkeep
 from worker.drainer import CONNECTIONS, Drainer
@@ -192,6 +193,7 @@ def __getattr__(name: str) -> dict[str, Any]:
     """
     if name != "WorkerSettings":
         raise AttributeError(name)
+    open_closed()  # before arq makes its loop
     try:
         settings = load_settings(Settings)
     except SettingsError as error:

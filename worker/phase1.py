@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Mapping
 
 from rich.table import Table
-from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared import backfill_runs
@@ -24,6 +23,7 @@ from worker.backfill.report import what_now
 from worker.backfill.takeover import resume_when_left
 from worker.backfill.whole import verify
 from worker.command_line import FAILURE, SUCCESS, CommandError, print_json, stderr, stdout
+from worker.console import cell
 from worker.ringing import doorbell_of
 from worker.rollback import Rollback, connected_workers, who_is_busy
 
@@ -120,7 +120,7 @@ async def prove(engine: AsyncEngine, run: BackfillRun, interrupted: asyncio.Even
 
 def say(sentence: str) -> None:
     """Tell a person something beside the result."""
-    stderr.print(sentence, markup=False, soft_wrap=True)
+    stderr.say(sentence)
 
 
 def say_stalled(pending: int) -> None:
@@ -223,7 +223,7 @@ def show_kept(done: Rollback) -> None:
         return
     table = Table("project", "collection", "why", title=title, title_justify="left")
     for row in done.listed:
-        table.add_row(Text(row.project_id), Text(row.collection_id), Text(row.reason))
+        table.add_row(cell(row.project_id), cell(row.collection_id), cell(row.reason))
     stdout.print(table)
 
 
@@ -241,4 +241,4 @@ def show(options: argparse.Namespace, numbers: Statistics, sentence: str | None 
 
 def print_line(line: str) -> None:
     """Print as it is, in one line."""
-    stdout.print(line, markup=False, soft_wrap=True)
+    stdout.say(line)

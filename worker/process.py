@@ -6,8 +6,10 @@ import sys
 
 import uvloop
 
+from shared.complaint import complaint_about
 from shared.logs import configure_logging
-from shared.settings import WRONG_USAGE, Settings, SettingsError, load_settings
+from shared.orderly import SUCCESS, complain
+from shared.settings import Settings, load_settings
 from shared.tracing import require_exporter
 from worker.main import serve
 
@@ -23,7 +25,8 @@ def main() -> int:
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
             runner.run(serve(settings))
-    except SettingsError as error:  # some are such that only the database, or the port, can tell
-        print(error, file=sys.stderr)
-        return WRONG_USAGE
-    return 0
+    except Exception as error:  # noqa: BLE001 - its own text may quote what users wrote
+        said, status = complaint_about(error)  # some settings are such that only the database can tell
+        complain(*said.split("\n"))
+        return status
+    return SUCCESS

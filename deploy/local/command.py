@@ -7,7 +7,8 @@ import sys
 from deploy.local.errors import LocalError
 from deploy.local.programs import ROOT
 from deploy.local.run import run
-from shared.settings import WRONG_USAGE, SettingsError
+from shared.orderly import WRONG_USAGE
+from shared.settings import SettingsError
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 from shared.downgrades import refuse_to_lose
+from shared.schema import MigrationRefusedError
 
 revision = "0001"
 down_revision = None
@@ -57,7 +58,7 @@ def upgrade() -> None:
         msg = (
             f"The database has some of the legacy tables but not: {', '.join(missing)}. Nothing was changed."
         )
-        raise RuntimeError(msg)
+        raise MigrationRefusedError(msg)
 
     op.create_table(
         "outbox_events",

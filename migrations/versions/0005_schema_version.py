@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from shared.schema import MigrationRefusedError
+
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
@@ -69,6 +71,6 @@ def downgrade() -> None:
             f"{waiting} pending events are of a later version than 1: have a worker that knows it apply them."
             " Nothing was changed."
         )
-        raise RuntimeError(msg)
+        raise MigrationRefusedError(msg)
     replace_lane(BY_SOURCE, "Claimed in this order: 0 live, 1 repair, 2 backfill.")
     op.drop_column("outbox_events", "schema_version")  # and its constraint

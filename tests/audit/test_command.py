@@ -218,7 +218,7 @@ async def test_what_is_missing_is_told_with_what_to_do(
 ) -> None:
     without = await run_audit({name: value for name, value in env.items() if name != "DATABASE_URL"})
     assert (without.code, without.stdout) == (2, "")
-    assert "DATABASE_URL: Field required" in without.stderr
+    assert "DATABASE_URL: is not set" in without.stderr
 
     empty = await run_audit(env | {"DATABASE_URL": databases.create_empty("audit_never_migrated")})
     assert (empty.code, empty.stdout) == (1, "")

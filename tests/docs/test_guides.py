@@ -6,10 +6,15 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from sqlalchemy import text
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, MetaData, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
+from shared import run_tables  # noqa: F401 - its tables belong to the same metadata
 from shared.events import EventType
+from shared.outbox_tables import metadata
+from shared.schema import VERSION_TABLE
 from tests.drift import drift
 from tests.forked import ROOT
 from tests.legacy_rows import seed, set_collection
@@ -20,6 +25,7 @@ GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
 FILE = re.compile(r"`((?:api|worker|shared|migrations|deploy|tests)/[\w./-]*)`")
 NAME = re.compile(r"`([A-Za-z_]{4,})`")
 OF_SQL = {"INSERT", "UPDATE", "SELECT"}
+OURS = {*metadata.tables, VERSION_TABLE}
 CHANGE = text("UPDATE collections SET description = 'new' WHERE collection_id = 'c1'")
 
 
@@ -56,10 +62,11 @@ def test_the_guides_to_changes_name_what_is_to_be_changed() -> None:
         assert len(list(names_in_tables(page))) >= least, "the tables are not read as they are written"
 
 
-def block(language: str) -> str:
+def block(language: str, holds: str) -> str:
     page = (ROOT / "docs" / "how-to" / "adopt-in-a-monolith.md").read_text(encoding="utf-8")
-    (found,) = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
-    return str(found)
+    blocks: list[str] = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+    (found,) = (text for text in blocks if holds in text)
+    return found
 
 
 async def test_a_writer_of_the_monolith_s_own_appends_its_event_as_the_guide_says(
@@ -68,7 +75,7 @@ async def test_a_writer_of_the_monolith_s_own_appends_its_event_as_the_guide_say
     await seed(sql)
     await set_collection(engine, "c1", "old")
     names: dict[str, object] = {}
-    exec(compile(block("python"), "adopt-in-a-monolith.md", "exec"), names)  # noqa: S102 - our own page
+    exec(compile(block("python", "append_event"), "adopt-in-a-monolith.md", "exec"), names)  # noqa: S102 - our own page
     tell = names["tell"]
     assert callable(tell)
 
@@ -86,13 +93,61 @@ async def test_the_statement_of_the_guide_appends_the_same_event(
 ) -> None:
     await seed(sql)
     ours = await set_collection(engine, "c1", "text")
-    await sql.execute(block("sql").replace("$1", "'c1'"))
+    await sql.execute(block("sql", "outbox_events").replace("$1", "'c1'"))
     same = "aggregate_id, event_type, source, payload, schema_version, lane"
     rows = await sql.fetch(f"SELECT {same} FROM outbox_events ORDER BY id")  # noqa: S608 - constants
     assert rows[0] == rows[1]
     await sql.execute("DELETE FROM outbox_events WHERE id = $1", ours)
     await drain(engine)
     assert await drift(sql) == []
+
+
+ENV = """
+from alembic import context
+
+{block}
+attributes = context.config.attributes
+with attributes["connection"].begin_nested():
+    context.configure(
+        connection=attributes["connection"],
+        target_metadata=attributes["metadata"],
+        include_name={include_name},
+    )
+    context.run_migrations()
+"""
+REVISION = """
+revision, down_revision = ${repr(up_revision)}, None
+def upgrade():
+    ${upgrades}
+def downgrade():
+    ${downgrades}
+"""
+
+
+def proposal(connection: Connection, directory: Path, include_name: str) -> str:
+    """Return what `alembic revision --autogenerate` of the monolith proposes."""
+    (directory / "versions").mkdir(parents=True)
+    written = ENV.format(block=block("python", "is_the_monoliths"), include_name=include_name)
+    (directory / "env.py").write_text(written, encoding="utf-8")
+    (directory / "script.py.mako").write_text(REVISION, encoding="utf-8")
+    monolith = MetaData()
+    monolith.reflect(connection, only=lambda name, _: name not in OURS)
+    config = Config(attributes={"connection": connection, "metadata": monolith})
+    config.set_main_option("script_location", str(directory))
+    command.revision(config, autogenerate=True)
+    (revision,) = (directory / "versions").glob("*.py")
+    return revision.read_text(encoding="utf-8").partition("def downgrade")[0]
+
+
+@pytest.mark.filterwarnings("ignore:Can't validate argument 'dialect_options'")  # alembic's own
+async def test_the_monolith_s_alembic_leaves_our_tables_alone_as_the_guide_says(
+    engine: AsyncEngine, tmp_path: Path
+) -> None:
+    async with engine.connect() as connection:
+        for include_name, dropped in (("None", OURS), ("is_the_monoliths", set())):
+            proposed = await connection.run_sync(proposal, tmp_path / include_name, include_name)
+            assert {*re.findall(r"drop_table\('(\w+)'", proposed)} == dropped
+        assert re.findall(r"^    op\.", proposed, re.MULTILINE) == []
 
 
 def test_the_glossary_is_in_order_and_has_each_word_that_contributors_are_to_use() -> None:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rich.console import Console
+
 from api.errors import UNAVAILABLE_CLASSES
 from tests.security.as_role import ROLES_SQL
 from tests.twins import bulk, doorbell, pooler, relay, writes
@@ -56,6 +58,9 @@ AUDIT = "tests/audit/test_"
 ROLLBACK = "tests/rollback/test_"
 OVERLOAD = "tests/api/test_overload.py::test_"
 BODY = "tests/api/test_request_body.py::test_"
+CONSOLE = "tests/commands/test_console.py::test_"
+PATIENCE = "tests/commands/test_patience.py::test_"
+ROTATIONS = "tests/dashboard/test_rotations.py::test_"
 VERDICT = "tests/dashboard/test_verdict.py::test_"
 TRACE = "tests/tracing/test_one_trace.py::test_"
 POOLER = "tests/scaling/test_pooler.py::test_"
@@ -627,5 +632,26 @@ TWINS = {
         "one trace leads from the request to the applied row",
         instead_of("api.write_statement.current_traceparent", lambda: None),
         (f"{TRACE}the_trace_of_the_caller_is_stored_whether_or_not_there_are_spans[1]",),
+    ),
+    # Commands
+    "texts printed as they are": Twin(
+        "no text of others steers a terminal",
+        instead_of("worker.console.Harmless.render", Console.render),
+        (f"{CONSOLE}nothing_that_is_shown_of_data_is_obeyed[what somebody printed without a thought]",),
+    ),
+    "a result lost without a word": Twin(
+        "a command's status is that of its work",
+        instead_of("shared.streams.Patient.take_failure", lambda _: None),
+        ("tests/commands/test_streams.py::test_what_cannot_be_written_is_lost_and_noted_once",),
+    ),
+    "a wait that ends with the connection": Twin(
+        "who waits goes on when PostgreSQL is back",
+        instead_of("worker.patience.is_transient", lambda _: False),
+        (f"{PATIENCE}who_waits_for_events_goes_on_when_the_database_is_back",),
+    ),
+    "files passed over": Twin(
+        "what the dashboard has not read it names",
+        instead_of("worker.dashboard.reading.strangers", lambda _: []),
+        (f"{ROTATIONS}another_log_is_none_of_ours_and_what_may_be_a_part_is_named",),
     ),
 }

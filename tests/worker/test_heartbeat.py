@@ -1,6 +1,7 @@
 """The heartbeat in the log: what waits, and that the worker lives, whoever else is away."""
 
 import asyncio
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,15 @@ async def test_it_counts_what_waits_in_each_lane_and_how_long_the_oldest_has(
     assert line["oldest_repair_seconds"] == 0
     assert (line["dead_letters"], line["database"], line["log_level"]) == (1, "up", "info")
     assert abs(line["clock_offset_ms"]) <= took_ms
+
+
+async def test_a_login_that_is_refused_is_a_database_that_is_away(settings: Settings) -> None:
+    url = re.sub(r":[^:@/]+@", ":wrong@", settings.database_url.get_secret_value())
+    theirs = settings.model_copy(update={"database_url": SecretStr(url)})
+    engine = create_engine(theirs, application_name="test", pool_size=1, statement_timeout_seconds=30)
+    line = await beat(engine)
+    assert (line["database"], line["log_level"]) == ("away", "warning")
+    await engine.dispose()
 
 
 async def test_a_backlog_is_counted_up_to_a_bound(

@@ -7,7 +7,8 @@ from functools import partial
 
 from shared.choices import MOST_SLICES
 from shared.late_imports import late_imports
-from worker.grammar import argument_parser
+from shared.orderly import orderly
+from worker.grammar import argument_parser, text
 
 DESCRIPTION = """\
 Prove, pair by pair and while writes go on, that project_collections shows exactly what collections holds:
@@ -18,13 +19,19 @@ while an event for it waits is counted as pending; it is no drift."""
 def grammar() -> argparse.ArgumentParser:
     """Return the command line's grammar."""
     parser = argument_parser("-m worker.audit", DESCRIPTION)
-    parser.add_argument("--project", metavar="ID", help="only collections whose home is this project")
+    parser.add_argument(
+        "--project", metavar="ID", type=text, help="only collections whose home is this project"
+    )
     parser.add_argument(
         "--repair",
         action="store_true",
         help="append an event for each difference, wait for a worker to apply it, compare it again",
     )
-    parser.add_argument("--watch", action="store_true", help="again and again, one line each, until Ctrl-C")
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="again and again, one line each, until Ctrl-C, also when PostgreSQL was away meanwhile",
+    )
     parser.add_argument(
         "--interval",
         metavar="SECONDS",
@@ -68,8 +75,9 @@ def seconds(word: str) -> float:
 
 
 if __name__ == "__main__":
-    options = parse(sys.argv[1:])
-    with late_imports():
-        from worker.audit.passes import execute
-        from worker.command_line import run_command
-    sys.exit(run_command("audit", partial(execute, options)))
+    with orderly():
+        options = parse(sys.argv[1:])
+        with late_imports():
+            from worker.audit.passes import execute
+            from worker.command_line import run_command
+        sys.exit(run_command("audit", partial(execute, options)))

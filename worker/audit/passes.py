@@ -16,8 +16,10 @@ from worker.audit import terminal
 from worker.audit.findings import first_findings
 from worker.audit.run import RunLostError, audit
 from worker.command_line import FAILURE, SUCCESS, CommandError, print_json, stderr, stdout
+from worker.patience import Patience
 from worker.ringing import doorbell_of
 
+LOOK_SECONDS = 1  # while PostgreSQL is away
 STATEMENT_TIMEOUT_SECONDS = 30  # of all but the comparison, which has its own
 PROVED = {"in_sync", "pending", "repaired"}
 JSON_COUNTS = (
@@ -39,16 +41,37 @@ async def execute(
     try:
         await require_project(engine, arguments.project)
         async with doorbell_of(settings) as doorbell:
-            run = await one_pass(engine, arguments, interrupted, doorbell)
-            while arguments.watch and not interrupted.is_set():
-                await pause(interrupted, 60 if arguments.interval is None else arguments.interval)
-                if not interrupted.is_set():
-                    run = await one_pass(engine, arguments, interrupted, doorbell, before=run)
+            go = watch if arguments.watch else one_pass
+            run = await go(engine, arguments, interrupted, doorbell)
     except RunLostError as error:
         raise CommandError(str(error)) from error
     finally:
         await engine.dispose()
-    return SUCCESS if run.status == "finished" and run.verdict in PROVED else FAILURE
+    return SUCCESS if run and run.status == "finished" and run.verdict in PROVED else FAILURE
+
+
+async def watch(
+    engine: AsyncEngine,
+    arguments: argparse.Namespace,
+    interrupted: asyncio.Event,
+    doorbell: Doorbell | None,
+) -> AuditRun | None:
+    """Audit until interrupted, or nobody reads the results, and return the last pass; None: there was none.
+
+    While PostgreSQL is away it is waited for, once it was there. A pass that a worker took up meanwhile is
+    that worker's.
+    """
+    async with engine.connect():
+        pass  # a mistyped address would be waited for in vain
+    interval = 60 if arguments.interval is None else arguments.interval
+    patience = Patience()
+    run: AuditRun | None = None
+    while True:
+        with patience.waiting(), contextlib.suppress(RunLostError):
+            run = await one_pass(engine, arguments, interrupted, doorbell, before=run)
+        await pause(interrupted, min(interval, LOOK_SECONDS) if patience.is_away else interval)
+        if interrupted.is_set() or stdout.is_abandoned:
+            return None if patience.is_away else run
 
 
 async def require_project(engine: AsyncEngine, project_id: str | None) -> None:
@@ -99,7 +122,7 @@ async def show(engine: AsyncEngine, arguments: argparse.Namespace, run: AuditRun
     if arguments.json:
         print_json(as_json(run))
         return
-    stdout.print(terminal.sentence(run), markup=False, soft_wrap=True)
+    stdout.say(terminal.sentence(run))
     if arguments.watch:
         return
     stdout.print(terminal.counts_table(run))

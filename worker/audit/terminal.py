@@ -13,6 +13,7 @@ from rich.text import Text
 from shared.audit_runs import AuditRun
 from worker.audit.findings import COLUMNS, Finding
 from worker.audit.report import Progress
+from worker.console import cell
 
 MOST_SHOWN = 20
 LONGEST_SHOWN = 80
@@ -115,7 +116,7 @@ def findings_table(findings: list[Finding], run: AuditRun) -> Table:
     for finding in findings:
         outcome = f", {finding.outcome.replace('_', ' ')}" if finding.outcome else ""
         table.add_row(
-            Text(f"{finding.kind}{outcome}\n{finding.collection_id}\nof {finding.project_id}"),
+            _lines(f"{finding.kind}{outcome}", finding.collection_id, f"of {finding.project_id}"),
             _shown(finding.target, finding.differs),
             _shown(finding.legacy, finding.differs),
         )
@@ -129,7 +130,11 @@ def _shown(side: dict[str, object] | None, differs: list[str]) -> Text:
         return Text("no row", style="dim")
     # Where the whole row is missing or too much, its text says enough.
     names = differs if len(differs) < len(COLUMNS) else ["research_context"]
-    return Text("\n".join(f"{name}: {_literal(side[name])}" for name in names))
+    return _lines(*(f"{name}: {_literal(side[name])}" for name in names))
+
+
+def _lines(*lines: str) -> Text:
+    return Text("\n").join(map(cell, lines))
 
 
 def _literal(value: object) -> str:

@@ -10,10 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.backfill_runs import BackfillRun
 from worker.backfill.pace import rest
 from worker.backfill.pending import PendingCounter
+from worker.patience import Patience
 
 logger = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 0.2
+AWAY_SECONDS = 1
 STALL_SECONDS = 5
 STALL_HINT = "is a worker running? start one with `python -m worker`"
 
@@ -27,6 +29,8 @@ async def wait_until_applied(
 ) -> bool:
     """Wait until none of the run's events is pending; False when interrupted before.
 
+    While PostgreSQL is away it is waited for.
+
     Args:
         engine: lends one connection, several times a second.
         run: its events are those of backfills with an id up to its `last_event_id`.
@@ -35,10 +39,15 @@ async def wait_until_applied(
             was settled.
 
     """
-    counter = PendingCounter(engine)
+    counter, patience = PendingCounter(engine), Patience()
     fewest, fewer_at = None, time.monotonic()
     while not interrupted.is_set():
-        pending = await counter.count(last=run.last_event_id)
+        pending = None
+        with patience.waiting():
+            pending = await counter.count(last=run.last_event_id)
+        if pending is None:
+            await rest(interrupted, AWAY_SECONDS)
+            continue
         if not pending:
             return True
         if fewest is None or pending < fewest:

@@ -73,7 +73,7 @@ async def show_status(engine: AsyncEngine, arguments: argparse.Namespace, interr
     if arguments.json:
         print_json({**report.as_json(run), "rows_a_second": rows_a_second})
     else:
-        stdout.print(report.status_lines(run, rows_a_second), markup=False, soft_wrap=True)
+        stdout.say(*report.status_lines(run, rows_a_second))
     return SUCCESS
 
 
@@ -93,5 +93,5 @@ def tell(arguments: argparse.Namespace, run: BackfillRun | None, sentence: str) 
     if arguments.json:
         print_json({"status": None} if run is None else report.as_json(run))
     else:
-        stdout.print(sentence, markup=False, soft_wrap=True)
+        stdout.say(sentence)
     return SUCCESS

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from shared.choices import DEFAULT_MAX_PENDING
-from worker.grammar import argument_parser
+from worker.grammar import argument_parser, text
 
 DESCRIPTION = """\
 Enqueue an event for every collection that project_collections misses or shows
@@ -49,7 +49,7 @@ def grammar() -> argparse.ArgumentParser:
     """Return the command line's grammar."""
     parser = argument_parser("-m worker.backfill", DESCRIPTION)
     new = parser.add_argument_group("a new run")
-    new.add_argument("--project", metavar="ID", help="only the collections of this home project")
+    new.add_argument("--project", metavar="ID", type=text, help="only the collections of this home project")
     new.add_argument("--rate", metavar="N", type=_positive, help="at most N rows a second")
     new.add_argument(
         "--max-pending",

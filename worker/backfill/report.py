@@ -110,7 +110,7 @@ def what_now(run: BackfillRun) -> str:
     )
 
 
-def status_lines(run: BackfillRun, rows_a_second: float | None) -> str:
+def status_lines(run: BackfillRun, rows_a_second: float | None) -> list[str]:
     """Return the run as lines of a name and a value.
 
     Args:
@@ -135,7 +135,7 @@ def status_lines(run: BackfillRun, rows_a_second: float | None) -> str:
         "left to": "the workers" if run.in_worker else "the command",
         "started": f"{run.started_at:%Y-%m-%d %H:%M:%S} UTC, {as_time(run.duration_seconds)} in all",
     }
-    return "\n".join(f"{name:<14}{value}" for name, value in shown.items())
+    return [f"{name:<14}{value}" for name, value in shown.items()]
 
 
 def _rate(run: BackfillRun) -> str:

@@ -104,14 +104,14 @@ async def show_proof(
         msg = "All is enqueued. Workers go on applying it; check with `python -m worker.audit`."
         raise CommandError(msg)
     if not arguments.json:
-        stdout.print(report.audit_summary(audited), markup=False, soft_wrap=True)
+        stdout.say(report.audit_summary(audited))
     return SUCCESS if audited.verdict in report.GOOD_VERDICTS else FAILURE
 
 
 def say_stalled(pending: int) -> None:
     """Tell the person at the terminal why nothing goes on; others find it in the log."""
     if stderr.is_terminal:
-        stderr.print(f"{pending:,} events are pending and none is settled: {STALL_HINT}", markup=False)
+        stderr.say(f"{pending:,} events are pending and none is settled: {STALL_HINT}")
 
 
 async def show_dry_run(engine: AsyncEngine, arguments: argparse.Namespace, interrupted: asyncio.Event) -> int:
@@ -124,5 +124,5 @@ async def show_dry_run(engine: AsyncEngine, arguments: argparse.Namespace, inter
     if arguments.json:
         print_json(report.dry_run_as_json(result))
     else:
-        stdout.print(report.dry_run_summary(result), markup=False, soft_wrap=True)
+        stdout.say(report.dry_run_summary(result))
     return SUCCESS if result.finished else FAILURE

@@ -4,15 +4,17 @@ import sys
 from functools import partial
 
 from shared.late_imports import late_imports
+from shared.orderly import orderly
 from worker.dead_letters.options import parse
 
 if __name__ == "__main__":
-    options = parse(sys.argv[1:])
-    with late_imports():
-        from worker.command_line import run_command
+    with orderly():
+        options = parse(sys.argv[1:])
+        with late_imports():
+            from worker.command_line import run_command
 
-        if options.action in {"list", "show"}:
-            from worker.dead_letters.looks import execute
-        else:
-            from worker.dead_letters.closing import execute
-    sys.exit(run_command("dead_letters", partial(execute, options)))
+            if options.action in {"list", "show"}:
+                from worker.dead_letters.looks import execute
+            else:
+                from worker.dead_letters.closing import execute
+        sys.exit(run_command("dead_letters", partial(execute, options)))

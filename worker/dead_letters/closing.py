@@ -48,7 +48,7 @@ async def discard(engine: AsyncEngine, arguments: argparse.Namespace, interrupte
     if arguments.json:
         print_json({"discarded": len(discarded), "not_dead": not_dead})
     else:
-        stdout.print(f"Discarded {report.counted(len(discarded))}.", markup=False)
+        stdout.say(f"Discarded {report.counted(len(discarded))}.")
         complain_of(not_dead)
     return FAILURE if not_dead or interrupted.is_set() else SUCCESS
 
@@ -65,14 +65,12 @@ async def replay(
     if arguments.json:
         print_json(replays.as_json())
     else:
-        stdout.print(replays.sentence(), markup=False, soft_wrap=True)
+        stdout.say(replays.sentence())
         complain_of(replays.closed)
         if replays.homeless:
-            stderr.print(
+            stderr.say(
                 f"Not replayed, because their collections do not exist: {listed(replays.homeless)}."
-                " Nothing is missing in project_collections; discard them.",
-                markup=False,
-                soft_wrap=True,
+                " Nothing is missing in project_collections; discard them."
             )
     return SUCCESS if replays.is_complete and not interrupted.is_set() else FAILURE
 
@@ -109,7 +107,7 @@ async def confirm(
     number = report.counted(sum(counts.values()))
     if not sys.stdin.isatty():
         raise CommandError(f"This would {verb} {number}. Say --yes to do it.")
-    stderr.print(f"{verb.capitalize()} {number}? [y/N] ", markup=False, end="")
+    stderr.print(f"{verb.capitalize()} {number}? [y/N] ", end="")
     if (await line_typed(interrupted)).strip().lower() not in {"y", "yes"}:
         msg = "Nothing was changed."
         raise CommandError(msg)
@@ -132,11 +130,7 @@ async def line_typed(interrupted: asyncio.Event) -> str:
 def complain_of(not_dead: Sequence[int]) -> None:
     """Name the letters that were not dead, or that there are none of."""
     if not_dead:
-        stderr.print(
-            f"Not dead, or not there: {listed(not_dead)}. See `list --state all`.",
-            markup=False,
-            soft_wrap=True,
-        )
+        stderr.say(f"Not dead, or not there: {listed(not_dead)}. See `list --state all`.")
 
 
 def listed(ids: Sequence[int], most: int = 20) -> str:
@@ -147,4 +141,4 @@ def listed(ids: Sequence[int], most: int = 20) -> str:
 
 def say_stalled(pending: int) -> None:
     """Tell why nothing goes on."""
-    stderr.print(f"{pending:,} events are pending and none is settled: {LAST_STALL_HINT}", markup=False)
+    stderr.say(f"{pending:,} events are pending and none is settled: {LAST_STALL_HINT}")

@@ -71,7 +71,7 @@ async def show_list(engine: AsyncEngine, arguments: argparse.Namespace) -> int:
         stdout.print(report.table(listed))
     what = "letter" if arguments.state == "all" else f"{arguments.state} letter"
     more = f", the first {len(listed)} shown; --limit shows more" if total > len(listed) else ""
-    stdout.print(f"{report.counted(total, what)}{more}.", markup=False, soft_wrap=True)
+    stdout.say(f"{report.counted(total, what)}{more}.")
     return SUCCESS
 
 
@@ -86,5 +86,5 @@ async def show_one(engine: AsyncEngine, arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({**report.as_json(found[0]), "payload": payload, "present_state": present})
     else:
-        stdout.print(report.details(found[0], payload, present), markup=False, soft_wrap=True)
+        stdout.say(*report.details(found[0], payload, present))
     return SUCCESS

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from shared.choices import LETTER_STATES
 from shared.events import Source
-from worker.grammar import add_json, argument_parser
+from worker.grammar import add_json, argument_parser, text
 
 DESCRIPTION = """\
 Look at the events that could not be applied, and let them go.
@@ -83,9 +83,13 @@ def _add(
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:
     filters = parser.add_argument_group("filters")
-    filters.add_argument("--collection", metavar="ID", help="of this collection")
-    filters.add_argument("--project", metavar="ID", help="whose collection is at home in this project now")
-    filters.add_argument("--sqlstate", metavar="CODE", help="that died of this error of PostgreSQL")
+    filters.add_argument("--collection", metavar="ID", type=text, help="of this collection")
+    filters.add_argument(
+        "--project", metavar="ID", type=text, help="whose collection is at home in this project now"
+    )
+    filters.add_argument(
+        "--sqlstate", metavar="CODE", type=text, help="that died of this error of PostgreSQL"
+    )
     filters.add_argument("--source", choices=list(Source), help="whose event was appended by these")
     filters.add_argument(
         "--since", metavar="TIME", type=_time, help="that died then or later; ISO 8601, or UTC"
@@ -113,6 +117,6 @@ def _positive(word: str) -> int:
 def _time(word: str) -> datetime:
     try:
         time = datetime.fromisoformat(word)
-    except ValueError:
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # or beyond the years 1 to 9999 in UTC
         raise argparse.ArgumentTypeError(f"{word!r} is no time such as 2026-11-24T13:00+01:00") from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)

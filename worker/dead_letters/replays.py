@@ -14,10 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared import dead_letters
 from shared.doorbell import Doorbell
 from worker.dead_letters.report import counted
+from worker.patience import Patience
 
 logger = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 0.1
+AWAY_SECONDS = 1.0
 STALL_SECONDS = 5.0
 
 # Served by outbox_events_pkey and outbox_dead_letters_pkey.
@@ -110,19 +112,25 @@ async def until_settled(
         interrupted: ends the waiting.
         on_stall: called with the number of pending events each time five seconds passed without progress.
 
+    While PostgreSQL is away it is waited for.
+
     """
     ids = {"ids": sorted(replays.event_ids)}
     fewest, changed_at = len(replays.event_ids), time.monotonic()
+    patience = Patience()
     while True:
-        async with engine.connect() as connection:
-            replays.pending = (await connection.execute(COUNT_PENDING, ids)).scalar_one()
-            replays.dead_again = list((await connection.execute(FIND_DEAD, ids)).scalars())
-        if not replays.pending or interrupted.is_set():
+        with patience.waiting():
+            async with engine.connect() as connection:
+                replays.pending = (await connection.execute(COUNT_PENDING, ids)).scalar_one()
+                replays.dead_again = list((await connection.execute(FIND_DEAD, ids)).scalars())
+        if interrupted.is_set() or not (patience.is_away or replays.pending):
             return
-        if replays.pending < fewest:
+        if patience.is_away or replays.pending is None:
+            pass
+        elif replays.pending < fewest:
             fewest, changed_at = replays.pending, time.monotonic()
         elif time.monotonic() - changed_at > STALL_SECONDS:
             changed_at = time.monotonic()
             on_stall(replays.pending)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(interrupted.wait(), LOOK_SECONDS)
+            await asyncio.wait_for(interrupted.wait(), AWAY_SECONDS if patience.is_away else LOOK_SECONDS)

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
 from shared.dead_letters import DeadLetter
+from worker.console import cell
 
 HEADINGS = ("id", "died at (UTC)", "state", "collection", "type", "source", "tried", "reason")
 
@@ -21,9 +21,9 @@ def table(letters: Sequence[DeadLetter]) -> Table:
     for letter in letters:
         died_at = f"{letter.died_at:%Y-%m-%d %H:%M:%S}"
         shown.add_row(
-            str(letter.id), died_at, state(letter), Text(letter.collection_id),
-            letter.event_type.removeprefix("collection."), letter.source, str(letter.attempts),
-            Text(reason(letter)),
+            cell(str(letter.id)), cell(died_at), cell(state(letter)), cell(letter.collection_id),
+            cell(letter.event_type.removeprefix("collection.")), cell(letter.source),
+            cell(str(letter.attempts)), cell(reason(letter)),
         )  # fmt: skip
     return shown
 
@@ -38,27 +38,30 @@ def reason(letter: DeadLetter) -> str:
     return letter.error if letter.sqlstate is None else f"{letter.sqlstate}: {letter.error}"
 
 
-def details(letter: DeadLetter, payload: object, present: Mapping[str, Any] | None) -> str:
-    """Describe one letter whole."""
+def details(letter: DeadLetter, payload: object, present: Mapping[str, Any] | None) -> list[str]:
+    """Describe one letter whole, line by line."""
     if present is None:
-        outlook = "The collection does not exist (any more): there is nothing to replay; discard the letter."
+        gone = "The collection does not exist (any more): there is nothing to replay; discard the letter."
+        outlook = [gone]
     else:
-        outlook = f"A replay would append:\n{as_text(present)}"
-    return (
-        f"Dead letter {letter.id}: {state(letter)}\n"
-        f"  collection  {letter.collection_id}\n"
-        f"  event       {letter.event_type} from {letter.source}, appended at {letter.created_at}\n"
-        f"  died        {letter.died_at}, tried {letter.attempts} times\n"
-        f"  reason      {reason(letter)}\n"
-        f"  trace       {letter.trace_id or 'none'}\n"
-        f"  closed      {letter.closed_at or 'no'}\n"
-        f"Its event held:\n{as_text(payload)}\n{outlook}"
-    )
+        outlook = ["A replay would append:", *as_text(present)]
+    return [
+        f"Dead letter {letter.id}: {state(letter)}",
+        f"  collection  {letter.collection_id}",
+        f"  event       {letter.event_type} from {letter.source}, appended at {letter.created_at}",
+        f"  died        {letter.died_at}, tried {letter.attempts} times",
+        f"  reason      {reason(letter)}",
+        f"  trace       {letter.trace_id or 'none'}",
+        f"  closed      {letter.closed_at or 'no'}",
+        "Its event held:",
+        *as_text(payload),
+        *outlook,
+    ]
 
 
-def as_text(value: object) -> str:
-    """Return indented JSON."""
-    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+def as_text(value: object) -> list[str]:
+    """Return the lines of indented JSON; a line end within a text is written as JSON has it."""
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str).split("\n")
 
 
 def as_json(letter: DeadLetter) -> dict[str, object]:

@@ -5,6 +5,7 @@ import sys
 from functools import partial
 
 from shared.late_imports import late_imports
+from shared.orderly import orderly
 from worker.grammar import argument_parser
 
 DESCRIPTION = """\
@@ -32,12 +33,13 @@ def grammar() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    options = grammar().parse_args()
-    with late_imports():
-        from worker.command_line import run_command
+    with orderly():
+        options = grammar().parse_args()
+        with late_imports():
+            from worker.command_line import run_command
 
-        if options.repair_sequences:
-            from worker.preflight.repair import execute
-        else:
-            from worker.preflight.command import execute
-    sys.exit(run_command("preflight", partial(execute, options)))
+            if options.repair_sequences:
+                from worker.preflight.repair import execute
+            else:
+                from worker.preflight.command import execute
+        sys.exit(run_command("preflight", partial(execute, options)))

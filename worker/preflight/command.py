@@ -39,6 +39,5 @@ def lines(checks: Sequence[Check]) -> Iterator[str]:
 
 
 def show(line: str) -> None:
-    """Print a line without what a terminal would obey: names in a database may hold anything."""
-    line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
-    stdout.print(line, markup=False, soft_wrap=True)
+    """Print a line; names in a database may hold anything."""
+    stdout.say(line)

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 
 import asyncpg
 
+from shared.advice import LACKS_TABLES
 from shared.database import create_engine, driver_connection
 from shared.faults import reason
 from shared.sequences import SequenceFault, read_sequences
 from shared.settings import CommandSettings
-from worker.command_line import FAILURE, SUCCESS, print_json
+from worker.command_line import FAILURE, SUCCESS, CommandError, print_json
 from worker.preflight.checks.sequences import EVERY, faults_of, unread
 from worker.preflight.command import show
 
@@ -32,7 +33,10 @@ async def execute(
     )
     try:
         async with driver_connection(engine) as connection:
-            faults = faults_of(await read_sequences(connection, EVERY))
+            before = await read_sequences(connection, EVERY)
+            if {sequence.table for sequence in before} != {*EVERY}:
+                raise CommandError(LACKS_TABLES)
+            faults = faults_of(before)
             refusals = [await _mend(connection, fault) for fault in faults]
             found = await read_sequences(connection, EVERY)
     finally:
