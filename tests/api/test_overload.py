@@ -40,14 +40,19 @@ def app(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
 
 @pytest.fixture(autouse=True)
 async def _ends_its_requests(client: httpx.AsyncClient) -> AsyncIterator[None]:
-    """End what a test that failed, as it does on a twin, has begun: the app closes no connection in use."""
+    """End what a test that failed, as it does on a twin, has begun: the app closes no connection in use.
+
+    A statement that is cancelled so opens another connection, to tell the server: that is left its time.
+    """
     del client  # it ends after this
     before = asyncio.all_tasks()
     yield
-    if left := asyncio.all_tasks() - before - {asyncio.current_task()}:
-        for task in left:
-            task.cancel()
-        await asyncio.wait(left)
+    for task in (left := asyncio.all_tasks() - before - {asyncio.current_task()}):
+        task.cancel()
+    while left:
+        _, pending = await asyncio.wait(left, timeout=HANG_SECONDS)
+        assert not pending
+        left = asyncio.all_tasks() - before - {asyncio.current_task()}
 
 
 @asynccontextmanager
