@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.admission import PATIENCE_SECONDS, POOL_SIZE, Lanes
 from shared.database import create_engine, refuse_wrong_pooler
+from shared.deployment import Deployment
 from shared.doorbell import Doorbell, open_redis
 from shared.events import EventType
 from shared.settings import Settings
@@ -79,7 +80,7 @@ async def collection_sync(app: FastAPI, settings: Settings) -> AsyncIterator[Non
         await refuse_wrong_pooler(engine)
         redis = open_redis(settings.redis_url.get_secret_value())
         stack.push_async_callback(redis.aclose)
-        doorbell = Doorbell(redis)
+        doorbell = Doorbell(redis, Deployment.of(engine))
         await stack.enter_async_context(ringing(doorbell))
         app.state.collection_sync = CollectionSync(settings, engine, redis, doorbell, Lanes())
         yield

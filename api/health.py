@@ -1,6 +1,8 @@
 """Whether the process lives, and whether it can do its work."""
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Literal
 
@@ -15,8 +17,12 @@ from api.context import Sync
 from api.trailing_slash import ForgivingRoute
 from shared.advice import advice_on
 from shared.database import refuse_wrong_sequences
-from shared.doorbell import REDIS_ERRORS
+from shared.deployment import UNLEARNED, Deployment
+from shared.doorbell import ring_commands
 from shared.pooler import PoolerError, UnfitServerError
+from shared.redis_client import Command
+from shared.redis_faults import REDIS_ERRORS, fault_of, faults_in
+from shared.rehearsal import rehearse
 from shared.schema import REVISION, read_revision
 
 POSTGRESQL_SECONDS = 1.0  # SQLAlchemy takes up to two more to give up a connection that hangs
@@ -80,17 +86,27 @@ def _unreachable(advice: str) -> dict[str, Check]:
     }
 
 
-async def check_redis(redis: Redis) -> dict[str, Check]:
-    """Ping Redis. Without it events wait for the worker's sweep, nothing else. Bounded."""
+async def check_redis(redis: Redis, deployment: Deployment) -> dict[str, Check]:
+    """Ask Redis whether it would take a ring. Without one events wait for a sweep, nothing else. Bounded.
+
+    While it is not known where to ring, it is only asked whether it lets us in.
+    """
+    commands: Sequence[Command] = (("PING",),)
+    with suppress(*UNLEARNED):
+        async with asyncio.timeout(POSTGRESQL_SECONDS):
+            commands = ring_commands(await deployment.names(), "live")
     try:
         async with asyncio.timeout(REDIS_SECONDS):
-            await redis.ping()
+            answers = await rehearse(redis, commands)
     except REDIS_ERRORS as error:
-        advice = (
-            f"No answer from REDIS_URL ({type(error).__name__}): writes succeed, but reach workers later."
-        )
-        return {"redis": Check(ok=False, required=False, what_to_do=advice)}
-    return {"redis": Check(ok=True, required=False)}
+        faults = [fault_of(error)]
+    else:
+        faults = faults_in(answers, commands)
+    if not faults:
+        return {"redis": Check(ok=True, required=False)}
+    what = faults[0].hint or f"No answer from REDIS_URL ({faults[0].error})"
+    advice = f"{what}. Writes succeed, but reach workers later."
+    return {"redis": Check(ok=False, required=False, what_to_do=advice)}
 
 
 health = APIRouter(tags=["health"], route_class=ForgivingRoute)
@@ -107,7 +123,9 @@ async def healthz() -> Alive:
 @health.get("/readyz", responses={HTTPStatus.SERVICE_UNAVAILABLE: {"model": Readiness}})
 async def readyz(sync: Sync, response: Response) -> Readiness:
     """Say whether requests can be served, and what to do where they cannot."""
-    postgresql, redis = await asyncio.gather(check_postgresql(sync.engine), check_redis(sync.redis))
+    postgresql, redis = await asyncio.gather(
+        check_postgresql(sync.engine), check_redis(sync.redis, sync.doorbell.deployment)
+    )
     checks = postgresql | redis
     if all(check.ok for check in checks.values() if check.required):
         return Readiness(status="ready", checks=checks)

@@ -87,7 +87,7 @@ IS_TENDED = text("""
         AND (
             (status = 'running' AND heartbeat_at > clock_timestamp() - interval '5 seconds')
             OR (id = :audit_id AND status = 'requested'
-                AND requested_at > clock_timestamp() - interval '1 second')
+                AND requested_at > clock_timestamp() - interval '3 seconds')
         )
 """)
 

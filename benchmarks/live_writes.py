@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from sqlalchemy.dialects.postgresql import asyncpg as dialect
 
 from benchmarks.bench import Bench, require
 from benchmarks.worker_process import Worker, working
+from shared.deployment import Deployment, read_identity
 from shared.doorbell import Doorbell, open_redis
 from shared.events import EventType, Source
 from shared.outbox import APPEND_EVENT
@@ -151,6 +153,12 @@ class Writers:
         return event_id, committed_at
 
 
+async def identity(pool: asyncpg.Pool) -> str:
+    """Return the identity of the database that the pool leads to."""
+    async with pool.acquire() as connection:
+        return await read_identity(connection)
+
+
 @asynccontextmanager
 async def writing(bench: Bench) -> AsyncIterator[Writers]:
     """Offer users who write to a project of their own, and one worker that applies it.
@@ -166,7 +174,7 @@ async def writing(bench: Bench) -> AsyncIterator[Writers]:
         working() as worker,
     ):
         await sql.execute(OWNER)
-        doorbell = Doorbell(redis)
+        doorbell = Doorbell(redis, Deployment(partial(identity, pool)))
         ringing = asyncio.create_task(doorbell.run())
         try:
             yield Writers(pool, doorbell, worker)

@@ -141,6 +141,8 @@ GRANT
     DELETE
     ON outbox_dead_letters TO collection_sync_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON worker_processes TO collection_sync_worker;
+-- The database's identity, by which API, worker and commands find each other in Redis.
+GRANT SELECT (database_id) ON collection_sync_version TO collection_sync_worker;
 -- Not granted: pg_read_all_stats. Without it the worker's log names a session that holds a snapshot, but
 -- not its state and age; with it the worker could read the text of everybody's queries.
 GRANT

@@ -7,54 +7,45 @@ import asyncio
 import json
 import random
 import time
-import uuid
-from collections.abc import Awaitable, Collection
-from typing import Any, cast
+from typing import Any
 
 import structlog
 from arq.constants import job_key_prefix
 from arq.jobs import serialize_job
-from redis.asyncio import ConnectionPool, Redis
-from redis.exceptions import ConnectionError, RedisError  # noqa: A004 - its name
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
+from shared.advice import advice_on
 from shared.cancellation import heed_cancellation
+from shared.deployment import UNLEARNED, Deployment, Lane, Names
+from shared.outage import Outage
+from shared.redis_client import REDIS_TIMEOUT_SECONDS, Command, exchange, open_pool, open_redis
+from shared.redis_faults import REDIS_ERRORS, Fault, fault_of, faults_in
+
+__all__ = [
+    "REDIS_ERRORS",
+    "Doorbell",
+    "RingRefusedError",
+    "dismiss",
+    "from_json",
+    "job_key",
+    "open_pool",
+    "open_redis",
+    "ring",
+    "ring_commands",
+    "to_json",
+]
 
 logger = structlog.get_logger(__name__)
 
-QUEUE_NAME = "collection_sync:queue"
-DIRTY_KEY = "collection_sync:dirty"
-WAKE_CHANNEL = "collection_sync:wake"  # a user's write waits
-BULK_CHANNEL = "collection_sync:wake_bulk"  # a backfill's or a repair's events wait
 DRAIN_JOB = "drain_outbox"
-
-DIRTY_MS = 2_000  # while no worker lives, at most one job is queued in this time
-JOB_EXPIRES_MS = 60_000
-REDIS_TIMEOUT_SECONDS = 1
+LAST_MS = 2**47  # up to here, in the year 6429, arq can make a time of it
+JOB_EXPIRES_MS = 60_000  # what no worker took in its time is forgotten
+DUE = 1  # the score of the job: at once, whatever anybody's clock says; arq takes 0 for none
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 1.0
 REST = 3  # times as long as a ring took: so a busy process spends at most a quarter of its time ringing
 LONGEST_REST_SECONDS = 0.05  # after a ring that waited for Redis it took the time of nobody
-
-REDIS_ERRORS = (RedisError, OSError, TimeoutError)
-
-# One round trip. Every ring is published; it also queues an arq job, for workers that do not listen at
-# that moment, unless one is queued already. What no worker took in its time is forgotten, but no sweep:
-# those are the workers' own. The time is Redis's, whatever the clock of whoever rings says; the job is
-# due a second before, so that it is due at once for a worker whose clock is a little behind.
-RING = """
-local queues = redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1])
-if queues then
-    local now = redis.call('TIME')
-    local due = now[1] * 1000 + math.floor(now[2] / 1000) - 1000
-    redis.call('PSETEX', KEYS[2], ARGV[2], ARGV[3])
-    for _, job in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', due - ARGV[2], 'LIMIT', 0, 100)) do
-        if string.sub(job, 1, 5) ~= 'cron:' then redis.call('ZREM', KEYS[3], job) end
-    end
-    redis.call('ZADD', KEYS[3], due, ARGV[4])
-end
-redis.call('PUBLISH', ARGV[5], queues and ARGV[4] or '')
-return queues and 1 or 0
-"""
 
 
 def to_json(value: object) -> bytes:
@@ -63,92 +54,114 @@ def to_json(value: object) -> bytes:
 
 
 def from_json(data: bytes) -> dict[str, Any]:
-    """Read what `to_json` wrote."""
+    """Read a job of ours, and refuse every other: arq itself would die of some.
+
+    Raises:
+        ValueError: it is not exactly what `ring` queues; arq drops it then.
+
+    """
     value: dict[str, Any] = json.loads(data)
+    enqueued_at = value.get("et")
+    is_time = type(enqueued_at) is int and 0 < enqueued_at < LAST_MS
+    if not is_time or value != {**OUR_JOB, "et": enqueued_at}:
+        msg = "not a job of ours"
+        raise ValueError(msg)
     return value
 
 
-class _OnUvloop:
-    """Mixed into redis-py's connections: what uvloop says of a closed one becomes an error of Redis.
+OUR_JOB: dict[str, Any] = {"t": None, "f": DRAIN_JOB, "a": [], "k": {}}
 
-    A connection that breaks after it was made, and before it is written to, makes uvloop raise
-    RuntimeError, which redis-py passes on. It would end whoever outlives only REDIS_ERRORS.
+
+class RingRefusedError(Exception):
+    """Redis answers, and does not take all that a ring consists of."""
+
+    def __init__(self, fault: Fault, *, is_heard: bool) -> None:
+        """Take what it refuses first, and whether workers may have heard the rest."""
+        super().__init__(fault.hint)
+        self.fault = fault
+        self.is_heard = is_heard
+
+
+def job_key(names: Names) -> str:
+    """Return where arq keeps what a job is; workers of ours do not read it."""
+    return f"{job_key_prefix}{names.job_id}"
+
+
+def ring_commands(names: Names, lane: Lane) -> tuple[Command, ...]:
+    """Return what a ring consists of.
+
+    The arq job is for workers that do not listen at the moment. Its id is always the same, so that there is
+    one at most; who takes it removes it *before* looking at the outbox, and a ring after that queues it anew.
     """
-
-    async def send_packed_command(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - redis-py's own
-        try:
-            await super().send_packed_command(*arguments, **options)  # type: ignore[misc]
-        except RuntimeError as error:
-            msg = "the connection was closed before it was written to"
-            raise ConnectionError(msg) from error
-
-
-def open_pool(url: str) -> ConnectionPool:
-    """Make a pool with bounded waits, which connects on first use: so Redis may be away."""
-    of_tcp = {} if url.startswith("unix:") else {"socket_keepalive": True}
-    pool = ConnectionPool.from_url(
-        url,
-        socket_timeout=REDIS_TIMEOUT_SECONDS,
-        socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
-        **of_tcp,
+    job = serialize_job(DRAIN_JOB, (), {}, None, int(time.time() * 1000), serializer=to_json)
+    return (
+        ("SET", job_key(names), job, "PX", JOB_EXPIRES_MS),
+        ("ZADD", names.queue, DUE, names.job_id),
+        ("PEXPIRE", names.queue, JOB_EXPIRES_MS),
+        ("PUBLISH", names.channel(lane), ""),
     )
-    pool.connection_class = type("Connection", (_OnUvloop, pool.connection_class), {})
-    return pool
 
 
-def open_redis(url: str) -> Redis:
-    """Make a client of such a pool."""
-    return Redis.from_pool(open_pool(url))
-
-
-async def ring(redis: Redis, channel: str = WAKE_CHANNEL) -> bool:
-    """Wake the workers that listen, and queue one drain job; return False when one was queued already.
+async def ring(redis: Redis, names: Names, lane: Lane = "live") -> None:
+    """Wake the workers that listen, and leave one job for those that do not; one round trip.
 
     Args:
         redis: with bounded waits.
-        channel: WAKE_CHANNEL for the live lane, BULK_CHANNEL for the others.
+        names: those of the database in which there is something to do.
+        lane: `live` for a user's write, `bulk` for what backfills and repairs append.
 
     Raises:
+        RingRefusedError: Redis refuses some of it.
         one of REDIS_ERRORS: within REDIS_TIMEOUT_SECONDS, when Redis is away or hangs.
 
     """
-    job_id = uuid.uuid4().hex  # a fixed id would be refused while an earlier job still runs
-    now_ms = int(time.time() * 1000)
-    job = serialize_job(DRAIN_JOB, (), {}, None, now_ms, serializer=to_json)
-    answer = redis.eval(
-        RING, 3, DIRTY_KEY, job_key_prefix + job_id, QUEUE_NAME,
-        str(DIRTY_MS), str(JOB_EXPIRES_MS), job.decode(), job_id, channel,
-    )  # fmt: skip
+    commands = ring_commands(names, lane)
     async with asyncio.timeout(REDIS_TIMEOUT_SECONDS):
-        return bool(await cast("Awaitable[int]", answer))
+        answers = await exchange(redis, commands)
+    if faults := faults_in(answers, commands):
+        is_queued = not any(isinstance(answer, ResponseError) for answer in answers[:2])
+        is_published = not isinstance(answers[-1], ResponseError)
+        raise RingRefusedError(faults[0], is_heard=is_queued or is_published)
 
 
-async def dismiss(redis: Redis, job_ids: Collection[str]) -> None:
-    """Take back the jobs of rings that were heard and answered, so that the next ring queues one again.
+async def dismiss(redis: Redis, names: Names) -> bool:
+    """Take the job back, or take it up, so that the next ring queues one again; return whether it was there.
 
     Raises:
-        one of REDIS_ERRORS: the jobs stay, and do no harm.
+        one of REDIS_ERRORS: the job may stay, and does no harm. Nor does one that Redis lets us not remove.
 
     """
-    async with redis.pipeline(transaction=True) as pipe:
-        pipe.zrem(QUEUE_NAME, *job_ids)
-        pipe.delete(DIRTY_KEY, *(job_key_prefix + job_id for job_id in job_ids))
-        await pipe.execute()
+    async with asyncio.timeout(REDIS_TIMEOUT_SECONDS):
+        answers = await exchange(redis, (("ZREM", names.queue, names.job_id), ("DEL", job_key(names))))
+    return answers[0] == 1
 
 
 class Doorbell:
     """Rings for any number of commits with one background task, so that no request awaits Redis."""
 
-    def __init__(self, redis: Redis, channel: str = WAKE_CHANNEL) -> None:
-        """Take the client to ring with, which the caller closes, and the channel of the lane to drain."""
+    def __init__(self, redis: Redis, deployment: Deployment, lane: Lane = "live") -> None:
+        """Take the client to ring with, which the caller closes, whom to ring for, and the lane to drain."""
         self._redis = redis
-        self._channel = channel
+        self._lane: Lane = lane
         self._pressed = asyncio.Event()
-        self.is_heard = True
+        self._at_rest = asyncio.Event()
+        self._at_rest.set()
+        self._outage = Outage("doorbell_silent", "doorbell_restored")
+        self.deployment = deployment
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether the last ring was taken."""
+        return self._outage.fault is None
 
     def press(self) -> None:
         """Ask for a ring; returns at once. Call it after COMMIT, never before."""
+        self._at_rest.clear()
         self._pressed.set()
+
+    async def rung(self) -> None:
+        """Return when all that was pressed has rung."""
+        await self._at_rest.wait()
 
     async def run(self) -> None:
         """Ring whenever pressed, until cancelled. While Redis is away it keeps trying, with back-off."""
@@ -158,18 +171,36 @@ class Doorbell:
             await self._pressed.wait()
             self._pressed.clear()
             began = time.perf_counter()
-            try:
-                await ring(self._redis, self._channel)
-            except REDIS_ERRORS as error:
+            if await self._ring():
+                delay = FIRST_RETRY_SECONDS
+                if not self._pressed.is_set():
+                    self._at_rest.set()
+                await asyncio.sleep(min(REST * (time.perf_counter() - began), LONGEST_REST_SECONDS))
+                await self._keep_up()
+            else:
                 self._pressed.set()
-                if self.is_heard:
-                    logger.warning("doorbell_silent", error=type(error).__name__)
-                self.is_heard = False
                 await asyncio.sleep(random.uniform(delay / 2, delay))  # noqa: S311 - jitter, not a secret
                 delay = min(delay * 2, LAST_RETRY_SECONDS)
-            else:
-                if not self.is_heard:
-                    logger.info("doorbell_restored")
-                self.is_heard = True
-                delay = FIRST_RETRY_SECONDS
-                await asyncio.sleep(min(REST * (time.perf_counter() - began), LONGEST_REST_SECONDS))
+
+    async def _ring(self) -> bool:
+        """Return whether any worker may have heard it."""
+        fault, is_heard = None, True
+        try:
+            await ring(self._redis, await self.deployment.names(), self._lane)
+        except RingRefusedError as error:
+            fault, is_heard = error.fault, error.is_heard
+        except REDIS_ERRORS as error:
+            fault, is_heard = fault_of(error), False
+        except UNLEARNED as error:
+            fault, is_heard = Fault(type(error).__name__, advice_on(error)), False
+        self._outage.note(fault)
+        return is_heard
+
+    async def _keep_up(self) -> None:
+        """Ring once more where the database is another one by now."""
+        try:
+            is_another = await self.deployment.keep_up()
+        except UNLEARNED:
+            return
+        if is_another:
+            self.press()

@@ -156,6 +156,11 @@ _ROLLBACK_COUNTS = {
     "dry_run": "boolean: nothing was changed",
 }
 
+_OUTAGE = {
+    "hint": "string~: what Redis refuses, and what to do",
+    "times": "integer~: how often it went, where that was oftener than there are lines: two in half a minute",
+}
+
 CONTRACT: Mapping[str, LogEvent] = {
     event.name: event
     for event in (
@@ -178,7 +183,9 @@ CONTRACT: Mapping[str, LogEvent] = {
             uptime_seconds="number: since the worker began",
             database="string: `up`; `away`: PostgreSQL did not answer within two seconds; or `unfit`: it"
             " answers, and nothing may be written there",
-            redis="string: `up`, or `away`: the doorbell is not heard, PostgreSQL is asked instead",
+            redis="string: `up`: ringing and listening work; `away`: Redis does not answer; or `refuses`: it"
+            " answers, and refuses something that the doorbell needs, or PostgreSQL refuses to say which"
+            " rings are ours. Unless it is up, PostgreSQL is asked instead",
             pending_live="integer?: events of users' writes that wait; counted up to 100,000",
             pending_repair="integer?: events of repairs that wait; counted up to 100,000",
             pending_backfill="integer?: events of backfills that wait; counted up to 100,000",
@@ -189,7 +196,7 @@ CONTRACT: Mapping[str, LogEvent] = {
             " those; counted up to 200,000",
             dead_letters="integer?: dead letters that are open",
             clock_offset_ms="number?: the process's clock less PostgreSQL's",
-            hint="string?~: what to do, where PostgreSQL is unfit",
+            hint="string?~: what to do, where PostgreSQL is unfit, or Redis refuses",
         ),
         _event(
             "batch_settled", "worker", "info",
@@ -255,18 +262,31 @@ CONTRACT: Mapping[str, LogEvent] = {
             known_version="integer: the newest version that this worker knows",
         ),
         _event(
-            "job_unfinished", "worker", "warning", "A job ended in an error; no event is lost by it.",
+            "job_unfinished", "worker", "warning",
+            "Only the release before logs it: a job ended in an error; no event is lost by it.",
             error=_ERROR,
         ),
         _event(
-            "redis_lost", "worker", "warning", "Redis is silent; PostgreSQL is asked five times a second.",
+            "redis_lost", "worker", "warning",
+            "Redis is silent, or refuses something; PostgreSQL is asked five times a second.",
             error=_ERROR,
+            **_OUTAGE,
         ),
-        _event("redis_restored", "worker", "info", "Redis answers again."),
+        _event(
+            "redis_restored", "worker", "info", "Redis answers again, and refuses nothing.",
+            times=_OUTAGE["times"],
+        ),
+        _event(
+            "strangers_dropped", "worker", "warning",
+            "Somebody put into our queue in Redis what is no job of ours; it was removed unread. Told once a"
+            " minute.",
+            queue="string: the queue's key",
+            entries="integer: removed since the line before; a key of another type counts as one",
+        ),
         _event(
             "duty_failed", "worker", "warning error", "The first of a row of failures of something periodic.",
             duty="string: `backfill`, `audit`, `presence`, `dead letters`, `snapshots`, `heartbeat`,"
-            " `tombstones` or `metrics`",
+            " `tombstones`, `metrics` or `identity`: of the database, without which no ring is heard",
             error=_ERROR,
             sqlstate=_SQLSTATE,
             hint="string~: what to do",
@@ -348,10 +368,14 @@ CONTRACT: Mapping[str, LogEvent] = {
         ),
         _event(
             "doorbell_silent", "api, worker, backfill", "warning",
-            "Redis takes no ring; workers find events within a second by themselves.",
+            "Redis takes no ring, or only some of it; workers find events within a second by themselves.",
             error=_ERROR,
+            **_OUTAGE,
         ),
-        _event("doorbell_restored", "api, worker, backfill", "info", "Redis takes rings again."),
+        _event(
+            "doorbell_restored", "api, worker, backfill", "info", "Redis takes rings again.",
+            times=_OUTAGE["times"],
+        ),
         _event(
             "doorbell_stopped", "api", "error", "The task that rings ended: a defect.",
             error=_ERROR,

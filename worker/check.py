@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from shared.doorbell import REDIS_ERRORS
+from shared.redis_faults import REDIS_ERRORS
 from shared.settings import Settings, SettingsError, load_settings
 from worker.health import is_any_worker_alive
 

@@ -1,13 +1,14 @@
-"""What a worker does besides draining.
+"""What a worker does by itself, once a second by a timer of its own, whether Redis is there or not.
 
-By itself, whether Redis is there or not: showing that the process lives, in the database and in the log,
-tending dead letters and tombstones, and naming who holds a snapshot. When told to look: driving backfills and
-audits that were left to workers.
+It sweeps: starts a drain of what no ring announced. It shows that the process lives, in the database and
+in the log, tends dead letters and tombstones, names who holds a snapshot, and drives backfills and audits
+that were left to workers.
 """
 
 import asyncio
 import contextlib
 import itertools
+import random
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -16,13 +17,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.advice import advice_on
 from shared.audit_runs import AuditOptions
-from shared.doorbell import BULK_CHANNEL, Doorbell
+from shared.deployment import Deployment
+from shared.doorbell import Doorbell
 from shared.faults import is_transient, sqlstate
 from worker.audit.run import audit, carry_out, is_due
 from worker.audit.run import take_up as take_up_audit
 from worker.backfill.drive import drive
 from worker.backfill.drive import take_up as take_up_backfill
 from worker.dead_letters.upkeep import LetterUpkeep
+from worker.drainer import Drainer
 from worker.heartbeat import BEAT_SECONDS, Heart
 from worker.presence import Presence
 from worker.run_state import LOOK_SECONDS as RUN_LOOK_SECONDS
@@ -33,12 +36,14 @@ from worker.tombstones import TombstoneUpkeep
 logger = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS = 10.0  # for a chunk in hand, when the process is to end
-TICK_SECONDS = 1.0
-CONNECTIONS = 10  # two for each of audit and backfill, and one for each of the others
+TICK_SECONDS = 1.0  # at most: workers that began in one moment do not sweep in one moment for ever
+SHORTEST = 0.9  # of that
+IDENTITY_SECONDS = 5
+CONNECTIONS = 11  # two for each of audit and backfill, and one for each of the others
 
 
 class Duties:
-    """Looks for work of each kind when told to; one piece of a kind at a time in this process.
+    """Looks for work of each kind each second; one piece of a kind at a time in this process.
 
     Of all workers one gets a piece: it is taken in the database. What this one leaves unfinished,
     another takes up seconds later.
@@ -49,6 +54,8 @@ class Duties:
         engine: AsyncEngine,
         redis: Redis,
         *,
+        drainer: Drainer,
+        deployment: Deployment,
         presence: Presence,
         heart: Heart,
         letters: LetterUpkeep,
@@ -61,6 +68,8 @@ class Duties:
         The caller closes both, after `stop`. `runs` is for the metrics, where there are any.
         """
         self._engine = engine
+        self._drainer = drainer
+        self._deployment = deployment
         self._presence = presence
         self._heart = heart
         self._letters = letters
@@ -68,18 +77,22 @@ class Duties:
         self._snapshots = snapshots
         self._runs = runs
         self._ticking: asyncio.Task[None] | None = None
-        self._doorbell = Doorbell(redis, BULK_CHANNEL)
+        self._doorbell = Doorbell(redis, deployment, "bulk")
         self._ringing: asyncio.Task[None] | None = None
         self._interrupted = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._failing: set[str] = set()
 
     def start(self) -> None:
-        """Begin with what is done every few seconds."""
+        """Begin with what is done each second, or every few seconds."""
         self._ticking = asyncio.create_task(self._tick(), name="duties")
 
     async def _tick(self) -> None:
         for tick in itertools.count():
+            self._drainer.wake("sweep")
+            self.look()
+            if tick % IDENTITY_SECONDS == 0 or self._deployment.known is None:
+                self._begin("identity", self._learn)
             self._begin("presence", self._presence.beat)
             self._begin("dead letters", self._letters.tend)
             self._begin("tombstones", self._tombstones.tend)
@@ -89,7 +102,10 @@ class Duties:
                 self._begin("snapshots", self._snapshots.look)
             if self._runs is not None and tick % RUN_LOOK_SECONDS == 0:
                 self._begin("metrics", self._runs.look)
-            await asyncio.sleep(TICK_SECONDS)
+            await self._rest()
+
+    async def _rest(self) -> None:
+        await asyncio.sleep(TICK_SECONDS * random.uniform(SHORTEST, 1))  # noqa: S311 - not a secret
 
     def look(self) -> None:
         """Take up what waits for a worker; returns at once."""
@@ -136,6 +152,9 @@ class Duties:
             self._failing.add(kind)
         else:
             self._failing.discard(kind)
+
+    async def _learn(self) -> None:
+        await self._deployment.learn()
 
     async def _tend_backfill(self) -> None:
         custody = await take_up_backfill(self._engine)

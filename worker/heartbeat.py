@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.database import refuse_wrong_sequences
 from shared.lanes import HIGHEST_KNOWN_LANE, KNOWN_LANES, LOWEST_KNOWN_LANE, NAMES
 from shared.pooler import UnfitServerError
+from shared.redis_faults import Fault
 from worker.unknown_versions import UnknownVersions
 
 logger = structlog.get_logger(__name__)
@@ -104,16 +105,19 @@ class Heart:
         self._name = name
         self._watch = watch
         self._began = time.monotonic()
-        self._redis = "up"
+        self._redis: Fault | None = None
         self._unknown_versions = UnknownVersions()
 
-    def note_redis(self, *, away: bool) -> None:
-        """Say from now on that Redis is away, or up."""
-        self._redis = "away" if away else "up"
+    def note_redis(self, fault: Fault | None) -> None:
+        """Say from now on that Redis is up, or what ails it."""
+        self._redis = fault
 
     async def beat(self) -> None:
         """Look at what waits, for two seconds at most, and write the line."""
-        heartbeat = Heartbeat(self._name, round(time.monotonic() - self._began, 1), "away", self._redis)
+        fault = self._redis
+        redis = "up" if fault is None else "refuses" if fault.hint else "away"
+        uptime = round(time.monotonic() - self._began, 1)
+        heartbeat = Heartbeat(self._name, uptime, "away", redis, hint=fault.hint if fault else None)
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await refuse_wrong_sequences(self._engine, *self._others)

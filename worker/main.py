@@ -1,27 +1,19 @@
 """The worker's composition root: the arq jobs and their settings, and the process around them."""
 
 import asyncio
-import contextlib
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import structlog
-from arq import cron
 from arq.connections import ArqRedis, RedisSettings
 from arq.worker import func
 
+from shared.advice import advice_on
 from shared.database import create_engine, refuse_wrong_pooler
-from shared.doorbell import (
-    DIRTY_KEY,
-    DRAIN_JOB,
-    QUEUE_NAME,
-    REDIS_ERRORS,
-    from_json,
-    open_pool,
-    open_redis,
-    to_json,
-)
+from shared.deployment import UNLEARNED, Deployment, learned_names
+from shared.doorbell import DRAIN_JOB, from_json, open_pool, open_redis, to_json
 from shared.logs import configure_logging
 from shared.settings import Settings, SettingsError, load_settings, refuse
 from shared.streams import open_closed
@@ -45,6 +37,7 @@ logger = structlog.get_logger(__name__)
 JOB_TIMEOUT_SECONDS = 30
 COMPLETION_WAIT_SECONDS = 10
 POLL_SECONDS = 0.5
+NO_QUEUE = "collection_sync:none"  # of arq's; `WakeableWorker` asks for the name, and reads its queue itself
 
 # Every statement of a batch is served by indexes. A plan that was made and kept while a table was
 # empty would not be: it scans the table, for as long as nobody analyses it, however large it grows. Nor may
@@ -69,17 +62,9 @@ NOT_HELD_UP = {"lock_timeout": "2s"}
 async def drain_outbox(ctx: dict[str, Any]) -> None:
     """Start a drain of everything pending; it is not the job's, so no timeout of arq cuts it off.
 
-    A ring that comes after the flag is cleared queues another job.
+    Arq's own worker runs it, and once more when the job is gone: a ring that came meanwhile queued none.
     """
-    with contextlib.suppress(*REDIS_ERRORS):
-        await ctx["redis"].delete(DIRTY_KEY)  # before the scan: what commits later rings again
     ctx["drainer"].wake("doorbell")
-
-
-async def sweep(ctx: dict[str, Any]) -> None:
-    """Start what no ring announced, once a second over all workers: a drain, a backfill, an audit."""
-    ctx["drainer"].wake("sweep")
-    ctx["duties"].look()
 
 
 async def start(ctx: dict[str, Any]) -> None:
@@ -138,6 +123,8 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
     presence = Presence(duties_engine, own_name())
     snapshots = SnapshotWatch(duties_engine)
     metrics = WorkerMetrics() if settings.worker_metrics_port else None
+    deployment = Deployment.of(duties_engine)
+    drainer = Drainer(engine, presence, [metrics] if metrics else [])
     heart = Heart(
         duties_engine,
         own_name(),
@@ -145,21 +132,24 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
         others=[engine],
     )
     bell = open_redis(settings.redis_url.get_secret_value())
-    health_key = own_health_key()
+    health_key = own_health_key(settings)
     return {
         "functions": [func(drain_outbox, name=DRAIN_JOB, timeout=JOB_TIMEOUT_SECONDS, keep_result=0)],
-        "cron_jobs": [cron(sweep, second=set(range(60)), timeout=JOB_TIMEOUT_SECONDS, keep_result=0)],
-        "queue_name": QUEUE_NAME,
+        "after_job_end": drain_outbox,
+        "queue_name": NO_QUEUE,
         "on_startup": start,
         "on_shutdown": stop,
         "ctx": {
             "engines": (engine, duties_engine),
             "bell": bell,
-            "drainer": Drainer(engine, presence, [metrics] if metrics else []),
+            "drainer": drainer,
+            "deployment": deployment,
             "heart": heart,
             "duties": Duties(
                 duties_engine,
                 bell,
+                drainer=drainer,
+                deployment=deployment,
                 presence=presence,
                 heart=heart,
                 letters=LetterUpkeep(duties_engine, settings.dead_letter_retention_days),
@@ -189,17 +179,27 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
 def __getattr__(name: str) -> dict[str, Any]:
     """Offer `WorkerSettings` to `arq worker.main.WorkerSettings`, reading the environment only then.
 
-    That command runs arq's stock worker: it ends when Redis does and wakes by polling.
+    That command runs arq's stock worker: it ends when Redis does and wakes by polling a queue, whose name
+    only PostgreSQL knows.
     """
     if name != "WorkerSettings":
         raise AttributeError(name)
     open_closed()  # before arq makes its loop
     try:
         settings = load_settings(Settings)
+        with ThreadPoolExecutor(1) as apart:  # arq's command has a loop of its own
+            names = apart.submit(asyncio.run, learned_names(settings)).result()
     except SettingsError as error:
         refuse(error)
-    redis_settings = RedisSettings.from_dsn(settings.redis_url.get_secret_value())
-    return {**arq_settings(settings), "on_startup": start_or_refuse, "redis_settings": redis_settings}
+    except UNLEARNED as error:
+        why = advice_on(error) or f"PostgreSQL does not answer ({type(error).__name__})."
+        sys.exit(f"The name of the queue is not known: {why}")
+    return {
+        **arq_settings(settings),
+        "on_startup": start_or_refuse,
+        "redis_settings": RedisSettings.from_dsn(settings.redis_url.get_secret_value()),
+        "queue_name": names.queue,
+    }
 
 
 def build_worker(settings: Settings, arguments: dict[str, Any]) -> WakeableWorker:
@@ -208,12 +208,13 @@ def build_worker(settings: Settings, arguments: dict[str, Any]) -> WakeableWorke
     return WakeableWorker(
         drainer=arguments["ctx"]["drainer"],
         heart=arguments["ctx"]["heart"],
+        deployment=arguments["ctx"]["deployment"],
         listener=open_redis(url),
         redis_pool=ArqRedis(
             open_pool(url),
             job_serializer=to_json,
             job_deserializer=from_json,
-            default_queue_name=QUEUE_NAME,
+            default_queue_name=NO_QUEUE,
         ),
         **arguments,
     )

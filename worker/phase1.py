@@ -81,7 +81,7 @@ async def run_whole(
     engine: AsyncEngine, settings: CommandSettings, interrupted: asyncio.Event
 ) -> BackfillRun:
     """Bring the unfinished run to its end, or a new one; after one of a single project one of all."""
-    async with doorbell_of(settings) as doorbell:
+    async with doorbell_of(settings, engine) as doorbell:
         while True:
             run = await obtain(engine, interrupted)
             with Bar(stderr) as bar:

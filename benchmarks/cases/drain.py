@@ -12,6 +12,7 @@ from benchmarks.backlog import append_hot, append_mixed, empty, require_agreemen
 from benchmarks.bench import Bench, timed
 from benchmarks.commands import unheard
 from benchmarks.figures import Beside, Figure
+from shared.deployment import Names, read_identity
 from shared.doorbell import open_redis, ring
 
 HOT_EVENTS, HOT_ROWS = 5_000, 200
@@ -58,7 +59,7 @@ async def drained(bench: Bench, number: int, module: str, append: Append) -> flo
 async def _ring_and_wait(sql: asyncpg.Connection, redis: Redis) -> None:
     """Ring as the API does; look for any event only once the newest is gone, since that is dear before."""
     newest = await sql.fetchval("SELECT max(id) FROM outbox_events")
-    await ring(redis)
+    await ring(redis, Names(await read_identity(sql)))
     async with asyncio.timeout(PATIENCE_SECONDS):
         while await sql.fetchval(IS_PENDING, newest) or await sql.fetchval(IS_ANY_PENDING):  # noqa: ASYNC110 - others
             await asyncio.sleep(POLL_SECONDS)

@@ -6,11 +6,12 @@ Who gets to an end all the same did not wait.
 import runpy
 import sys
 
-from shared import doorbell
+from shared import doorbell, redis_client
 from worker import drainer, duties, main
 
 if __name__ == "__main__":
-    doorbell.REDIS_TIMEOUT_SECONDS = 3600
+    for module in (doorbell, redis_client):
+        vars(module)["REDIS_TIMEOUT_SECONDS"] = 3600
     main.COMPLETION_WAIT_SECONDS = drainer.PATIENCE_SECONDS = duties.PATIENCE_SECONDS = 3600
     sys.argv.pop(0)
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

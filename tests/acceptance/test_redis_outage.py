@@ -31,6 +31,10 @@ from tests.processes import (
 )
 
 WRITES = 60
+UNNOTICED = """
+    INSERT INTO collections (collection_id, project_id, collection_name, created_by, is_active)
+    VALUES ('from before', 'p1', 'name', 'owner', true)
+"""
 PATIENT = ["-m", "tests.acceptance.endless_patience"]
 
 
@@ -110,17 +114,28 @@ async def test_no_fault_of_redis_fails_or_slows_a_write_or_ends_the_worker(
 async def test_worker_and_api_start_and_work_while_redis_is_away(
     database_url: str, own_valkey: Valkey, sql: asyncpg.Connection
 ) -> None:
+    """Nor is anything else left undone that a worker does: audits, and backfills that are left to workers."""
     await seed(sql)
+    await sql.execute(UNNOTICED)
     own_valkey.stop()
-    env = environment(database_url, own_valkey.url)
+    env = environment(database_url, own_valkey.url, ADMIN_TOKEN="token")
     async with running_worker(env) as worker, running_api(env) as (_, url):
+        async with httpx.AsyncClient(
+            base_url=f"{url}/admin", headers={"Authorization": "Bearer token"}, timeout=HANG_SECONDS
+        ) as admin:
+            assert (await admin.post("/backfill", json={})).status_code == 202
+            await worker.wait_for("backfill_finished")
+            await drained(sql)
+            verified = await admin.get("/verify-phase1-migration", params={"wait_seconds": 60})
+        assert (verified.status_code, verified.json()["verdict"]) == (200, "in_sync")
         async with httpx.AsyncClient(
             base_url=url, headers={"User-ID": "owner"}, timeout=HANG_SECONDS
         ) as client:
             created = await client.post("/projects/p1/collections", json={"collection_name": "early"})
         assert created.status_code == 200
-        await worker.wait_for("event_settled")
+        await drained(sql)
         assert await drift(sql) == []
+        assert all(beat["redis"] == "away" for beat in worker.logged("worker_heartbeat")[1:])
 
 
 async def test_sigterm_ends_a_worker_whose_redis_hangs(
@@ -133,10 +148,10 @@ async def test_sigterm_ends_a_worker_whose_redis_hangs(
         await drained(sql)
         os.kill(own_valkey.pid, signal.SIGSTOP)
         try:
-            await set_collection(engine, "meanwhile")
             async with asyncio.timeout(HANG_SECONDS):  # until a poll of Redis waits for its answer
                 while not any(batch["wake"] == "poll" for batch in worker.logged("batch_settled")):
-                    await asyncio.sleep(0.01)
+                    await set_collection(engine, "meanwhile")  # a sweep may be the first to see it
+                    await asyncio.sleep(0.05)
             worker.signal(signal.SIGTERM)
             assert await worker.exit_code() == 0
         finally:

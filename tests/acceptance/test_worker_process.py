@@ -19,8 +19,8 @@ from redis.asyncio import Redis
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.doorbell import QUEUE_NAME, ring
-from tests.doorbell.test_lost_wakeups import listened_to
+from shared.doorbell import ring
+from tests.doorbell.place import NOWHERE, listened_to, names_of
 from tests.drift import drained
 from tests.forked import run
 from tests.legacy_rows import seed, set_collection
@@ -87,7 +87,7 @@ async def test_sigterm_finishes_the_batch_in_hand_and_claims_nothing_more(
         await listened_to(redis)
         async with freezing.frozen(sql, "target: before rows are written"):
             await sql.execute(WRITE_MANY, LIVE_BATCH + 1)
-            await ring(redis)
+            await ring(redis, await names_of(sql))
             await freezing.arrived(sql, "target: before rows are written")
             worker.signal(signal.SIGTERM)
             await beaten(sql)  # it has heard of the signal, and might have claimed more
@@ -115,10 +115,18 @@ async def test_arqs_own_command_runs_the_same_jobs(
     with running(["-m", "arq", "worker.main.WorkerSettings"], env) as worker:
         await worker.wait_for("worker_started")
         await set_collection(engine, "one")
-        await ring(redis)
+        await ring(redis, await names_of(sql))
         assert (await worker.wait_for("event_settled"))["outcome"] == "applied"
         await drained(sql)
         await assert_ends(worker)
+
+
+def test_arqs_own_command_says_that_it_needs_postgresql_to_know_its_queue() -> None:
+    env = environment("postgresql://nobody@127.0.0.1:1/nothing", "redis://127.0.0.1:1")
+    refused = run(["-m", "arq", "worker.main.WorkerSettings"], env, timeout=HANG_SECONDS)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("The name of the queue is not known: PostgreSQL does not answer")
+    assert "Traceback" not in refused.stderr
 
 
 async def test_the_end_of_one_worker_leaves_the_others_health_key(env: dict[str, str], redis: Redis) -> None:
@@ -138,7 +146,7 @@ async def test_the_end_of_one_worker_leaves_the_others_health_key(env: dict[str,
 
 
 async def test_a_job_in_redis_is_json(redis: Redis) -> None:
-    await ring(redis)
+    await ring(redis, NOWHERE)
     [key] = await redis.keys(f"{job_key_prefix}*")
     assert json.loads(await redis.get(key))["f"] == "drain_outbox"
 
@@ -151,18 +159,22 @@ class Exploit:
         return Path.touch, (self.trace,)
 
 
+@pytest.mark.parametrize("program", [["worker"], ["arq", "worker.main.WorkerSettings"]])
 async def test_a_pickled_job_is_not_unpickled(
-    env: dict[str, str], engine: AsyncEngine, redis: Redis, tmp_path: Path
+    program: list[str], env: dict[str, str], engine: AsyncEngine, redis: Redis, tmp_path: Path
 ) -> None:
-    trace = tmp_path / "was here"
-    await redis.set(f"{job_key_prefix}evil", pickle.dumps(Exploit(trace)))
-    await redis.zadd(QUEUE_NAME, {"evil": 1})
-    async with running_worker(env) as worker:
+    trace, names = tmp_path / "was here", await names_of(engine)
+    for name in ("evil", names.job_id):
+        await redis.set(f"{job_key_prefix}{name}", pickle.dumps(Exploit(trace)))
+        await redis.zadd(names.queue, {name: 1})
+    with running(["-m", *program], env) as worker:
+        await worker.wait_for("worker_started")
         await set_collection(engine, "one")
         await worker.wait_for("event_settled")
         async with asyncio.timeout(HANG_SECONDS):
-            while await redis.zscore(QUEUE_NAME, "evil"):
+            while await redis.exists(names.queue):
                 await asyncio.sleep(0.02)
+        assert worker.process.poll() is None
     assert not trace.exists()
 
 
@@ -238,11 +250,6 @@ def test_a_password_in_a_url_of_another_kind_never_shows(variable: str, env: dic
 # on how they do it. Where one has changed, read it and worker/wakeable.py side by side first.
 METHODS_OF_ARQ = {
     "main": "45ca1591c9717466eec76e17fa958f84acf6085103d692a84ee25d9904e7f8fc",
-    "_poll_iteration": "f8d39d823a0a59f27a45f1c0e80bee44e16219d5072235fbc81866402298322f",
-    "start_jobs": "b45797cfa40bed7fe6e9b8b8100c5f5b4144fe85112155c4e355df6ed8521f5f",
-    "_release_sem_dec_counter_on_complete": (
-        "0ed101482e942c33a64ccbe19eb3c4d29da9497258b1ffb1380da300da9bc481"
-    ),
     "close": "5bcc9cb35668082910200a680f052cc5d36a8ce3b3c04a95ef32c14ebd7daaa1",
     "handle_sig_wait_for_completion": "8f161d86834cc74ee2293cf004c5456c4c01614d651e6daa03f5d7d81863435f",
 }

@@ -10,10 +10,10 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.main import create_app
-from shared.doorbell import BULK_CHANNEL, WAKE_CHANNEL
 from shared.settings import Settings
 from tests.api.clients import started
 from tests.api.recording import NAMES
+from tests.doorbell.place import names_of
 from tests.drift import drift
 from tests.worker.events import append_raw
 from worker.relay import drain
@@ -101,7 +101,7 @@ async def test_a_replay_appends_the_present_state_and_rings(
     await drain(engine)
     await seeded.execute("UPDATE collections SET description = 'by hand' WHERE collection_id = $1", SEEDED)
     async with Redis.from_url(redis_url) as redis, redis.pubsub() as channel:
-        await channel.subscribe(WAKE_CHANNEL, BULK_CHANNEL)
+        await channel.subscribe(*(await names_of(seeded)).channels)
         replayed = await admin.post(f"{LETTERS}/{letter}/replay")
         heard = None
         while heard is None or heard["type"] != "message":

@@ -35,6 +35,7 @@ from tests.api.recording import NAMES, seed
 from tests.api.test_writes import WAITING, frozen, until
 from tests.conftest import FAST
 from tests.databases import MIGRATED
+from tests.doorbell.place import nowhere
 from tests.processes import HANG_SECONDS
 
 UNAVAILABLE = {"detail": "The database is not available at the moment. Try again."}
@@ -69,9 +70,10 @@ async def own_client(own_server: Postgres, own_app: FastAPI) -> AsyncIterator[ht
 
 
 async def test_while_postgresql_is_away_every_endpoint_answers_503_and_recovers_by_itself(
-    own_server: Postgres, own_client: httpx.AsyncClient
+    own_server: Postgres, own_app: FastAPI, own_client: httpx.AsyncClient
 ) -> None:
     await create(own_client)
+    await asyncio.wait_for(own_app.state.collection_sync.doorbell.rung(), HANG_SECONDS)
     own_server.stop()
     with capture_logs() as lines:
         for _ in range(2):  # first over a connection that broke, then without one
@@ -250,6 +252,8 @@ async def test_no_request_waits_for_redis_whether_it_is_away_or_hangs(
                     async with asyncio.timeout(HANG_SECONDS / 2):  # it hangs for longer
                         for _ in range(5):
                             await create(client)
+                        while not askers:
+                            await asyncio.sleep(0.01)
                     assert askers == {"doorbell"}  # and it is nobody's business how long that waits
                 finally:
                     await server.aclose()  # or the doorbell would not end: redis-py may not heed it
@@ -266,7 +270,7 @@ class BrokenDoorbell(Doorbell):
 
 async def test_the_end_of_the_doorbells_task_is_noticed(redis_url: str) -> None:
     with capture_logs() as lines:
-        async with open_redis(redis_url) as redis, ringing(BrokenDoorbell(redis)):
+        async with open_redis(redis_url) as redis, ringing(BrokenDoorbell(redis, nowhere())):
             await asyncio.sleep(0)
             await asyncio.sleep(0)
     assert lines == [{"event": "doorbell_stopped", "log_level": "error", "error": "RuntimeError"}]
@@ -275,7 +279,7 @@ async def test_the_end_of_the_doorbells_task_is_noticed(redis_url: str) -> None:
 async def test_the_app_stops_at_whatever_moment_of_a_ring_it_is_told_to(redis_url: str) -> None:
     async with asyncio.timeout(HANG_SECONDS):
         for steps in list(range(25)) * 8:
-            async with open_redis(redis_url) as redis, ringing(doorbell := Doorbell(redis)):
+            async with open_redis(redis_url) as redis, ringing(doorbell := Doorbell(redis, nowhere())):
                 doorbell.press()
                 for _ in range(steps):
                     await asyncio.sleep(0)

@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 from api import health
 from api.health import REDIS_SECONDS
 from api.main import create_app
-from shared import database, doorbell
+from shared import database, redis_client
 from shared.settings import Settings
 from tests.api.clients import OWNER, create, started
 from tests.api.test_faults import silent_server
@@ -48,7 +48,9 @@ async def test_still_ready_while_redis_is_away_or_hangs_and_within_a_second(
 ) -> None:
     assert REDIS_SECONDS < 1
     monkeypatch.setattr(health, "REDIS_SECONDS", 0.05)
-    monkeypatch.setattr(doorbell, "REDIS_TIMEOUT_SECONDS", 1)  # redis-py does not always heed a cancellation
+    monkeypatch.setattr(
+        redis_client, "REDIS_TIMEOUT_SECONDS", 1
+    )  # redis-py does not always heed a cancellation
     async with silent_server() as hanging:
         for url in ("redis://127.0.0.1:1", hanging):
             async with asyncio.timeout(HANG_SECONDS):

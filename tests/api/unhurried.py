@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api import context, health, request_body, verification
-from shared import doorbell
+from shared import doorbell, redis_client
 from shared.database import create_engine
 from tests.processes import HANG_SECONDS, Running, free_port, running
 from tests.twins.replacing import replaced
@@ -34,9 +34,10 @@ def take_time(put: Callable[[object, str, object], None]) -> None:
     put(health, "POSTGRESQL_SECONDS", HANG_SECONDS)
     put(health, "REDIS_SECONDS", HANG_SECONDS)
     put(doorbell, "REDIS_TIMEOUT_SECONDS", HANG_SECONDS)
+    put(redis_client, "REDIS_TIMEOUT_SECONDS", HANG_SECONDS)
     put(context, "create_engine", create_patient_engine)
     tended = str(verification.IS_TENDED)
-    for soon in ("1 second'", "5 seconds'"):
+    for soon in ("3 seconds'", "5 seconds'"):
         tended = replaced(tended, soon, f"{TENDED_FOR}'")
     put(verification, "IS_TENDED", text(tended))
 

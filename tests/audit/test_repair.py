@@ -12,9 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from shared.audit_runs import AuditOptions
-from shared.doorbell import QUEUE_NAME, Doorbell, open_redis
+from shared.deployment import Deployment
+from shared.doorbell import Doorbell, open_redis
 from tests.audit.pairs import audited, found, put_legacy, put_pair, put_synced, put_target
 from tests.backfill.driving import until_waiting
+from tests.doorbell.place import queued
 from tests.drift import drift
 from tests.legacy_rows import set_collection, target_rows
 from tests.processes import HANG_SECONDS
@@ -303,9 +305,10 @@ async def test_the_doorbell_rings_for_repairs(
     engine: AsyncEngine, seeded: asyncpg.Connection, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.doorbell.REDIS_TIMEOUT_SECONDS", HANG_SECONDS)
+    monkeypatch.setattr("shared.redis_client.REDIS_TIMEOUT_SECONDS", HANG_SECONDS)
     await put_legacy(seeded, "a")
     redis: Redis = open_redis(redis_url)
-    doorbell = Doorbell(redis)
+    doorbell = Doorbell(redis, Deployment.of(engine))
     ringing = asyncio.create_task(doorbell.run())
 
     await audit(
@@ -318,7 +321,7 @@ async def test_the_doorbell_rings_for_repairs(
     )
 
     async with asyncio.timeout(HANG_SECONDS):
-        while await redis.zcard(QUEUE_NAME) != 1:
+        while await queued(redis) != 1:
             await asyncio.sleep(0.01)
     ringing.cancel()
     await asyncio.gather(ringing, return_exceptions=True)

@@ -16,6 +16,7 @@ from shared.doorbell import Doorbell, open_redis
 from shared.settings import Settings
 from tests.backfill.driving import being_driven, current, driven, started, until_row
 from tests.backfill.rows import enqueued, fix_chunk_size, insert_many
+from tests.doorbell.place import nowhere
 from tests.race import freezing
 from worker.backfill.chunk import Chunk, run_chunk
 from worker.backfill.drive import drive
@@ -121,7 +122,7 @@ async def test_workers_are_rung_for_after_a_chunk_s_commit(
     await insert_many(sql, "c", 10)
     await fix_chunk_size(sql, 4)
     redis = open_redis(settings.redis_url.get_secret_value())
-    doorbell = CountingDoorbell(redis)
+    doorbell = CountingDoorbell(redis, nowhere())
     for presses in (3, 0):  # a second run has nothing to ring for
         committed.clear()
         run = await started(engine)

@@ -15,9 +15,9 @@ from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
 from api.health import health
-from shared import doorbell
+from shared import redis_client
 from shared.database import create_engine
-from shared.doorbell import open_redis
+from shared.redis_client import open_redis
 from shared.schema import REVISION, read_revision
 from shared.settings import Settings
 from tests.deploy.dockerfile import context_copies, read_stages
@@ -138,7 +138,7 @@ async def over_ipv6_only(host: str, port: int) -> AsyncIterator[int]:
 async def test_postgresql_and_redis_are_reached_by_ipv6_alone(
     database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doorbell, "REDIS_TIMEOUT_SECONDS", HANG_SECONDS)
+    monkeypatch.setattr(redis_client, "REDIS_TIMEOUT_SECONDS", HANG_SECONDS)
     database, redis = make_url(database_url), make_url(redis_url)
     async with (
         over_ipv6_only(str(database.host), int(database.port or 0)) as database_port,

@@ -4,25 +4,23 @@ import asyncio
 import contextlib
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import asyncpg
 import pytest
 import uvloop
 from arq.constants import job_key_prefix
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from deploy.local.valkey import Valkey
+from shared.deployment import Deployment, Lane, Names
 from shared.doorbell import (
-    DIRTY_KEY,
-    DIRTY_MS,
     JOB_EXPIRES_MS,
     LONGEST_REST_SECONDS,
-    QUEUE_NAME,
     REDIS_ERRORS,
-    WAKE_CHANNEL,
     Doorbell,
     dismiss,
     open_pool,
@@ -30,6 +28,7 @@ from shared.doorbell import (
     ring,
 )
 from tests.doorbell.patience import be_patient_with_redis
+from tests.doorbell.place import NOWHERE, nowhere
 from tests.processes import HANG_SECONDS
 
 IMPATIENT_SECONDS = 0.1
@@ -53,6 +52,11 @@ def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
         yield server
 
 
+def be_impatient(patch: pytest.MonkeyPatch) -> None:
+    for module in ("doorbell", "redis_client"):
+        patch.setattr(f"shared.{module}.REDIS_TIMEOUT_SECONDS", IMPATIENT_SECONDS)
+
+
 @contextlib.asynccontextmanager
 async def hung(server: Valkey) -> AsyncIterator[None]:
     os.kill(server.pid, signal.SIGSTOP)
@@ -64,7 +68,7 @@ async def hung(server: Valkey) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def running_doorbell(redis: Redis) -> AsyncIterator[Doorbell]:
-    doorbell = Doorbell(redis)
+    doorbell = Doorbell(redis, nowhere())
     task = asyncio.create_task(doorbell.run())
     yield doorbell
     assert not task.done()
@@ -72,14 +76,11 @@ async def running_doorbell(redis: Redis) -> AsyncIterator[Doorbell]:
     await asyncio.wait([task])
 
 
-async def queued_jobs(redis: Redis, at_least: int) -> int:
-    """Wait for this many jobs, and a moment longer for any that should not come."""
+async def rung(redis: Redis) -> None:
+    """Wait for the job of a ring."""
     async with asyncio.timeout(HANG_SECONDS):
-        while await redis.zcard(QUEUE_NAME) < at_least:
+        while not await redis.zcard(NOWHERE.queue):
             await asyncio.sleep(0.01)
-    await asyncio.sleep(0.1)
-    jobs: int = await redis.zcard(QUEUE_NAME)
-    return jobs
 
 
 async def test_a_busy_doorbell_rests_for_three_times_as_long_as_it_rings(
@@ -109,78 +110,94 @@ async def test_a_busy_doorbell_rests_for_three_times_as_long_as_it_rings(
     assert rests == pytest.approx([0.03, 0.006, LONGEST_REST_SECONDS])
 
 
-async def test_a_ring_queues_one_due_job_and_wakes_who_listens(redis: Redis) -> None:
+@pytest.mark.parametrize("lane", ["live", "bulk"])
+async def test_a_ring_queues_one_due_job_and_wakes_who_listens(redis: Redis, lane: Lane) -> None:
     async with redis.pubsub(ignore_subscribe_messages=True) as channel:
-        await channel.subscribe(WAKE_CHANNEL)
+        await channel.subscribe(NOWHERE.channel(lane))
         await channel.get_message(timeout=HANG_SECONDS)
-        assert await ring(redis)
-        assert await channel.get_message(timeout=HANG_SECONDS) is not None
-    [(job_id, due_ms)] = await redis.zrange(QUEUE_NAME, 0, -1, withscores=True)
-    assert due_ms < time.time() * 1000
+        for _ in range(3):
+            await ring(redis, NOWHERE, lane)
+            assert await channel.get_message(timeout=HANG_SECONDS) is not None
+    [(job_id, due_ms)] = await redis.zrange(NOWHERE.queue, 0, -1, withscores=True)
+    assert 0 < due_ms < 1_000  # whatever a clock says
     assert await redis.exists(job_key_prefix + job_id.decode())
 
 
-async def test_every_ring_is_published_but_only_one_job_is_queued_at_a_time(redis: Redis) -> None:
-    async with redis.pubsub(ignore_subscribe_messages=True) as channel:
-        await channel.subscribe(WAKE_CHANNEL)
-        await channel.get_message(timeout=HANG_SECONDS)
-        assert await ring(redis)
-        assert not await ring(redis)
-        messages = [await channel.get_message(timeout=HANG_SECONDS) for _ in range(2)]
-    [job_id] = await redis.zrange(QUEUE_NAME, 0, -1)
-    assert [message["data"] for message in messages if message] == [job_id, b""]
-    await redis.delete(DIRTY_KEY)
-    assert await ring(redis)
-    assert await redis.zcard(QUEUE_NAME) == 2
-
-
-async def test_a_ring_that_was_answered_leaves_nothing_and_the_next_queues_a_job_again(redis: Redis) -> None:
-    await ring(redis)
-    await dismiss(redis, [job_id.decode() for job_id in await redis.zrange(QUEUE_NAME, 0, -1)])
+async def test_a_ring_that_was_answered_leaves_nothing_and_the_next_queues_the_job_again(
+    redis: Redis,
+) -> None:
+    await ring(redis, NOWHERE)
+    assert await dismiss(redis, NOWHERE)
     assert await redis.keys("*") == []
-    assert await ring(redis)
+    assert not await dismiss(redis, NOWHERE)
+    await ring(redis, NOWHERE)
+    assert await redis.zcard(NOWHERE.queue) == 1
 
 
-async def test_jobs_that_no_worker_took_do_not_pile_up(redis: Redis) -> None:
-    old_ms = (time.time() - JOB_EXPIRES_MS / 1000 - 5) * 1000
-    await redis.zadd(QUEUE_NAME, {"taken by nobody": old_ms})
-    await ring(redis)
-    assert await redis.zcard(QUEUE_NAME) == 1
+async def test_a_job_that_no_worker_took_is_forgotten(redis: Redis) -> None:
+    await ring(redis, NOWHERE)
+    keys = await redis.keys("*")
+    assert len(keys) == 2
+    for key in keys:
+        assert 0 < await redis.pttl(key) <= JOB_EXPIRES_MS
 
 
-@pytest.mark.parametrize("ahead_seconds", [3600, -3600])
-async def test_a_ring_by_whose_clock_is_wrong_takes_no_sweep_away_and_is_due_all_the_same(
-    redis: Redis, monkeypatch: pytest.MonkeyPatch, ahead_seconds: int
-) -> None:
-    """A sweep is queued up to a second before its time, and by a worker whose own clock may be behind."""
-    now = time.time()
-    sweeps = {"cron:sweep:1": now * 1000 + 500, "cron:sweep:2": (now - 3600) * 1000}
-    await redis.zadd(QUEUE_NAME, sweeps)
-    with monkeypatch.context() as patch:
-        patch.setattr("shared.doorbell.time.time", lambda: now + ahead_seconds)
-        assert await ring(redis)
-    queued = {job.decode(): score for job, score in await redis.zrange(QUEUE_NAME, 0, -1, withscores=True)}
-    assert sweeps.items() <= queued.items()
-    (due_ms,) = [score for job, score in queued.items() if job not in sweeps]
-    assert now * 1000 - 1_500 < due_ms < time.time() * 1000
-
-
-async def test_while_nobody_takes_a_job_another_is_queued_after_two_seconds(
-    redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert DIRTY_MS == 2_000
-    monkeypatch.setattr("shared.doorbell.DIRTY_MS", 2_000 * HANG_SECONDS)
-    await ring(redis)
-    assert 1_000 * HANG_SECONDS < await redis.pttl(DIRTY_KEY) <= 2_000 * HANG_SECONDS
-
-
-async def test_a_burst_of_presses_queues_one_job(redis: Redis) -> None:
+async def test_a_burst_of_presses_is_rung_for_a_few_times(redis: Redis) -> None:
+    await redis.config_resetstat()
     async with running_doorbell(redis) as doorbell:
         for _ in range(20):
             for _ in range(50):
                 doorbell.press()
-            await asyncio.sleep(0.005)
-        assert await queued_jobs(redis, at_least=1) == 1
+            await asyncio.sleep(0)
+        await asyncio.wait_for(doorbell.rung(), HANG_SECONDS)
+    assert (await redis.info("commandstats"))["cmdstat_publish"]["calls"] <= 20
+
+
+async def test_rings_follow_the_database_to_another_identity(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a logical switch-over leads to another server."""
+    identity = NOWHERE.identity
+
+    async def read() -> str:
+        return identity
+
+    monkeypatch.setattr("shared.deployment.FRESH_SECONDS", 0)
+    doorbell = Doorbell(redis, Deployment(read))
+    ringing = asyncio.create_task(doorbell.run())
+    doorbell.press()
+    await rung(redis)
+    identity = "fedcba9876543210"
+    doorbell.press()
+    async with asyncio.timeout(HANG_SECONDS):
+        while not await redis.zcard(Names(identity).queue):
+            await asyncio.sleep(0.01)
+    ringing.cancel()
+    await asyncio.wait([ringing])
+
+
+async def test_while_the_identity_is_not_known_it_says_so_and_rings_as_soon_as_it_is(redis: Redis) -> None:
+    may_know = asyncio.Event()
+
+    async def read() -> str:
+        if not may_know.is_set():
+            raise asyncpg.InsufficientPrivilegeError
+        return NOWHERE.identity
+
+    doorbell = Doorbell(redis, Deployment(read))
+    with capture_logs() as lines:
+        ringing = asyncio.create_task(doorbell.run())
+        doorbell.press()
+        async with asyncio.timeout(HANG_SECONDS):
+            while doorbell.is_heard:
+                await asyncio.sleep(0.01)
+        may_know.set()
+        await rung(redis)
+        await asyncio.wait_for(doorbell.rung(), HANG_SECONDS)
+    ringing.cancel()
+    await asyncio.wait([ringing])
+    assert [line["event"] for line in lines] == ["doorbell_silent", "doorbell_restored"]
+    assert "deploy/roles.sql" in lines[0]["hint"]
 
 
 async def test_what_was_pressed_while_redis_was_away_rings_when_it_is_back(own_valkey: Valkey) -> None:
@@ -192,7 +209,7 @@ async def test_what_was_pressed_while_redis_was_away_rings_when_it_is_back(own_v
             while doorbell.is_heard:
                 await asyncio.sleep(0.01)
         own_valkey.start()
-        assert await queued_jobs(redis, at_least=1) == 1
+        await rung(redis)
 
 
 @pytest.mark.parametrize("is_given_up", [False, True])
@@ -203,14 +220,14 @@ async def test_a_press_returns_at_once_while_redis_hangs_and_rings_afterwards(
     async with open_redis(own_valkey.url) as redis, running_doorbell(redis) as doorbell:
         await redis.ping()
         if is_given_up:
-            monkeypatch.setattr("shared.doorbell.REDIS_TIMEOUT_SECONDS", IMPATIENT_SECONDS)
+            be_impatient(monkeypatch)
         async with hung(own_valkey), asyncio.timeout(HANG_SECONDS):
             presses = 0
             while presses < 150 or doorbell.is_heard == is_given_up:
                 doorbell.press()
                 presses += 1
                 await asyncio.sleep(0)  # what else runs in this loop must not block it either
-        assert await queued_jobs(redis, at_least=1) == 1
+        await rung(redis)
 
 
 @pytest.mark.parametrize("connected", [True, False])
@@ -220,11 +237,11 @@ async def test_a_hung_redis_is_given_up_within_the_bound(
     async with open_redis(own_valkey.url) as patient:
         if connected:
             await patient.ping()
-        monkeypatch.setattr("shared.doorbell.REDIS_TIMEOUT_SECONDS", IMPATIENT_SECONDS)
+        be_impatient(monkeypatch)
         async with open_redis(own_valkey.url) as impatient, hung(own_valkey):
             for redis in (patient, impatient):  # by its own bound on a whole ring, and by the pool's
                 with pytest.raises(REDIS_ERRORS):
-                    await asyncio.wait_for(ring(redis), HANG_SECONDS)
+                    await asyncio.wait_for(ring(redis, NOWHERE), HANG_SECONDS)
 
 
 def test_a_connection_that_breaks_before_it_is_written_to_is_an_error_of_redis_on_uvloop_too(

@@ -5,35 +5,32 @@ import contextlib
 import gc
 import random
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 import pytest
-from arq.worker import func
+from arq.connections import RedisSettings
+from arq.worker import Worker, func
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.doorbell import (
-    DIRTY_KEY,
-    DRAIN_JOB,
-    QUEUE_NAME,
-    WAKE_CHANNEL,
-    Doorbell,
-    dismiss,
-    open_redis,
-    ring,
-)
+from shared.deployment import Deployment, Names
+from shared.doorbell import DRAIN_JOB, Doorbell, dismiss, open_redis, ring
+from shared.redis_faults import Fault
 from shared.settings import Settings
 from tests.doorbell.patience import be_patient_with_redis
+from tests.doorbell.place import listened_to, names_of, queued
 from tests.drift import drained, drift
 from tests.legacy_rows import seed, set_collection
 from tests.processes import HANG_SECONDS
 from tests.race import freezing
-from tests.twins.doorbell import drain_then_clear
+from tests.twins.doorbell import drain_then_dismiss
 from worker.drainer import Drainer
-from worker.main import arq_settings, build_worker
-from worker.wakeable import ANSWER_SECONDS, WakeableWorker
+from worker.ear import ANSWER_SECONDS, Ear
+from worker.main import arq_settings, build_worker, drain_outbox, stop
+from worker.queue_watch import QueueWatch, Seen
+from worker.wakeable import WakeableWorker
 
 BURSTS = 12
 WRITES = 15
@@ -70,10 +67,12 @@ async def grown(noted: list[str], count: int) -> None:
 
 
 @pytest.fixture
-async def doorbell(settings: Settings, sql: asyncpg.Connection) -> AsyncIterator[Doorbell]:
+async def doorbell(
+    settings: Settings, engine: AsyncEngine, sql: asyncpg.Connection
+) -> AsyncIterator[Doorbell]:
     await seed(sql)
     async with open_redis(settings.redis_url.get_secret_value()) as redis:
-        doorbell = Doorbell(redis)
+        doorbell = Doorbell(redis, Deployment.of(engine))
         ringing = asyncio.create_task(doorbell.run())
         yield doorbell
         ringing.cancel()
@@ -83,8 +82,9 @@ async def doorbell(settings: Settings, sql: asyncpg.Connection) -> AsyncIterator
 @contextlib.asynccontextmanager
 async def worker_without_sweep(settings: Settings, **changed: Any) -> AsyncIterator[Drainer]:  # noqa: ANN401 - arq's own
     """Run the product's worker in this process, but for the safety net; yields its drainer."""
-    arguments = arq_settings(settings) | {"cron_jobs": [], "on_startup": None, "handle_signals": False}
+    arguments = arq_settings(settings) | {"on_startup": None, "handle_signals": False}
     worker = build_worker(settings, arguments | changed)
+    await arguments["ctx"]["deployment"].learn()
     working = asyncio.create_task(worker.main())
     try:
         yield arguments["ctx"]["drainer"]
@@ -94,22 +94,15 @@ async def worker_without_sweep(settings: Settings, **changed: Any) -> AsyncItera
         await worker.close()
 
 
-async def listened_to(redis: Redis) -> None:
-    """Return when a worker hears rings."""
-    async with asyncio.timeout(HANG_SECONDS):
-        while (await redis.pubsub_numsub(WAKE_CHANNEL))[0][1] == 0:
-            await asyncio.sleep(0.01)
-
-
 async def emptied(redis: Redis) -> None:
     """Return when no job is queued."""
     async with asyncio.timeout(HANG_SECONDS):
-        while await redis.zcard(QUEUE_NAME):
+        while await queued(redis):
             await asyncio.sleep(0.01)
 
 
-async def deaf(_worker: WakeableWorker) -> None:
-    """Hear no message, so that arq's jobs are all that wakes the worker."""
+async def deaf(_ear: Ear) -> None:
+    """Hear no message, so that jobs are all that wakes the worker."""
     await asyncio.Event().wait()
 
 
@@ -132,7 +125,7 @@ async def test_every_commit_of_every_burst_is_applied_without_a_sweep(
     listens: bool,
 ) -> None:
     if not listens:
-        monkeypatch.setattr(WakeableWorker, "_listen", deaf)
+        monkeypatch.setattr(Ear, "listen", deaf)
     async with worker_without_sweep(settings, poll_delay=0.02):
         for _ in range(BURSTS):
             await burst(engine, doorbell)
@@ -141,16 +134,16 @@ async def test_every_commit_of_every_burst_is_applied_without_a_sweep(
 
 
 @pytest.mark.long  # tests/race/test_wake_ups.py convicts it without chance
-async def test_the_bursts_convict_a_drain_that_clears_the_flag_after_its_scan(
+async def test_the_bursts_convict_a_drain_that_takes_the_job_after_its_scan(
     settings: Settings,
     engine: AsyncEngine,
     sql: asyncpg.Connection,
     doorbell: Doorbell,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(WakeableWorker, "_listen", deaf)
-    twin = func(drain_then_clear, name=DRAIN_JOB, keep_result=0)
-    async with worker_without_sweep(settings, functions=[twin], poll_delay=0.02):
+    monkeypatch.setattr(Ear, "listen", deaf)
+    monkeypatch.setattr(WakeableWorker, "_take_up", drain_then_dismiss)
+    async with worker_without_sweep(settings, poll_delay=0.02):
         for _ in range(BURSTS_TO_CONVICT):
             await burst(engine, doorbell)
             try:
@@ -188,54 +181,63 @@ async def test_a_commit_during_the_last_batch_is_applied_after_it(
     assert await drift(sql) == []
 
 
-async def test_the_rings_of_a_moment_get_one_answer(settings: Settings, redis_url: str) -> None:
+async def test_the_rings_of_a_moment_get_one_answer(
+    settings: Settings, engine: AsyncEngine, redis_url: str
+) -> None:
+    names = await names_of(engine)
     async with open_redis(redis_url) as redis, worker_without_sweep(settings, poll_delay=NEVER_SECONDS):
         await listened_to(redis)
         await redis.config_resetstat()
         began = time.monotonic()
         for _ in range(50):
-            await ring(redis)
+            await ring(redis, names)
             await asyncio.sleep(0.003)
         moments = (time.monotonic() - began) / ANSWER_SECONDS
         await emptied(redis)
         commands = await redis.info("commandstats")
-    assert commands["cmdstat_zadd"]["calls"] == commands["cmdstat_zrem"]["calls"] <= moments + 1
+    assert commands["cmdstat_zrem"]["calls"] <= moments + 2
 
 
-async def test_a_job_whose_ring_was_heard_is_not_run_as_well(
-    settings: Settings, redis_url: str, heard: list[str], monkeypatch: pytest.MonkeyPatch
+async def test_a_job_whose_ring_was_heard_is_left_to_its_answer(
+    settings: Settings,
+    engine: AsyncEngine,
+    redis_url: str,
+    heard: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run: list[str] = []
-    polled: list[str] = []
+    seen: list[bool] = []
     may_poll, may_answer = asyncio.Event(), asyncio.Event()
-    poll = WakeableWorker._poll_iteration  # noqa: SLF001 - arq's
+    look, take_up, names = QueueWatch.look, WakeableWorker._take_up, await names_of(engine)  # noqa: SLF001
 
-    async def run_job(_worker: WakeableWorker, job_id: str, _score: int) -> None:
-        run.append(job_id)
+    async def noting_look(watch: QueueWatch, names: Names | None, *, leave_ours: bool) -> Seen:
+        found = await look(watch, names, leave_ours=leave_ours)
+        seen.append(found.is_rung)
+        return found
 
-    async def noting_poll(worker: WakeableWorker) -> None:
+    async def late_poll(worker: WakeableWorker) -> Fault | None:
         await may_poll.wait()
-        await poll(worker)
-        polled.append("")
+        return await take_up(worker)
 
-    async def late_answer(redis: Redis, job_ids: Collection[str]) -> None:
+    async def late_answer(redis: Redis, names: Names) -> None:
         await may_answer.wait()
-        await dismiss(redis, job_ids)
+        await dismiss(redis, names)
 
-    monkeypatch.setattr(WakeableWorker, "run_job", run_job)
-    monkeypatch.setattr(WakeableWorker, "_poll_iteration", noting_poll)
-    monkeypatch.setattr("worker.wakeable.dismiss", late_answer)
+    monkeypatch.setattr(QueueWatch, "look", noting_look)
+    monkeypatch.setattr(WakeableWorker, "_take_up", late_poll)
+    monkeypatch.setattr("worker.ear.dismiss", late_answer)
     async with open_redis(redis_url) as redis, worker_without_sweep(settings, poll_delay=0.01):
         await listened_to(redis)
         before = len(heard)
-        await ring(redis)
+        await ring(redis, names)
         await grown(heard, before + 1)
         may_poll.set()
-        await grown(polled, 3)
-        assert await redis.zcard(QUEUE_NAME) == 1  # for every poll to see
+        async with asyncio.timeout(HANG_SECONDS):
+            while len(seen) < 3:
+                await asyncio.sleep(0.002)
+        assert await queued(redis) == 1  # for every poll to see
         may_answer.set()
         await emptied(redis)
-    assert run == []
+    assert not any(seen)
 
 
 async def test_a_ring_that_comes_while_nobody_listens_finds_the_job_of_the_one_before_it(
@@ -246,42 +248,81 @@ async def test_a_ring_that_comes_while_nobody_listens_finds_the_job_of_the_one_b
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await seed(sql)
-    monkeypatch.setattr("worker.wakeable.RESUBSCRIBE_SECONDS", NEVER_SECONDS)
-    monkeypatch.setattr("worker.wakeable.ANSWER_SECONDS", NEVER_SECONDS)
+    names = await names_of(engine)
+    monkeypatch.setattr("worker.ear.RESUBSCRIBE_SECONDS", NEVER_SECONDS)
+    monkeypatch.setattr("worker.ear.ANSWER_SECONDS", NEVER_SECONDS)
+    monkeypatch.setattr("worker.wakeable.DIRECT_DRAIN_SECONDS", NEVER_SECONDS)
     async with (
         open_redis(settings.redis_url.get_secret_value()) as redis,
         worker_without_sweep(settings, poll_delay=0.5) as drainer,
     ):
         await listened_to(redis)
         before = len(heard)
-        assert await ring(redis)
+        await ring(redis, names)
         await grown(heard, before + 1)
         await drainer.live_settled()  # and nothing found
         await set_collection(engine, "c")
         await redis.client_kill_filter(_type="pubsub")
-        assert not await ring(redis)  # heard by nobody, and no job of its own
         await drained(sql)
 
 
-# redis-py's transactions complain when their connection breaks while they clean up.
+@pytest.mark.parametrize("looks_again", [True, False])
+async def test_a_ring_during_the_job_of_arq_s_own_worker_is_made_up_for_after_it(
+    settings: Settings, engine: AsyncEngine, sql: asyncpg.Connection, redis_url: str, *, looks_again: bool
+) -> None:
+    """The job of such a ring goes with the one that is running; who does not look again loses it."""
+    await seed(sql)
+    arguments, names = arq_settings(settings), await names_of(engine)
+    drainer = arguments["ctx"]["drainer"]
+    async with open_redis(redis_url) as redis:
+
+        async def job(ctx: dict[str, Any]) -> None:
+            await drain_outbox(ctx)
+            await drainer.live_settled()
+            await set_collection(engine, "c")
+            await ring(redis, names)
+
+        await ring(redis, names)
+        worker = Worker(
+            [func(job, name=DRAIN_JOB, keep_result=0)],
+            redis_settings=RedisSettings.from_dsn(redis_url),
+            queue_name=names.queue,
+            burst=True,
+            handle_signals=False,
+            poll_delay=0.01,
+            **{
+                name: arguments[name] for name in ("ctx", "job_serializer", "job_deserializer", "keep_result")
+            },
+            **({"after_job_end": arguments["after_job_end"]} if looks_again else {}),
+        )
+        await asyncio.wait_for(worker.async_run(), HANG_SECONDS)
+        await drainer.live_settled()
+        assert not await queued(redis)
+    assert await sql.fetchval("SELECT count(*) FROM outbox_events") == (0 if looks_again else 1)
+    await worker.pool.aclose(close_connection_pool=True)
+    await stop(arguments["ctx"])
+
+
+# redis-py complains when a connection breaks while it cleans up.
 @pytest.mark.filterwarnings("ignore:.*Redis.__del__:pytest.PytestUnraisableExceptionWarning")
-async def test_connections_that_break_while_jobs_start_cost_the_worker_none_of_its_slots(
+async def test_connections_that_break_at_any_moment_cost_the_worker_no_job(
     settings: Settings,
     engine: AsyncEngine,
     sql: asyncpg.Connection,
     doorbell: Doorbell,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(WakeableWorker, "_listen", deaf)
+    monkeypatch.setattr(Ear, "listen", deaf)
+    names = await names_of(engine)
     async with (
         open_redis(settings.redis_url.get_secret_value()) as redis,
         worker_without_sweep(settings, poll_delay=0.01),
     ):
         for _ in range(BREAKS):
-            await redis.delete(DIRTY_KEY)
-            await ring(redis)
+            await ring(redis, names)
             await asyncio.sleep(random.uniform(0, 0.015))  # noqa: S311 - chance, not a secret
             await redis.client_kill_filter(_type="normal", skipme=True)
+        monkeypatch.setattr("worker.wakeable.DIRECT_DRAIN_SECONDS", NEVER_SECONDS)
         await set_collection(engine, "c")
         doorbell.press()
         await drained(sql)

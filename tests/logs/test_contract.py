@@ -82,7 +82,11 @@ def test_all_places_that_log_were_found() -> None:
     assert len({parameters.id for parameters in CALLS}) > 1.5 * loggers > 20
 
 
-@pytest.mark.parametrize("event", CONTRACT)
+# Kept for readers that read both during a deploy.
+ONLY_OF_THE_RELEASE_BEFORE = {"job_unfinished"}
+
+
+@pytest.mark.parametrize("event", sorted(CONTRACT.keys() - ONLY_OF_THE_RELEASE_BEFORE))
 def test_an_event_of_the_contract_is_named_in_the_code(event: str) -> None:
     sources = [*SOURCES, ROOT / "shared" / "logs.py"]
     assert any(f'"{event}"' in path.read_text(encoding="utf-8") for path in sources)

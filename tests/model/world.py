@@ -24,6 +24,7 @@ from shared.events import EventType, Source
 from shared.faults import is_transient
 from shared.outbox import append_states
 from shared.settings import Settings
+from tests.doorbell.place import nowhere
 from tests.legacy_rows import seed
 from tests.model.model import Actual, Guard, Legacy, Settled, State, TargetRow
 from tests.model.stepping import connection_of, open_turnstile, stepped_engine
@@ -290,5 +291,5 @@ async def _opened(
         stack.push_async_callback(connection.close)
     await seed(sql)
     await sql.execute(CREATE_REFUSAL)
-    sync = CollectionSync(settings, engine, redis, Doorbell(redis), ApiLanes())
+    sync = CollectionSync(settings, engine, redis, Doorbell(redis, nowhere()), ApiLanes())
     return World(runner, sql, holder, engine, relays, sync, record)

@@ -6,16 +6,16 @@ from typing import Any
 
 import asyncpg
 import pytest
-from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 from pydantic import SecretStr
 from redis.asyncio import Redis
 from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.doorbell import WAKE_CHANNEL
+from shared.doorbell import dismiss, open_redis, ring
 from shared.settings import Settings
+from tests.doorbell.place import NOWHERE, names_of
 from tests.preflight.conftest import checked
 from worker.preflight.check import Check, State
-from worker.preflight.checks.doorbell import IN_PROGRESS, JOB, RETRY
 
 REDIS_CHECKS = (
     "redis_server",
@@ -52,17 +52,20 @@ ALL_CHANNELS, ALL_KEYS, ALL_COMMANDS = "allchannels", "~*", "+@all"
 @pytest.mark.parametrize(
     ("rules", "check", "words"),
     [
-        ((ALL_COMMANDS, ALL_KEYS), "redis_rights", "PUBLISH on collection_sync:wake"),
+        ((ALL_COMMANDS, ALL_KEYS), "redis_rights", "PUBLISH on collection_sync:preflight:wake"),
         (
             (ALL_COMMANDS, ALL_KEYS),
             "redis_rights",
-            "SUBSCRIBE on collection_sync:wake, collection_sync:wake_bulk",
+            "SUBSCRIBE on collection_sync:preflight:wake, collection_sync:preflight:wake_bulk",
         ),
         ((ALL_COMMANDS, ALL_KEYS), "redis_listening", "not listen or publish"),
-        ((ALL_COMMANDS, ALL_KEYS, ALL_CHANNELS, "-@scripting"), "redis_rights", "Redis refuses EVAL;"),
-        ((ALL_COMMANDS, ALL_CHANNELS, "~arq:*"), "redis_rights", "ZCARD on collection_sync:queue"),
-        ((ALL_COMMANDS, ALL_CHANNELS, "~collection_sync:*"), "redis_rights", "INCR on arq:retry:preflight"),
-        ((ALL_COMMANDS, ALL_KEYS, ALL_CHANNELS, "-multi"), "redis_rights", "Redis refuses MULTI;"),
+        ((ALL_COMMANDS, ALL_KEYS, ALL_CHANNELS, "-zadd"), "redis_rights", "Redis refuses ZADD;"),
+        ((ALL_COMMANDS, ALL_CHANNELS, "~arq:*"), "redis_rights", "ZCARD on collection_sync:preflight:queue"),
+        (
+            (ALL_COMMANDS, ALL_CHANNELS, "~collection_sync:*"),
+            "redis_rights",
+            "DEL on arq:job:collection_sync:preflight:drain",
+        ),
         ((ALL_COMMANDS, ALL_KEYS, ALL_CHANNELS, "-info"), "redis_server", "could not look: no permission"),
         ((ALL_COMMANDS, ALL_KEYS, ALL_CHANNELS, "-pubsub"), "redis_sharing", "could not look: no permission"),
     ],
@@ -77,7 +80,9 @@ async def test_a_right_that_is_missing_is_named(
 
 
 async def test_the_rights_that_the_fix_gives_are_enough(redis: Redis, settings: Settings) -> None:
-    async with as_user(redis, settings, "+@connection", "+info", "+pubsub", "+multi", "+discard") as limited:
+    async with as_user(
+        redis, settings, "+@connection", "+info", "+pubsub", "+time", "+multi", "+discard"
+    ) as limited:
         fix = (await checked(limited))["redis_rights"].fix
         assert fix is not None
         await send(redis, *fix.split())
@@ -134,18 +139,22 @@ async def test_a_redis_that_takes_no_rings_is_named(
     assert words in check.sentence
 
 
-async def test_another_deployment_is_suspected_where_more_listen_than_workers_live(
+async def test_a_copy_with_the_same_identity_is_suspected_where_more_listen_than_workers_live(
     redis: Redis, settings: Settings, sql: asyncpg.Connection
 ) -> None:
+    names = await names_of(sql)
     async with AsyncExitStack() as listening:
         for _ in range(2):
             listener = await listening.enter_async_context(redis.pubsub())
-            await listener.subscribe(WAKE_CHANNEL)
+            await listener.subscribe(*names.channels)
             await listener.get_message(timeout=None)
+        another = await listening.enter_async_context(redis.pubsub())
+        await another.subscribe(*NOWHERE.channels)  # of another database, which is nobody's business
+        await another.get_message(timeout=None)
         await sql.execute("INSERT INTO worker_processes (name) VALUES ('alive')")
         check = (await checked(settings))["redis_sharing"]
         assert check.state is State.WARN
-        assert check.sentence.startswith("2 processes listen on this Redis")
+        assert check.sentence.startswith("2 processes listen for rings of this database")
         await sql.execute("INSERT INTO worker_processes (name) VALUES ('alive, too')")
         assert (await checked(settings))["redis_sharing"].state is State.OK
 
@@ -172,7 +181,14 @@ async def test_a_redis_that_is_away_is_one_check_and_the_others_say_that_they_we
     assert all(unreached(made[name]) for name in REDIS_CHECKS)
 
 
-def test_the_keys_are_of_those_that_arq_makes() -> None:
-    assert JOB.startswith(job_key_prefix)
-    assert IN_PROGRESS.startswith(in_progress_key_prefix)
-    assert RETRY.startswith(retry_key_prefix)
+@pytest.mark.parametrize("without", [(), ("-@scripting",), ("-@transaction",)])
+async def test_neither_scripts_nor_transactions_are_needed(
+    without: tuple[str, ...], redis: Redis, settings: Settings, engine: AsyncEngine
+) -> None:
+    names = await names_of(engine)
+    async with (
+        as_user(redis, settings, ALL_COMMANDS, ALL_KEYS, ALL_CHANNELS, *without) as limited,
+        open_redis(limited.redis_url.get_secret_value()) as client,
+    ):
+        await ring(client, names)
+        assert await dismiss(client, names)

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.doorbell import ring
 from shared.events import EventType, Source
 from shared.outbox import append_states
+from tests.doorbell.place import names_of
 from tests.drift import drained, drift
 from tests.legacy_rows import seed
 from tests.processes import HANG_SECONDS, Running, environment, running
@@ -93,7 +94,7 @@ async def give_each_worker_a_state_of_every_collection(
             async with engine.begin() as connection:
                 await connection.execute(CHANGE_ALL, {"state": state})
                 await append_states(connection, KEYS, EventType.UPDATED, Source.API)
-            await ring(redis)
+            await ring(redis, await names_of(engine))
             await freezing.arrived(sql, IN_HAND, len(held) + 1)
             for row in await sql.fetch(STANDING, freezing.SPACE):
                 if row["pid"] not in held:
@@ -113,7 +114,7 @@ async def write_often(engine: AsyncEngine, redis: Redis) -> None:
     for number in range(WRITES):
         async with engine.begin() as connection:
             await write(connection, random.choice(KEYS), f"text {number}")  # noqa: S311 - chance
-        await ring(redis)
+        await ring(redis, await names_of(engine))
 
 
 async def assert_in_sync(sql: asyncpg.Connection) -> None:

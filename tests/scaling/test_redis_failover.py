@@ -14,12 +14,12 @@ from redis.asyncio import Redis
 
 from deploy.local.service import LOOPBACK, write_secret
 from deploy.local.valkey import Valkey
-from shared.doorbell import WAKE_CHANNEL
 from shared.settings import Settings
 from tests.acceptance.load import all_applied, assert_all_present, prepare, rings_heard, steady_load
 from tests.chaos.network import Channel
 from tests.counters.draining import AS_A_BACKFILL
-from tests.doorbell.test_lost_wakeups import listened_to, worker_without_sweep
+from tests.doorbell.place import listened_to
+from tests.doorbell.test_lost_wakeups import worker_without_sweep
 from tests.drift import drained, drift
 from tests.processes import HANG_SECONDS, environment, running_api, running_worker
 
@@ -62,12 +62,6 @@ async def following(replica: Valkey, primary: Valkey) -> AsyncIterator[Redis]:
         yield client
 
 
-async def listeners(redis: Redis) -> int:
-    """Return how many workers hear rings."""
-    [(_channel, count)] = await redis.pubsub_numsub(WAKE_CHANNEL)
-    return int(count)
-
-
 @pytest.mark.wide
 async def test_a_failover_of_redis_fails_no_request_loses_nothing_and_the_bell_is_heard_again(
     database_url: str, primary: Valkey, replica: Valkey, sql: asyncpg.Connection
@@ -97,7 +91,7 @@ async def test_who_listens_to_a_redis_that_vanished_without_a_word_soon_hears_it
 ) -> None:
     """Its host lost power: nobody closes the connections. Who does not ask would listen to it for ever."""
     for name in BOUNDS:
-        monkeypatch.setattr(f"worker.wakeable.{name}", BOUND_SECONDS)
+        monkeypatch.setattr(f"worker.ear.{name}", BOUND_SECONDS)
     async with following(replica, primary) as successor, Channel(primary).listening() as address:
         way = settings.model_copy(update={"redis_url": SecretStr(way_to(primary, address))})
         async with Redis.from_url(primary.url) as redis, worker_without_sweep(way):
@@ -105,7 +99,9 @@ async def test_who_listens_to_a_redis_that_vanished_without_a_word_soon_hears_it
             os.kill(primary.pid, signal.SIGSTOP)
             address.lead_to(replica)
             looks = 0  # in the same loop as the worker, whose waits they outnumber on the slowest machine
-            while not (is_heard := await listeners(successor) > 0) and looks < 100 * len(BOUNDS):
+            while not (
+                is_heard := bool(await successor.pubsub_channels("collection_sync:*:wake"))
+            ) and looks < 100 * len(BOUNDS):
                 looks += 1
                 await asyncio.sleep(BOUND_SECONDS / 5)
             assert is_heard

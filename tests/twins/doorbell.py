@@ -3,17 +3,40 @@
 import asyncio
 from typing import Any
 
+import asyncpg
 from redis.asyncio.client import PubSub
 
-from shared.doorbell import DIRTY_KEY
-from worker.drainer import LaneDrainer
+from shared.doorbell import dismiss
+from shared.redis_faults import Fault
+from worker.drainer import Drainer, LaneDrainer
+from worker.wakeable import WakeableWorker
 
 
-async def drain_then_clear(ctx: dict[str, Any]) -> None:
-    """Do it the wrong way round: a commit between the last scan and the clearing does not ring."""
-    await ctx["drainer"].drain("doorbell")
-    await asyncio.sleep(0.01)
-    await ctx["redis"].delete(DIRTY_KEY)
+async def drain_then_dismiss(self: WakeableWorker) -> Fault | None:
+    """Do it the wrong way round: what commits between the last scan and the dismissal left no job."""
+    seen = await self._queue.look(self._deployment.known, leave_ours=True)
+    if names := self._deployment.known:
+        await self._drainer.drain("doorbell")
+        await asyncio.sleep(0.01)
+        await dismiss(self.pool, names)
+    return seen.fault
+
+
+async def same_everywhere(_connection: asyncpg.Connection) -> str:
+    """Take all databases for one."""
+    return "0" * 16
+
+
+def leave_sweeps_to_others(self: Drainer, reason: str) -> None:
+    """Wait for one sweep of all workers on this Redis, which another database's may take."""
+    if reason != "sweep":
+        self.wake_live(reason)
+        self.wake_bulk(reason)
+
+
+def take_refusals_for_silence(error: BaseException, _command: str = "") -> Fault:
+    """Say no more than that something failed."""
+    return Fault(type(error).__name__)
 
 
 def wake_unless_awake(self: LaneDrainer, reason: str) -> None:

@@ -1,5 +1,6 @@
 """Every twin: which promise it breaks, how it is put in place, and which tests must fail on it."""
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,6 +53,12 @@ CHUNK_CUT_OFF = f"{CUT_OFF}chunk_that_is_cut_off_appended_nothing_and_moved_no_c
 BATCH_CUT_OFF = f"{CUT_OFF}batch_that_is_cut_off_changed_nothing_and_the_next_settles_each_event_once"
 INTERLEAVED = "tests/race/test_interleavings.py::test_"
 WRITERS = "tests/race/test_writers.py::test_"
+TWO_DEPLOYMENTS = "tests/doorbell/test_two_deployments.py::test_"
+REDIS_WRITER = "tests/security/test_redis_writer.py::test_"
+REFUSALS = (
+    "tests/doorbell/test_refusals.py::test_what_is_refused_is_named_by_ring_readiness_and_worker"
+    "_and_events_are_applied_without_it"
+)
 WAKE_UPS = "tests/race/test_wake_ups.py::test_"
 OVERWRITE = "tests/backfill/test_overwrite.py::test_"
 AUDIT = "tests/audit/test_"
@@ -432,10 +439,36 @@ TWINS = {
         (f"{REPLAY}a_letter_is_superseded_once_a_newer_event_of_its_collection_is_applied_and_not_before",),
     ),
     # The doorbell
-    "flag cleared after the scan": Twin(
+    "job taken after the scan": Twin(
         "no wake-up is lost",
-        instead_of("worker.main.drain_outbox", doorbell.drain_then_clear),
-        (f"{WAKE_UPS}a_commit_at_the_moment_of_the_clearing_is_drained_or_rings_again[before]",),
+        instead_of("worker.wakeable.WakeableWorker._take_up", doorbell.drain_then_dismiss),
+        (f"{WAKE_UPS}a_commit_at_the_moment_the_job_is_taken_is_drained_or_rings_again[before]",),
+    ),
+    "one set of names for all": Twin(
+        "deployments may share a Redis",
+        instead_of("shared.deployment.read_identity", doorbell.same_everywhere),
+        (
+            f"{TWO_DEPLOYMENTS}a_copy_and_a_restored_dump_are_databases_of_their_own",
+            f"{TWO_DEPLOYMENTS}a_ring_wakes_the_workers_of_its_own_database_and_no_others",
+        ),
+    ),
+    "sweeps left to others": Twin(
+        "a lost ring costs one sweep",
+        instead_of("worker.drainer.Drainer.wake", doorbell.leave_sweeps_to_others),
+        (f"{TWO_DEPLOYMENTS}what_nobody_rang_for_is_found_by_the_next_tick_of_a_worker_of_its_own",),
+    ),
+    "any job taken for ours": Twin(
+        "nothing in Redis ends a worker",
+        instead_of("shared.doorbell.from_json", json.loads),
+        tuple(
+            f"{REDIS_WRITER}arq_s_own_worker_is_given_no_job_but_ours[{value}]"
+            for value in ("a try that is text", "an endless time", "arguments")
+        ),
+    ),
+    "refusals taken for silence": Twin(
+        "what Redis refuses is named",
+        instead_of("shared.redis_faults.fault_of", doorbell.take_refusals_for_silence),
+        (f"{REFUSALS}[no channels]",),
     ),
     "call during a drain ignored": Twin(
         "no wake-up is lost",
@@ -449,7 +482,7 @@ TWINS = {
     ),
     "a vanished Redis listened to": Twin(
         "a failover of Redis loses nothing",
-        instead_of("worker.wakeable.next_message", doorbell.wait_for_a_message),
+        instead_of("worker.ear.next_message", doorbell.wait_for_a_message),
         (f"{FAILOVER}who_listens_to_a_redis_that_vanished_without_a_word_soon_hears_its_successor",),
     ),
     "request awaits the ring": Twin(

@@ -130,7 +130,7 @@ def await_the_ring(patch: pytest.MonkeyPatch) -> None:
         row = await right_write(sync, wanted)
         with contextlib.suppress(*REDIS_ERRORS):
             async with asyncio.timeout(0.3):
-                await ring(sync.redis)
+                await ring(sync.redis, await sync.doorbell.deployment.names())
         return row
 
     patch.setattr(right, "write", write)

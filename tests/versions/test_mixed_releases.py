@@ -39,6 +39,7 @@ COLLECTIONS = """
     SELECT unnest($1::text[]), 'p1', 'name', 'owner', true
 """
 WAITING_ONES = ["waiting-live", "waiting-backfill"]
+WRITES = 3
 FINAL = {"applied", "stale", "conflated"}
 
 
@@ -165,6 +166,26 @@ async def test_a_rolling_change_there_and_back_fails_no_write_and_loses_no_event
     assert applied == {"live": 1, "backfill": 1}
     assert await drift(sql) == []
     await require_audit(site, "in_sync")
+
+
+async def test_what_one_release_rings_for_the_other_s_worker_finds_by_itself(
+    site: Site, site_sql: asyncpg.Connection
+) -> None:
+    """The releases have different names in Redis, so neither hears the other: each sweeps."""
+    await site.run("-m", "alembic", "upgrade", "head")
+    for writer, worker in ((site.before, ROOT), (ROOT, site.before)):
+        async with (
+            running_worker(site.env, worker) as finder,
+            running_api(site.env, writer) as (api, url),
+            site.rotation.holding("writer", url),
+        ):
+            for number in range(WRITES):
+                await site.rotation.request("PUT", f"/{HOT[number % len(HOT)]}", description=f"{number}")
+                await drained(site_sql)
+        appended = [line["event_id"] for line in api.logged("collection_written")]
+        assert sorted(line["event_id"] for line in finder.logged("event_settled")) == sorted(appended)
+        assert len(appended) == WRITES
+    assert site.rotation.wrong == []
 
 
 async def require_audit(site: Site, verdict: str) -> None:

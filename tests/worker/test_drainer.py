@@ -21,7 +21,7 @@ from tests.race import freezing
 from worker.batch import Batch
 from worker.claim import LIVE_LANE, Lanes, Position
 from worker.drainer import POLITE_BATCH, REST_PER_BATCH, Drainer
-from worker.main import arq_settings, drain_outbox, stop, sweep
+from worker.main import arq_settings, drain_outbox, stop
 from worker.relay import run_once
 
 AFTER_CLAIM = "guard: claimed, before the guard"
@@ -72,8 +72,7 @@ async def test_a_drain_goes_on_when_the_job_that_woke_it_ends(
         open_redis(settings.redis_url.get_secret_value()) as redis,
         freezing.frozen(sql, AFTER_CLAIM),
     ):
-        for job in (sweep, drain_outbox):
-            await asyncio.wait_for(job({**ctx, "redis": redis}), timeout=HANG_SECONDS)
+        await asyncio.wait_for(drain_outbox({**ctx, "redis": redis}), timeout=HANG_SECONDS)
         await freezing.arrived(sql, AFTER_CLAIM)
     await stop(ctx)
     assert await sql.fetchval("SELECT count(*) FROM outbox_events") == 0

@@ -149,7 +149,7 @@ async def test_while_sequences_are_wrong_it_says_what_to_do_and_no_batch_gets_a_
 async def test_while_redis_is_away_a_worker_says_so_with_each_beat(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.doorbell.REDIS_TIMEOUT_SECONDS", HANG_SECONDS)
+    monkeypatch.setattr("shared.redis_client.REDIS_TIMEOUT_SECONDS", HANG_SECONDS)
     with Valkey(tmp_path / "valkey") as valkey, capture_logs() as lines:
         settings = settings.model_copy(update={"redis_url": SecretStr(valkey.url)})
         arguments = arq_settings(settings) | {"cron_jobs": [], "on_startup": None, "handle_signals": False}

@@ -1,6 +1,7 @@
 """Names of processes: unique, also where every process is number 1 of the same host."""
 
 import platform
+import re
 import subprocess
 import sys
 
@@ -9,10 +10,12 @@ from tests.forked import ROOT
 AS_PROCESS_1 = """
 import os
 os.getpid = lambda: 1
+from shared.settings import Settings
 from worker.health import own_health_key
 from worker.own_name import own_name
 assert own_name() == own_name()
-print(own_name(), own_health_key())
+settings = Settings(database_url="postgresql://u:secret@host/db", redis_url="redis://none")
+print(own_name(), own_health_key(settings))
 """
 
 
@@ -25,5 +28,5 @@ def test_containers_that_share_a_host_s_name_have_names_of_their_own() -> None:
     ]
     for name, key in names:
         assert name.startswith(f"{platform.node()}:1:")
-        assert key == f"collection_sync:worker:{name}"
+        assert re.fullmatch(rf"collection_sync:worker:[0-9a-f]{{16}}:{name}", key)
     assert len({name for name, _ in names}) == 2

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from shared import doorbell
-from shared.doorbell import BULK_CHANNEL, DIRTY_KEY, WAKE_CHANNEL, Doorbell, open_redis
+from shared.deployment import Lane
+from shared.doorbell import Doorbell, open_redis
 from shared.settings import Settings
 from tests.doorbell.patience import be_patient_with_redis
+from tests.doorbell.place import listened_to, nowhere
 from tests.processes import HANG_SECONDS
 from worker.drainer import Drainer
 from worker.main import arq_settings, build_worker
@@ -35,7 +37,7 @@ def swallowing(called: asyncio.Event) -> Callable[..., Awaitable[None]]:
 async def test_a_worker_ends_although_redis_swallows_the_cancellation(
     settings: Settings, called: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("arq.worker.Worker._poll_iteration", swallowing(called))
+    monkeypatch.setattr("worker.wakeable.WakeableWorker._take_up", swallowing(called))
     worker = build_worker(settings, {**arq_settings(settings), "handle_signals": False})
     running = asyncio.create_task(worker.main())
     await asyncio.wait_for(called.wait(), HANG_SECONDS)
@@ -51,7 +53,7 @@ async def test_a_doorbell_ends_although_redis_swallows_the_cancellation(
 ) -> None:
     monkeypatch.setattr(doorbell, "ring", swallowing(called))
     async with open_redis(redis_url) as redis:
-        bell = Doorbell(redis)
+        bell = Doorbell(redis, nowhere())
         ringing = asyncio.create_task(bell.run())
         bell.press()
         await asyncio.wait_for(called.wait(), HANG_SECONDS)
@@ -62,21 +64,21 @@ async def test_a_doorbell_ends_although_redis_swallows_the_cancellation(
 
 
 @pytest.mark.usefixtures("called")
-@pytest.mark.parametrize(("channel", "lane"), [(WAKE_CHANNEL, "live"), (BULK_CHANNEL, "bulk")])
+@pytest.mark.parametrize("lane", ["live", "bulk"])
 async def test_a_ring_wakes_the_lane_that_it_is_for_and_no_other(
-    channel: str, lane: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    lane: Lane, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     woken: list[str] = []
-    worker = build_worker(settings, {**arq_settings(settings), "cron_jobs": [], "handle_signals": False})
+    monkeypatch.setattr("worker.main.POLL_SECONDS", 3600)  # polling for the ring's job would wake both
+    arguments = {**arq_settings(settings), "on_startup": None, "handle_signals": False}
+    worker = build_worker(settings, arguments)
+    names = await arguments["ctx"]["deployment"].learn()
     running = asyncio.create_task(worker.main())
     async with open_redis(settings.redis_url.get_secret_value()) as redis:
-        async with asyncio.timeout(HANG_SECONDS):
-            while not (await redis.pubsub_numsub(channel))[0][1]:  # before it listens it looks at everything
-                await asyncio.sleep(0.01)
+        await listened_to(redis, lane)  # before it listens it looks at everything
         monkeypatch.setattr(Drainer, "wake_live", lambda _self, _reason: woken.append("live"))
         monkeypatch.setattr(Drainer, "wake_bulk", lambda _self, _reason: woken.append("bulk"))
-        await redis.set(DIRTY_KEY, "1")  # so that no job is queued: polling for it would wake both
-        assert not await doorbell.ring(redis, channel)
+        await doorbell.ring(redis, names, lane)
         async with asyncio.timeout(HANG_SECONDS):
             while not woken:
                 await asyncio.sleep(0.01)

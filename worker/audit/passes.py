@@ -40,7 +40,7 @@ async def execute(
     )
     try:
         await require_project(engine, arguments.project)
-        async with doorbell_of(settings) as doorbell:
+        async with doorbell_of(settings, engine) as doorbell:
             go = watch if arguments.watch else one_pass
             run = await go(engine, arguments, interrupted, doorbell)
     except RunLostError as error:

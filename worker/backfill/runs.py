@@ -33,7 +33,7 @@ async def execute(
         run = await obtain(engine, arguments, interrupted)
         if arguments.in_worker:
             return tell(arguments, run, f"Backfill {run.id} is left to the workers. Look with --status.")
-        async with doorbell_of(settings) as doorbell:
+        async with doorbell_of(settings, engine) as doorbell:
             return await run_to_the_end(engine, arguments, run, interrupted, doorbell)
 
 

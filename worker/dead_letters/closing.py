@@ -58,7 +58,7 @@ async def replay(
 ) -> int:
     """Append the present state of the letters' collections, and with --wait see what becomes of it."""
     await confirm(engine, arguments, "replay", interrupted)
-    async with doorbell_of(settings) as doorbell:
+    async with doorbell_of(settings, engine) as doorbell:
         replays = await replay_all(engine, pages(engine, arguments, interrupted), doorbell)
         if arguments.wait and replays.event_ids:
             await until_settled(engine, replays, interrupted=interrupted, on_stall=say_stalled)

@@ -96,6 +96,7 @@ NEEDS: Mapping[str, Mapping[str, Privileges]] = {
             "UPDATE": "died_at sqlstate error attempts state closed_at replayed_as",
             "DELETE": ALL,
         },
+        VERSION_TABLE: {"SELECT": "database_id"},
         "worker_processes": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL, "DELETE": ALL},
         "backfill_runs": {"SELECT": ALL, "UPDATE": DRIVEN_RUN},
         "audit_runs": AUDITS,

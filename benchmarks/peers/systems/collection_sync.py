@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -12,6 +13,7 @@ from sqlalchemy.dialects.postgresql import asyncpg as dialect
 
 from benchmarks.peers.systems.changes import Change
 from benchmarks.peers.systems.with_asyncpg import Alone, write_row
+from shared.deployment import Deployment, read_identity
 from shared.doorbell import Doorbell, open_redis
 from shared.events import EventType, Source
 from shared.outbox import APPEND_EVENT
@@ -51,11 +53,17 @@ class Writer(Alone):
             return event_id, committed_at
 
 
+async def identity(pool: asyncpg.Pool) -> str:
+    """Return the identity of the database that the pool leads to."""
+    async with pool.acquire() as connection:
+        return await read_identity(connection)
+
+
 @asynccontextmanager
 async def writing(url: str) -> AsyncIterator[Writer]:
     """Open the writer's pool, and ring for as long as it writes."""
     async with asyncpg.create_pool(url) as pool, open_redis(os.environ["REDIS_URL"]) as redis:
-        doorbell = Doorbell(redis)
+        doorbell = Doorbell(redis, Deployment(partial(identity, pool)))
         ringing = asyncio.create_task(doorbell.run())
         yield Writer(pool, doorbell)
         ringing.cancel()

@@ -3,52 +3,45 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 import asyncpg
-from redis.asyncio import Connection, Redis
+from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ReadOnlyError, ResponseError
 
-from shared.doorbell import BULK_CHANNEL, DIRTY_KEY, QUEUE_NAME, REDIS_TIMEOUT_SECONDS, RING, WAKE_CHANNEL
-from worker.health import own_health_key
+from shared.deployment import Names, read_identity
+from shared.doorbell import job_key, ring_commands
+from shared.redis_client import REDIS_TIMEOUT_SECONDS, Command
+from shared.rehearsal import rehearse
+from shared.schema import VERSION_TABLE
+from worker.health import PREFIX as HEALTH_PREFIX
 from worker.preflight.check import Found, Trouble, warn
 from worker.preflight.checks.server import apart
 
-FIRST_SUPPORTED = 5  # before, a script that has asked for the time may not write
+FIRST_SUPPORTED = 5
 FULL = 0.9  # of maxmemory
 OF_PREFLIGHT = "collection_sync:preflight"
-JOB, IN_PROGRESS, RETRY = (f"arq:{what}:preflight" for what in ("job", "in-progress", "retry"))
+NAMES = Names("preflight")  # of no database
 SLOWER = "until it is mended, events wait up to 0.9 s for a sweep"
 
-# What API, commands and worker send, arq's own included. All but the first are queued, and discarded: Redis
-# refuses what a user may not run, or what it does not know, when it is queued.
-WATCH = ("WATCH", IN_PROGRESS)
-QUEUED: Sequence[Sequence[str]] = (
-    ("EVAL", RING, "3", DIRTY_KEY, JOB, QUEUE_NAME),
-    ("SET", DIRTY_KEY, "1", "NX", "PX", "1"),
-    ("TIME",),
-    ("PSETEX", JOB, "1", "1"),
-    ("ZRANGEBYSCORE", QUEUE_NAME, "0", "0"),
-    ("ZREM", QUEUE_NAME, "preflight"),
-    ("ZADD", QUEUE_NAME, "0", "preflight"),
-    ("PUBLISH", WAKE_CHANNEL, ""),
-    ("PUBLISH", BULK_CHANNEL, ""),
-    ("SUBSCRIBE", WAKE_CHANNEL, BULK_CHANNEL),
+# What API, commands and `python -m worker` send. All are queued, and discarded: Redis refuses what a user may
+# not run, or what it does not know, when it is queued. Arq's own worker sends more.
+LISTENED = NAMES.channels
+QUEUED: Sequence[Command] = (
+    *ring_commands(NAMES, "live"),
+    ("PUBLISH", NAMES.channel("bulk"), ""),
+    ("SUBSCRIBE", *LISTENED),
     ("PING",),
-    ("DEL", DIRTY_KEY, JOB),
-    ("EXISTS", IN_PROGRESS),
-    ("PSETEX", IN_PROGRESS, "1", "1"),
-    ("ZSCORE", QUEUE_NAME, "preflight"),
-    ("ZCARD", QUEUE_NAME),
-    ("GET", JOB),
-    ("INCR", RETRY),
-    ("EXPIRE", RETRY, "1"),
-    ("SETEX", RETRY, "1", "1"),
-    ("PSETEX", own_health_key(), "1", "1"),
+    ("ZSCORE", NAMES.queue, NAMES.job_id),
+    ("ZCARD", NAMES.queue),
+    ("ZREM", NAMES.queue, NAMES.job_id),
+    ("DEL", job_key(NAMES)),
+    ("UNLINK", NAMES.queue),
+    ("PSETEX", f"{HEALTH_PREFIX}preflight", "1", "1"),
     ("SCAN", "0"),
 )
+DRAW_ANEW = f"In the copy: UPDATE {VERSION_TABLE} SET database_id = gen_random_uuid()"  # noqa: S608
 ALIVE = """
     SELECT count(*) FROM worker_processes
     WHERE ended_at IS NULL AND heartbeat_at > clock_timestamp() - interval '10 seconds'
@@ -63,12 +56,12 @@ async def server(redis: Redis) -> Found:
     troubles = []
     if int(str(info.get("redis_version", FIRST_SUPPORTED)).partition(".")[0]) < FIRST_SUPPORTED:
         troubles.append(
-            warn(f"Redis {version} is too old to ring; {SLOWER}.", "Upgrade to Redis 6, Valkey, or later")
+            warn(f"Redis {version} is too old; {SLOWER}.", "Upgrade to Redis 6, Valkey, or later")
         )
     if info.get("redis_mode") == "cluster" or info.get("cluster_enabled"):
         troubles.append(
             warn(
-                f"{name} is a cluster, and a ring has keys of several slots; {SLOWER}.",
+                f"{name} is a cluster, which sends us from one node to another; {SLOWER}.",
                 "Let REDIS_URL lead to a Redis that is no cluster: cluster-enabled no",
             )
         )
@@ -102,39 +95,25 @@ def _user(redis: Redis) -> str:
 
 
 async def _refused(redis: Redis) -> list[str]:
-    async with _lent(redis) as connection:
-        refused = [await _refusal(connection, *WATCH), await _refusal(connection, "MULTI")]
-        if refused[-1] is None:
-            refused += [await _refusal(connection, *command) for command in QUEUED]
-            await _refusal(connection, "DISCARD")
-        return list(dict.fromkeys(what for what in refused if what))
+    """Return what was refused, and on which key or channel."""
+    answers = await rehearse(redis, QUEUED)
+    named = [
+        _named(answer, command)
+        for answer, command in zip(answers, QUEUED, strict=True)
+        if isinstance(answer, ResponseError)
+    ]
+    return list(dict.fromkeys(what for what in named if what))
 
 
-async def _refusal(connection: Connection, *command: str) -> str | None:
-    """Return what was refused, and on which key or channel; None for what was taken."""
-    await connection.send_command(*command)
-    try:
-        await connection.read_response(timeout=REDIS_TIMEOUT_SECONDS)
-    except ReadOnlyError:  # a replica's: `redis` says so
+def _named(error: ResponseError, command: Command) -> str | None:
+    if isinstance(error, ReadOnlyError):  # a replica's: `server` says so
         return None
-    except NoPermissionError as error:
-        places = [word for word in command[1:] if ":" in word and " " not in word]
-        is_command = not any(word in str(error) for word in ("key", "channel"))
-        return command[0] if is_command or not places else f"{command[0]} on {', '.join(places)}"
-    except ResponseError:
-        return command[0]
-    return None
-
-
-@asynccontextmanager
-async def _lent(redis: Redis) -> AsyncIterator[Connection]:
-    """Lend a connection, whose state is nobody's afterwards."""
-    connection = cast("Connection", await redis.connection_pool.get_connection())
-    try:
-        yield connection
-    finally:
-        await connection.disconnect()
-        await redis.connection_pool.release(connection)
+    name = str(command[0])
+    is_of_place = isinstance(error, NoPermissionError) and any(
+        word in str(error) for word in ("key", "channel")
+    )
+    places = [str(word) for word in command[1:] if str(word).startswith(("collection_sync:", "arq:"))]
+    return f"{name} on {', '.join(places[: len(LISTENED)])}" if is_of_place and places else name
 
 
 async def listening(redis: Redis) -> Found:
@@ -195,18 +174,24 @@ async def clock(redis: Redis) -> Found:
 
 
 async def sharing(redis: Redis, connection: asyncpg.Connection) -> Found:
-    """Hold how many listen for rings against the workers of this database: Redis knows no more of them."""
-    ((_, listeners),) = await redis.pubsub_numsub(WAKE_CHANNEL)
+    """Look whether more listen for this database's rings than are its workers.
+
+    Deployments of other databases may share the Redis. But a copy of a whole server, such as a snapshot
+    restored for a staging environment, has the identity of the database that it was copied from.
+    """
+    names = Names(await read_identity(connection))
+    listeners = max(count for _, count in await redis.pubsub_numsub(*names.channels))
     alive = await connection.fetchval(ALIVE)
     if listeners <= alive:
-        return Found("Nobody listens on this Redis but workers of this database.")
+        return Found("Nobody listens for rings of this database but its workers.")
     return Found(
         "",
         [
             warn(
-                f"{listeners} processes listen on this Redis, and {alive} workers of this database are alive:"
-                " another deployment rings here, or a worker is just starting.",
-                "Give each deployment a Redis of its own",
+                f"{listeners} processes listen for rings of this database, and {alive} of its workers are"
+                " alive: another deployment has the same identity, as a copy of a whole server has, or a"
+                " worker is just starting.",
+                DRAW_ANEW,
             )
         ],
     )

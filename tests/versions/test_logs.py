@@ -1,0 +1,17 @@
+"""During a deploy one reader reads the lines of both releases."""
+
+from shared.log_contract import SCHEMA_VERSION
+from tests.log_lines import breaches, hold_against_contract
+
+OF_THE_RELEASE_BEFORE = {"event": "job_unfinished", "level": "warning", "error": "ConnectionError"}
+
+
+def test_a_line_that_only_the_release_before_logs_is_still_in_the_contract() -> None:
+    line = {
+        "timestamp": "2026-01-01T00:00:00.000000Z",
+        "process": "worker",
+        "schema_version": SCHEMA_VERSION,
+        **OF_THE_RELEASE_BEFORE,
+    }
+    hold_against_contract([line])
+    assert breaches == []
