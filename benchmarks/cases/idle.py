@@ -15,7 +15,7 @@ from benchmarks.worker_process import working
 from shared.doorbell import open_redis
 
 CPU_AT_MOST_PERCENT = 1.0
-REDIS_COMMANDS_AT_MOST = 30.0
+REDIS_COMMANDS_AT_MOST = 10.0
 SETTLING_SECONDS = 3
 
 # By worker and duties alike; ours has another name. `%a` is what a session calls itself.

@@ -223,8 +223,11 @@ def test_a_port_that_is_taken_is_refused_and_without_one_the_next_is_tried(
         assert 8080 <= first.base_url.port < second.base_url.port < 8180
 
 
-def test_what_a_supervisor_hands_over_is_served_and_must_listen(log: Path, tmp_path: Path) -> None:
-    for family, address in ((socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_UNIX, str(tmp_path / "socket"))):
+def test_what_a_supervisor_hands_over_is_served_and_must_listen(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the whole path may be too long for a socket
+    for family, address in ((socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_UNIX, "socket")):
         with socket.socket(family) as bound, socket.socket(family) as client:
             bound.bind(address)
             typed = words(log, "--serve", "--fd", "0")
@@ -239,7 +242,7 @@ def test_what_a_supervisor_hands_over_is_served_and_must_listen(log: Path, tmp_p
             served = Forked(typed, {}, stdin=bound.fileno(), stderr=subprocess.STDOUT)
             assert served.stdout is not None
             with served.stdout as said:
-                assert said.readline().startswith(("http://127.0.0.1:", f"unix:{tmp_path}"))
+                assert said.readline().startswith(("http://127.0.0.1:", "unix:socket"))
                 client.connect(bound.getsockname())
                 client.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
                 assert client.recv(15) == b"HTTP/1.1 200 OK"
