@@ -6,10 +6,8 @@ from dataclasses import dataclass, replace
 from worker.dashboard.audits import is_clean, left, proves
 from worker.dashboard.snapshot import Audit, Backfill, GoOn, Verdict, Waiting
 from worker.dashboard.workers import BLIND_AFTER_SECONDS
+from worker.proof import LATE_AFTER_SECONDS, outdated_after
 
-LATE_AFTER_SECONDS = 60.0
-OUTDATED_AFTER_SECONDS = 300.0
-OUTDATED_AFTER_DURATIONS = 25  # workers audit more rarely where an audit takes long
 UNFINISHED = {"running", "paused", "interrupted"}
 
 
@@ -134,7 +132,7 @@ def _outdated(facts: Facts) -> Verdict | None:
     proof = _last_proof(facts)
     if proof is None:
         return None
-    bound = max(OUTDATED_AFTER_SECONDS, OUTDATED_AFTER_DURATIONS * proof.duration_seconds)
+    bound = outdated_after(proof.duration_seconds)
     if facts.now - proof.at <= bound:
         return None
     detail = f"No audit of all pairs has ended for over {bound / 60:.0f} minutes."
