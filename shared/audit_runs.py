@@ -22,6 +22,7 @@ class AuditRun:
     """One audit as `audit_runs` holds it. Counts are what was found, also when it was repaired.
 
     status: requested, running, finished or failed. A failed run proves nothing.
+    requested_by: command, schedule, backfill or admin; rollback: it voids what was proved before.
     verdict: in_sync, pending, drift, repaired or incomplete; None while it is not known.
     chunks_planned, chunks_done: slices of the key space, each compared on one snapshot.
     planned, compared: collections counted, and those that went through the comparison.

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from shared.backfill_runs import DRIVEN_SECONDS
 from shared.database import is_pooled
 from worker.command_line import CommandError
+from worker.rollback_record import record_beginning, record_end
 
 logger = structlog.get_logger(__name__)
 
@@ -310,11 +311,13 @@ class Walk:
     watch: Watch
     tally: Rollback
     said_at: float = field(default_factory=time.monotonic)
+    record: int = 0
 
     async def cancel_backfills(self) -> None:
-        """End every backfill, so that none goes on and none is taken for done."""
+        """End every backfill, so that none goes on and none is taken for done, and void every proof."""
         async with self.changing() as connection:
             await connection.execute(CANCEL_BACKFILLS)
+            self.record = await record_beginning(connection)
 
     async def discard_events(self) -> None:
         """Delete what was pending at the start.
@@ -349,6 +352,7 @@ class Walk:
                 found = await connection.execute(text(NEXT_GUARDS.format(after=after)), chunk)
                 upto_key = found.scalar_one()
                 if upto_key is None:
+                    await record_end(connection, self.record)
                     return
                 await connection.execute(
                     text(FORGET_GUARDS.format(after=after)), chunk | {"upto_key": upto_key}

@@ -56,11 +56,11 @@ IS_DUE = text("""
     ), true)
 """)
 
-# The newest that finished is kept however old it is: it is the last proof there is. Served by
-# audit_runs_by_end.
+# The newest that finished is kept however old it is: it is the last proof there is. So is what a rollback
+# left, see worker/rollback_record.py. Served by audit_runs_by_end.
 PRUNE = text("""
     DELETE FROM audit_runs
-    WHERE finished_at < clock_timestamp() - interval '30 days'
+    WHERE finished_at < clock_timestamp() - interval '30 days' AND requested_by <> 'rollback'
         AND id IS DISTINCT FROM (
             SELECT id FROM audit_runs WHERE status = 'finished' AND finished_at IS NOT NULL
             ORDER BY finished_at DESC LIMIT 1
