@@ -16,6 +16,7 @@ from worker.backfill import options as the_backfill
 from worker.dashboard import __main__ as the_dashboard
 from worker.dead_letters import options as the_dead_letters
 from worker.preflight import __main__ as the_preflight
+from worker.status import __main__ as the_status
 
 INTRODUCTION = """\
 Each command explains itself with `--help`, which is where this page comes from. Results go to stdout,
@@ -34,7 +35,10 @@ def commands_page() -> str:
 def parsers() -> list[argparse.ArgumentParser]:
     """Return the grammars of the operators' commands."""
     phase1 = import_module("migrations.phase1_backfill_project_collections")  # a script, in no package
-    modules = (the_worker, the_preflight, the_backfill, the_audit, the_dead_letters, the_dashboard, phase1)
+    modules = (
+        the_worker, the_preflight, the_status, the_backfill, the_audit, the_dead_letters, the_dashboard,
+        phase1,
+    )  # fmt: skip
     return [module.grammar() for module in modules]
 
 

@@ -1,0 +1,93 @@
+"""What the command does: look once, or again each second, and say where the migration stands."""
+
+import argparse
+import asyncio
+import contextlib
+from collections.abc import Iterator
+
+from rich.live import Live
+from rich.text import Text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.faults import is_transient, sqlstate
+from shared.printable import printable
+from shared.settings import CommandSettings
+from worker.command_line import FAILURE, SUCCESS, print_json, stdout
+from worker.status import commands, figures
+from worker.status.answer import Verdict
+from worker.status.facts import Facts
+from worker.status.look import look
+from worker.status.machine import as_json
+from worker.status.session import engine_of
+from worker.status.verdict import verdict
+
+LOOK_SECONDS = 1.0
+
+Seen = tuple[Verdict, Facts | None]
+
+
+async def execute(options: argparse.Namespace, settings: CommandSettings, interrupted: asyncio.Event) -> int:
+    """Look, print what was seen and return the exit status: success where all is well."""
+    async with engine_of(settings) as engine:
+        if options.watch:
+            seen = await watched(engine, interrupted, quiet=options.json)
+        else:
+            seen = await looked(engine)
+            if not options.json:
+                stdout.print(text_of(seen), soft_wrap=True)
+    if options.json:
+        print_json(as_json(*seen))
+    return SUCCESS if seen[0].is_well else FAILURE
+
+
+async def looked(engine: AsyncEngine) -> Seen:
+    """Return what one look shows; where PostgreSQL does not answer that is the verdict."""
+    try:
+        facts = await look(engine)
+    except Exception as error:
+        if not is_transient(error):
+            raise
+        what = sqlstate(error) or type(error).__name__
+        sentence = f"PostgreSQL is away or busy ({what}): nothing is known."
+        return Verdict("database_away", sentence, [commands.PREFLIGHT, commands.WATCH]), None
+    return verdict(facts), facts
+
+
+async def watched(engine: AsyncEngine, interrupted: asyncio.Event, *, quiet: bool) -> Seen:
+    """Look each second until interrupted: redraw at a terminal, else print a verdict where it is another."""
+    seen = await looked(engine)
+    with screen() if stdout.is_terminal and not quiet else contextlib.nullcontext() as live:
+        said = None
+        while not interrupted.is_set():
+            if live is not None:
+                live.update(text_of(seen), refresh=True)
+            elif not quiet and seen[0].word != said:
+                said = seen[0].word
+                stdout.print(Text(printable(seen[0].sentence)), soft_wrap=True)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(interrupted.wait(), LOOK_SECONDS)
+            if not interrupted.is_set():
+                seen = await looked(engine)
+    return seen
+
+
+def screen() -> Live:
+    """Return what redraws the terminal."""
+    return Live(console=stdout, auto_refresh=False)
+
+
+def text_of(seen: Seen) -> Text:
+    """Return what a person reads: the sentence, what to type next, the figures."""
+    return Text("\n").join(Text(printable(line), style) for line, style in _lines(*seen))
+
+
+def _lines(said: Verdict, facts: Facts | None) -> Iterator[tuple[str, str]]:
+    yield said.sentence, "bold"
+    if said.next_steps:
+        yield "Next:", ""
+    for step in said.next_steps:
+        yield f"  {step}", ""
+    if facts is not None:
+        yield "", ""
+        for line in figures.lines(facts):
+            yield line, ""

@@ -1,0 +1,13 @@
+"""What to type next, as it stands in a terminal of the checkout."""
+
+UPGRADE = "alembic upgrade head"
+WORKER = "python -m worker"
+WATCH = "python -m worker.status --watch"
+BACKFILL = "python -m worker.backfill --wait"
+RESUME = "python -m worker.backfill --resume --wait"
+AUDIT = "python -m worker.audit"
+REPAIR = "python -m worker.audit --repair"
+PREFLIGHT = "python -m worker.preflight"
+MEND_SEQUENCES = "python -m worker.preflight --repair-sequences"
+ROLL_BACK = "python migrations/phase1_backfill_project_collections.py --rollback --yes"
+LETTERS = "python -m worker.dead_letters"

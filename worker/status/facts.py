@@ -1,0 +1,175 @@
+"""What the verdict rests on, as it was at one moment. None: not known, or not for this login to see.
+
+Moments are seconds since 1970 by the database's clock, durations seconds.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+LOCKED = "somebody locks its table"  # why a part is unknown
+GONE_SECONDS = 10.0  # a worker that lives is heard once a second; of one that is busy, or its host, later
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The server, and the schema: revision None where the database was never migrated, or not known."""
+
+    now: float
+    revision: str | None = None
+    is_standby: bool = False
+    is_read_only: bool = False  # to whoever does not ask for more, as our processes do not
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One process of the last hour; `ended_at` None: it lives, or went without a word."""
+
+    name: str
+    heard_at: float
+    ended_at: float | None
+
+    def is_alive(self, now: float) -> bool:
+        """Return whether it was heard within ten seconds, and has not said that it ends."""
+        return self.ended_at is None and now - self.heard_at <= GONE_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """What waits in one lane; counted up to 100,000."""
+
+    pending: int
+    oldest_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A session of somebody else's that our sessions wait for, or that has locked one of our tables whole.
+
+    held_seconds: the age of its transaction, which only some logins may see. waiting: a process of ours, and
+    waited_seconds: for how long it has waited this time. Both None where nothing waits at this moment.
+    """
+
+    pid: int
+    application: str | None
+    role: str | None
+    held_seconds: float | None
+    waiting: str | None
+    waited_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """The run that was started last. has_let_go: its driver left it in good order."""
+
+    id: int
+    status: str
+    in_worker: bool
+    project_id: str | None
+    planned: int
+    processed: int
+    throttled_by: str | None
+    has_let_go: bool | None
+    started_at: float
+    heard_at: float
+    finished_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """An audit that ended. verdict None: it failed. found: pairs that differed although no event waited."""
+
+    id: int
+    status: str
+    verdict: str | None
+    requested_by: str
+    project_id: str | None
+    repair: bool
+    compared: int
+    found: int
+    pending: int
+    repaired: int
+    error: str | None
+    started_at: float
+    ended_at: float
+
+    @property
+    def proves(self) -> bool:
+        """Return whether it compared all that it was to compare."""
+        return self.status == "finished" and self.verdict not in {None, "incomplete"}
+
+    @property
+    def is_clean(self) -> bool:
+        """Return whether it found nothing that an event was not on its way to mend."""
+        return self.status == "finished" and self.verdict in {"in_sync", "pending"}
+
+    @property
+    def has_drift(self) -> bool:
+        """Return whether pairs differ still."""
+        return self.status == "finished" and self.verdict == "drift"
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """An open dead letter. is_replay: of an event that replayed another. has_home: its collection exists."""
+
+    id: int
+    collection_id: str
+    sqlstate: str | None
+    is_replay: bool
+    has_home: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What ran: backfills, audits of everything, a rollback.
+
+    backfilled_at: when the last run over all projects finished that no rollback has taken back since.
+    whole: the audit of everything that ended last. proof: the last one that proved anything.
+    mended_at: when the last repair ended. drifted: newer audits of one project alone that found drift.
+    findings: of `whole`, the collections that differ still, as far as they are listed.
+    """
+
+    backfill: Backfill | None = None
+    backfilled_at: float | None = None
+    whole: Audit | None = None
+    proof: Audit | None = None
+    rollback: Audit | None = None
+    mended_at: float | None = None
+    drifted: Sequence[Audit] = ()
+    is_auditing: bool = False
+    findings: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that was read. unknown: what was not, by name, and why."""
+
+    server: Server
+    sequence_faults: Sequence[str] | None = None
+    workers: Sequence[Worker] | None = None
+    lanes: Mapping[str, Lane] | None = None
+    later_versions: int | None = None
+    holders: Sequence[Holder] | None = None
+    history: History | None = None
+    letters: Sequence[Letter] | None = None
+    unknown: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def known_history(self) -> History:
+        """Return the history; an empty one where it is not known."""
+        return self.history or History()
+
+    @property
+    def alive(self) -> list[Worker]:
+        """Return the workers that live, by what is known."""
+        return [worker for worker in self.workers or () if worker.is_alive(self.server.now)]
+
+    @property
+    def waiting(self) -> int:
+        """Return how many events wait, as far as they were counted."""
+        return sum(lane.pending for lane in (self.lanes or {}).values())
+
+    @property
+    def oldest_seconds(self) -> float:
+        """Return how long the oldest event of any lane has waited; 0 where none does."""
+        return max((lane.oldest_seconds or 0.0 for lane in (self.lanes or {}).values()), default=0.0)

@@ -1,0 +1,31 @@
+"""One collection: read it whole, say why it is as it is, and show every part."""
+
+import argparse
+import asyncio
+from dataclasses import asdict
+
+from shared.printable import printable
+from shared.settings import CommandSettings
+from worker.command_line import FAILURE, SUCCESS, print_json, stdout
+from worker.status.collection import read
+from worker.status.collection_lines import lines
+from worker.status.session import engine_of
+from worker.status.why import why
+
+
+async def execute(
+    options: argparse.Namespace,
+    settings: CommandSettings,
+    interrupted: asyncio.Event,  # noqa: ARG001 - it takes a second
+) -> int:
+    """Look once, print it and return the exit status: success where both tables agree on the collection."""
+    async with engine_of(settings) as engine:
+        found = await read(engine, options.collection_id)
+    said = why(found)
+    if options.json:
+        answer = {"verdict": said.word, "sentence": said.sentence, "next_steps": list(said.next_steps)}
+        print_json(answer | {"may_go_on": said.is_well} | asdict(found))
+        return SUCCESS if said.is_well else FAILURE
+    for line in (said.sentence, *(f"  {step}" for step in said.next_steps), "", *lines(found)):
+        stdout.print(printable(line), markup=False, soft_wrap=True)
+    return SUCCESS if said.is_well else FAILURE

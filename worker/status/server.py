@@ -1,0 +1,28 @@
+"""The server and the schema: what has to be right before anything else is worth a look."""
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared.sequences import read_sequences
+from worker.status.facts import Server
+
+# Our own transaction is READ ONLY; what another would be, its default says.
+LOOK = text("""
+    SELECT extract(epoch FROM clock_timestamp())::float8 AS now, pg_is_in_recovery() AS is_standby,
+        current_setting('default_transaction_read_only')::boolean AS is_read_only
+""")
+
+
+async def server(connection: AsyncConnection) -> Server:
+    """Read what the server is."""
+    found = (await connection.execute(LOOK)).one()
+    return Server(found.now, is_standby=found.is_standby, is_read_only=found.is_read_only)
+
+
+async def sequence_faults(connection: AsyncConnection) -> list[str] | None:
+    """Return what is wrong with the sequences that we draw from; None where one of them was not read."""
+    raw = await connection.get_raw_connection()
+    found = await read_sequences(raw.driver_connection)
+    faults = [fault.what for sequence in found for fault in sequence.faults]
+    is_unread = any(sequence.name is not None and sequence.last_value is None for sequence in found)
+    return None if is_unread and not faults else faults

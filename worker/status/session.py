@@ -1,0 +1,79 @@
+"""A session that changes nothing, locks nothing for long and reads by indexes; and reading in parts."""
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+import asyncpg
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from shared.database import create_engine
+from shared.faults import INSUFFICIENT_PRIVILEGE, LOCK_NOT_AVAILABLE, NOT_MIGRATED, hides_rows, sqlstate
+from shared.settings import DatabaseSettings
+from worker.status.facts import LOCKED
+
+STATEMENT_TIMEOUT_SECONDS = 5  # for a server that hardly answers
+
+ON_ONE_SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+# Whoever locks one of our tables is to be named, not waited for. And no plan reads a table to its end.
+CAREFULLY = text("""
+    SELECT set_config(name, setting, true)
+    FROM (VALUES ('lock_timeout', '100ms'), ('jit', 'off'), ('plan_cache_mode', 'force_custom_plan'),
+        ('enable_seqscan', 'off'), ('enable_bitmapscan', 'off'), ('enable_sort', 'off'),
+        ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off')) AS careful (name, setting)
+""")
+WHY = {
+    LOCK_NOT_AVAILABLE: LOCKED,
+    INSUFFICIENT_PRIVILEGE: "this login may not see it",
+} | dict.fromkeys(NOT_MIGRATED, "a table or column is missing")
+
+Part = TypeVar("Part")
+
+
+@contextlib.asynccontextmanager
+async def engine_of(settings: DatabaseSettings) -> AsyncIterator[AsyncEngine]:
+    """Lend an engine with one connection, to any server that answers."""
+    engine = create_engine(
+        settings,
+        application_name="collection-sync status",
+        pool_size=1,
+        statement_timeout_seconds=STATEMENT_TIMEOUT_SECONDS,
+        checks_sequences=False,
+        checks_writable=False,
+    )
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+@contextlib.asynccontextmanager
+async def looking(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Lend a connection in a READ ONLY transaction on one snapshot."""
+    async with engine.connect() as connection:
+        await connection.execute(ON_ONE_SNAPSHOT)
+        await connection.execute(CAREFULLY)
+        yield connection
+
+
+class Parts:
+    """Reads in parts, of which each may remain unknown without the others."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        """Take a connection that is `looking`."""
+        self._connection = connection
+        self.unknown: dict[str, str] = {}
+
+    async def read(self, name: str, look: Callable[[AsyncConnection], Awaitable[Part]]) -> Part | None:
+        """Return what the look returns; None, and why under that name, where it may not, or has to wait."""
+        try:
+            async with self._connection.begin_nested():
+                return await look(self._connection)
+        except (DBAPIError, asyncpg.PostgresError) as error:
+            why = "row-level security hides rows" if hides_rows(error) else WHY.get(sqlstate(error) or "")
+            if why is None:
+                raise
+            self.unknown[name] = why
+            return None

@@ -1,0 +1,45 @@
+"""Where the migration stands: the first of the rules that has something to say decides.
+
+The verdict follows the life of the migration. Missing rows are no drift before all were backfilled, nor while
+they are: to repair them would be a second migration on top of the first. Nothing is in sync unless proved.
+"""
+
+from collections.abc import Callable
+
+from worker.status import course, obstacles, proved
+from worker.status.answer import Verdict
+from worker.status.facts import Audit, Facts
+from worker.status.validity import valid_proof
+
+RULES: tuple[Callable[[Facts], Verdict | None], ...] = (
+    obstacles.not_migrated,
+    obstacles.unfit,
+    obstacles.read_only,
+    obstacles.stuck,
+    obstacles.unknown,
+    course.backfill,
+    course.not_backfilled,
+    course.stopped,
+    course.later_versions,
+    course.settling,
+    proved.drift,
+    proved.incomplete,
+    proved.repaired,
+)
+RULES_OF_PROOF: tuple[Callable[[Facts, Audit], Verdict | None], ...] = (
+    proved.outdated,
+    proved.dead_letters,
+    proved.late,
+    proved.in_sync,
+)
+
+
+def verdict(facts: Facts) -> Verdict:
+    """Say where the migration stands."""
+    for rule in RULES:
+        if (said := rule(facts)) is not None:
+            return said
+    proof = valid_proof(facts.known_history)
+    if proof is None:
+        return proved.not_audited(facts)
+    return next(said for rule in RULES_OF_PROOF if (said := rule(facts, proof)) is not None)

@@ -1,0 +1,79 @@
+"""What waits, which workers there are to apply it, and who holds it up."""
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared.lanes import KNOWN_LANES, NAMES
+from worker.heartbeat import LOOK as LANES
+from worker.heartbeat import MOST_COUNTED
+from worker.status.facts import Holder, Lane, Worker
+
+MOST_WORKERS = 100
+
+# Served by worker_processes_pkey; the table holds the processes of an hour.
+WORKERS = text("""
+    SELECT name, extract(epoch FROM heartbeat_at)::float8 AS heard_at,
+        extract(epoch FROM ended_at)::float8 AS ended_at
+    FROM worker_processes ORDER BY id DESC LIMIT :most
+""")
+
+# Reads no table, only the server's lists of sessions and locks; any role may. Of other roles' sessions it is
+# not told since when they last, without pg_read_all_stats. Between two attempts nothing of ours waits for a
+# lock on a whole table: that is looked for itself, in the modes that keep writers out. A prepared transaction
+# is pid 0.
+HOLDERS = text("""
+    WITH waiting AS MATERIALIZED (
+        SELECT application_name, unnest(pg_blocking_pids(activity.pid)) AS holder, (
+            SELECT max(clock_timestamp() - waitstart) FROM pg_locks AS lock
+            WHERE lock.pid = activity.pid AND NOT granted
+        ) AS waited
+        FROM pg_stat_activity AS activity
+        WHERE datname = current_database() AND application_name LIKE 'collection-sync%'
+            AND activity.pid <> pg_backend_pid()
+        LIMIT 1000
+    ), holder AS (
+        SELECT holder AS pid, max(application_name) AS waiting, max(waited) AS waited
+        FROM waiting GROUP BY holder
+        UNION ALL
+        SELECT DISTINCT coalesce(lock.pid, 0), NULL, NULL::interval FROM pg_locks AS lock
+        WHERE locktype = 'relation' AND granted
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+            AND relation IN (SELECT to_regclass(name) FROM unnest(
+                ARRAY['project_collections', 'applied_versions', 'outbox_events', 'outbox_dead_letters',
+                    'backfill_runs', 'audit_runs', 'worker_processes']) AS name)
+            AND mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+    )
+    SELECT holder.pid, max(session.application_name) AS application, max(session.usename) AS role,
+        extract(epoch FROM clock_timestamp() - max(session.xact_start))::float8 AS held_seconds,
+        max(holder.waiting) AS waiting, extract(epoch FROM max(holder.waited))::float8 AS waited_seconds
+    FROM holder LEFT JOIN pg_stat_activity AS session ON session.pid = holder.pid
+    WHERE session.application_name IS NULL OR session.application_name NOT LIKE 'collection-sync%'
+    GROUP BY holder.pid ORDER BY held_seconds DESC NULLS LAST, holder.pid
+    LIMIT 10
+""")
+
+
+async def workers(connection: AsyncConnection) -> list[Worker]:
+    """Return the worker processes of the last hour, the newest first."""
+    found = await connection.execute(WORKERS, {"most": MOST_WORKERS})
+    return [Worker(*row) for row in found]
+
+
+async def lanes(connection: AsyncConnection) -> tuple[dict[str, Lane], int]:
+    """Return what waits by lane, and how many events are of a later version than this release knows.
+
+    Served by outbox_events_claim_order, and counted up to MOST_COUNTED, as for a worker's heartbeat.
+    """
+    rows = (await connection.execute(LANES, {"most": MOST_COUNTED})).all()
+    found: dict[str, Lane] = {}
+    for name in NAMES.values():
+        of_name = [row for row in rows if KNOWN_LANES[row.lane] == name]
+        pending = sum(row.pending for row in of_name)
+        oldest = max(row.oldest_seconds for row in of_name) if pending else None
+        found[name] = Lane(pending, oldest)
+    return found, rows[0].unknown_events
+
+
+async def holders(connection: AsyncConnection) -> list[Holder]:
+    """Return the sessions of others that hold ours up, or will; those that have for longest first."""
+    return [Holder(*row) for row in await connection.execute(HOLDERS)]

@@ -1,0 +1,46 @@
+"""How the verdict says numbers, moments and names."""
+
+from datetime import UTC, datetime
+
+from worker.status.facts import Backfill, Holder
+
+
+def clock(moment: float, now: float) -> str:
+    """Return a moment as the time of day here; with the date where it is not of the last 20 hours."""
+    local = datetime.fromtimestamp(moment, UTC).astimezone()
+    return f"{local:%H:%M}" if abs(now - moment) < 20 * 3600 else f"{local:%Y-%m-%d %H:%M}"
+
+
+def span(seconds: float) -> str:
+    """Return a duration in its largest unit."""
+    for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def count(number: int, one: str, many: str) -> str:
+    """Return a number with its noun."""
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def percent(run: Backfill) -> str:
+    """Return how much of a run is done; never all of it before its end."""
+    share = 100 * run.processed // run.planned if run.planned else 0
+    return f"{min(share, 99)} %"
+
+
+def done_about(run: Backfill, now: float) -> float | None:
+    """Return when the run is done if it goes on as it went so far; None where that is not known."""
+    spent = run.heard_at - run.started_at
+    if not run.processed or spent <= 0 or run.throttled_by:
+        return None
+    return now + max(run.planned - run.processed, 0) * spent / run.processed
+
+
+def who(holder: Holder) -> str:
+    """Return what a session is called; its name, which its client chose, may hold anything."""
+    if holder.pid == 0:
+        return "a prepared transaction"
+    name = holder.application or holder.role
+    return f"pid {holder.pid}{f' ({name})' if name else ''}"
