@@ -78,6 +78,11 @@ README_LEDGER: Mapping[str, Account] = {
     "python -m worker.preflight": Runs(shows="0 stop"),
     "uvicorn api.main:app": Serves(shows="Application startup complete"),
     "python -m worker": Serves(shows="worker_started"),
+    "python -m worker.status": RunsElsewhere(
+        by="tests/status/test_command.py"
+        "::test_it_ends_with_0_where_all_is_well_and_with_1_and_what_to_type_where_not",
+        why="its status is 1 until all is well",
+    ),
     "python -m worker.backfill --wait": FollowedInTutorial(),
     "python -m worker.audit": FollowedInTutorial(),
     "python -m worker.audit --repair": FollowedInTutorial(),

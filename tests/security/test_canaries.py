@@ -162,6 +162,8 @@ async def test_commands_show_neither_secrets_nor_what_users_wrote(
     expected = {
         ("-m", "worker.preflight"): (wrong, locked_out, 1),
         ("-m", "worker.preflight", "--json"): (url, locked_out, 0),
+        ("-m", "worker.status"): (wrong, redis_url, 1),
+        ("-m", "worker.status", "--json"): (url, redis_url, 1),  # no worker
         ("-m", "worker.audit", "--help"): (url, redis_url, 0),
         ("-m", "worker.audit", "--json"): (url, locked_out, 1),  # drift
         ("-m", "worker.audit", "--repair"): (url, redis_url, 1),  # crashes

@@ -16,6 +16,8 @@ from worker.dashboard.verdict import RULES, Facts
 from worker.preflight.check import Check, State
 from worker.rollback import IS_ENRICHED
 from worker.settle import CONFLATED
+from worker.status import course
+from worker.status import verdict as status_verdict
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ JOURNEY = "tests/field/test_worlds.py::test_the_journey_is_made_or_refused_in_wo
 REFUSED = "tests/startup/test_refusals.py::test_what_no_process_can_use_is_refused_and_nothing_of_it_shown"
 ADDRESS = "tests/shared/test_database_address.py::test_"
 FOUR_WORKERS = "tests/scaling/test_four_workers.py::test_"
+STATUS_IS = "tests/status/test_verdict.py::test_the_verdict_is"
+LIFE = "tests/status/test_lives.py::test_nothing_is_in_sync_that_was_not_proved_since_it_was_last_changed"
 
 GRANT_ALL = "GRANT ALL ON ALL TABLES IN SCHEMA public TO collection_sync_api"
 
@@ -686,5 +690,26 @@ TWINS = {
         "what the dashboard has not read it names",
         instead_of("worker.dashboard.reading.strangers", lambda _: []),
         (f"{ROTATIONS}another_log_is_none_of_ours_and_what_may_be_a_part_is_named",),
+    ),
+    "a proof from before believed": Twin(
+        "status never says in sync unless it was proved since",
+        instead_of("worker.status.validity.is_recent_enough", lambda *_: True),
+        (LIFE, f"{STATUS_IS}[a proof from before the rollback]"),
+    ),
+    "what is missing before the backfill called drift": Twin(
+        "status never says in sync unless it was proved since",
+        instead_of(
+            "worker.status.verdict.RULES",
+            tuple(rule for rule in status_verdict.RULES if rule is not course.not_backfilled),
+        ),
+        (
+            LIFE,
+            f"{STATUS_IS}[never backfilled, and an audit says what is missing]",
+        ),
+    ),
+    "a rollback that leaves no record": Twin(
+        "status never says in sync unless it was proved since",
+        with_statement("worker.rollback_record.BEGIN", "'rollback'", "'command'"),
+        (LIFE,),
     ),
 }
