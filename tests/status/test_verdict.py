@@ -150,8 +150,12 @@ CASES = {
         started_at=NOW - 3)), "rolled_back", "", [commands.BACKFILL],
     ),
     "a rollback that was interrupted": (
-        with_run(RUN, rollback=replace(BACK, status="failed")), "rollback_interrupted", "",
-        [commands.ROLL_BACK],
+        replace(with_run(RUN, rollback=replace(BACK, status="failed")), workers=[]), "rollback_interrupted",
+        "has not ended", [commands.ROLL_BACK],
+    ),
+    "a rollback that was interrupted, and a worker that was started": (
+        with_run(RUN, rollback=replace(BACK, status="failed")), "rollback_interrupted", "or go forward",
+        [commands.BACKFILL],
     ),
     "forward again": (
         replace(WELL, history=replace(DONE, rollback=replace(BACK, started_at=NOW - 99, ended_at=NOW - 99))),

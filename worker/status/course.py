@@ -45,7 +45,10 @@ def not_backfilled(facts: Facts) -> Verdict | None:
     back = history.rollback
     if back is not None and back.status != "finished":
         sentence = f"Rollback interrupted: it began at {clock(back.ended_at, now)} and has not ended."
-        return Verdict("rollback_interrupted", sentence, [commands.ROLL_BACK])
+        if not facts.alive:
+            return Verdict("rollback_interrupted", sentence, [commands.ROLL_BACK])
+        sentence += " Stop the workers to go on with it, or go forward."  # it refuses beside a worker
+        return Verdict("rollback_interrupted", sentence, [commands.BACKFILL])
     if back is not None:
         sentence = f"Rolled back at {clock(back.ended_at, now)}. To go forward again, backfill again."
         return Verdict("rolled_back", sentence, go_on)
