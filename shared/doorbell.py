@@ -18,9 +18,9 @@ from redis.exceptions import ResponseError
 from shared.advice import advice_on
 from shared.cancellation import heed_cancellation
 from shared.deployment import UNLEARNED, Deployment, Lane, Names
-from shared.outage import Outage
+from shared.outage import Fault, Outage
 from shared.redis_client import REDIS_TIMEOUT_SECONDS, Command, exchange, open_pool, open_redis
-from shared.redis_faults import REDIS_ERRORS, Fault, fault_of, faults_in
+from shared.redis_faults import REDIS_ERRORS, fault_of, faults_in
 
 __all__ = [
     "REDIS_ERRORS",

@@ -3,15 +3,22 @@
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
-
-from shared.redis_faults import Fault
 
 logger = structlog.get_logger(__name__)
 
 MOST_LINES = 2  # when it is lost, and when it is back
 WITHIN_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why Redis cannot be used; a hint where it is there and refuses, None where it does not answer."""
+
+    error: str  # the exception's class
+    hint: str | None = None
 
 
 class Outage:

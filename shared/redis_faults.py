@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from redis.exceptions import (
     AskError,
@@ -16,6 +15,8 @@ from redis.exceptions import (
     RedisError,
     ResponseError,
 )
+
+from shared.outage import Fault
 
 REDIS_ERRORS = (RedisError, OSError, TimeoutError)
 
@@ -44,14 +45,6 @@ CODES: dict[type[Exception], str] = {
     AskError: "MOVED",
     ClusterError: "CLUSTERDOWN",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Why Redis cannot be used; a hint where it is there and refuses, None where it does not answer."""
-
-    error: str  # the exception's class
-    hint: str | None = None
 
 
 def fault_of(error: BaseException, command: str = "") -> Fault:

@@ -11,8 +11,9 @@ from shared.advice import advice_on
 from shared.cancellation import heed_cancellation
 from shared.deployment import Deployment, Names
 from shared.doorbell import REDIS_ERRORS, dismiss
+from shared.outage import Fault
 from shared.redis_client import REDIS_TIMEOUT_SECONDS
-from shared.redis_faults import Fault, fault_of
+from shared.redis_faults import fault_of
 from worker.drainer import Drainer
 from worker.redis_state import RedisState
 

@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.database import refuse_wrong_sequences
 from shared.lanes import HIGHEST_KNOWN_LANE, KNOWN_LANES, LOWEST_KNOWN_LANE, NAMES
+from shared.outage import Fault
 from shared.pooler import UnfitServerError
-from shared.redis_faults import Fault
 from worker.unknown_versions import UnknownVersions
 
 logger = structlog.get_logger(__name__)

@@ -14,8 +14,9 @@ from redis.exceptions import ResponseError
 
 from shared.deployment import Names
 from shared.doorbell import dismiss, job_key
+from shared.outage import Fault
 from shared.redis_client import Command, exchange
-from shared.redis_faults import Fault, faults_in
+from shared.redis_faults import faults_in
 
 logger = structlog.get_logger(__name__)
 

@@ -2,8 +2,7 @@
 
 from typing import Literal
 
-from shared.outage import Outage
-from shared.redis_faults import Fault
+from shared.outage import Fault, Outage
 from worker.heartbeat import Heart
 
 Part = Literal["polling", "listening", "ringing"]

@@ -20,7 +20,8 @@ from redis.asyncio import Redis
 from shared.cancellation import heed_cancellation
 from shared.deployment import Deployment
 from shared.doorbell import REDIS_ERRORS, ring_commands
-from shared.redis_faults import Fault, fault_of, faults_in
+from shared.outage import Fault
+from shared.redis_faults import fault_of, faults_in
 from shared.rehearsal import rehearse
 from worker.drainer import Drainer
 from worker.ear import Ear

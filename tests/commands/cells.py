@@ -34,6 +34,9 @@ COMMANDS: list[list[str]] = [
     ["-m", "worker.dashboard", f"/nowhere/{HOSTILE}"],
     ["-m", "worker.preflight"],
     ["-m", "worker.preflight", "--repair-sequences"],
+    ["-m", "worker.status"],
+    ["-m", "worker.status", "--json"],
+    ["-m", "worker.status", HOSTILE],
     [PHASE_1, "--dry-run"],
     [PHASE_1, "--rollback"],
 ]
@@ -66,12 +69,17 @@ ODD: list[list[str]] = [
     ["-m", "worker.dashboard", LOG, "--serve", "0", "--host", NO_TEXT],
     ["-m", "worker.dashboard", LOG, "--serve", "9" * 5000],
     ["-m", "worker.preflight", NO_TEXT],
+    ["-m", "worker.status", NO_TEXT],
+    ["-m", "worker.status", "x" * 100_000],
     [PHASE_1, NO_TEXT],
 ]  # what a person may type
 ALEMBIC = ["-m", "alembic", "current"]
 NOT_OF_ALEMBIC = {"not migrated"}  # which it is there to change; its streams are its own affair
 WITHOUT_DATABASE = ("worker --check", "worker.dashboard")
-IN_WORDS_OF_ITS_OWN = "worker.preflight"  # it makes its checks, and is tested by itself
+IN_WORDS_OF_ITS_OWN = (
+    "worker.preflight",
+    "worker.status",
+)  # tested by themselves
 
 
 def name_of(words: list[str]) -> str:

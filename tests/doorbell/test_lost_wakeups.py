@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.deployment import Deployment, Names
 from shared.doorbell import DRAIN_JOB, Doorbell, dismiss, open_redis, ring
-from shared.redis_faults import Fault
+from shared.outage import Fault
 from shared.settings import Settings
 from tests.doorbell.patience import be_patient_with_redis
 from tests.doorbell.place import listened_to, names_of, queued

@@ -2,8 +2,7 @@
 
 from structlog.testing import capture_logs
 
-from shared.outage import MOST_LINES, WITHIN_SECONDS, Outage
-from shared.redis_faults import Fault
+from shared.outage import MOST_LINES, WITHIN_SECONDS, Fault, Outage
 
 AWAY = Fault("ConnectionError")
 

@@ -7,7 +7,7 @@ import asyncpg
 from redis.asyncio.client import PubSub
 
 from shared.doorbell import dismiss
-from shared.redis_faults import Fault
+from shared.outage import Fault
 from worker.drainer import Drainer, LaneDrainer
 from worker.wakeable import WakeableWorker
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from shared.late_imports import late_imports
-from worker.grammar import argument_parser
+from shared.orderly import orderly
+from worker.grammar import argument_parser, text
 
 DESCRIPTION = """\
 Say where the migration stands and what to type next, from the database alone: no
@@ -24,7 +25,7 @@ not known; 2 on wrong usage or an incomplete environment. With --watch that of t
 def grammar() -> argparse.ArgumentParser:
     """Return the command line's grammar."""
     parser = argument_parser("-m worker.status", DESCRIPTION, exit_status=EXIT_STATUS)
-    parser.add_argument("collection_id", metavar="COLLECTION_ID", nargs="?", help="only this collection")
+    parser.add_argument("collection_id", metavar="COLLECTION_ID", nargs="?", type=text, help="only this one")
     parser.add_argument("--watch", action="store_true", help="look again each second, until Ctrl-C")
     return parser
 
@@ -39,12 +40,13 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    options = parse(sys.argv[1:])
-    with late_imports():
-        from worker.command_line import run_command
+    with orderly():
+        options = parse(sys.argv[1:])
+        with late_imports():
+            from worker.command_line import run_command
 
-        if options.collection_id is None:
-            from worker.status.command import execute
-        else:
-            from worker.status.one import execute
-    sys.exit(run_command("status", partial(execute, options)))
+            if options.collection_id is None:
+                from worker.status.command import execute
+            else:
+                from worker.status.one import execute
+        sys.exit(run_command("status", partial(execute, options)))

@@ -12,6 +12,8 @@ from worker.status.collection_lines import lines
 from worker.status.session import engine_of
 from worker.status.why import why
 
+LONGEST_LINE = 4_000  # characters; with --json everything is there
+
 
 async def execute(
     options: argparse.Namespace,
@@ -27,5 +29,5 @@ async def execute(
         print_json(answer | {"may_go_on": said.is_well} | asdict(found))
         return SUCCESS if said.is_well else FAILURE
     for line in (said.sentence, *(f"  {step}" for step in said.next_steps), "", *lines(found)):
-        stdout.print(printable(line), markup=False, soft_wrap=True)
+        stdout.print(printable(line, LONGEST_LINE), markup=False, soft_wrap=True)
     return SUCCESS if said.is_well else FAILURE
