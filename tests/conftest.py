@@ -46,6 +46,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _leaves_what_is_there_alone() -> None:
+    """Let it pass over what was imported since, too: to look through that takes as long as a short test."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _clears_its_garbage_away() -> Iterator[None]:
     """Blame a test itself, and not the one that happens to come next, for what it left open."""

@@ -19,7 +19,7 @@ from tests.legacy_rows import seed
 from tests.processes import HANG_SECONDS, environment, running_api, running_worker
 from tests.race import freezing
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.wide]
 
 AT_ONCE = 6  # an API has a place for each, so that none is refused on a machine that is busy
 FEWEST = 90  # duels; and as many more as it takes until each of the two has come first

@@ -117,7 +117,7 @@ def outcome(answer: httpx.Response) -> str:
     return "ok"
 
 
-@pytest.mark.parametrize("gateway_is_set", [False, True])
+@pytest.mark.parametrize("gateway_is_set", [pytest.param(False, marks=pytest.mark.wide), True])
 @pytest.mark.parametrize("admin_is_set", [False, True])
 async def test_every_route_answers_every_credential_as_the_table_says(
     settings: Settings, seeded: asyncpg.Connection, *, gateway_is_set: bool, admin_is_set: bool

@@ -66,6 +66,7 @@ BACKFILLS = """
 """
 
 
+@pytest.mark.wide
 @pytest.mark.slow
 async def test_every_number_is_what_the_database_says(
     database_url: str, redis_url: str, tmp_path: Path, sql: asyncpg.Connection, engine: AsyncEngine

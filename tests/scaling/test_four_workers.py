@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import asyncpg
+import pytest
 from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -130,6 +131,7 @@ async def outcomes(worker: Running) -> Counter[str]:
     return Counter({outcome: sum(batch[outcome] for batch in batches) for outcome in Outcome})
 
 
+@pytest.mark.wide
 async def test_four_workers_on_hot_keys_leave_no_drift_and_settle_each_event_once(
     engine: AsyncEngine, sql: asyncpg.Connection, database_url: str, redis_url: str
 ) -> None:

@@ -215,7 +215,7 @@ async def beside(
         names = await names_of(engine)
         yield Beside(worker, redis, engine, names)
         assert worker.process.poll() is None, worker.output
-        assert worker.logged("strangers_dropped")
+        await worker.wait_for("strangers_dropped")
 
 
 async def test_a_worker_outlives_each_entry_and_hears_rings_afterwards(beside: Beside) -> None:

@@ -101,6 +101,7 @@ def files_of(file: Path) -> list[Path]:
     return sorted(file.parent.glob(f"{file.name}*"), key=lambda path: -int(path.suffix.strip(".") or 0))
 
 
+@pytest.mark.wide
 def test_two_processes_share_a_file_that_is_renamed_again_and_again_and_no_line_is_lost(
     tmp_path: Path,
 ) -> None:
@@ -177,6 +178,7 @@ def test_a_file_that_was_moved_away_in_between_costs_no_older_one(tmp_path: Path
     assert len(lines_of(tmp_path / "log.1", file)) == 100
 
 
+@pytest.mark.wide
 def test_a_process_that_starts_goes_on_with_the_file(tmp_path: Path) -> None:
     file = tmp_path / "log"
     for first in range(0, 300, 100):

@@ -32,6 +32,7 @@ SCRIPTED: Mapping[str, Sequence[Start]] = {
     "worker/dashboard/__main__.py": (Start(None, ["no such log"]),),
     "worker/dead_letters/__main__.py": (Start(CommandSettings, ["list"]),),
     "worker/preflight/__main__.py": (Start(CommandSettings),),
+    "worker/status/__main__.py": (Start(CommandSettings),),
     "deploy/local/__main__.py": (Start(Settings, given=frozenset({"DATABASE_URL", "REDIS_URL"})),),
     "migrations/phase1_backfill_project_collections.py": (Start(CommandSettings, ["--dry-run"]),),
 }

@@ -4,6 +4,7 @@ import subprocess
 
 import asyncpg
 import httpx
+import pytest
 from sqlalchemy.engine import make_url
 
 from shared.schema import VERSION_TABLE
@@ -26,6 +27,7 @@ def succeeded(done: subprocess.CompletedProcess[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.wide
 async def test_it_serves_migrations_api_worker_and_commands(databases: Databases, redis_url: str) -> None:
     with databases.clone("template0") as database_url:
         env = environment(as_handed_out(database_url), redis_url)

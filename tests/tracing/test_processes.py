@@ -104,6 +104,7 @@ async def test_a_collector_gets_one_trace_from_two_processes(
     assert collector.named(BATCH)["parent"] == ""
 
 
+@pytest.mark.wide
 async def test_a_collector_that_hangs_slows_no_request_and_delays_the_end_by_two_seconds_at_most(
     database_url: str, redis_url: str, sql: asyncpg.Connection
 ) -> None:
@@ -146,6 +147,7 @@ async def test_without_the_libraries_the_callers_trace_is_handed_on_all_the_same
     assert (settled["event_id"], settled["outcome"]) == (written["event_id"], "applied")
 
 
+@pytest.mark.wide
 async def test_whoever_asks_for_traces_without_the_libraries_is_told_what_to_install(
     database_url: str, redis_url: str
 ) -> None:

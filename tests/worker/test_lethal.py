@@ -207,6 +207,7 @@ def own_server(cluster: Path, tmp_path: Path) -> Iterator[Postgres]:
         yield server
 
 
+@pytest.mark.wide
 async def test_an_event_that_crashes_the_server_is_found_by_the_worker_that_survives(
     own_server: Postgres, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

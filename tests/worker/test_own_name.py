@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from tests.forked import ROOT
 
 AS_PROCESS_1 = """
@@ -19,6 +21,7 @@ print(own_name(), own_health_key(settings))
 """
 
 
+@pytest.mark.wide
 def test_containers_that_share_a_host_s_name_have_names_of_their_own() -> None:
     names = [
         subprocess.run(

@@ -75,7 +75,7 @@ async def drain_with_poison(
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("source", ["api", "backfill"])
+@pytest.mark.parametrize("source", ["api", pytest.param("backfill", marks=pytest.mark.wide)])
 async def test_twenty_poison_events_among_ten_thousand_cost_the_others_little_more_than_their_work(
     source: str, place: str, engine: AsyncEngine, sql: asyncpg.Connection, work: Work
 ) -> None:

@@ -70,6 +70,7 @@ async def _open_tables(page: Page) -> None:
         await summary.click()
 
 
+@pytest.mark.wide
 async def test_the_tab_key_reaches_all_that_can_be_used_or_scrolled_and_the_link_past_it(
     browser: Browser,
 ) -> None:
@@ -113,6 +114,7 @@ async def test_arrow_keys_choose_the_range_and_a_reload_keeps_it(browser: Browse
     assert "last hour" in str(hour)
 
 
+@pytest.mark.wide
 async def test_each_chart_says_its_numbers_in_a_sentence_and_in_a_table(browser: Browser) -> None:
     context = await browser.new_context(**LIGHT)
     await serve(context, rich())

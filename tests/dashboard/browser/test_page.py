@@ -84,6 +84,7 @@ async def test_the_page_turns_blind_by_its_own_clock_and_only_changes_are_announ
     await watched.until("() => document.getElementById('verdict').dataset.state === 'in_sync'")
 
 
+@pytest.mark.wide
 async def test_a_silent_dashboard_gets_a_notice_then_an_unknown_verdict_and_recovers(
     browser: Browser,
 ) -> None:
@@ -127,6 +128,7 @@ async def test_the_page_asks_again_soon_after_each_answer(browser: Browser) -> N
         assert site.answered == ["/snapshot.json"] * asked
 
 
+@pytest.mark.wide
 async def test_only_the_parts_whose_data_changed_are_drawn_anew(browser: Browser) -> None:
     site, watched = await _opened(browser, rich(live=True), charts=True)
     await _pass(watched, 2)
