@@ -7,16 +7,20 @@ import sys
 from alembic import context
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 from shared import run_tables  # noqa: F401 - its tables belong to the same metadata
 from shared.complaint import complaint_about
 from shared.database import create_engine
+from shared.faults import sqlstate
 from shared.orderly import complain
 from shared.outbox_tables import metadata
 from shared.schema import VERSION_TABLE
 from shared.settings import DatabaseSettings, load_settings
 
 STATEMENT_TIMEOUT_SECONDS = 600
+# Processes at work lock our tables in orders of their own; what PostgreSQL takes back then has changed nothing.
+DEADLOCK, ATTEMPTS = "40P01", 5
 ADVISORY_LOCK = 6_331_058_142_207_371_013  # any number that nobody else in the database uses
 
 
@@ -52,8 +56,15 @@ async def migrate_online() -> None:
         statement_timeout_seconds=STATEMENT_TIMEOUT_SECONDS,
         checks_sequences=False,
     )
-    async with engine.begin() as connection:
-        await connection.run_sync(migrate)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            async with engine.begin() as connection:
+                await connection.run_sync(migrate)
+            break
+        except DBAPIError as error:
+            if sqlstate(error) != DEADLOCK or attempt == ATTEMPTS:
+                raise
+            complain("Others work on the same tables, and PostgreSQL took the migration back. Once more.")
     await engine.dispose()
 
 

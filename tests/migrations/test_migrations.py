@@ -258,6 +258,34 @@ async def test_two_migrations_at_once_wait_for_each_other(empty_url: str) -> Non
     assert codes == [0, 0, 0]
 
 
+# What PostgreSQL says to whom it chooses of two that wait for each other. Numbers drawn are not taken back.
+CHOSEN = """
+    CREATE SEQUENCE tries;
+    CREATE FUNCTION choose() RETURNS event_trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF nextval('tries') <= {times} THEN
+            RAISE EXCEPTION 'deadlock detected' USING ERRCODE = 'deadlock_detected';
+        END IF;
+    END $$;
+    CREATE EVENT TRIGGER chosen ON ddl_command_start WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION choose()
+"""
+
+
+@pytest.mark.parametrize(("times", "status"), [(2, 0), (1_000, 1)])
+async def test_a_migration_that_is_chosen_in_a_deadlock_begins_anew_a_few_times(
+    times: int, status: int, empty_url: str
+) -> None:
+    assert alembic(empty_url, "upgrade", "0004").returncode == 0
+    connection = await asyncpg.connect(empty_url)
+    await connection.execute(CHOSEN.format(times=times))
+    ended = alembic(empty_url, "upgrade", "head")
+    assert ended.returncode == status, ended.stderr
+    assert ended.stderr.count("Once more.") == min(times, 4)
+    revision = await connection.fetchval("SELECT version_num FROM collection_sync_version")
+    assert revision == ("0004" if status else REVISION)
+    await connection.close()
+
+
 def test_without_a_database_the_message_says_what_to_set() -> None:
     refused = run(["-m", "alembic", "upgrade", "head"], {})
     assert refused.returncode != 0
