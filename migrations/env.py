@@ -19,7 +19,7 @@ from shared.schema import VERSION_TABLE
 from shared.settings import DatabaseSettings, load_settings
 
 STATEMENT_TIMEOUT_SECONDS = 600
-# Processes at work lock our tables in orders of their own; what PostgreSQL takes back then has changed nothing.
+# Processes at work lock our tables in orders of their own; what is taken back then has changed nothing.
 DEADLOCK, ATTEMPTS = "40P01", 5
 ADVISORY_LOCK = 6_331_058_142_207_371_013  # any number that nobody else in the database uses
 
