@@ -133,6 +133,6 @@ def forget_closed_home() -> None:
         try:
             (Path.home() / KEY).stat()
         except PermissionError:
-            os.environ["HOME"] = os.devnull  # which is no directory, for whoever looks
+            os.environ["HOME"] = os.devnull  # which is no directory
         except OSError:
             pass

@@ -278,7 +278,7 @@ CONTRACT: Mapping[str, LogEvent] = {
         ),
         _event(
             "strangers_dropped", "worker", "warning",
-            "Somebody put into our queue in Redis what is no job of ours; it was removed unread. Told once a"
+            "Our queue in Redis held what is no job of ours; the worker removed it unread. Told once a"
             " minute.",
             queue="string: the queue's key",
             entries="integer: removed since the line before; a key of another type counts as one",

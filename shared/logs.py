@@ -80,7 +80,7 @@ class Lines:
 def encode(value: object) -> str:
     """Return the value as JSON on one line; what JSON has no form for is told as its text.
 
-    What a terminal would obey is escaped: whoever starts a process at one sees its lines there.
+    What a terminal would obey is escaped: its lines are seen at the terminal where a process was started.
     """
     try:
         line = orjson.dumps(value, default=str).decode()

@@ -15,7 +15,7 @@ class _OnUvloop:
     """Mixed into redis-py's connections: what uvloop says of a closed one becomes an error of Redis.
 
     A connection that breaks after it was made, and before it is written to, makes uvloop raise
-    RuntimeError, which redis-py passes on. It would end whoever outlives only REDIS_ERRORS.
+    RuntimeError, which redis-py passes on. It would end a task that outlives only REDIS_ERRORS.
     """
 
     async def send_packed_command(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - redis-py's own

@@ -13,7 +13,7 @@ STANDARD = range(3)
 
 
 class Patient(io.TextIOWrapper):
-    """Text that goes to a file at once. Where that fails it is lost; whoever cares asks `take_failure`.
+    """Text that goes to a file at once. Where that fails it is lost, which `take_failure` tells.
 
     What an encoding lacks is written as a backslash and a number.
     """

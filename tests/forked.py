@@ -161,7 +161,7 @@ def _become(arguments: list[str], environment: dict[str, str], directory: str, s
     """Be `python ARGUMENTS`, in the process that was forked for it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the runner of the tests may ignore it
     os.close(vars(forkserver)["_forkserver"]._forkserver_alive_fd)  # noqa: SLF001 - or it would outlive us
     os.environ.clear()
     os.environ.update(environment)

@@ -1,6 +1,6 @@
 """Files of a run in memory, where there is room: to make and remove them on a disk is a good part of a run.
 
-A pytest plugin. Whoever wants to see what a test left names a place: `TMPDIR`, or `--basetemp`.
+A pytest plugin. To see what a test left, name a place: `TMPDIR`, or `--basetemp`.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Waiting until PostgreSQL is back, in commands that go on until somebody ends them."""
+"""Waiting until PostgreSQL is back, in commands that go on until they are ended."""
 
 import contextlib
 from collections.abc import Iterator

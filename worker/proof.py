@@ -1,4 +1,4 @@
-"""How old a proof, or a wait, may be: alike for whoever reads the log and whoever reads the database."""
+"""How old a proof, or a wait, may be: alike for the page from the log and the status from the database."""
 
 LATE_AFTER_SECONDS = 60.0
 OUTDATED_AFTER_SECONDS = 300.0

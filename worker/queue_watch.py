@@ -27,7 +27,7 @@ TELL_SECONDS = 60.0
 class Seen:
     """What a look at the queue found."""
 
-    is_rung: bool  # there is something to do: whoever looked removed the job
+    is_rung: bool  # there is something to do: the look removed the job
     fault: Fault | None  # what Redis refuses
 
 

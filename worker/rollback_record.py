@@ -1,6 +1,6 @@
 """That phase 1 was rolled back: a run of `audit_runs`, where all look for the last proof, and no proof.
 
-So every proof from before is void at once, for whoever reads that table. While the rollback is under way, or
+So every proof from before is void at once, for all its readers. While the rollback is under way, or
 was interrupted, the run is `failed`; once it came to its end it is `finished`, and `incomplete`.
 """
 

@@ -69,7 +69,7 @@ def look(services: Sequence[Service], passwords: Path) -> str:
 
 
 def welcome(addresses: Addresses, left: Left, services: Sequence[Service], *, with_worker: bool) -> str:
-    """Return the text to print. It holds no password: whoever looks over a shoulder, or keeps a log, sees it.
+    """Return the text to print. It holds no password: it is read over shoulders, and kept in logs.
 
     Args:
         addresses: the programs'.

@@ -55,7 +55,7 @@ def finding() -> Finding:
 
 
 def naive(console: Harmless) -> None:
-    """Print as somebody would who knows of no danger."""
+    """Print as one would who knows of no danger."""
     table = Table(HOSTILE, title=HOSTILE, caption=HOSTILE)
     table.add_row(HOSTILE)
     console.print(table)

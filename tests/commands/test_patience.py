@@ -1,4 +1,4 @@
-"""Commands that go on until somebody ends them wait for PostgreSQL, and say so once."""
+"""Commands that go on until they are ended wait for PostgreSQL, and say so once."""
 
 import asyncio
 import json

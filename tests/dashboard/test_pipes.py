@@ -26,7 +26,7 @@ def applied_of(state: LogState) -> int:
 
 
 def write_in_pieces(path: Path | int, content: bytes, size: int) -> threading.Thread:
-    """Write from a thread, since whoever opens a FIFO waits for the other side."""
+    """Write from a thread, since to open a FIFO is to wait for the other side."""
 
     def write() -> None:
         with open(path, "wb", 0) as pipe:  # noqa: PTH123 - a descriptor as well

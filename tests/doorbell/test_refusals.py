@@ -1,4 +1,4 @@
-"""A Redis that is there and refuses something: whoever needs it names what, and goes on without it."""
+"""A Redis that is there and refuses something: each process names what, and goes on without it."""
 
 import asyncio
 import re

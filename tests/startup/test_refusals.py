@@ -117,7 +117,7 @@ def status_of(do: Callable[[], object]) -> object:
         do()
     except SystemExit as ended:
         return ended.code
-    except Exception as error:  # noqa: BLE001 - a traceback, for whoever starts the process
+    except Exception as error:  # noqa: BLE001 - a traceback, for who starts the process
         return error
     return None
 

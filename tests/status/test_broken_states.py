@@ -1,4 +1,4 @@
-"""From many states that something broke, whoever types what is said gets back to *in sync*."""
+"""From many states that something broke, an operator who types what is said gets back to *in sync*."""
 
 import contextlib
 

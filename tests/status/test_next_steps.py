@@ -1,4 +1,4 @@
-"""Whoever only types what the command says gets from a bare database to *in sync*, and back to it."""
+"""An operator who only types what the command says gets from a bare database to *in sync*, and back to it."""
 
 import signal
 from collections.abc import Iterator

@@ -48,7 +48,7 @@ def check(path: Path) -> None:
     try:
         if path.is_dir():
             raise LogFileError(f"{path} is a directory. Name the log files in it, such as {path}/worker.log.")
-        if is_stream(path):  # to open a FIFO would be to wait for whoever writes to it
+        if is_stream(path):  # to open a FIFO would be to wait for its writer
             return
         with path.open("rb") as file:
             unpacked(file, file.read(LONGEST_MAGIC))

@@ -15,7 +15,7 @@ from worker.dashboard.pieces import CHUNK, Lines
 class Piped:
     """A stream of log lines, as `Followed` is of files.
 
-    Where the page is served meanwhile nothing waits for whoever writes: each reading takes what there is.
+    Where the page is served meanwhile nothing waits for the writer: each reading takes what there is.
     """
 
     def __init__(self, path: Path, state: LogState, *, live: bool) -> None:

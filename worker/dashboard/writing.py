@@ -13,7 +13,7 @@ STDOUT = Path("-")
 def write_page(path: Path, text: str) -> None:
     """Write the page; a link is followed, and what is no regular file is written to as it comes.
 
-    Whoever looks at a file finds the old page or the whole new one, with the rights of the old one.
+    A reader finds the old page or the whole new one, with the rights of the old one.
 
     Raises:
         OSError: it cannot be written; then the old page is there still.

@@ -43,7 +43,7 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A session of somebody else's that our sessions wait for, or that has locked one of our tables whole.
+    """Another's session that our sessions wait for, or that has locked one of our tables whole.
 
     held_seconds: the age of its transaction, which only some logins may see. waiting: a process of ours, and
     waited_seconds: for how long it has waited this time. Both None where nothing waits at this moment.

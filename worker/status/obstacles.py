@@ -1,4 +1,4 @@
-"""What stands in the way of everything else: the schema, the sequences, the server, whoever holds a lock."""
+"""What stands in the way of all else: the schema, the sequences, the server, a session that holds a lock."""
 
 from shared.schema import REVISION
 from worker.status import commands
@@ -41,7 +41,7 @@ def read_only(facts: Facts) -> Verdict | None:
 
 
 def stuck(facts: Facts) -> Verdict | None:
-    """Speak where a session of somebody else keeps events from being applied."""
+    """Speak where another's session keeps events from being applied."""
     is_dark = LOCKED in facts.unknown.values()
     for holder in facts.holders or ():
         is_felt = holder.waiting not in {None, API} or facts.waiting > 0 or is_dark

@@ -17,7 +17,7 @@ from worker.status.facts import LOCKED
 STATEMENT_TIMEOUT_SECONDS = 5  # for a server that hardly answers
 
 ON_ONE_SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-# Whoever locks one of our tables is to be named, not waited for. And no plan reads a table to its end.
+# A session that locks one of our tables is to be named, not waited for. And no plan reads a table to its end.
 CAREFULLY = text("""
     SELECT set_config(name, setting, true)
     FROM (VALUES ('lock_timeout', '100ms'), ('jit', 'off'), ('plan_cache_mode', 'force_custom_plan'),

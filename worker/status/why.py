@@ -6,7 +6,7 @@ from worker.status.collection import Collection
 
 
 def why(found: Collection) -> Verdict:
-    """Say whether the collection's home row is what it should be, and if not, what became of it."""
+    """Return the verdict on one collection: whether its home row is as it should be, and if not, why."""
     if found.legacy is None or found.agrees is None:
         return Verdict("unknown", f"Not known: {_reasons(found)}.", [commands.WATCH])
     if not found.legacy:
