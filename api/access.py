@@ -6,8 +6,8 @@ from fastapi import Header
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.errors import AccessDeniedError
-from shared.legacy_tables import users
+from api.gate.errors import AccessDeniedError
+from shared.tables.legacy import users
 
 Caller = Annotated[
     str,

@@ -9,11 +9,11 @@ from sqlalchemy import JSON, DateTime, Row, Text, cast, func, select
 
 from api.access import require_access, resolve_email
 from api.context import CollectionSync
-from api.errors import ReadOnlyModeError
+from api.gate.errors import ReadOnlyModeError
 from api.write_statement import ACTIVITIES, Write, Written, carry_out
-from shared.database import autocommit, driver_connection
 from shared.events import EventType
-from shared.legacy_tables import article_collections, collections
+from shared.postgres.database import autocommit, driver_connection
+from shared.tables.legacy import article_collections, collections
 from shared.traceparent import current_trace_id
 
 logger = structlog.get_logger(__name__)

@@ -12,11 +12,11 @@ from fastapi import Depends, FastAPI, Request
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from api.admission import PATIENCE_SECONDS, POOL_SIZE, Lanes
-from shared.database import create_engine, refuse_wrong_pooler
-from shared.deployment import Deployment
-from shared.doorbell import Doorbell, open_redis
+from api.gate.admission import PATIENCE_SECONDS, POOL_SIZE, Lanes
 from shared.events import EventType
+from shared.postgres.database import create_engine, refuse_wrong_pooler
+from shared.redis.deployment import Deployment
+from shared.redis.doorbell import Doorbell, open_redis
 from shared.settings import Settings
 
 logger = structlog.get_logger(__name__)

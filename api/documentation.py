@@ -3,9 +3,11 @@
 from http import HTTPStatus
 from typing import Any
 
-from api.backfills import BackfillConflict
-from api.dead_letters import CLOSED, HOMELESS
-from api.errors import (
+from api.admin.backfills import BackfillConflict
+from api.admin.dead_letters import CLOSED, HOMELESS
+from api.admin.verification import EXAMPLE_NO_WORKER, VerificationUnderWay
+from api.gate.body import BODY_SECONDS, MAX_BODY_BYTES
+from api.gate.errors import (
     FAILED_DETAIL,
     UNAVAILABLE_DETAIL,
     AccessDeniedError,
@@ -22,9 +24,7 @@ from api.errors import (
     UnknownAdminError,
     UnknownGatewayError,
 )
-from api.request_body import BODY_SECONDS, MAX_BODY_BYTES
 from api.schemas import InvalidRequest, Problem
-from api.verification import EXAMPLE_NO_WORKER, VerificationUnderWay
 
 UNPARSABLE_DETAIL = "There was an error parsing the body"  # FastAPI's own
 

@@ -14,16 +14,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.context import Sync
-from api.trailing_slash import ForgivingRoute
-from shared.advice import advice_on
-from shared.database import refuse_wrong_sequences
-from shared.deployment import UNLEARNED, Deployment
-from shared.doorbell import ring_commands
-from shared.pooler import PoolerError, UnfitServerError
-from shared.redis_client import Command
-from shared.redis_faults import REDIS_ERRORS, fault_of, faults_in
-from shared.rehearsal import rehearse
-from shared.schema import REVISION, read_revision
+from api.gate.trailing_slash import ForgivingRoute
+from shared.migration_state import REVISION, read_revision
+from shared.postgres.advice import advice_on
+from shared.postgres.database import refuse_wrong_sequences
+from shared.postgres.pooler import PoolerError, UnfitServerError
+from shared.redis.client import Command
+from shared.redis.deployment import UNLEARNED, Deployment
+from shared.redis.doorbell import ring_commands
+from shared.redis.faults import REDIS_ERRORS, fault_of, faults_in
+from shared.redis.rehearsal import rehearse
 
 POSTGRESQL_SECONDS = 1.0  # SQLAlchemy takes up to two more to give up a connection that hangs
 REDIS_SECONDS = 0.8

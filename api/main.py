@@ -6,16 +6,16 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from api.admin import admin
+from api.admin.routes import admin
 from api.context import collection_sync
+from api.gate.tracing import TELEMETRY
 from api.health import health
 from api.metrics import ApiMetrics, Measured
 from api.metrics import router as metrics_router
 from api.routes import router
-from api.tracing import TELEMETRY
-from shared.logs import configure_logging
+from shared.logs.setup import configure_logging
+from shared.process.streams import open_closed
 from shared.settings import Settings, SettingsError, load_settings, refuse
-from shared.streams import open_closed
 from shared.tracing import Tracing, require_exporter
 
 
@@ -40,7 +40,7 @@ def create_app(settings: Settings) -> FastAPI:
         description="The collections of research projects, as the legacy service offers them.",
         lifespan=lifespan,
         telemetry=TELEMETRY,
-        redirect_slashes=False,  # our routes do so themselves: api/trailing_slash.py
+        redirect_slashes=False,  # our routes do so themselves: api/gate/trailing_slash.py
     )
     app.include_router(router)
     app.include_router(admin)

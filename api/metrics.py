@@ -16,9 +16,9 @@ from prometheus_client.registry import Collector
 from sqlalchemy.pool import QueuePool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.admission import POOL_SIZE
 from api.context import CollectionSync
-from api.trailing_slash import ForgivingRoute
+from api.gate.admission import POOL_SIZE
+from api.gate.trailing_slash import ForgivingRoute
 from shared.events import EventType
 from shared.metrics import Histogram, Tally, gauge, open_registry
 

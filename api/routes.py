@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path
 from api import collections, documentation
 from api.access import DEFAULT_CALLER, Caller
 from api.context import Sync
-from api.gateway import DOCUMENTED, GatewayRoute
+from api.gate.gateway import DOCUMENTED, GatewayRoute
 from api.schemas import (
     CollectionChanges,
     CreatedCollection,

@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
-from api.echo import SURROGATES, echoable
+from api.gate.echo import SURROGATES, echoable
 from shared.stored import iso_of, json_of
 
 DEFAULT_PURPOSE = "general"

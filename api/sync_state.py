@@ -8,8 +8,8 @@ from sqlalchemy import text
 
 from api.access import refuse_nul, require_access, resolve_email
 from api.context import CollectionSync
-from api.errors import CollectionNotFoundError
-from shared.database import autocommit
+from api.gate.errors import CollectionNotFoundError
+from shared.postgres.database import autocommit
 
 EXAMPLE: JsonDict = {
     "collection_id": "c1111111-0000-4000-8000-000000000001",

@@ -15,7 +15,7 @@ from typing import Any
 import asyncpg
 
 from api.access import HAS_ACCESS, refuse_nul
-from api.errors import AccessDeniedError, CollectionNotFoundError
+from api.gate.errors import AccessDeniedError, CollectionNotFoundError
 from shared.events import SCHEMA_VERSION, EventType, Source
 from shared.outbox import PAYLOAD
 from shared.traceparent import current_traceparent

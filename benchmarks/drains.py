@@ -9,7 +9,7 @@ import structlog
 
 from benchmarks.bench import Bench, require, timed
 from benchmarks.legacy_rows import differing, empty, tidy
-from shared.logs import configure_logging
+from shared.logs.setup import configure_logging
 from worker.main import arq_settings
 
 PATIENCE_SECONDS = 3_600

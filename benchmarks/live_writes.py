@@ -19,10 +19,10 @@ from sqlalchemy.dialects.postgresql import asyncpg as dialect
 
 from benchmarks.bench import Bench, require
 from benchmarks.worker_process import Worker, working
-from shared.deployment import Deployment, read_identity
-from shared.doorbell import Doorbell, open_redis
 from shared.events import EventType, Source
 from shared.outbox import APPEND_EVENT
+from shared.redis.deployment import Deployment, read_identity
+from shared.redis.doorbell import Doorbell, open_redis
 
 Result = TypeVar("Result")
 

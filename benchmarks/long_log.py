@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.commands import Ran, run_command
-from shared.log_contract import SCHEMA_VERSION, problems
+from shared.logs.contract import SCHEMA_VERSION, problems
 
 BLOCK_LINES = 20_000
 LINES_A_SECOND = 400  # in the log's own time

@@ -8,8 +8,8 @@ from fastapi import FastAPI
 
 import api.main
 from api import write_statement
-from shared.doorbell import Doorbell
 from shared.events import EventType
+from shared.redis.doorbell import Doorbell
 
 NOTHING = "appended AS (SELECT 0 AS event_id, $5::text, $6::text FROM written)"
 TARGET_ROW = f"""shown AS (

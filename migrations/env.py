@@ -9,14 +9,14 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from shared import run_tables  # noqa: F401 - its tables belong to the same metadata
-from shared.complaint import complaint_about
-from shared.database import create_engine
-from shared.faults import sqlstate
-from shared.orderly import complain
-from shared.outbox_tables import metadata
-from shared.schema import VERSION_TABLE
+from shared.migration_state import VERSION_TABLE
+from shared.postgres.database import create_engine
+from shared.postgres.faults import sqlstate
+from shared.process.complaint import complaint_about
+from shared.process.orderly import complain
 from shared.settings import DatabaseSettings, load_settings
+from shared.tables import runs as run_tables  # noqa: F401 - its tables belong to the same metadata
+from shared.tables.outbox import metadata
 
 STATEMENT_TIMEOUT_SECONDS = 600
 # Processes at work lock our tables in orders of their own; what is taken back then has changed nothing.

@@ -7,9 +7,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's own directory stands there
 
-from shared.late_imports import late_imports
-from shared.orderly import orderly
-from worker.grammar import argument_parser
+from shared.process.late_imports import late_imports
+from shared.process.orderly import orderly
+from worker.command_line.grammar import argument_parser
 
 NAME = "migrations/phase1_backfill_project_collections.py"
 DESCRIPTION = """\
@@ -52,6 +52,6 @@ if __name__ == "__main__":
     with orderly():
         arguments = parse(sys.argv[1:])
         with late_imports():
-            from worker.command_line import run_command
+            from worker.command_line.run import run_command
             from worker.phase1 import execute
         sys.exit(run_command("phase1", partial(execute, arguments)))

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import Select, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared.run_tables import audit_runs
+from shared.tables.runs import audit_runs
 
 
 @dataclass(frozen=True, slots=True)

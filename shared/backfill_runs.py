@@ -26,8 +26,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningInsert
 
 from shared.choices import DEFAULT_MAX_PENDING
-from shared.legacy_tables import collections
-from shared.run_tables import backfill_runs
+from shared.tables.legacy import collections
+from shared.tables.runs import backfill_runs
 
 FIRST_CHUNK_ROWS = 1_000
 DRIVEN_SECONDS = 3  # a driver without a sign of life for so long may be replaced

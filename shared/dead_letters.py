@@ -12,9 +12,9 @@ from sqlalchemy import ColumnElement, exists, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.events import EventType, Source
-from shared.legacy_tables import collections
 from shared.outbox import append_states
-from shared.outbox_tables import outbox_dead_letters
+from shared.tables.legacy import collections
+from shared.tables.outbox import outbox_dead_letters
 
 AT_ONCE = 500  # letters in one transaction: their collections stay locked meanwhile
 MOST_NAMED = AT_ONCE  # letters whose ids a log line holds

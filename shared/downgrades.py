@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection, text
 
-from shared.schema import MigrationRefusedError
+from shared.migration_state import MigrationRefusedError
 
 
 def refuse_to_lose(connection: Connection, *tables: str, found: Mapping[str, str]) -> None:

@@ -11,9 +11,9 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_va
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.database_address import read_address
-from shared.orderly import WRONG_USAGE, complain
-from shared.redis_url import check_redis_url
+from shared.postgres.address import read_address
+from shared.process.orderly import WRONG_USAGE, complain
+from shared.redis.url import check_redis_url
 from shared.variables import COMMANDS, SETTINGS
 
 # What pydantic says of these speaks of inputs and parsing.

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from deploy.local.postgres import USER, Postgres
 from deploy.local.valkey import Valkey
-from shared.database import create_engine
+from shared.postgres.database import create_engine
 from shared.settings import Settings
 from tests.databases import MIGRATED, Databases
 from tests.forked import run

@@ -3,10 +3,10 @@
 import argparse
 import sys
 
-from shared.late_imports import late_imports
-from shared.orderly import orderly
+from shared.process.late_imports import late_imports
+from shared.process.orderly import orderly
 from shared.variables import WORKER
-from worker.grammar import Parser
+from worker.command_line.grammar import Parser
 
 DESCRIPTION = """\
 Apply pending outbox events to project_collections until SIGTERM or Ctrl-C.

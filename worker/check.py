@@ -3,9 +3,9 @@
 import asyncio
 import sys
 
-from shared.redis_faults import REDIS_ERRORS
+from shared.redis.faults import REDIS_ERRORS
 from shared.settings import Settings, SettingsError, load_settings
-from worker.health import is_any_worker_alive
+from worker.vitals.health import is_any_worker_alive
 
 
 def main() -> int:

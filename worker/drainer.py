@@ -10,18 +10,18 @@ from collections.abc import Sequence
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.advice import advice_on
-from shared.database import driver_connection
-from shared.faults import QUERY_CANCELED, is_transient, sqlstate
-from worker.batch import Batch
-from worker.batch_report import BatchObserver, BatchReporter
-from worker.batch_size import TAKES_TOO_LONG, BatchSize
-from worker.caution import Caution, set_aside
-from worker.claim import BEGINNING, BULK_LANES, LIVE_LANE, ClaimedEvent, Lanes, Position, claim_these
-from worker.claim_start import PLACE, ClaimStart
-from worker.own_name import own_name
-from worker.presence import Presence
-from worker.relay import run_once, run_these
+from shared.postgres.advice import advice_on
+from shared.postgres.database import driver_connection
+from shared.postgres.faults import QUERY_CANCELED, is_transient, sqlstate
+from worker.relay.batch import Batch
+from worker.relay.batch_size import TAKES_TOO_LONG, BatchSize
+from worker.relay.caution import Caution, set_aside
+from worker.relay.claim import BEGINNING, BULK_LANES, LIVE_LANE, ClaimedEvent, Lanes, Position, claim_these
+from worker.relay.claim_start import PLACE, ClaimStart
+from worker.relay.run import run_once, run_these
+from worker.telemetry.reporter import BatchObserver, BatchReporter
+from worker.vitals.own_name import own_name
+from worker.vitals.presence import Presence
 
 logger = structlog.get_logger(__name__)
 

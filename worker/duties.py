@@ -15,23 +15,23 @@ import structlog
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.advice import advice_on
 from shared.audit_runs import AuditOptions
-from shared.deployment import Deployment
-from shared.doorbell import Doorbell
-from shared.faults import is_transient, sqlstate
+from shared.postgres.advice import advice_on
+from shared.postgres.faults import is_transient, sqlstate
+from shared.redis.deployment import Deployment
+from shared.redis.doorbell import Doorbell
 from worker.audit.run import audit, carry_out, is_due
 from worker.audit.run import take_up as take_up_audit
 from worker.backfill.drive import drive
 from worker.backfill.drive import take_up as take_up_backfill
 from worker.dead_letters.upkeep import LetterUpkeep
 from worker.drainer import Drainer
-from worker.heartbeat import BEAT_SECONDS, Heart
-from worker.presence import Presence
-from worker.run_state import LOOK_SECONDS as RUN_LOOK_SECONDS
-from worker.run_state import RunWatch
-from worker.snapshot_holders import LOOK_SECONDS, SnapshotWatch
 from worker.tombstones import TombstoneUpkeep
+from worker.vitals.heartbeat import BEAT_SECONDS, Heart
+from worker.vitals.presence import Presence
+from worker.vitals.runs import LOOK_SECONDS as RUN_LOOK_SECONDS
+from worker.vitals.runs import RunWatch
+from worker.vitals.snapshot_holders import LOOK_SECONDS, SnapshotWatch
 
 logger = structlog.get_logger(__name__)
 

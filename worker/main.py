@@ -10,27 +10,27 @@ import structlog
 from arq.connections import ArqRedis, RedisSettings
 from arq.worker import func
 
-from shared.advice import advice_on
-from shared.database import create_engine, refuse_wrong_pooler
-from shared.deployment import UNLEARNED, Deployment, learned_names
-from shared.doorbell import DRAIN_JOB, from_json, open_pool, open_redis, to_json
-from shared.logs import configure_logging
+from shared.logs.setup import configure_logging
+from shared.postgres.advice import advice_on
+from shared.postgres.database import create_engine, refuse_wrong_pooler
+from shared.process.streams import open_closed
+from shared.redis.deployment import UNLEARNED, Deployment, learned_names
+from shared.redis.doorbell import DRAIN_JOB, from_json, open_pool, open_redis, to_json
 from shared.settings import Settings, SettingsError, load_settings, refuse
-from shared.streams import open_closed
 from shared.tracing import Tracing
 from worker.dead_letters.upkeep import LetterUpkeep
+from worker.doorbell.arq_worker import WakeableWorker
 from worker.drainer import CONNECTIONS, Drainer
 from worker.duties import CONNECTIONS as DUTIES_CONNECTIONS
 from worker.duties import Duties
-from worker.health import HEALTH_SECONDS, own_health_key
-from worker.heartbeat import Heart
-from worker.metrics import WorkerMetrics
-from worker.own_name import own_name
-from worker.presence import Presence
-from worker.run_state import RunWatch
-from worker.snapshot_holders import SnapshotWatch
+from worker.telemetry.metrics import WorkerMetrics
 from worker.tombstones import TombstoneUpkeep
-from worker.wakeable import WakeableWorker
+from worker.vitals.health import HEALTH_SECONDS, own_health_key
+from worker.vitals.heartbeat import Heart
+from worker.vitals.own_name import own_name
+from worker.vitals.presence import Presence
+from worker.vitals.runs import RunWatch
+from worker.vitals.snapshot_holders import SnapshotWatch
 
 logger = structlog.get_logger(__name__)
 

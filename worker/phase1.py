@@ -11,9 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared import backfill_runs
 from shared.audit_runs import AuditOptions, AuditRun
 from shared.backfill_runs import BackfillOptions, BackfillRun, NoUnfinishedRunError, RunUnfinishedError
-from shared.database import create_engine
+from shared.postgres.database import create_engine
 from shared.settings import CommandSettings
-from worker import rollback
 from worker.audit.run import audit
 from worker.backfill.bar import Bar
 from worker.backfill.drive import STALL_HINT, drive
@@ -22,10 +21,11 @@ from worker.backfill.pace import rest
 from worker.backfill.report import what_now
 from worker.backfill.takeover import resume_when_left
 from worker.backfill.whole import verify
-from worker.command_line import FAILURE, SUCCESS, CommandError, print_json, stderr, stdout
-from worker.console import cell
-from worker.ringing import doorbell_of
-from worker.rollback import Rollback, connected_workers, who_is_busy
+from worker.command_line.console import cell
+from worker.command_line.ringing import doorbell_of
+from worker.command_line.run import FAILURE, SUCCESS, CommandError, print_json, stderr, stdout
+from worker.rollback import run as rollback
+from worker.rollback.run import Rollback, connected_workers, who_is_busy
 
 STATEMENT_TIMEOUT_SECONDS = 60  # counting ten million rows on a slow disk
 PENDING_LOOKS = 5

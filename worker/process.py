@@ -6,9 +6,9 @@ import sys
 
 import uvloop
 
-from shared.complaint import complaint_about
-from shared.logs import configure_logging
-from shared.orderly import SUCCESS, complain
+from shared.logs.setup import configure_logging
+from shared.process.complaint import complaint_about
+from shared.process.orderly import SUCCESS, complain
 from shared.settings import Settings, load_settings
 from shared.tracing import require_exporter
 from worker.main import serve

@@ -9,7 +9,7 @@ from benchmarks.drains import drain, held_snapshot, logging_to_files, pile_up, r
 from benchmarks.figures import Beside, Figure
 from benchmarks.legacy_rows import make_rows
 from worker.main import arq_settings
-from worker.snapshot_holders import held_snapshots
+from worker.vitals.snapshot_holders import held_snapshots
 
 TARGET = 0.9  # of the speed without
 MOST_ENTRIES = 25  # of the claim's index, walked over for each event that is claimed

@@ -15,7 +15,9 @@ TARGET = 0.9  # of the speed without
 @contextmanager
 def silence() -> Iterator[None]:
     """Let no drain write a line."""
-    with mock.patch.multiple("worker.batch_report", log_summary=mock.Mock(), event_lines=lambda _: iter(())):
+    with mock.patch.multiple(
+        "worker.telemetry.reporter", log_summary=mock.Mock(), event_lines=lambda _: iter(())
+    ):
         yield
 
 

@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from pydantic.fields import FieldInfo
 
 from deploy.docs.markdown import Schema, code, default, page, shape, table
-from shared.libpq_parameters import HONOURED, LIBPQ_ALONE, ONLY, OURS
+from shared.postgres.libpq_parameters import HONOURED, LIBPQ_ALONE, ONLY, OURS
 from shared.settings import CommandSettings, DatabaseSettings, Settings
 from shared.variables import WORKER
 

@@ -3,7 +3,7 @@
 import sys
 
 from deploy.local.options import parse
-from shared.late_imports import late_imports
+from shared.process.late_imports import late_imports
 
 if __name__ == "__main__":
     options = parse(sys.argv[1:])

@@ -7,7 +7,7 @@ import sys
 from deploy.local.errors import LocalError
 from deploy.local.programs import ROOT
 from deploy.local.run import run
-from shared.orderly import WRONG_USAGE
+from shared.process.orderly import WRONG_USAGE
 from shared.settings import SettingsError
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from shared.database import create_engine, driver_connection
+from shared.postgres.database import create_engine, driver_connection
 from shared.settings import DatabaseSettings, load_settings
 
 

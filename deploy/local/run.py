@@ -21,7 +21,7 @@ from deploy.local.service import LOOPBACK, Service, hold
 from deploy.local.valkey import Valkey
 from deploy.local.variables import left_for_others
 from deploy.local.welcome import Addresses, Left, welcome
-from shared.database import create_engine
+from shared.postgres.database import create_engine
 from shared.settings import Settings, load_settings
 
 SAMPLE = Path(__file__).with_name("sample.sql")

@@ -11,7 +11,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 from shared.downgrades import refuse_to_lose
-from shared.schema import MigrationRefusedError
+from shared.migration_state import MigrationRefusedError
 
 revision = "0001"
 down_revision = None

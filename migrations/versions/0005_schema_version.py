@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from shared.schema import MigrationRefusedError
+from shared.migration_state import MigrationRefusedError
 
 revision = "0005"
 down_revision = "0004"

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from shared.schema import VERSION_TABLE
+from shared.migration_state import VERSION_TABLE
 
 revision = "0007"
 down_revision = "0006"

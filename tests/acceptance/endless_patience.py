@@ -6,7 +6,8 @@ Who gets to an end all the same did not wait.
 import runpy
 import sys
 
-from shared import doorbell, redis_client
+from shared.redis import client as redis_client
+from shared.redis import doorbell
 from worker import drainer, duties, main
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from deploy.local.postgres import Postgres
-from shared.database import create_engine
-from shared.sequences import read_sequences
+from shared.postgres.database import create_engine
+from shared.postgres.sequences import read_sequences
 from shared.settings import Settings
 from tests.acceptance.conftest import SettingsFor
 from tests.audit.pairs import audited, found
@@ -25,8 +25,8 @@ from tests.engines import binaries
 from tests.forked import run
 from tests.legacy_rows import seed, set_collection
 from tests.processes import HANG_SECONDS, environment, free_port, running
-from worker.outcomes import Outcome
-from worker.relay import drain
+from worker.relay.outcomes import Outcome
+from worker.relay.run import drain
 
 AUDIT = ["-m", "worker.audit"]
 CHANGES = "/collections/changes"

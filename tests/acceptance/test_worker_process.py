@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.doorbell import ring
+from shared.redis.doorbell import ring
 from tests.doorbell.place import NOWHERE, listened_to, names_of
 from tests.drift import drained
 from tests.forked import run
@@ -246,8 +246,8 @@ def test_a_password_in_a_url_of_another_kind_never_shows(variable: str, env: dic
     assert CANARY not in refused.stdout + refused.stderr
 
 
-# arq is pinned, and worker/wakeable.py was written against these methods: it overrides them or relies
-# on how they do it. Where one has changed, read it and worker/wakeable.py side by side first.
+# arq is pinned, and worker/doorbell/arq_worker.py was written against these methods: it overrides them or
+# relies on how they do it. Where one has changed, read both side by side first.
 METHODS_OF_ARQ = {
     "main": "45ca1591c9717466eec76e17fa958f84acf6085103d692a84ee25d9904e7f8fc",
     "close": "5bcc9cb35668082910200a680f052cc5d36a8ce3b3c04a95ef32c14ebd7daaa1",

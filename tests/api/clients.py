@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import httpx
 from fastapi import FastAPI
 
-from api.admission import Lane
+from api.gate.admission import Lane
 from tests.api.recording import NAMES
 from tests.processes import HANG_SECONDS
 

@@ -16,10 +16,10 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from api import verification
-from api.admission import ADMIN_PLACES
+from api.admin import verification
+from api.admin.verification import IS_TENDED
+from api.gate.admission import ADMIN_PLACES
 from api.main import create_app
-from api.verification import IS_TENDED
 from shared.audit_runs import AuditOptions, request
 from shared.settings import Settings
 from tests.api.clients import ALL, OWNER, P1, SEEDED, started, until_full
@@ -30,7 +30,7 @@ from tests.processes import HANG_SECONDS, environment, running_worker
 from worker.audit.run import carry_out, take_up
 from worker.backfill.drive import drive
 from worker.backfill.drive import take_up as take_up_backfill
-from worker.relay import drain
+from worker.relay.run import drain
 
 TOKEN = "admin secret à"  # its last byte, read as latin-1, is a blank
 VERIFY = "/admin/verify-phase1-migration"

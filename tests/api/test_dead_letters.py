@@ -16,7 +16,7 @@ from tests.api.recording import NAMES
 from tests.doorbell.place import names_of
 from tests.drift import drift
 from tests.worker.events import append_raw
-from worker.relay import drain
+from worker.relay.run import drain
 
 LETTERS = "/admin/dead-letters"
 SEEDED = NAMES["C_SEED"]

@@ -26,9 +26,9 @@ from api import context
 from api.context import ringing
 from api.main import create_app
 from deploy.local.postgres import Postgres
-from shared import database
-from shared.database import create_engine
-from shared.doorbell import Doorbell, open_redis
+from shared.postgres import database
+from shared.postgres.database import create_engine
+from shared.redis.doorbell import Doorbell, open_redis
 from shared.settings import Settings
 from tests.api.clients import ALL, OWNER, SEEDED, create, started
 from tests.api.recording import NAMES, seed

@@ -12,7 +12,8 @@ from sqlalchemy.engine import make_url
 from api import health
 from api.health import REDIS_SECONDS
 from api.main import create_app
-from shared import database, redis_client
+from shared.postgres import database
+from shared.redis import client as redis_client
 from shared.settings import Settings
 from tests.api.clients import OWNER, create, started
 from tests.api.test_faults import silent_server

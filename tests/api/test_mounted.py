@@ -12,15 +12,15 @@ from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from api import admission
-from api.admin import admin
-from api.admission import PLACES
+from api.admin.routes import admin
 from api.context import collection_sync
-from api.request_body import MAX_BODY_BYTES
+from api.gate import admission
+from api.gate.admission import PLACES
+from api.gate.body import MAX_BODY_BYTES
 from api.routes import router
 from shared.settings import Settings
 from tests.api.clients import ALL, OWNER, SEEDED, STRANGER, UNKNOWN, create, started
-from worker.relay import drain
+from worker.relay.run import drain
 
 
 class Other(BaseModel):

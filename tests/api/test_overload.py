@@ -12,12 +12,13 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from api import admission, context
-from api.admission import ADMIN_PLACES, PLACES, POOL_SIZE, SEATS, Lane
+from api import context
+from api.admin.verification import request_audit
 from api.context import CollectionSync
-from api.errors import OverloadedError
+from api.gate import admission
+from api.gate.admission import ADMIN_PLACES, PLACES, POOL_SIZE, SEATS, Lane
+from api.gate.errors import OverloadedError
 from api.main import create_app
-from api.verification import request_audit
 from shared.settings import Settings
 from tests.api.clients import ALL, OWNER, SEEDED, create, until_full
 from tests.api.test_admin import auditor
@@ -191,7 +192,7 @@ async def test_verifications_that_wait_are_bounded_and_take_nothing_from_users(
         asked.append(await request_audit(sync))
         return asked[-1]
 
-    monkeypatch.setattr("api.verification.request_audit", ask)
+    monkeypatch.setattr("api.admin.verification.request_audit", ask)
     waiting = [
         asyncio.create_task(client.get(verify, headers=ADMIN, params={"wait_seconds": 60}))
         for _ in range(ADMIN_PLACES)

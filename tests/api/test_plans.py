@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from sqlalchemy import event
 
 from api.main import create_app
-from shared.database import driver_connection
+from shared.postgres.database import driver_connection
 from shared.settings import Settings
 from tests.api.clients import ALL, OWNER, SEEDED, create, started
 from tests.api.recording import NAMES, Json

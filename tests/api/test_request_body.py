@@ -13,10 +13,10 @@ from pydantic import SecretStr
 from starlette.types import Message, Scope
 from structlog.testing import capture_logs
 
-from api import request_body
-from api.admission import BODY_PLACES
+from api.gate import body as request_body
+from api.gate.admission import BODY_PLACES
+from api.gate.body import MAX_BODY_BYTES, MAX_DISCARDED_BYTES
 from api.main import create_app
-from api.request_body import MAX_BODY_BYTES, MAX_DISCARDED_BYTES
 from shared.settings import Settings
 from tests.api.clients import ALL, OWNER, SEEDED, create, started
 from tests.processes import HANG_SECONDS

@@ -16,14 +16,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from api.main import create_app
-from shared.doorbell import Doorbell
+from shared.redis.doorbell import Doorbell
 from shared.settings import Settings
 from tests.api.clients import ALL, NOT_LINKED, OWNER, P1, P2, SEEDED, STRANGER, UNKNOWN, create, started
 from tests.api.recording import NAMES
 from tests.doorbell.place import rung
 from tests.processes import HANG_SECONDS
 from tests.round_trips import counted
-from worker.relay import drain
+from worker.relay.run import drain
 
 MINE = "the path of a collection of its own"
 EVERYTHING = """
@@ -77,7 +77,9 @@ async def test_a_request_that_writes_takes_one_round_trip_and_the_others_as_many
     settings: Settings, seeded: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del seeded
-    monkeypatch.setattr("shared.deployment.FRESH_SECONDS", float("inf"))  # that is the doorbell's business
+    monkeypatch.setattr(
+        "shared.redis.deployment.FRESH_SECONDS", float("inf")
+    )  # that is the doorbell's business
     by_mail = {"User-ID": NAMES["OWNER_EMAIL"]}
     requests: list[tuple[str, str, dict[str, str], object, int]] = [
         ("POST", ALL, OWNER, {"collection_name": "x"}, 1),

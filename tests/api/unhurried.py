@@ -15,9 +15,12 @@ import uvicorn
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from api import context, health, request_body, verification
-from shared import doorbell, redis_client
-from shared.database import create_engine
+from api import context, health
+from api.admin import verification
+from api.gate import body as request_body
+from shared.postgres.database import create_engine
+from shared.redis import client as redis_client
+from shared.redis import doorbell
 from tests.processes import HANG_SECONDS, Running, free_port, running
 from tests.twins.replacing import replaced
 

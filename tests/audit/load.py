@@ -10,11 +10,11 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.events import EventType, Source
-from shared.faults import is_transient
 from shared.outbox import append_event
+from shared.postgres.faults import is_transient
 from tests.processes import HANG_SECONDS
 from tests.race.storm import INSERT, write
-from worker.relay import run_once
+from worker.relay.run import run_once
 
 WRITERS = 5
 RELAYS = 2

@@ -12,7 +12,7 @@ from tests.drift import drift
 from tests.processes import environment
 from tests.versions.later import append_later
 from tests.worker.events import append_raw
-from worker.relay import drain
+from worker.relay.run import drain
 
 GUARD = """
     INSERT INTO applied_versions (collection_id, version, project_id, is_deleted)

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from deploy.local.postgres import Postgres
-from shared.database import create_engine
+from shared.postgres.database import create_engine
 from shared.settings import CommandSettings
 from tests.audit.pairs import audited, found, put_legacy, put_pair, put_synced
 from tests.conftest import migrate

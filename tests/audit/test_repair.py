@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from shared.audit_runs import AuditOptions
-from shared.deployment import Deployment
-from shared.doorbell import Doorbell, open_redis
+from shared.redis.deployment import Deployment
+from shared.redis.doorbell import Doorbell, open_redis
 from tests.audit.pairs import audited, found, put_legacy, put_pair, put_synced, put_target
 from tests.backfill.driving import until_waiting
 from tests.doorbell.place import queued
@@ -23,7 +23,7 @@ from tests.processes import HANG_SECONDS
 from worker.audit import repair, run
 from worker.audit.findings import Finding
 from worker.audit.run import audit
-from worker.relay import drain, run_once
+from worker.relay.run import drain, run_once
 
 OUTCOMES = "SELECT collection_id, outcome FROM audit_findings ORDER BY collection_id"
 EVENTS = "SELECT aggregate_id, event_type FROM outbox_events WHERE source = 'repair' ORDER BY aggregate_id"
@@ -304,8 +304,8 @@ async def test_a_repair_in_many_slices_verifies_each_key(
 async def test_the_doorbell_rings_for_repairs(
     engine: AsyncEngine, seeded: asyncpg.Connection, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.doorbell.REDIS_TIMEOUT_SECONDS", HANG_SECONDS)
-    monkeypatch.setattr("shared.redis_client.REDIS_TIMEOUT_SECONDS", HANG_SECONDS)
+    monkeypatch.setattr("shared.redis.doorbell.REDIS_TIMEOUT_SECONDS", HANG_SECONDS)
+    monkeypatch.setattr("shared.redis.client.REDIS_TIMEOUT_SECONDS", HANG_SECONDS)
     await put_legacy(seeded, "a")
     redis: Redis = open_redis(redis_url)
     doorbell = Doorbell(redis, Deployment.of(engine))

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from api.verification import FIND_REQUESTED
+from api.admin.verification import FIND_REQUESTED
 from shared.audit_runs import AuditOptions, fetch, latest_finished, request
 from shared.settings import Settings
 from tests.audit.pairs import AUDIT, audited, found, put_legacy, put_synced
@@ -15,7 +15,7 @@ from tests.backfill.driving import until_gone, until_waiting
 from tests.processes import HANG_SECONDS, environment, running
 from worker.audit.custody import IS_DUE, PRUNE, TAKE_UP, Custody
 from worker.audit.run import RunLostError, carry_out, is_due, take_up
-from worker.run_state import LOOK
+from worker.vitals.runs import LOOK
 
 NEVER_OVERDUE = """
     CREATE FUNCTION put_off() RETURNS trigger LANGUAGE plpgsql AS

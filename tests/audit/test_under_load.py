@@ -12,7 +12,7 @@ from tests.audit.pairs import audited, found, put_legacy
 from tests.drift import drift
 from tests.race import freezing
 from tests.twins.bulk import ignore_pending_events
-from worker.relay import drain
+from worker.relay.run import drain
 
 PASSES = pytest.mark.parametrize("count", [30, pytest.param(100, marks=pytest.mark.long)])
 SLICES = 4

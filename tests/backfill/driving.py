@@ -10,7 +10,7 @@ from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.backfill_runs import BackfillOptions, BackfillRun, latest, start
-from shared.run_tables import backfill_runs
+from shared.tables.runs import backfill_runs
 from tests.processes import HANG_SECONDS
 from worker.backfill.custody import Custody
 from worker.backfill.drive import Watch, drive

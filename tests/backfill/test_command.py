@@ -34,7 +34,7 @@ from tests.log_lines import hold_printed
 from tests.processes import HANG_SECONDS, Running, running
 from worker.backfill import control
 from worker.backfill.options import parse
-from worker.relay import drain
+from worker.relay.run import drain
 
 BACKFILL = ["-m", "worker.backfill"]
 WAITS = "waits: 10 backfill events are pending, the most allowed"

@@ -24,7 +24,7 @@ from tests.race import freezing
 from worker.backfill import takeover
 from worker.backfill.chunk import run_chunk
 from worker.backfill.takeover import resume_when_left
-from worker.relay import drain
+from worker.relay.run import drain
 
 BACKFILL = ["-m", "worker.backfill"]
 POINTS = [*freezing.BACKFILL_POINTS, *freezing.BACKFILL_AT_COMMIT]

@@ -7,9 +7,9 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.database import create_engine
 from shared.events import EventType, Source
 from shared.outbox import append_event
+from shared.postgres.database import create_engine
 from shared.settings import Settings
 from tests.backfill.driving import COMMAND, TOKEN, current, started, take, until_waiting
 from tests.backfill.rows import change_target, home_drift, insert_collection
@@ -17,7 +17,7 @@ from tests.race import freezing
 from tests.race.storm import CHANGE, LOCK
 from tests.twins.bulk import lock_no_rows
 from worker.backfill.chunk import run_chunk
-from worker.relay import drain
+from worker.relay.run import drain
 
 POINT = "backfill: read, before its events"
 

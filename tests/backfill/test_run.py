@@ -25,7 +25,7 @@ from tests.backfill.rows import (
 from tests.drift import drift
 from tests.processes import HANG_SECONDS
 from worker.backfill.chunk import run_chunk
-from worker.relay import drain
+from worker.relay.run import drain
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 3, 1000])

@@ -38,7 +38,7 @@ from tests.processes import HANG_SECONDS
 from worker.backfill import applied
 from worker.backfill.chunk import RunLostError, run_chunk
 from worker.backfill.drive import take_up, wait_until_applied
-from worker.relay import drain
+from worker.relay.run import drain
 
 SILENT = "UPDATE backfill_runs SET heartbeat_at = clock_timestamp() - interval '3 seconds'"
 # However slow we are, none of these seems silent meanwhile.

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from shared.backfill_runs import BackfillOptions
-from shared.faults import INSUFFICIENT_PRIVILEGE, sqlstate
+from shared.postgres.faults import INSUFFICIENT_PRIVILEGE, sqlstate
 from tests.backfill.driving import being_driven, current, until_row
 from tests.backfill.rows import enqueued, fix_chunk_size, insert_collection, insert_many
 from tests.legacy_rows import set_collection
@@ -19,7 +19,7 @@ from tests.security.as_role import engine_of
 from tests.security.conftest import urls as urls  # noqa: PLC0414 - a fixture
 from worker.backfill import drive, pace
 from worker.backfill.throttle import SIGNAL_TIMEOUT_SECONDS, Gate, Throttle
-from worker.relay import drain
+from worker.relay.run import drain
 
 Deed = Callable[[], Awaitable[object]]
 HEARTBEAT = "SELECT heartbeat_at FROM backfill_runs"

@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.database import create_engine
-from shared.faults import is_transient
+from shared.postgres.database import create_engine
+from shared.postgres.faults import is_transient
 from shared.settings import Settings
 from tests.backfill.driving import backfilled
 from tests.backfill.rows import fix_chunk_size, insert_many
@@ -19,7 +19,7 @@ from tests.processes import HANG_SECONDS
 from tests.race import freezing
 from tests.race.storm import write
 from tests.twins.bulk import lock_no_rows
-from worker.relay import drain, run_once
+from worker.relay.run import drain, run_once
 
 ROWS = 40
 WRITERS = 4

@@ -6,12 +6,12 @@ from typing import Any
 
 import asyncpg
 
-import worker.claim
-import worker.relay
-from worker.claim import ClaimedEvent, acknowledge
+import worker.relay.claim
+import worker.relay.run
+from worker.relay.claim import ClaimedEvent, acknowledge
 
 PAUSE_SECONDS = 0.8  # nearly always it has events in hand; with 0.3 it was often killed without
-real_claim = worker.claim.claim
+real_claim = worker.relay.claim.claim
 
 KEEP = "CREATE TEMPORARY TABLE IF NOT EXISTS kept (LIKE outbox_events)"
 COPY = "INSERT INTO kept SELECT * FROM outbox_events WHERE id = ANY($1)"
@@ -38,5 +38,5 @@ async def claim_for_good(connection: asyncpg.Connection, *arguments: Any, **more
 
 
 if __name__ == "__main__":
-    vars(worker.relay)["claim"] = claim_for_good
+    vars(worker.relay.run)["claim"] = claim_for_good
     runpy.run_module("worker", run_name="__main__", alter_sys=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import asyncpg
 
-from shared.log_contract import problems
+from shared.logs.contract import problems
 from tests.chaos.supervision import Life, Supervised
 from tests.chaos.system import System, connected
 from tests.chaos.users import NOT_FOUND, PROJECT, Kind, Write, name_of, text_of

@@ -6,7 +6,7 @@ import runpy
 import sys
 from typing import Any
 
-from worker.console import stderr, stdout
+from worker.command_line.console import stderr, stdout
 
 
 def be(how: dict[str, Any], words: list[str]) -> None:

@@ -8,9 +8,9 @@ import socket
 import asyncpg
 import pytest
 
-from shared.complaint import complaint_about
-from shared.pooler import PoolerError
-from shared.schema import MigrationRefusedError
+from shared.migration_state import MigrationRefusedError
+from shared.postgres.pooler import PoolerError
+from shared.process.complaint import complaint_about
 from shared.settings import SettingsError
 from worker.dashboard.command import as_asked_for
 

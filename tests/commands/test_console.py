@@ -13,13 +13,13 @@ import pytest
 from rich.table import Table
 
 from shared.dead_letters import DeadLetter
-from shared.logs import encode
-from shared.printable import printable
+from shared.logs.setup import encode
+from shared.process.printable import printable
 from tests.commands.world import HOSTILE
 from worker.audit import terminal as audit
 from worker.audit.findings import COLUMNS, Finding
 from worker.backfill.bar import Bar
-from worker.console import LONGEST_LINE, Harmless, cell
+from worker.command_line.console import LONGEST_LINE, Harmless, cell
 from worker.dead_letters import report as dead_letters
 
 ROOT = Path(__file__).parents[2]
@@ -133,7 +133,7 @@ def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
             yield ast.unparse(node.func), node
 
 
-# What prints without `worker.console`, and why it may.
+# What prints without `worker.command_line.console`, and why it may.
 EXCEPTIONS = {
     ("dashboard/writing.py", "sys.stdout.buffer.write"),  # the page, for a browser
     ("check.py", "print"),  # our own words
@@ -141,7 +141,7 @@ EXCEPTIONS = {
 
 
 def is_a_way_out(name: str, call: ast.Call) -> bool:
-    """Return whether text may come to a terminal by this call without `worker.console`, or as markup."""
+    """Return whether text may come to a terminal by this call, as markup or past the commands' console."""
     marks = [word.value for word in call.keywords if word.arg in {"markup", "emoji"}]
     return (
         name in {"Console", "print"}

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from deploy.local.postgres import Postgres
 from shared.backfill_runs import BackfillOptions
-from shared.database import create_engine
+from shared.postgres.database import create_engine
 from shared.settings import Settings
 from tests.backfill.driving import backfilled
 from tests.commands.away import Way, way_to
@@ -22,9 +22,9 @@ from tests.legacy_rows import seed, set_collection
 from tests.processes import HANG_SECONDS, Running, environment, running
 from tests.worker.events import append_raw
 from worker.backfill.applied import wait_until_applied
-from worker.console import stderr
+from worker.command_line.console import stderr
 from worker.dead_letters.replays import Replays, until_settled
-from worker.relay import drain
+from worker.relay.run import drain
 
 AWAY, BACK = "This goes on when it is back.", "PostgreSQL is back."
 

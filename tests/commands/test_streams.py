@@ -15,8 +15,8 @@ import asyncpg
 import pytest
 
 from deploy.local.children import tied_to_us
-from shared.logs import LogStreamHandler
-from shared.streams import Patient, patient
+from shared.logs.setup import LogStreamHandler
+from shared.process.streams import Patient, patient
 from tests.forked import ROOT
 from tests.log_lines import hold_printed
 from tests.processes import HANG_SECONDS, environment, free_port
@@ -182,7 +182,7 @@ def test_what_is_no_file_stays_as_it_is() -> None:
 
 ORDERLY = """
 import sys
-from shared.orderly import orderly
+from shared.process.orderly import orderly
 with orderly():
     {}
 """

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from shared.logs import Lines
+from shared.logs.setup import Lines
 
 
 class Nowhere(io.StringIO):

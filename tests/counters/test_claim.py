@@ -8,13 +8,13 @@ import asyncpg
 import pytest
 
 from benchmarks.backlog import append_hot, append_mixed, empty, require_agreement
-from shared.database import driver_connection
 from shared.events import NEWEST_KNOWN_VERSION, Source
+from shared.postgres.database import driver_connection
 from shared.settings import Settings
 from tests.counters.draining import Append, append_backfill, sessions_ended, worker_parts
 from tests.twins.replacing import replaced
-from worker.claim import BEGINNING, CLAIM
-from worker.relay import BATCH_SIZE
+from worker.relay.claim import BEGINNING, CLAIM
+from worker.relay.run import BATCH_SIZE
 
 Prepare = Callable[[asyncpg.Connection], Awaitable[None]]
 

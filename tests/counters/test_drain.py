@@ -96,7 +96,7 @@ async def test_an_event_writes_hardly_more_log_than_by_a_hand_written_loop(
 async def test_an_event_that_is_marked_first_writes_much_more_log(
     settings: Settings, tables: asyncpg.Connection
 ) -> None:
-    """As it is after crashes, see worker/caution.py; and as it would be with a column of states."""
+    """As it is after crashes, see worker/relay/caution.py; and as it would be with a column of states."""
 
     async def drain_after_crashes() -> None:
         await tables.execute(UNCLEAN_ENDS)

@@ -25,11 +25,11 @@ NO_AUDIT_IS_DUE = """
     FROM (SELECT now() + interval '1 hour') AS _ (soon)
 """
 PATIENCE = (
-    "shared.doorbell.REDIS_TIMEOUT_SECONDS",
-    "shared.redis_client.REDIS_TIMEOUT_SECONDS",
-    "worker.ear.REDIS_TIMEOUT_SECONDS",
-    "worker.heartbeat.PATIENCE_SECONDS",
-    "worker.wakeable.SILENCE_SECONDS",
+    "shared.redis.doorbell.REDIS_TIMEOUT_SECONDS",
+    "shared.redis.client.REDIS_TIMEOUT_SECONDS",
+    "worker.doorbell.listener.REDIS_TIMEOUT_SECONDS",
+    "worker.vitals.heartbeat.PATIENCE_SECONDS",
+    "worker.doorbell.arq_worker.SILENCE_SECONDS",
 )
 
 

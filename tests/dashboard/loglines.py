@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.log_contract import CONTRACT, SCHEMA_VERSION, problems
+from shared.logs.contract import CONTRACT, SCHEMA_VERSION, problems
 from worker.dashboard.log_state import Clock, LogState
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC).timestamp()

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from shared.log_contract import CONTRACT, SCHEMA_VERSION
+from shared.logs.contract import CONTRACT, SCHEMA_VERSION
 from tests.dashboard.loglines import NOW, fields, folded, line, stamp
 from worker.dashboard.lines import Stamps
 from worker.dashboard.log_state import Clock, LogState

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.log_contract import CONTRACT
+from shared.logs.contract import CONTRACT
 from tests.dashboard.loglines import NOW, batch, fields, folded, line, stamp
-from worker.batch_log import lag_step
 from worker.dashboard.lags import counts_of, percentiles
 from worker.dashboard.log_state import Clock, LogState
 from worker.dashboard.rendering import to_json
 from worker.dashboard.snapshot import Snapshot
+from worker.telemetry.log import lag_step
 
 
 def shown(*lines: str, live: bool = False, now: float = NOW) -> Snapshot:

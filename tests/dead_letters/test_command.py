@@ -19,7 +19,7 @@ from tests.legacy_rows import set_collection
 from tests.log_lines import hold_printed
 from tests.processes import HANG_SECONDS, environment, running_worker
 from tests.worker.events import append_raw
-from worker.relay import drain
+from worker.relay.run import drain
 
 Env = dict[str, str]
 

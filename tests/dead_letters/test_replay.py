@@ -16,7 +16,7 @@ from tests.processes import HANG_SECONDS
 from tests.race import freezing
 from tests.worker.events import append_raw
 from worker.dead_letters.upkeep import LetterUpkeep, close_overtaken, prune
-from worker.relay import drain
+from worker.relay.run import drain
 
 
 async def dead(engine: AsyncEngine, sql: asyncpg.Connection, collection_id: str = "c1") -> int:
@@ -145,7 +145,7 @@ async def test_a_letter_that_is_buried_after_a_newer_event_was_applied_is_supers
 ) -> None:
     """Two workers: one has the poison in hand while the other applies what is newer."""
     # The freeze is a lock as well, and must outlast the other worker's way to it.
-    monkeypatch.setattr("worker.relay.ISOLATED", "SET LOCAL lock_timeout = '90s'")
+    monkeypatch.setattr("worker.relay.run.ISOLATED", "SET LOCAL lock_timeout = '90s'")
     point = "acknowledge: before"
     await freezing.install(sql)
     await set_collection(engine, "c1", "older")

@@ -15,9 +15,9 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from deploy.local.postgres import Postgres
-from shared.database import create_engine
 from shared.events import EventType, Source
 from shared.outbox import append_states
+from shared.postgres.database import create_engine
 from shared.settings import Settings
 from tests.debezium.conftest import committed, reading
 from tests.drift import drained, drift

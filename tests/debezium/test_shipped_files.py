@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from deploy.dependencies import read_lock
-from shared.outbox_tables import outbox_events
+from shared.tables.outbox import outbox_events
 from tests.debezium.conftest import CONNECTOR, HERE, REPLICATION
 
 GRANTED = """

@@ -11,14 +11,14 @@ from alembic.config import Config
 from sqlalchemy import Connection, MetaData, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from shared import run_tables  # noqa: F401 - its tables belong to the same metadata
 from shared.events import EventType
-from shared.outbox_tables import metadata
-from shared.schema import VERSION_TABLE
+from shared.migration_state import VERSION_TABLE
+from shared.tables import runs as run_tables  # noqa: F401 - its tables belong to the same metadata
+from shared.tables.outbox import metadata
 from tests.drift import drift
 from tests.forked import ROOT
 from tests.legacy_rows import seed, set_collection
-from worker.relay import drain
+from worker.relay.run import drain
 
 GUIDES = sorted((ROOT / "docs" / "how-to").glob("*.md"))
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")

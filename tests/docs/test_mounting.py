@@ -12,7 +12,7 @@ from tests.api.clients import started
 from tests.drift import drift
 from tests.forked import ROOT
 from tests.legacy_rows import seed
-from worker.relay import drain
+from worker.relay.run import drain
 
 CODE_BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 

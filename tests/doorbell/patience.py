@@ -5,11 +5,11 @@ import pytest
 from tests.processes import HANG_SECONDS
 
 BOUNDS = (
-    "shared.doorbell.REDIS_TIMEOUT_SECONDS",
-    "shared.redis_client.REDIS_TIMEOUT_SECONDS",
-    "worker.ear.REDIS_TIMEOUT_SECONDS",
-    "worker.ear.LISTEN_SECONDS",
-    "worker.wakeable.SILENCE_SECONDS",
+    "shared.redis.doorbell.REDIS_TIMEOUT_SECONDS",
+    "shared.redis.client.REDIS_TIMEOUT_SECONDS",
+    "worker.doorbell.listener.REDIS_TIMEOUT_SECONDS",
+    "worker.doorbell.listener.LISTEN_SECONDS",
+    "worker.doorbell.arq_worker.SILENCE_SECONDS",
 )
 
 

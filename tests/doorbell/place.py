@@ -6,7 +6,7 @@ import asyncpg
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.deployment import Deployment, Lane, Names, read_identity
+from shared.redis.deployment import Deployment, Lane, Names, read_identity
 from tests.processes import HANG_SECONDS
 
 NOWHERE = Names("0123456789abcdef")

@@ -16,8 +16,8 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from deploy.local.valkey import Valkey
-from shared.deployment import Deployment, Lane, Names
-from shared.doorbell import (
+from shared.redis.deployment import Deployment, Lane, Names
+from shared.redis.doorbell import (
     JOB_EXPIRES_MS,
     LONGEST_REST_SECONDS,
     REDIS_ERRORS,
@@ -37,7 +37,7 @@ IMPATIENT_SECONDS = 0.1
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     be_patient_with_redis(monkeypatch)
-    monkeypatch.setattr("shared.doorbell.LAST_RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("shared.redis.doorbell.LAST_RETRY_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -100,9 +100,9 @@ async def test_a_busy_doorbell_rests_for_three_times_as_long_as_it_rings(
 
     resting = ModuleType("asyncio")
     vars(resting).update(vars(asyncio) | {"sleep": rest})
-    monkeypatch.setattr("shared.doorbell.ring", slow_ring)
-    monkeypatch.setattr("shared.doorbell.asyncio", resting)
-    monkeypatch.setattr("shared.doorbell.time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr("shared.redis.doorbell.ring", slow_ring)
+    monkeypatch.setattr("shared.redis.doorbell.asyncio", resting)
+    monkeypatch.setattr("shared.redis.doorbell.time", SimpleNamespace(perf_counter=lambda: now))
     async with running_doorbell(redis) as doorbell, asyncio.timeout(HANG_SECONDS):
         while len(rests) < len(durations):
             doorbell.press()
@@ -162,7 +162,7 @@ async def test_rings_follow_the_database_to_another_identity(
     async def read() -> str:
         return identity
 
-    monkeypatch.setattr("shared.deployment.FRESH_SECONDS", 0)
+    monkeypatch.setattr("shared.redis.deployment.FRESH_SECONDS", 0)
     doorbell = Doorbell(redis, Deployment(read))
     ringing = asyncio.create_task(doorbell.run())
     doorbell.press()

@@ -15,9 +15,9 @@ from arq.worker import Worker, func
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.deployment import Deployment, Names
-from shared.doorbell import DRAIN_JOB, Doorbell, dismiss, open_redis, ring
-from shared.outage import Fault
+from shared.redis.deployment import Deployment, Names
+from shared.redis.doorbell import DRAIN_JOB, Doorbell, dismiss, open_redis, ring
+from shared.redis.outage import Fault
 from shared.settings import Settings
 from tests.doorbell.patience import be_patient_with_redis
 from tests.doorbell.place import listened_to, names_of, queued
@@ -26,11 +26,11 @@ from tests.legacy_rows import seed, set_collection
 from tests.processes import HANG_SECONDS
 from tests.race import freezing
 from tests.twins.doorbell import drain_then_dismiss
+from worker.doorbell.arq_worker import WakeableWorker
+from worker.doorbell.listener import ANSWER_SECONDS, Ear
+from worker.doorbell.queue_watch import QueueWatch, Seen
 from worker.drainer import Drainer
-from worker.ear import ANSWER_SECONDS, Ear
 from worker.main import arq_settings, build_worker, drain_outbox, stop
-from worker.queue_watch import QueueWatch, Seen
-from worker.wakeable import WakeableWorker
 
 BURSTS = 12
 WRITES = 15
@@ -224,7 +224,7 @@ async def test_a_job_whose_ring_was_heard_is_left_to_its_answer(
 
     monkeypatch.setattr(QueueWatch, "look", noting_look)
     monkeypatch.setattr(WakeableWorker, "_take_up", late_poll)
-    monkeypatch.setattr("worker.ear.dismiss", late_answer)
+    monkeypatch.setattr("worker.doorbell.listener.dismiss", late_answer)
     async with open_redis(redis_url) as redis, worker_without_sweep(settings, poll_delay=0.01):
         await listened_to(redis)
         before = len(heard)
@@ -249,9 +249,9 @@ async def test_a_ring_that_comes_while_nobody_listens_finds_the_job_of_the_one_b
 ) -> None:
     await seed(sql)
     names = await names_of(engine)
-    monkeypatch.setattr("worker.ear.RESUBSCRIBE_SECONDS", NEVER_SECONDS)
-    monkeypatch.setattr("worker.ear.ANSWER_SECONDS", NEVER_SECONDS)
-    monkeypatch.setattr("worker.wakeable.DIRECT_DRAIN_SECONDS", NEVER_SECONDS)
+    monkeypatch.setattr("worker.doorbell.listener.RESUBSCRIBE_SECONDS", NEVER_SECONDS)
+    monkeypatch.setattr("worker.doorbell.listener.ANSWER_SECONDS", NEVER_SECONDS)
+    monkeypatch.setattr("worker.doorbell.arq_worker.DIRECT_DRAIN_SECONDS", NEVER_SECONDS)
     async with (
         open_redis(settings.redis_url.get_secret_value()) as redis,
         worker_without_sweep(settings, poll_delay=0.5) as drainer,
@@ -322,7 +322,7 @@ async def test_connections_that_break_at_any_moment_cost_the_worker_no_job(
             await ring(redis, names)
             await asyncio.sleep(random.uniform(0, 0.015))  # noqa: S311 - chance, not a secret
             await redis.client_kill_filter(_type="normal", skipme=True)
-        monkeypatch.setattr("worker.wakeable.DIRECT_DRAIN_SECONDS", NEVER_SECONDS)
+        monkeypatch.setattr("worker.doorbell.arq_worker.DIRECT_DRAIN_SECONDS", NEVER_SECONDS)
         await set_collection(engine, "c")
         doorbell.press()
         await drained(sql)

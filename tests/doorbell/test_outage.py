@@ -2,7 +2,7 @@
 
 from structlog.testing import capture_logs
 
-from shared.outage import MOST_LINES, WITHIN_SECONDS, Fault, Outage
+from shared.redis.outage import MOST_LINES, WITHIN_SECONDS, Fault, Outage
 
 AWAY = Fault("ConnectionError")
 

@@ -15,10 +15,10 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from shared.deployment import Names
-from shared.doorbell import REDIS_ERRORS, RingRefusedError, open_redis, ring
-from shared.outage import MOST_LINES
-from shared.redis_faults import fault_of
+from shared.redis.deployment import Names
+from shared.redis.doorbell import REDIS_ERRORS, RingRefusedError, open_redis, ring
+from shared.redis.faults import fault_of
+from shared.redis.outage import MOST_LINES
 from shared.settings import Settings
 from tests.api.test_health import readiness
 from tests.api.unhurried import take_time
@@ -171,14 +171,14 @@ async def test_a_worker_that_may_not_read_the_identity_says_what_to_run_and_appl
     settings: Settings, engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where `deploy/roles.sql` was not run again after the migration."""
-    monkeypatch.setattr("worker.ear.UNNAMED_SECONDS", 0.05)
+    monkeypatch.setattr("worker.doorbell.listener.UNNAMED_SECONDS", 0.05)
     await seed(sql)
     denied = asyncpg.InsufficientPrivilegeError("permission denied for table collection_sync_version")
 
     async def read(_connection: asyncpg.Connection) -> str:
         raise denied
 
-    monkeypatch.setattr("shared.deployment.read_identity", read)
+    monkeypatch.setattr("shared.redis.deployment.read_identity", read)
     arguments = arq_settings(settings) | {"on_startup": None, "handle_signals": False}
     duties = arguments["ctx"]["duties"]
     duties._rest = asyncio.Event().wait  # noqa: SLF001 - one tick, and no sweep after it
@@ -202,7 +202,7 @@ async def test_a_worker_that_may_not_read_the_identity_says_what_to_run_and_appl
 async def test_a_redis_without_scripts_and_transactions_is_up(
     settings: Settings, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.wakeable.DIRECT_DRAIN_SECONDS", NEVER_SECONDS)
+    monkeypatch.setattr("worker.doorbell.arq_worker.DIRECT_DRAIN_SECONDS", NEVER_SECONDS)
     world = World("", ("+@all", "~*", "&*", "-@scripting"))
     async with refusing(world, settings) as limited:
         async with open_redis(limited.redis_url.get_secret_value()) as redis:

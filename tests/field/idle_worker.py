@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import asyncpg
 
-import worker.settle
+import worker.relay.settle
 
 
 async def apply_nothing(_connection: asyncpg.Connection, event_ids: Sequence[int]) -> set[int]:
@@ -13,5 +13,5 @@ async def apply_nothing(_connection: asyncpg.Connection, event_ids: Sequence[int
 
 
 if __name__ == "__main__":
-    vars(worker.settle)["apply"] = apply_nothing
+    vars(worker.relay.settle)["apply"] = apply_nothing
     runpy.run_module("worker", run_name="__main__", alter_sys=True)

@@ -6,7 +6,7 @@ To add one: its name, the owner's SQL, and, where the product has to refuse, wor
 # ruff: noqa: S608 - constants of these tests
 from dataclasses import dataclass
 
-from shared.faults import HIDDEN_ROWS
+from shared.postgres.faults import HIDDEN_ROWS
 from tests.security.as_role import ROLES_SQL
 
 

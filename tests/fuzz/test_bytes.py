@@ -14,7 +14,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from api.request_body import MAX_DISCARDED_BYTES
+from api.gate.body import MAX_DISCARDED_BYTES
 from tests.api.clients import ALL, OWNER, SEEDED
 from tests.api.unhurried import running_unhurried
 from tests.fuzz.raw import ANSWER_SECONDS, Received, chunked, connected, exchange, request

@@ -11,8 +11,8 @@ from functools import partialmethod
 import pytest
 import structlog
 
-from shared.log_contract import CONTRACT
-from shared.logs import Lines
+from shared.logs.contract import CONTRACT
+from shared.logs.setup import Lines
 from tests.log_lines import breaches, hold_against_contract, seen
 
 WHOLE_SUITE = "not wide and not long and not debezium"  # as in pyproject.toml

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from shared.log_contract import CONTRACT, PAGE, made
+from shared.logs.contract import CONTRACT, PAGE, made
 from tests.forked import ROOT
 
 LEVELS = {"info", "warning", "error", "critical"}
 OTHERS = {"debug", "exception", "log", "msg", "fatal", "warn", "ainfo"}  # none of the contract's
-MADE_OF_PARTS = Path("shared/logs.py"), Path("shared/log_contract.py")
+MADE_OF_PARTS = Path("shared/logs/setup.py"), Path("shared/logs/contract.py")
 SOURCES = [
     path
     for package in ("api", "worker", "shared", "migrations")
@@ -93,6 +93,6 @@ def test_an_event_of_the_contract_is_named_in_the_code(event: str) -> None:
 
 
 def test_the_page_is_made_of_the_contract() -> None:
-    """`python -m shared.log_contract` makes it so."""
+    """`python -m shared.logs.contract` makes it so."""
     page = PAGE.read_text(encoding="utf-8")
     assert page == made(page)

@@ -8,8 +8,8 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from shared.log_contract import CONTRACT
-from shared.logs import log_many
+from shared.logs.contract import CONTRACT
+from shared.logs.setup import log_many
 from tests.forked import ROOT
 from tests.log_lines import breaches, hold_printed
 from tests.logs.plugin import WHOLE_SUITE

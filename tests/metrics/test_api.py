@@ -93,7 +93,7 @@ async def test_a_request_that_ends_in_an_exception_counts_as_5xx(app: FastAPI, s
 async def test_refusals_and_connections_at_work_are_shown(
     client: httpx.AsyncClient, app: FastAPI, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.admission.PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("api.gate.admission.PATIENCE_SECONDS", 0.2)
     async with sql.transaction():
         await sql.execute("SELECT 1 FROM collections FOR UPDATE")
         writes = [

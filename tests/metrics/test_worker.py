@@ -16,14 +16,14 @@ from tests.legacy_rows import seed, set_collection
 from tests.metrics.run import Exposition, database_is, scrape_when
 from tests.processes import environment, free_port, running, running_worker
 from tests.worker.events import append_raw
-from worker.batch import Batch
-from worker.claim import ClaimedEvent
 from worker.drainer import Drainer
-from worker.heartbeat import Heart, Heartbeat
-from worker.metrics import MetricsPortError, WorkerMetrics
-from worker.outcomes import Outcome, Verdict
-from worker.run_state import LOOK, RunState, RunWatch
-from worker.snapshot_holders import SnapshotWatch
+from worker.relay.batch import Batch
+from worker.relay.claim import ClaimedEvent
+from worker.relay.outcomes import Outcome, Verdict
+from worker.telemetry.metrics import MetricsPortError, WorkerMetrics
+from worker.vitals.heartbeat import Heart, Heartbeat
+from worker.vitals.runs import LOOK, RunState, RunWatch
+from worker.vitals.snapshot_holders import SnapshotWatch
 
 SETTLED = "collection_sync_events_settled_total"
 OLDEST = "collection_sync_oldest_pending_seconds"

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from deploy.local.postgres import Postgres
-from shared.schema import REVISION
+from shared.migration_state import REVISION
 from tests.backfill.driving import until_waiting
 from tests.databases import Databases
 from tests.forked import ROOT, run

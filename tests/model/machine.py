@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api import collections as api
-from api.errors import CollectionNotFoundError
+from api.gate.errors import CollectionNotFoundError
 from api.write_statement import Write, carry_out
 from shared import backfill_runs, dead_letters
 from shared.audit_runs import AuditRun

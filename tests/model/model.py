@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from worker.outcomes import Outcome
+from worker.relay.outcomes import Outcome
 
 REFUSED = "refused"  # the text that a trigger of the target may refuse
 

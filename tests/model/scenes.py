@@ -11,7 +11,7 @@ import asyncpg
 
 from tests.model.explorer import Schedule
 from tests.model.stepping import SteppedConnection
-from worker.batch import Batch
+from worker.relay.batch import Batch
 
 KINDS = ("update", "delete", "move")
 FIRST_ID = 11

@@ -12,8 +12,8 @@ from tests.model import scenes
 from tests.model.explorer import Actor, Schedule, explore
 from tests.model.scenes import Scene
 from tests.model.stepping import SteppedConnection, connection_of, stepped_engine
-from worker.batch import Batch
-from worker.relay import run_once
+from worker.relay.batch import Batch
+from worker.relay.run import run_once
 
 # BEGIN takes neither a lock nor a snapshot: it cannot matter when it comes. `every_step` proves it.
 IMMATERIAL = ("BEGIN", "lock timeout")
@@ -103,7 +103,7 @@ async def opened(database_url: str, sql: asyncpg.Connection) -> AsyncIterator[St
     await scenes.install(sql)
     async with contextlib.AsyncExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        patch.setattr("worker.relay.ISOLATED", PATIENT)
+        patch.setattr("worker.relay.run.ISOLATED", PATIENT)
         engines = [stepped_engine(database_url) for _ in range(4)]
         for engine in engines:
             stack.push_async_callback(engine.dispose)

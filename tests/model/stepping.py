@@ -7,8 +7,7 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from tests.twins.replacing import replaced
-from worker import apply, claim
-from worker.dead_letters import bury
+from worker.relay import apply, bury, claim
 
 Turnstile = Callable[[str], Awaitable[None]]
 

@@ -21,7 +21,7 @@ from tests.model.stage import Stage, opened
 from tests.model.stepping import BELIEVING_CLAIM, SteppedConnection
 from tests.twins.relay import UPSERT, guard_without_tombstone
 from tests.twins.replacing import replaced
-from worker import apply
+from worker.relay import apply
 
 LONG = settings.get_current_profile_name() == "long"
 UPDATE_DELETE_MOVE = ("update", "delete", "move")
@@ -57,7 +57,7 @@ async def stage(
     database_url: str, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Stage]:
     await seed(sql)
-    monkeypatch.setattr("worker.claim.CLAIM", BELIEVING_CLAIM)
+    monkeypatch.setattr("worker.relay.claim.CLAIM", BELIEVING_CLAIM)
     async with opened(database_url, sql) as stage:
         yield stage
 
@@ -92,7 +92,7 @@ if LONG:
 
 
 async def all_in_one_statement(connection: asyncpg.Connection, ids: Sequence[int]) -> set[int]:
-    """Apply as `worker.apply.apply` does, but on one snapshot: older than the lock it waited for."""
+    """Apply as `worker.relay.apply.apply` does, but on one snapshot: older than the lock it waited for."""
     return {row["version"] for row in await connection.fetch(ALL_IN_ONE, ids)}
 
 
@@ -101,11 +101,11 @@ def without_comparison(patch: pytest.MonkeyPatch) -> None:
 
 
 def without_tombstone(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("worker.settle.apply", guard_without_tombstone)
+    patch.setattr("worker.relay.settle.apply", guard_without_tombstone)
 
 
 def in_one_statement(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("worker.settle.apply", all_in_one_statement)
+    patch.setattr("worker.relay.settle.apply", all_in_one_statement)
 
 
 @pytest.mark.parametrize("twin", [without_comparison, without_tombstone, in_one_statement])

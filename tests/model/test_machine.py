@@ -15,7 +15,7 @@ from tests.model.machine import Machine
 from tests.model.world import World, opened
 from tests.twins.relay import guard_without_tombstone
 from tests.twins.replacing import replaced
-from worker import apply
+from worker.relay import apply
 
 LONG = settings.get_current_profile_name() == "long"
 PROFILE = settings.get_profile("long" if LONG else "model")
@@ -57,7 +57,7 @@ def without_guard(patch: pytest.MonkeyPatch) -> None:
 
 
 def without_tombstone(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("worker.settle.apply", guard_without_tombstone)
+    patch.setattr("worker.relay.settle.apply", guard_without_tombstone)
 
 
 def blind_to_moves(patch: pytest.MonkeyPatch) -> None:

@@ -15,22 +15,22 @@ import structlog
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from api.admission import Lanes as ApiLanes
 from api.context import CollectionSync
+from api.gate.admission import Lanes as ApiLanes
 from api.write_statement import Write, Written, carry_out
-from shared.database import create_engine
-from shared.doorbell import Doorbell, open_redis
 from shared.events import EventType, Source
-from shared.faults import is_transient
 from shared.outbox import append_states
+from shared.postgres.database import create_engine
+from shared.postgres.faults import is_transient
+from shared.redis.doorbell import Doorbell, open_redis
 from shared.settings import Settings
 from tests.doorbell.place import nowhere
 from tests.legacy_rows import seed
 from tests.model.model import Actual, Guard, Legacy, Settled, State, TargetRow
 from tests.model.stepping import connection_of, open_turnstile, stepped_engine
 from tests.processes import HANG_SECONDS
-from worker.claim import ALL_LANES, BULK_LANES, LIVE_LANE, Lanes
-from worker.relay import run_once
+from worker.relay.claim import ALL_LANES, BULK_LANES, LIVE_LANE, Lanes
+from worker.relay.run import run_once
 
 Result = TypeVar("Result")
 

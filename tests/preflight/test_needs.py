@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from api.admission import POOL_SIZE
+from api.gate.admission import POOL_SIZE
 from tests.security.as_role import ROLES_SQL
 from worker import drainer, duties
 from worker.preflight.checks.connections import OF_API, OF_WORKER

@@ -11,12 +11,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shared.events import EventType, Source
-from shared.faults import is_transient
 from shared.outbox import append_event, append_states
+from shared.postgres.faults import is_transient
 from tests.drift import drift
 from tests.processes import HANG_SECONDS
 from tests.race import freezing
-from worker.relay import run_once
+from worker.relay.run import run_once
 
 HOT_KEYS = 60
 WRITERS = 8

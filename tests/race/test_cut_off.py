@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.database import create_engine
+from shared.postgres.database import create_engine
 from shared.settings import Settings
 from tests.backfill.driving import TOKEN, current, started, take
 from tests.backfill.rows import enqueued, fix_chunk_size, insert_many
@@ -19,8 +19,8 @@ from tests.legacy_rows import set_collection
 from tests.race import freezing
 from tests.worker.events import append_raw
 from worker.backfill.chunk import run_chunk
-from worker.outcomes import Outcome
-from worker.relay import run_once
+from worker.relay.outcomes import Outcome
+from worker.relay.run import run_once
 
 BATCH_POINTS = [
     point

@@ -12,8 +12,8 @@ from tests.legacy_rows import set_collection
 from tests.race import freezing
 from tests.worker.events import append_raw, outcomes
 from worker.drainer import Drainer
-from worker.outcomes import Outcome
-from worker.relay import drain, run_once
+from worker.relay.outcomes import Outcome
+from worker.relay.run import drain, run_once
 
 WRITTEN = "target: after rows were written"
 UNACKNOWLEDGED = "acknowledge: before"

@@ -60,7 +60,7 @@ async def convicted(
 async def test_storms_convict_a_guard_that_applies_in_its_own_statement(
     engine: AsyncEngine, connections: list[asyncpg.Connection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.settle.apply", guard_and_apply_in_one_statement)
+    monkeypatch.setattr("worker.relay.settle.apply", guard_and_apply_in_one_statement)
     assert await convicted(engine, connections)
 
 

@@ -5,8 +5,8 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.deployment import Names
-from shared.doorbell import dismiss, open_redis, ring
+from shared.redis.deployment import Names
+from shared.redis.doorbell import dismiss, open_redis, ring
 from shared.settings import Settings
 from tests.doorbell.place import names_of
 from tests.legacy_rows import set_collection
@@ -39,7 +39,7 @@ async def test_a_commit_at_the_moment_the_job_is_taken_is_drained_or_rings_again
                 await commit()
             return was_there
 
-        for user in ("worker.queue_watch", "tests.twins.doorbell"):
+        for user in ("worker.doorbell.queue_watch", "tests.twins.doorbell"):
             monkeypatch.setattr(f"{user}.dismiss", taking)
         await ring(redis, names)
         await worker._take_up()  # noqa: SLF001 - as it polls

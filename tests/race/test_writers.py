@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api import collections as api
 from api.context import CollectionSync, collection_sync
-from api.errors import CollectionNotFoundError
+from api.gate.errors import CollectionNotFoundError
 from api.write_statement import Written
 from shared.events import EventType, Source
 from shared.outbox import append_event
@@ -19,7 +19,7 @@ from tests.drift import drift
 from tests.legacy_rows import set_collection
 from tests.race import freezing
 from tests.race.storm import CHANGE, LOCK
-from worker.relay import drain
+from worker.relay.run import drain
 
 CHANGED = "legacy row: after its change"
 EVENTS = "SELECT payload ->> 'research_context' AS state FROM outbox_events ORDER BY id"

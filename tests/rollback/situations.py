@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.events import EventType, Source
 from shared.outbox import append_states
-from worker.relay import drain
-from worker.rollback import Rollback, plan, roll_back
+from worker.relay.run import drain
+from worker.rollback.run import Rollback, plan, roll_back
 
 # With the system columns: not even a lock of a row leaves them as they were.
 LEGACY = "SELECT xmin::text, xmax::text, ctid::text, c::text FROM collections AS c ORDER BY ctid"

@@ -25,9 +25,9 @@ from tests.rollback.situations import (
     switched_on_again,
     waits,
 )
-from worker import rollback
-from worker.relay import drain, run_once
-from worker.rollback import (
+from worker.relay.run import drain, run_once
+from worker.rollback import run as rollback
+from worker.rollback.run import (
     CHUNK_ROWS,
     JUDGE_ROWS,
     PREPARE,

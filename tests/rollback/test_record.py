@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.audit_runs import latest_finished
 from tests.legacy_rows import set_collection
 from tests.rollback.situations import ignore, planned, rolled_back
-from worker.relay import drain
-from worker.rollback import Rollback, RollbackInterruptedError, roll_back
+from worker.relay.run import drain
+from worker.rollback.run import Rollback, RollbackInterruptedError, roll_back
 
 RECORDS = (
     "SELECT status, verdict, finished_at FROM audit_runs WHERE requested_by = 'rollback' ORDER BY finished_at"

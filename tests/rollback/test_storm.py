@@ -12,9 +12,9 @@ from tests.legacy_rows import set_collection
 from tests.processes import HANG_SECONDS
 from tests.race import freezing
 from tests.rollback.situations import ignore, rolled_back, switched_on_again, waits
-from worker import rollback
-from worker.relay import drain, run_once
-from worker.rollback import Rollback, Walk
+from worker.relay.run import drain, run_once
+from worker.rollback import run as rollback
+from worker.rollback.run import Rollback, Walk
 
 KEYS = [f"k{number}" for number in range(12)]
 ROUNDS = 6

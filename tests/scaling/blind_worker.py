@@ -2,9 +2,11 @@
 
 import runpy
 
-import worker.apply
+import worker.relay.apply
 from tests.twins.replacing import replaced
 
 if __name__ == "__main__":
-    vars(worker.apply)["GUARD"] = replaced(worker.apply.GUARD, "WHERE guard.version < excluded.version", "")
+    vars(worker.relay.apply)["GUARD"] = replaced(
+        worker.relay.apply.GUARD, "WHERE guard.version < excluded.version", ""
+    )
     runpy.run_module("worker", run_name="__main__", alter_sys=True)

@@ -14,16 +14,16 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.doorbell import ring
 from shared.events import EventType, Source
 from shared.outbox import append_states
+from shared.redis.doorbell import ring
 from tests.doorbell.place import names_of
 from tests.drift import drained, drift
 from tests.legacy_rows import seed
 from tests.processes import HANG_SECONDS, Running, environment, running
 from tests.race import freezing
 from tests.race.storm import HOT_KEYS, insert_all, write
-from worker.outcomes import Outcome
+from worker.relay.outcomes import Outcome
 
 WORKER = ["-m", "worker"]  # a twin may take its place
 WORKERS = 4

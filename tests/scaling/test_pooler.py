@@ -19,8 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from api.context import collection_sync
 from benchmarks.backlog import empty
 from deploy.local.postgres import Postgres
-from shared.database import autocommit, create_engine, driver_connection
-from shared.pooler import PoolerError
+from shared.postgres.database import autocommit, create_engine, driver_connection
+from shared.postgres.pooler import PoolerError
 from shared.settings import Settings
 from tests.counters.draining import append_backfill, worker_parts
 from tests.databases import Databases

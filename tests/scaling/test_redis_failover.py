@@ -91,7 +91,7 @@ async def test_who_listens_to_a_redis_that_vanished_without_a_word_soon_hears_it
 ) -> None:
     """Its host lost power: nobody closes the connections. Who does not ask would listen to it for ever."""
     for name in BOUNDS:
-        monkeypatch.setattr(f"worker.ear.{name}", BOUND_SECONDS)
+        monkeypatch.setattr(f"worker.doorbell.listener.{name}", BOUND_SECONDS)
     async with following(replica, primary) as successor, Channel(primary).listening() as address:
         way = settings.model_copy(update={"redis_url": SecretStr(way_to(primary, address))})
         async with Redis.from_url(primary.url) as redis, worker_without_sweep(way):

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.database import create_engine
+from shared.postgres.database import create_engine
 from shared.settings import Settings
 from tests.forked import ROOT
 

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from tests.legacy_rows import seed
-from worker.relay import drain
+from worker.relay.run import drain
 
 CANARY = "canary-payload-6e"
 REFUSALS = {

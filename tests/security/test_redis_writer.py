@@ -18,9 +18,9 @@ from arq.jobs import DeserializationError, deserialize_job_raw
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared import doorbell
-from shared.deployment import Names
-from shared.doorbell import RingRefusedError, ring
+from shared.redis import doorbell
+from shared.redis.deployment import Names
+from shared.redis.doorbell import RingRefusedError, ring
 from tests.doorbell.place import listened_to, names_of
 from tests.legacy_rows import seed, set_collection
 from tests.processes import HANG_SECONDS, Running, environment, running, running_worker

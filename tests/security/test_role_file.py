@@ -8,7 +8,7 @@ import asyncpg
 from sqlalchemy.engine import make_url
 
 from deploy.local.postgres import Postgres
-from shared.outbox_tables import metadata
+from shared.tables.outbox import metadata
 from tests.conftest import migrate
 from tests.databases import Databases
 from tests.forked import ROOT

@@ -3,8 +3,8 @@
 import asyncpg
 import pytest
 
-from shared.database import driver_connection
-from shared.pooler import UnfitServerError
+from shared.postgres.database import driver_connection
+from shared.postgres.pooler import UnfitServerError
 from tests.security.as_role import connected, engine_of
 from tests.shared.test_sequences import AUDIT, BACKFILL, EVENT, PROCESS
 

@@ -23,13 +23,13 @@ from tests.legacy_rows import seed, set_collection
 from tests.phase1.script import BEFORE_PHASE_1, SCRIPT
 from tests.processes import HANG_SECONDS, Running, environment, free_port, running_api, running_worker
 from tests.security.as_role import connected, engine_of
-from worker.caution import Caution
-from worker.claim import LIVE_LANE
 from worker.dead_letters.upkeep import LetterUpkeep
-from worker.presence import Presence
-from worker.relay import drain
-from worker.snapshot_holders import HOLDERS
+from worker.relay.caution import Caution
+from worker.relay.claim import LIVE_LANE
+from worker.relay.run import drain
 from worker.tombstones import TombstoneUpkeep
+from worker.vitals.presence import Presence
+from worker.vitals.snapshot_holders import HOLDERS
 
 ADMIN_TOKEN = "administrators only"
 POISON = """

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from api.main import create_app
-from shared.faults import HIDDEN_ROWS
+from shared.postgres.faults import HIDDEN_ROWS
 from shared.settings import Settings
 from tests.api import recording
 from tests.api.clients import OWNER, SEEDED, started

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from shared.log_contract import CONTRACT
+from shared.logs.contract import CONTRACT
 from tests.forked import ROOT
 from tests.log_lines import hold_against_contract
 from tests.processes import HANG_SECONDS
@@ -16,11 +16,11 @@ BEGIN = """
 import resource, sys
 from pathlib import Path
 import structlog
-import shared.log_file
-from shared.logs import configure_logging, log_many
+import shared.logs.file
+from shared.logs.setup import configure_logging, log_many
 
 file = Path(sys.argv[1])
-shared.log_file.MAX_BYTES, shared.log_file.FILES = int(sys.argv[2]), int(sys.argv[3])
+shared.logs.file.MAX_BYTES, shared.logs.file.FILES = int(sys.argv[2]), int(sys.argv[3])
 configure_logging("test", file, sys.stdout)
 log = structlog.get_logger()
 """

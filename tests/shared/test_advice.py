@@ -6,8 +6,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.advice import LACKS_TABLES, advice_on
-from shared.database import driver_connection
+from shared.postgres.advice import LACKS_TABLES, advice_on
+from shared.postgres.database import driver_connection
 from tests.security.as_role import engine_of
 from tests.security.conftest import urls as urls  # noqa: PLC0414 - a fixture
 

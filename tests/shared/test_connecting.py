@@ -13,8 +13,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from deploy.local.postgres import Postgres
-from shared.database import create_engine, driver_connection
-from shared.pooler import UnfitServerError
+from shared.postgres.database import create_engine, driver_connection
+from shared.postgres.pooler import UnfitServerError
 from shared.settings import DatabaseSettings
 from tests.api.test_faults import silent_server
 from tests.conftest import FAST

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from asyncpg.connect_utils import _parse_connect_dsn_and_args
 
-from shared.database_address import Address, forget_closed_home, read_address
-from shared.libpq_parameters import HONOURED, LIBPQ_ALONE, ONLY, OURS, POOLERS, VARIABLES
+from shared.postgres.address import Address, forget_closed_home, read_address
+from shared.postgres.libpq_parameters import HONOURED, LIBPQ_ALONE, ONLY, OURS, POOLERS, VARIABLES
 from tests.processes import HANG_SECONDS
 
 NOBODY = 65_534

@@ -10,8 +10,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.database import create_engine, driver_connection
-from shared.faults import is_environmental, is_row_fault, is_transient, sqlstate
+from shared.postgres.database import create_engine, driver_connection
+from shared.postgres.faults import is_environmental, is_row_fault, is_transient, sqlstate
 from shared.settings import DatabaseSettings
 
 RAISE = "DO $$ BEGIN RAISE EXCEPTION 'made up' USING ERRCODE = '{code}'; END $$"
@@ -160,7 +160,7 @@ async def test_a_connection_cut_while_it_is_opened_is_transient(
         await end(sql, connection.get_server_pid())
         await connection.execute("SELECT 1")
 
-    monkeypatch.setattr("shared.pooler.require_in_force", ask_too_late)
+    monkeypatch.setattr("shared.postgres.pooler.require_in_force", ask_too_late)
     async with never_closing(database_url) as way:
         settings = DatabaseSettings(database_url=SecretStr(database_url if is_told else way))
         engine = create_engine(settings, application_name="cut", pool_size=1, statement_timeout_seconds=5)

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from shared import log_file
+from shared.logs import file as log_file
 from tests.log_lines import lines_of
 from tests.processes import HANG_SECONDS
 from tests.shared.scripts import run, start

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from shared.logs import log_many
+from shared.logs.setup import log_many
 from tests.log_lines import lines_of
 from tests.processes import HANG_SECONDS
 from tests.shared.scripts import run, start

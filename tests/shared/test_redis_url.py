@@ -1,7 +1,7 @@
 import pytest
 
-from shared.doorbell import open_pool
-from shared.redis_url import check_redis_url
+from shared.redis.doorbell import open_pool
+from shared.redis.url import check_redis_url
 
 GOOD = [
     "redis://h",

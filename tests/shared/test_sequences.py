@@ -4,8 +4,8 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.database import driver_connection
-from shared.sequences import DRAWN_BY_US, SHARED, read_sequences
+from shared.postgres.database import driver_connection
+from shared.postgres.sequences import DRAWN_BY_US, SHARED, read_sequences
 from tests.legacy_rows import seed
 
 EVENT = """

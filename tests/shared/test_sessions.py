@@ -9,8 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.database import create_engine, driver_connection, refuse_wrong_sequences
-from shared.pooler import UnfitServerError
+from shared.postgres.database import create_engine, driver_connection, refuse_wrong_sequences
+from shared.postgres.pooler import UnfitServerError
 from shared.settings import Settings
 
 # What others may have set for the whole database or for a role, and what must be in force all the same.

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from sqlalchemy.engine import make_url
 
-from shared.schema import VERSION_TABLE
+from shared.migration_state import VERSION_TABLE
 from tests.databases import Databases
 from tests.forked import run
 from tests.legacy_rows import seed

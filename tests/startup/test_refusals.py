@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared import late_imports
+from shared.process import late_imports
 from shared.settings import DatabaseSettings, SettingsError
 from shared.tracing import require_exporter
 from tests.forked import run

@@ -8,7 +8,7 @@ from shared.settings import Settings
 from tests.dead_letters.test_replay import dead
 from tests.legacy_rows import set_collection
 from tests.status.scenes import audited, in_sync
-from worker.relay import drain
+from worker.relay.run import drain
 from worker.status.answer import Verdict
 from worker.status.collection import Collection, read
 from worker.status.collection_lines import lines

@@ -16,7 +16,7 @@ from tests.legacy_rows import set_collection
 from tests.rollback.situations import rolled_back
 from tests.status.operator import facts_of, seen
 from tests.status.scenes import ALIVE, audited, in_sync
-from worker.relay import drain, run_once
+from worker.relay.run import drain, run_once
 
 LATER = (
     "INSERT INTO outbox_events (aggregate_id, event_type, source, payload, schema_version)"

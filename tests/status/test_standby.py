@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from deploy.local.postgres import Postgres
-from shared.database import create_engine
+from shared.postgres.database import create_engine
 from shared.settings import Settings
 from tests.acceptance.test_standby import connected, until
 from tests.acceptance.test_standby import primary as primary  # noqa: PLC0414 - a fixture of ours, too

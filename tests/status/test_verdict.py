@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from shared.schema import REVISION
+from shared.migration_state import REVISION
 from worker.status import commands
 from worker.status.facts import LOCKED, Audit, Backfill, Facts, History, Holder, Lane, Letter, Server, Worker
 from worker.status.verdict import verdict

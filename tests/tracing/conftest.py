@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from tests.api import conftest as api
 from tests.tracing.spans import Spans
-from worker.tracing import TriedInVain
+from worker.telemetry.spans import TriedInVain
 
 # The API over ASGI, on the recorded seed.
 seeded, app, client = api.seeded, api.app, api.client
@@ -21,7 +21,7 @@ __all__ = ["app", "client", "seeded"]
 @pytest.fixture(autouse=True)
 def _nothing_tried_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Events of another test's database have the same ids."""
-    monkeypatch.setattr("worker.tracing._TRIED_IN_VAIN", TriedInVain())
+    monkeypatch.setattr("worker.telemetry.spans._TRIED_IN_VAIN", TriedInVain())
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ from tests.tracing.spans import (
     place,
 )
 from tests.worker.events import append_raw
-from worker.claim import ClaimedEvent
-from worker.relay import drain, run_once
-from worker.tracing import MOST_LINKS, MOST_REMEMBERED, TriedInVain, trace_batch
+from worker.relay.claim import ClaimedEvent
+from worker.relay.run import drain, run_once
+from worker.telemetry.spans import MOST_LINKS, MOST_REMEMBERED, TriedInVain, trace_batch
 
 REFUSING = """
     CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$

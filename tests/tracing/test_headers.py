@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from tests.api.clients import OWNER, SEEDED
 from tests.tracing.spans import BATCH, EVENT, Spans, made_up
-from worker.relay import drain
+from worker.relay.run import drain
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 GOOD = f"00-{TRACE}-{SPAN}-01"

@@ -8,10 +8,10 @@ from opentelemetry.trace import SpanKind, StatusCode
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from api.tracing import HEALTH
+from api.gate.tracing import HEALTH
 from tests.api.clients import ALL, OWNER, SEEDED, STRANGER, create
 from tests.tracing.spans import BATCH, EVENT, Spans, attributes, context, links, made_up, named_by, place
-from worker.relay import drain
+from worker.relay.run import drain
 
 POST = "POST /projects/{project_id}/collections"
 CARRIED = "SELECT traceparent FROM outbox_events ORDER BY id DESC LIMIT 1"

@@ -6,10 +6,10 @@ from typing import Any
 import asyncpg
 from redis.asyncio.client import PubSub
 
-from shared.doorbell import dismiss
-from shared.outage import Fault
+from shared.redis.doorbell import dismiss
+from shared.redis.outage import Fault
+from worker.doorbell.arq_worker import WakeableWorker
 from worker.drainer import Drainer, LaneDrainer
-from worker.wakeable import WakeableWorker
 
 
 async def drain_then_dismiss(self: WakeableWorker) -> Fault | None:

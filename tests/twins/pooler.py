@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import asyncpg
 import pytest
 
-from shared.pooler import PooledConnection, pooled_connection
+from shared.postgres.pooler import PooledConnection, pooled_connection
 
 
 def without_settings(_session: Mapping[str, str]) -> type[PooledConnection]:
@@ -18,5 +18,5 @@ async def believe_that_they_are_in_force(_connection: asyncpg.Connection, _sessi
 
 def give_no_settings(patch: pytest.MonkeyPatch) -> None:
     """Begin transactions without their settings, and do not notice."""
-    patch.setattr("shared.pooler.pooled_connection", without_settings)
-    patch.setattr("shared.pooler.require_in_force", believe_that_they_are_in_force)
+    patch.setattr("shared.postgres.pooler.pooled_connection", without_settings)
+    patch.setattr("shared.postgres.pooler.require_in_force", believe_that_they_are_in_force)

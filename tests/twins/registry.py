@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from api.errors import UNAVAILABLE_CLASSES
+from api.gate.errors import UNAVAILABLE_CLASSES
 from tests.security.as_role import ROLES_SQL
 from tests.twins import bulk, doorbell, pooler, relay, writes
 from tests.twins.replacing import Put, all_of, instead_of, with_statement
 from worker.dashboard.snapshot import Verdict
 from worker.dashboard.verdict import RULES, Facts
 from worker.preflight.check import Check, State
-from worker.rollback import IS_ENRICHED
-from worker.settle import CONFLATED
+from worker.relay.settle import CONFLATED
+from worker.rollback.run import IS_ENRICHED
 from worker.status import course
 from worker.status import verdict as status_verdict
 
@@ -33,7 +33,7 @@ RELAY = "tests/worker/test_relay.py::test_"
 POISON = "tests/worker/test_poison.py::test_"
 NO_EVIDENCE = f"{POISON}rows_that_are_refused_for_no_known_reason_wait_while_nothing_shows_whose_fault_it_is"
 BLAME = "tests/worker/test_blame.py::test_"
-BELIEVING = with_statement("worker.claim.CLAIM", ") AS is_borne_out", ") IS NOT NULL AS is_borne_out")
+BELIEVING = with_statement("worker.relay.claim.CLAIM", ") AS is_borne_out", ") IS NOT NULL AS is_borne_out")
 BORNE_OUT = "tests/worker/test_borne_out.py::test_"
 BELIED = ("another home", "a deletion of what is active", "a deletion elsewhere")
 MISNUMBERED = "tests/worker/test_misnumbered.py::test_"
@@ -118,13 +118,13 @@ TWINS = {
     ),
     "outdated statements given up": Twin(
         "a table that is altered fails no request",
-        instead_of("api.guarded_route.is_outdated_plan", writes.believe_in_every_plan),
+        instead_of("api.gate.guarded_route.is_outdated_plan", writes.believe_in_every_plan),
         (f"{STORED}a_column_that_is_altered_meanwhile_fails_no_request",),
     ),
     # A batch
     "guard removed": Twin(
         "newest state wins",
-        instead_of("worker.settle.apply", relay.blind_upsert),
+        instead_of("worker.relay.settle.apply", relay.blind_upsert),
         (
             f"{RELAY}an_older_event_that_comes_late_changes_nothing",
             f"{RELAY}the_same_event_twice_is_applied_once",
@@ -132,7 +132,7 @@ TWINS = {
     ),
     "tombstone forgotten": Twin(
         "what is deleted stays deleted",
-        instead_of("worker.settle.apply", relay.guard_without_tombstone),
+        instead_of("worker.relay.settle.apply", relay.guard_without_tombstone),
         (f"{RELAY}an_older_event_does_not_bring_a_deleted_row_back",),
     ),
     "tombstones removed under open transactions": Twin(
@@ -155,17 +155,17 @@ TWINS = {
     ),
     "guard and apply in one statement": Twin(
         "what is deleted stays deleted",
-        instead_of("worker.settle.apply", relay.guard_and_apply_in_one_statement),
+        instead_of("worker.relay.settle.apply", relay.guard_and_apply_in_one_statement),
         (f"{INTERLEAVED}a_deletion_sees_the_row_that_another_worker_wrote_while_the_guard_waited_for_it",),
     ),
     "conflation removed": Twin(
         "of a batch only the newest state counts",
-        instead_of("worker.relay.settle", relay.settle_without_conflation),
+        instead_of("worker.relay.run.settle", relay.settle_without_conflation),
         (f"{RELAY}only_the_newest_event_of_a_collection_in_a_batch_is_applied",),
     ),
     "rows written not counted": Twin(
         "what is acknowledged is in the target",
-        instead_of("worker.settle.apply", relay.apply_without_counting),
+        instead_of("worker.relay.settle.apply", relay.apply_without_counting),
         (
             f"{RELAY}a_target_that_drops_a_row_silently_keeps_the_batch_from_committing",
             f"{BLAME}a_row_that_stays_although_it_was_deleted_keeps_the_batch_from_committing",
@@ -173,48 +173,48 @@ TWINS = {
     ),
     "former home row kept": Twin(
         "exactly one home row",
-        with_statement("worker.apply.RETIRE_ROWS", "(guard.previous_project_id)", "(NULL)"),
+        with_statement("worker.relay.apply.RETIRE_ROWS", "(guard.previous_project_id)", "(NULL)"),
         (f"{RELAY}a_collection_that_moved_leaves_its_old_home",),
     ),
     "every row of the collection retired": Twin(
         "what others own stays",
         all_of(
             with_statement(
-                "worker.apply.RETIRE_ROWS",
+                "worker.relay.apply.RETIRE_ROWS",
                 "project_id = former.project_id AND collection_id = event.aggregate_id LIMIT 1",
                 "collection_id = event.aggregate_id",
             ),
             with_statement(
-                "worker.apply.RETIRE_ROWS", "count(*) FROM found", "count(DISTINCT id) FROM found"
+                "worker.relay.apply.RETIRE_ROWS", "count(*) FROM found", "count(DISTINCT id) FROM found"
             ),
         ),
         (f"{RELAY}links_to_other_projects_and_tags_and_mappings_are_never_touched",),
     ),
     "where it was deleted taken for a former home": Twin(
         "what others own stays",
-        with_statement("worker.apply.GUARD", "WHEN NOT guard.is_deleted THEN", "WHEN true THEN"),
+        with_statement("worker.relay.apply.GUARD", "WHEN NOT guard.is_deleted THEN", "WHEN true THEN"),
         (f"{RELAY}a_link_to_where_a_collection_was_deleted_stays_when_it_comes_back_elsewhere",),
     ),
     "convicted without evidence": Twin(
         "no event is convicted without evidence",
-        instead_of("worker.settle._Trial._try_again", relay.convict_at_once),
+        instead_of("worker.relay.settle._Trial._try_again", relay.convict_at_once),
         (f"{NO_EVIDENCE}[RETURN NULL]",),
     ),
     "convicted by the first fault": Twin(
         "no event is convicted without evidence",
-        instead_of("worker.settle._Trial._try_again", relay.convict_when_another_went_through),
+        instead_of("worker.relay.settle._Trial._try_again", relay.convict_when_another_went_through),
         (f"{POISON}a_suspect_is_tried_once_more_after_another_of_its_kind_went_through",),
     ),
     "the surroundings' doing taken for an event's": Twin(
         "what the surroundings did convicts nobody",
-        instead_of("worker.blame.is_environmental", lambda _error: False),
+        instead_of("worker.relay.blame.is_environmental", lambda _error: False),
         (f"{BLAME}what_the_surroundings_did_convicts_nobody_although_others_went_through[42501]",),
     ),
     "any fault taken for an event's, at once": Twin(
         "what the surroundings did convicts nobody",
         all_of(
-            instead_of("worker.blame.is_environmental", lambda _error: False),
-            instead_of("worker.settle._Trial._try_again", relay.convict_at_once),
+            instead_of("worker.relay.blame.is_environmental", lambda _error: False),
+            instead_of("worker.relay.settle._Trial._try_again", relay.convict_at_once),
         ),
         (
             f"{STORMS}while_a_batch_is_divided_what_goes_and_comes_and_ends_sessions_costs_no_event_its_life[100-6]",
@@ -222,17 +222,17 @@ TWINS = {
     ),
     "every unique key taken for the event's": Twin(
         "what the surroundings did convicts nobody",
-        instead_of("worker.blame.HOLDS_WRITTEN_COLUMN", relay.ANY_INDEX),
+        instead_of("worker.relay.blame.HOLDS_WRITTEN_COLUMN", relay.ANY_INDEX),
         (f"{BLAME}ids_that_a_restored_sequence_draws_again_are_nobodys_fault",),
     ),
     "every foreign key taken for a parent's": Twin(
         "obsolete is only what has no parent",
-        instead_of("worker.blame.LEADS_TO_A_PARENT", relay.ANY_KEY),
+        instead_of("worker.relay.blame.LEADS_TO_A_PARENT", relay.ANY_KEY),
         (f"{BLAME}a_row_that_a_child_holds_dies_by_the_childs_name_and_one_without_a_parent_is_obsolete",),
     ),
     "constraints left to the commit": Twin(
         "a poison event stops nobody",
-        instead_of("worker.relay.ISOLATED", "SET LOCAL lock_timeout = '100ms'"),
+        instead_of("worker.relay.run.ISOLATED", "SET LOCAL lock_timeout = '100ms'"),
         (f"{BLAME}what_postgresql_refuses_at_commit_is_found_in_the_pass",),
     ),
     "postponed events claimed again and again": Twin(
@@ -242,7 +242,7 @@ TWINS = {
     ),
     "batches of one size": Twin(
         "what takes too long holds up nobody",
-        instead_of("worker.batch_size.BatchSize.note_too_long", lambda *_: None),
+        instead_of("worker.relay.batch_size.BatchSize.note_too_long", lambda *_: None),
         (f"{BATCH_SIZE}every_pass_settles_some_of_a_backlog_that_takes_too_long_as_one_batch",),
     ),
     "whatever an event says": Twin(
@@ -256,8 +256,8 @@ TWINS = {
     "a lower version always stale": Twin(
         "a version that went back loses nothing without a word",
         all_of(
-            instead_of("worker.settle.find_misnumbered", relay.find_none),
-            instead_of("worker.settle.MISNUMBERED", CONFLATED),
+            instead_of("worker.relay.settle.find_misnumbered", relay.find_none),
+            instead_of("worker.relay.settle.MISNUMBERED", CONFLATED),
         ),
         (
             f"{MISNUMBERED}an_event_newer_than_what_was_applied_with_no_higher_version_is_set_aside[lower]",
@@ -267,7 +267,7 @@ TWINS = {
     "a letter for an id": Twin(
         "a letter is its event's alone",
         with_statement(
-            "worker.dead_letters.bury.BURY",
+            "worker.relay.bury.BURY",
             "WHERE (outbox_dead_letters.aggregate_id, outbox_dead_letters.created_at)"
             " = (excluded.aggregate_id, excluded.created_at)",
             "",
@@ -276,17 +276,17 @@ TWINS = {
     ),
     "an id drawn for every conflict": Twin(
         "an update draws no id",
-        instead_of("worker.apply.UPDATE_ROWS", relay.UPDATE_NOTHING),
+        instead_of("worker.relay.apply.UPDATE_ROWS", relay.UPDATE_NOTHING),
         (f"{BLAME}updates_draw_no_id_and_insertions_one_each",),
     ),
     "whatever the defaults are": Twin(
         "a session says what it relies on",
-        instead_of("shared.database.RELIED_ON", {}),
+        instead_of("shared.postgres.database.RELIED_ON", {}),
         (f"{SESSIONS}what_others_set_for_the_database_is_not_in_force[default_transaction_isolation]",),
     ),
     "audit of the rows that a policy shows": Twin(
         "an audit that cannot see says so",
-        instead_of("shared.database.RELIED_ON", {"default_transaction_isolation": "read committed"}),
+        instead_of("shared.postgres.database.RELIED_ON", {"default_transaction_isolation": "read committed"}),
         (
             f"{ROW_SECURITY}an_audit_whose_role_may_not_see_every_row_proves_nothing[all]",
             f"{ROW_SECURITY}an_audit_whose_role_may_not_see_every_row_proves_nothing[a part]",
@@ -294,7 +294,7 @@ TWINS = {
     ),
     "every sequence believed": Twin(
         "nothing is written while a sequence would draw what was drawn before",
-        instead_of("shared.sequences.Sequence.faults", []),
+        instead_of("shared.postgres.sequences.Sequence.faults", []),
         (
             f"{SESSIONS}a_database_whose_sequences_are_wrong_lends_no_connection_and_one_cured_at_once[write_by_the_driver]",
             f"{NOT_READY}[behind]",
@@ -302,7 +302,7 @@ TWINS = {
     ),
     "connections from before kept": Twin(
         "nothing is written while a sequence would draw what was drawn before",
-        instead_of("shared.database.lend_none_if_outdated", lambda *_: None),
+        instead_of("shared.postgres.database.lend_none_if_outdated", lambda *_: None),
         (f"{NOT_READY}[behind]",),
     ),
     "the newest run by its id": Twin(
@@ -317,7 +317,7 @@ TWINS = {
     ),
     "a held row holds up the batch": Twin(
         "who holds a row holds up no other",
-        instead_of("shared.faults.LOCK_NOT_AVAILABLE", "none"),
+        instead_of("shared.postgres.faults.LOCK_NOT_AVAILABLE", "none"),
         (f"{POISON}a_row_that_somebody_holds_makes_only_its_own_event_wait",),
     ),
     "claim behind a cursor": Twin(
@@ -327,12 +327,12 @@ TWINS = {
     ),
     "acknowledged up to the highest id": Twin(
         "what commits late is applied",
-        instead_of("worker.relay.acknowledge", relay.acknowledge_up_to_the_highest),
+        instead_of("worker.relay.run.acknowledge", relay.acknowledge_up_to_the_highest),
         (f"{INTERLEAVED}an_event_that_comes_between_claim_and_acknowledgement_stays[before the claim]",),
     ),
     "claim without SKIP LOCKED": Twin(
         "no worker waits for another",
-        with_statement("worker.claim.CLAIM", "SKIP LOCKED", ""),
+        with_statement("worker.relay.claim.CLAIM", "SKIP LOCKED", ""),
         (f"{INTERLEAVED}a_worker_does_not_wait_for_what_another_has_in_hand",),
     ),
     "four workers without a guard": Twin(
@@ -347,17 +347,17 @@ TWINS = {
     ),
     "claim without lanes": Twin(
         "users' writes come first",
-        with_statement("worker.claim.CLAIM", "ORDER BY lane, id", "ORDER BY id"),
+        with_statement("worker.relay.claim.CLAIM", "ORDER BY lane, id", "ORDER BY id"),
         (f"{RELAY}live_events_are_claimed_before_repairs_and_repairs_before_backfill",),
     ),
     "every version claimed": Twin(
         "what a worker does not know waits for one that does",
-        instead_of("worker.relay.claim", relay.claim_every_version),
+        instead_of("worker.relay.run.claim", relay.claim_every_version),
         (f"{VERSIONS}an_event_of_a_later_version_waits_for_a_worker_that_knows_it[api]",),
     ),
     "later versions buried": Twin(
         "what a worker does not know waits for one that does",
-        instead_of("worker.relay.claim", relay.take_later_versions_for_malformed),
+        instead_of("worker.relay.run.claim", relay.take_later_versions_for_malformed),
         (f"{VERSIONS}an_event_of_a_later_version_waits_for_a_worker_that_knows_it[api]",),
     ),
     "bulk takes no notice of live writes": Twin(
@@ -372,7 +372,7 @@ TWINS = {
     ),
     "acknowledged after the apply": Twin(
         "a batch is one transaction",
-        instead_of("worker.relay.acknowledge", relay.acknowledge_after_the_apply),
+        instead_of("worker.relay.run.acknowledge", relay.acknowledge_after_the_apply),
         (
             f"{BATCH_CUT_OFF}[acknowledge: before]",
             f"{INTERLEAVED}what_a_batch_has_in_hand_is_nobody_else_s_until_it_is_gone",
@@ -386,17 +386,17 @@ TWINS = {
     # Poison and passing faults
     "poison tried again and again": Twin(
         "a poison event stops nobody",
-        instead_of("worker.relay.may_pass_apart", lambda _error: False),
+        instead_of("worker.relay.run.may_pass_apart", lambda _error: False),
         (f"{INTERLEAVED}a_poison_event_does_not_keep_the_others_of_its_batch_from_being_applied",),
     ),
     "savepoints removed": Twin(
         "a poison event stops nobody",
-        instead_of("worker.settle._Trial._isolate", relay.halve_without_savepoints),
+        instead_of("worker.relay.settle._Trial._isolate", relay.halve_without_savepoints),
         (f"{INTERLEAVED}a_poison_event_does_not_keep_the_others_of_its_batch_from_being_applied",),
     ),
     "whole batch buried": Twin(
         "a poison event stops nobody",
-        instead_of("worker.settle._Trial._isolate", relay.bury_the_whole_batch),
+        instead_of("worker.relay.settle._Trial._isolate", relay.bury_the_whole_batch),
         (
             f"{INTERLEAVED}a_poison_event_does_not_keep_the_others_of_its_batch_from_being_applied",
             f"{POISON}of_500_events_with_one_poison_499_are_applied_in_the_same_pass_and_one_is_dead",
@@ -409,22 +409,22 @@ TWINS = {
     ),
     "no mark before the batch": Twin(
         "what ends its worker is set aside",
-        with_statement("worker.caution.MARK", "attempts + 1", "attempts"),
+        with_statement("worker.relay.caution.MARK", "attempts + 1", "attempts"),
         (f"{LETHAL}marks_are_on_disk_before_their_events_are_touched_and_go_with_them",),
     ),
     "a lane in other hands taken for empty": Twin(
         "what ends its worker is set aside",
-        with_statement("worker.caution.BEARS_MARKS", "attempts > 0", "false"),
+        with_statement("worker.relay.caution.BEARS_MARKS", "attempts > 0", "false"),
         (f"{LETHAL}a_lane_whose_marked_event_another_worker_has_in_hand_is_not_taken_for_empty",),
     ),
     "what is away taken for a defect": Twin(
         "what is taken away is answered with 503",
-        instead_of("api.errors.UNAVAILABLE_CLASSES", UNAVAILABLE_CLASSES - {"42"}),
+        instead_of("api.gate.errors.UNAVAILABLE_CLASSES", UNAVAILABLE_CLASSES - {"42"}),
         tuple(f"{TAKEN_AWAY}_writes_are_answered_with_503[{code}]" for code in ("42501", "42P01", "42703")),
     ),
     "PostgreSQL's own words": Twin(
         "a reason holds nothing that a user wrote",
-        instead_of("worker.settle.reason", str),
+        instead_of("worker.relay.settle.reason", str),
         (f"{POISON}the_reason_names_what_refused_the_row_and_quotes_no_value",),
     ),
     "what died replayed": Twin(
@@ -445,12 +445,12 @@ TWINS = {
     # The doorbell
     "job taken after the scan": Twin(
         "no wake-up is lost",
-        instead_of("worker.wakeable.WakeableWorker._take_up", doorbell.drain_then_dismiss),
+        instead_of("worker.doorbell.arq_worker.WakeableWorker._take_up", doorbell.drain_then_dismiss),
         (f"{WAKE_UPS}a_commit_at_the_moment_the_job_is_taken_is_drained_or_rings_again[before]",),
     ),
     "one set of names for all": Twin(
         "deployments may share a Redis",
-        instead_of("shared.deployment.read_identity", doorbell.same_everywhere),
+        instead_of("shared.redis.deployment.read_identity", doorbell.same_everywhere),
         (
             f"{TWO_DEPLOYMENTS}a_copy_and_a_restored_dump_are_databases_of_their_own",
             f"{TWO_DEPLOYMENTS}a_ring_wakes_the_workers_of_its_own_database_and_no_others",
@@ -463,7 +463,7 @@ TWINS = {
     ),
     "any job taken for ours": Twin(
         "nothing in Redis ends a worker",
-        instead_of("shared.doorbell.from_json", json.loads),
+        instead_of("shared.redis.doorbell.from_json", json.loads),
         tuple(
             f"{REDIS_WRITER}arq_s_own_worker_is_given_no_job_but_ours[{value}]"
             for value in ("a try that is text", "an endless time", "arguments")
@@ -471,7 +471,7 @@ TWINS = {
     ),
     "refusals taken for silence": Twin(
         "what Redis refuses is named",
-        instead_of("shared.redis_faults.fault_of", doorbell.take_refusals_for_silence),
+        instead_of("shared.redis.faults.fault_of", doorbell.take_refusals_for_silence),
         (f"{REFUSALS}[no channels]",),
     ),
     "call during a drain ignored": Twin(
@@ -486,7 +486,7 @@ TWINS = {
     ),
     "a vanished Redis listened to": Twin(
         "a failover of Redis loses nothing",
-        instead_of("worker.ear.next_message", doorbell.wait_for_a_message),
+        instead_of("worker.doorbell.listener.next_message", doorbell.wait_for_a_message),
         (f"{FAILOVER}who_listens_to_a_redis_that_vanished_without_a_word_soon_hears_its_successor",),
     ),
     "request awaits the ring": Twin(
@@ -564,19 +564,19 @@ TWINS = {
     ),
     "rollback of rows that were found": Twin(
         "a rollback takes what is ours and nothing else",
-        with_statement("worker.rollback.REMOVE_ROWS", "OR guard.found_row", ""),
+        with_statement("worker.rollback.run.REMOVE_ROWS", "OR guard.found_row", ""),
         (f"{ROLLBACK}what_stays.py::test_rows_that_were_there_before_our_first_event_stay_as_they_are",),
     ),
     "rollback of whatever row is there": Twin(
         "a rollback takes what is ours and nothing else",
-        with_statement("worker.rollback.REMOVE_ROWS", "coalesce(guard.row_id = target.id, true)", "true"),
+        with_statement("worker.rollback.run.REMOVE_ROWS", "coalesce(guard.row_id = target.id, true)", "true"),
         (
             f"{ROLLBACK}what_stays.py::test_a_row_that_somebody_made_after_ours_had_gone_with_its_collection_stays",
         ),
     ),
     "rollback of enriched rows": Twin(
         "a rollback takes what is ours and nothing else",
-        with_statement("worker.rollback.REMOVE_ROWS", f"OR {IS_ENRICHED}", ""),
+        with_statement("worker.rollback.run.REMOVE_ROWS", f"OR {IS_ENRICHED}", ""),
         (
             f"{ROLLBACK}what_stays.py::test_a_row_that_holds_anything_stays_and_one_whose_json_is_empty_goes[tags]",
         ),
@@ -600,12 +600,12 @@ TWINS = {
     # The outside
     "patience without end": Twin(
         "no request queues without end",
-        instead_of("api.admission.PATIENCE_SECONDS", None),
+        instead_of("api.gate.admission.PATIENCE_SECONDS", None),
         (f"{OVERLOAD}while_every_connection_is_stuck_the_rest_is_refused_soon_and_then_all_is_well_again",),
     ),
     "a body of any size": Twin(
         "no request takes memory or time without bound",
-        instead_of("api.request_body.MAX_BODY_BYTES", 1 << 40),
+        instead_of("api.gate.body.MAX_BODY_BYTES", 1 << 40),
         (f"{BODY}a_body_without_an_announced_length_is_counted_while_it_is_read",),
     ),
     "a role that may everything": Twin(
@@ -617,14 +617,14 @@ TWINS = {
     ),
     "a token that is not asked for": Twin(
         "no door opens without its token",
-        instead_of("api.admin.carries_token", lambda *_: True),
+        instead_of("api.admin.routes.carries_token", lambda *_: True),
         (
             "tests/api/test_credentials.py::test_every_route_answers_every_credential_as_the_table_says[True-True]",
         ),
     ),
     "the first caller believed": Twin(
         "two callers in one request are no caller",
-        instead_of("api.gateway.require_one_caller", lambda _request: None),
+        instead_of("api.gate.gateway.require_one_caller", lambda _request: None),
         ("tests/api/test_credentials.py::test_two_callers_in_one_request_are_no_caller",),
     ),
     "a URL taken as it comes": Twin(
@@ -634,7 +634,7 @@ TWINS = {
     ),
     "parameters passed over in silence": Twin(
         "TLS is never weaker than was asked for",
-        instead_of("shared.libpq_parameters._refuse_what_nobody_does", lambda *_: None),
+        instead_of("shared.postgres.libpq_parameters._refuse_what_nobody_does", lambda *_: None),
         (f"{ADDRESS}protection_that_asyncpg_cannot_give_is_refused_whoever_asks",),
     ),
     # What it tells
@@ -650,17 +650,17 @@ TWINS = {
     ),
     "a heartbeat that waits for PostgreSQL": Twin(
         "a worker that lives says so",
-        instead_of("worker.heartbeat.PATIENCE_SECONDS", None),
+        instead_of("worker.vitals.heartbeat.PATIENCE_SECONDS", None),
         ("tests/worker/test_heartbeat.py::test_while_postgresql_does_not_answer_it_beats_all_the_same",),
     ),
     "lags in the step below": Twin(
         "lags add up",
-        instead_of("worker.batch_log.lag_step", lambda lag_ms: math.floor(math.log(lag_ms, 1.1))),
+        instead_of("worker.telemetry.log.lag_step", lambda lag_ms: math.floor(math.log(lag_ms, 1.1))),
         ("tests/worker/test_batch_log.py::test_lags_are_those_of_the_events_lines_and_can_be_added_up",),
     ),
     "the file renamed without a lock": Twin(
         "no line is lost when its file is renamed",
-        instead_of("shared.log_file.fcntl.flock", lambda *_: None),
+        instead_of("shared.logs.file.fcntl.flock", lambda *_: None),
         (
             "tests/shared/test_log_file.py::test_of_two_that_find_the_file_full_at_once_one_renames_it[point1-kept1]",
         ),
@@ -673,17 +673,17 @@ TWINS = {
     # Commands
     "texts printed as they are": Twin(
         "no text of others steers a terminal",
-        instead_of("worker.console.Harmless.render", Console.render),
+        instead_of("worker.command_line.console.Harmless.render", Console.render),
         (f"{CONSOLE}nothing_that_is_shown_of_data_is_obeyed[what somebody printed without a thought]",),
     ),
     "a result lost without a word": Twin(
         "a command's status is that of its work",
-        instead_of("shared.streams.Patient.take_failure", lambda _: None),
+        instead_of("shared.process.streams.Patient.take_failure", lambda _: None),
         ("tests/commands/test_streams.py::test_what_cannot_be_written_is_lost_and_noted_once",),
     ),
     "a wait that ends with the connection": Twin(
         "who waits goes on when PostgreSQL is back",
-        instead_of("worker.patience.is_transient", lambda _: False),
+        instead_of("worker.command_line.patience.is_transient", lambda _: False),
         (f"{PATIENCE}who_waits_for_events_goes_on_when_the_database_is_back",),
     ),
     "files passed over": Twin(
@@ -709,7 +709,7 @@ TWINS = {
     ),
     "a rollback that leaves no record": Twin(
         "status never says in sync unless it was proved since",
-        with_statement("worker.rollback_record.BEGIN", "'rollback'", "'command'"),
+        with_statement("worker.rollback.record.BEGIN", "'rollback'", "'command'"),
         (LIFE,),
     ),
 }

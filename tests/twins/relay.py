@@ -6,16 +6,16 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from shared import faults
 from shared.events import EventType
-from shared.lanes import KNOWN_LANES
+from shared.postgres import faults
 from tests.twins.replacing import Put, all_of, instead_of, replaced
-from worker import apply as right_apply
-from worker import claim as right_claim
-from worker import relay as right_relay
-from worker.claim import CLAIM, ClaimedEvent, Lanes, Position
-from worker.outcomes import Outcome, Verdict
-from worker.settle import _Trial
+from worker.lanes import KNOWN_LANES
+from worker.relay import apply as right_apply
+from worker.relay import claim as right_claim
+from worker.relay import run as right_relay
+from worker.relay.claim import CLAIM, ClaimedEvent, Lanes, Position
+from worker.relay.outcomes import Outcome, Verdict
+from worker.relay.settle import _Trial
 
 DELETE_HOME_ROWS = """
     DELETE FROM project_collections AS target USING outbox_events AS event
@@ -135,7 +135,7 @@ class Cursor:
 
 
 def claim_behind_a_cursor(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("worker.relay.claim", Cursor().claim)
+    patch.setattr("worker.relay.run.claim", Cursor().claim)
 
 
 async def claim_every_version(
@@ -190,8 +190,8 @@ async def forget_the_copy(connection: asyncpg.Connection, _events: Sequence[Clai
 
 
 acknowledge_before_the_apply = all_of(
-    instead_of("worker.relay.claim", claim_and_acknowledge),
-    instead_of("worker.relay.acknowledge", forget_the_copy),
+    instead_of("worker.relay.run.claim", claim_and_acknowledge),
+    instead_of("worker.relay.run.acknowledge", forget_the_copy),
 )
 
 
@@ -260,7 +260,9 @@ async def convict_when_another_went_through(trial: _Trial, event: ClaimedEvent, 
 
 
 passing_faults_are_the_rows: Put = all_of(
-    instead_of("shared.faults.ROW_CLASSES", faults.ROW_CLASSES | faults.TRANSIENT_CLASSES | {"40", "55"}),
-    instead_of("shared.faults.TRANSIENT_CLASSES", frozenset()),
-    instead_of("shared.faults.TRANSIENT_CODES", frozenset()),
+    instead_of(
+        "shared.postgres.faults.ROW_CLASSES", faults.ROW_CLASSES | faults.TRANSIENT_CLASSES | {"40", "55"}
+    ),
+    instead_of("shared.postgres.faults.TRANSIENT_CLASSES", frozenset()),
+    instead_of("shared.postgres.faults.TRANSIENT_CODES", frozenset()),
 )

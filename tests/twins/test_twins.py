@@ -7,7 +7,7 @@ import pytest
 from tests.twins import __main__ as command
 from tests.twins import plugin
 from tests.twins.registry import TWINS
-from worker.batch_log import log_summary
+from worker.telemetry.log import log_summary
 
 TWIN = "claim without lanes"
 

@@ -11,9 +11,9 @@ from api import collections as right
 from api import write_statement
 from api.context import CollectionSync
 from api.write_statement import ACTIVITIES, Write, Written
-from shared.doorbell import REDIS_ERRORS, ring
 from shared.events import Source
 from shared.outbox import PAYLOAD, append_event
+from shared.redis.doorbell import REDIS_ERRORS, ring
 from tests.race.storm import CHANGE, EVENT_TYPE, LOCK
 from tests.twins.replacing import replaced
 

@@ -5,10 +5,10 @@ import json
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.lanes import lanes_up_to
-from worker.claim import Lanes
-from worker.outcomes import Outcome
-from worker.relay import run_once
+from worker.lanes import lanes_up_to
+from worker.relay.claim import Lanes
+from worker.relay.outcomes import Outcome
+from worker.relay.run import run_once
 
 # The state is the collection's own, as the later release would have it, with one more field.
 APPEND = """

@@ -1,6 +1,6 @@
 """During a deploy one reader reads the lines of both releases."""
 
-from shared.log_contract import SCHEMA_VERSION
+from shared.logs.contract import SCHEMA_VERSION
 from tests.log_lines import breaches, hold_against_contract
 
 OF_THE_RELEASE_BEFORE = {"event": "job_unfinished", "level": "warning", "error": "ConnectionError"}

@@ -4,8 +4,8 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from shared.advice import LACKS_TABLES
-from shared.schema import REVISION
+from shared.migration_state import REVISION
+from shared.postgres.advice import LACKS_TABLES
 from shared.settings import Settings
 from tests.api.test_health import readiness
 from tests.legacy_rows import set_collection
@@ -14,8 +14,8 @@ from tests.versions import release_before
 from tests.versions.later import append_later, settle_knowing, waiting
 from tests.worker.events import append_raw, outcomes
 from worker.drainer import Drainer
-from worker.heartbeat import Heart
-from worker.outcomes import Outcome
+from worker.relay.outcomes import Outcome
+from worker.vitals.heartbeat import Heart
 
 LANES = "SELECT source, lane FROM outbox_events ORDER BY id"
 APPEND = """

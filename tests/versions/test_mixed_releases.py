@@ -12,9 +12,9 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from shared.database import create_engine
 from shared.events import NEWEST_KNOWN_VERSION
-from shared.schema import REVISION
+from shared.migration_state import REVISION
+from shared.postgres.database import create_engine
 from shared.settings import Settings
 from tests.audit.pairs import audited
 from tests.databases import Databases

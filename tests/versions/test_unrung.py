@@ -11,7 +11,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from shared.database import create_engine
+from shared.postgres.database import create_engine
 from shared.settings import Settings
 from tests.databases import MIGRATED, Databases
 from tests.forked import ROOT

@@ -6,8 +6,8 @@ from typing import Any
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from worker.outcomes import Outcome
-from worker.relay import run_once
+from worker.relay.outcomes import Outcome
+from worker.relay.run import run_once
 
 
 async def append_raw(

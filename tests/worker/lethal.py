@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from worker import relay
-from worker.claim import ClaimedEvent
-from worker.outcomes import Verdict
 from worker.process import main
-from worker.settle import settle
+from worker.relay import run as relay
+from worker.relay.claim import ClaimedEvent
+from worker.relay.outcomes import Verdict
+from worker.relay.settle import settle
 
 LETHAL = "lethal"
 

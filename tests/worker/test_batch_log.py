@@ -14,8 +14,8 @@ from structlog.typing import EventDict
 from shared.events import Source
 from tests.legacy_rows import set_collection
 from tests.worker.events import append_raw
-from worker.batch_log import SAMPLED_ONE_OF, lag_step, percentile
-from worker.relay import drain
+from worker.relay.run import drain
+from worker.telemetry.log import SAMPLED_ONE_OF, lag_step, percentile
 
 
 async def lines_of(engine: AsyncEngine) -> list[EventDict]:

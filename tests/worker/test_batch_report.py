@@ -9,11 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from worker.batch import Batch
-from worker.batch_report import LINES_AT_ONCE, BatchReporter
-from worker.claim import ClaimedEvent
 from worker.drainer import Drainer
-from worker.settle import APPLIED
+from worker.relay.batch import Batch
+from worker.relay.claim import ClaimedEvent
+from worker.relay.settle import APPLIED
+from worker.telemetry.reporter import LINES_AT_ONCE, BatchReporter
 
 APPEND = """
     WITH made AS (

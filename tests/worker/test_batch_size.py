@@ -8,15 +8,15 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from shared.database import create_engine
+from shared.postgres.database import create_engine
 from shared.settings import Settings
 from tests.drift import drift
 from tests.legacy_rows import set_collection
-from worker.batch import Batch
-from worker.batch_size import REST_SECONDS, TRIES, BatchSize
-from worker.claim import ClaimedEvent
 from worker.drainer import Drainer
-from worker.outcomes import Outcome, Verdict
+from worker.relay.batch import Batch
+from worker.relay.batch_size import REST_SECONDS, TRIES, BatchSize
+from worker.relay.claim import ClaimedEvent
+from worker.relay.outcomes import Outcome, Verdict
 
 SLOW = """
     CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -51,7 +51,7 @@ async def test_every_pass_settles_some_of_a_backlog_that_takes_too_long_as_one_b
     await sql.execute(SLOW.format(seconds=0.003))
     for number in range(300):
         await set_collection(engine, f"c{number}")
-    monkeypatch.setattr("worker.batch_size.EASY_SECONDS", 0)
+    monkeypatch.setattr("worker.relay.batch_size.EASY_SECONDS", 0)
     monkeypatch.setattr("worker.drainer.LAST_RETRY_SECONDS", 0)
     drainer = Drainer(impatient)
     with capture_logs() as lines:
@@ -66,9 +66,9 @@ async def test_every_pass_settles_some_of_a_backlog_that_takes_too_long_as_one_b
 async def test_an_event_that_takes_too_long_alone_stops_nobody_and_is_dead_in_the_end(
     impatient: AsyncEngine, engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.batch_size.TOO_LONG_SECONDS", 0)
+    monkeypatch.setattr("worker.relay.batch_size.TOO_LONG_SECONDS", 0)
     now = 0.0
-    monkeypatch.setattr("worker.batch_size.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("worker.relay.batch_size.time", SimpleNamespace(monotonic=lambda: now))
     await sql.execute(SLOW.format(seconds=0))
     for name in ("before", "slow", "after"):
         await set_collection(engine, name)
@@ -93,7 +93,7 @@ def batch(seconds: float) -> Batch:
 
 
 def test_a_batch_that_took_long_is_not_followed_by_a_larger_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.batch_size.EASY_SECONDS", 5.0)
+    monkeypatch.setattr("worker.relay.batch_size.EASY_SECONDS", 5.0)
     size = BatchSize(1_000)
     size._size = 100  # noqa: SLF001 - as after three that were cancelled
     size.note(batch(25.0))

@@ -11,11 +11,11 @@ from tests.drift import drift
 from tests.legacy_rows import set_collection, target_rows
 from tests.processes import HANG_SECONDS
 from tests.worker.events import outcomes
-from worker import blame as blame_module
-from worker.apply import UnappliedError
 from worker.drainer import Drainer
-from worker.outcomes import Outcome
-from worker.relay import run_once
+from worker.relay import blame as blame_module
+from worker.relay.apply import UnappliedError
+from worker.relay.outcomes import Outcome
+from worker.relay.run import run_once
 
 # Refuses the rows of some collections in the way that the test names.
 REFUSING = """
@@ -107,7 +107,7 @@ async def test_what_comes_back_while_a_batch_is_divided_costs_no_event_its_life(
         return await real(connection, error)
 
     await sql.execute(away)
-    monkeypatch.setattr("worker.settle.blame", blame)
+    monkeypatch.setattr("worker.relay.settle.blame", blame)
     for _ in range(2):
         await run_once(engine)
     assert (await drift(sql), await letters(sql)) == ([], [])

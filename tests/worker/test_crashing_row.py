@@ -13,7 +13,7 @@ from shared.events import Source
 from tests.conftest import migrate
 from tests.legacy_rows import seed
 from tests.processes import HANG_SECONDS, environment, running_worker
-from worker.caution import LOST_CONNECTIONS, TOGETHER
+from worker.relay.caution import LOST_CONNECTIONS, TOGETHER
 
 # As a fault of PostgreSQL's own, or the kernel for want of memory, would end it.
 CRASH = """

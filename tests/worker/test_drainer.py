@@ -9,20 +9,20 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from structlog.testing import capture_logs
 
-from shared.advice import LACKS_TABLES
-from shared.database import driver_connection
-from shared.doorbell import open_redis
 from shared.events import Source
+from shared.postgres.advice import LACKS_TABLES
+from shared.postgres.database import driver_connection
+from shared.redis.doorbell import open_redis
 from shared.settings import Settings
 from tests.databases import Databases
 from tests.legacy_rows import set_collection, target_rows
 from tests.processes import HANG_SECONDS
 from tests.race import freezing
-from worker.batch import Batch
-from worker.claim import LIVE_LANE, Lanes, Position
 from worker.drainer import POLITE_BATCH, REST_PER_BATCH, Drainer
 from worker.main import arq_settings, drain_outbox, stop
-from worker.relay import run_once
+from worker.relay.batch import Batch
+from worker.relay.claim import LIVE_LANE, Lanes, Position
+from worker.relay.run import run_once
 
 AFTER_CLAIM = "guard: claimed, before the guard"
 

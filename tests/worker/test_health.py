@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from shared.settings import Settings
 from tests.forked import ROOT, run
 from tests.processes import HANG_SECONDS, environment, running_worker
-from worker.health import own_health_key
+from worker.vitals.health import own_health_key
 
 
 def check(env: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -14,18 +14,18 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from deploy.local.valkey import Valkey
-from shared.database import create_engine
 from shared.events import Source
-from shared.pooler import UnfitServerError
+from shared.postgres.database import create_engine
+from shared.postgres.pooler import UnfitServerError
 from shared.settings import Settings
 from tests.legacy_rows import set_collection
 from tests.processes import HANG_SECONDS
 from tests.worker.events import append_raw
-from worker import heartbeat
-from worker.heartbeat import BEAT_SECONDS, Heart
 from worker.main import arq_settings, build_worker
-from worker.outcomes import Outcome
-from worker.relay import drain
+from worker.relay.outcomes import Outcome
+from worker.relay.run import drain
+from worker.vitals import heartbeat
+from worker.vitals.heartbeat import BEAT_SECONDS, Heart
 
 
 @pytest.fixture(autouse=True)
@@ -149,7 +149,7 @@ async def test_while_sequences_are_wrong_it_says_what_to_do_and_no_batch_gets_a_
 async def test_while_redis_is_away_a_worker_says_so_with_each_beat(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.redis_client.REDIS_TIMEOUT_SECONDS", HANG_SECONDS)
+    monkeypatch.setattr("shared.redis.client.REDIS_TIMEOUT_SECONDS", HANG_SECONDS)
     with Valkey(tmp_path / "valkey") as valkey, capture_logs() as lines:
         settings = settings.model_copy(update={"redis_url": SecretStr(valkey.url)})
         arguments = arq_settings(settings) | {"cron_jobs": [], "on_startup": None, "handle_signals": False}

@@ -14,11 +14,11 @@ from shared.settings import Settings
 from tests.legacy_rows import set_collection, target_rows
 from tests.processes import HANG_SECONDS, environment, running_worker
 from tests.race import freezing
-from worker.claim import BEGINNING, BULK_LANES, ClaimedEvent, Position
-from worker.claim_start import TRAIL_EVENTS, ClaimStart
 from worker.drainer import Drainer
 from worker.main import arq_settings
-from worker.relay import run_once
+from worker.relay.claim import BEGINNING, BULK_LANES, ClaimedEvent, Position
+from worker.relay.claim_start import TRAIL_EVENTS, ClaimStart
+from worker.relay.run import run_once
 
 AFTER_CLAIM = "guard: claimed, before the guard"
 APPEND = """
@@ -107,13 +107,13 @@ def _quiet() -> Iterator[None]:
 @pytest.fixture
 def claims_are_dear(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten claims after the first, whatever it took, and let them trail few events."""
-    monkeypatch.setattr("worker.claim_start.DEAR_SECONDS", 0.0)
-    monkeypatch.setattr("worker.claim_start.TRAIL_EVENTS", BATCH // 2)
+    monkeypatch.setattr("worker.relay.claim_start.DEAR_SECONDS", 0.0)
+    monkeypatch.setattr("worker.relay.claim_start.TRAIL_EVENTS", BATCH // 2)
 
 
 def never_from_the_beginning_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the hint a cursor: the twin that every test of late commits must convict."""
-    monkeypatch.setattr("worker.claim_start.REST_PER_FULL_CLAIM", float("inf"))
+    monkeypatch.setattr("worker.relay.claim_start.REST_PER_FULL_CLAIM", float("inf"))
 
 
 class CountingClaimStart(ClaimStart):
@@ -209,7 +209,7 @@ async def test_without_the_hint_claims_beside_a_held_snapshot_read_everything_ag
 async def test_without_a_held_snapshot_claims_begin_at_the_beginning_and_read_little(
     settings: Settings, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.claim_start.DEAR_SECONDS", float("inf"))
+    monkeypatch.setattr("worker.relay.claim_start.DEAR_SECONDS", float("inf"))
     assert await entries_read_for(settings, sql, "api", drain_live) < 4 * EVENTS
 
 
@@ -317,7 +317,7 @@ async def test_a_batch_that_failed_is_followed_by_a_claim_from_the_beginning() -
 async def test_claims_from_the_beginning_take_a_twentieth_of_the_time_at_most_or_are_cheap(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("worker.claim_start.time", SimpleNamespace(monotonic=lambda: 1_000.0))
+    monkeypatch.setattr("worker.relay.claim_start.time", SimpleNamespace(monotonic=lambda: 1_000.0))
     start = ClaimStart()
     start.note(BEGINNING, [], claim_seconds=0.0008)
     assert start.seconds_until_full_claim <= 0
@@ -331,8 +331,8 @@ def claimed(number: int) -> ClaimedEvent:
 
 async def test_a_shortened_claim_trails_what_was_claimed_lately(monkeypatch: pytest.MonkeyPatch) -> None:
     """Late commits are milliseconds late as a rule: those are found without a claim from the beginning."""
-    monkeypatch.setattr("worker.claim_start.TRAIL_EVENTS", 10)
-    monkeypatch.setattr("worker.claim_start.TRAIL_SECONDS", float("inf"))
+    monkeypatch.setattr("worker.relay.claim_start.TRAIL_EVENTS", 10)
+    monkeypatch.setattr("worker.relay.claim_start.TRAIL_SECONDS", float("inf"))
     start = ClaimStart()
     start.note(BEGINNING, [claimed(number) for number in range(1, 6)], claim_seconds=60)
     for number in range(6, 100):
@@ -345,7 +345,7 @@ async def test_a_shortened_claim_trails_what_was_claimed_lately(monkeypatch: pyt
 async def test_a_shortened_claim_catches_up_after_seconds_when_there_is_little_to_claim(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("worker.claim_start.TRAIL_SECONDS", 0)
+    monkeypatch.setattr("worker.relay.claim_start.TRAIL_SECONDS", 0)
     start = ClaimStart()
     for number in range(1, 4):
         start.note(start.choose(), [claimed(number)], claim_seconds=60)

@@ -9,7 +9,7 @@ from tests.drift import drained, drift
 from tests.legacy_rows import set_collection
 from tests.processes import HANG_SECONDS, environment, running_worker
 from tests.race import freezing
-from worker.relay import drain
+from worker.relay.run import drain
 
 COLLECTIONS = 8
 WORKERS_SESSIONS = """

@@ -3,10 +3,10 @@ import asyncio
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.database import driver_connection
+from shared.postgres.database import driver_connection
 from tests.legacy_rows import set_collection
 from tests.race import freezing
-from worker.relay import run_once
+from worker.relay.run import run_once
 
 
 async def test_a_connection_whose_borrower_was_cancelled_is_not_lent_again(

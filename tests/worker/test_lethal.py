@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from deploy.local.postgres import Postgres
-from shared.database import create_engine
 from shared.events import Source
+from shared.postgres.database import create_engine
 from shared.settings import Settings
 from tests.databases import MIGRATED
 from tests.drift import drift
@@ -24,12 +24,12 @@ from tests.legacy_rows import seed, set_collection
 from tests.processes import HANG_SECONDS, environment, running, running_worker
 from tests.race import freezing
 from tests.worker.lethal import LETHAL
-from worker.batch import Batch
-from worker.caution import LOST_CONNECTIONS, TOGETHER, Caution
-from worker.claim import ALL_LANES, BULK_LANES, LIVE_LANE
 from worker.drainer import Drainer
-from worker.outcomes import Outcome
-from worker.presence import Presence
+from worker.relay.batch import Batch
+from worker.relay.caution import LOST_CONNECTIONS, TOGETHER, Caution
+from worker.relay.claim import ALL_LANES, BULK_LANES, LIVE_LANE
+from worker.relay.outcomes import Outcome
+from worker.vitals.presence import Presence
 
 LINGERING = """
     SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'
@@ -162,7 +162,7 @@ async def test_while_connections_are_lost_nobody_is_set_aside_for_the_marks_of_o
     """Workers whose sessions are all ended mark the same events, and take their marks away a moment later."""
     await set_collection(engine, "c1")
     await sql.execute("UPDATE outbox_events SET attempts = 3")
-    monkeypatch.setattr("worker.caution.CALM_SECONDS", HANG_SECONDS)
+    monkeypatch.setattr("worker.relay.caution.CALM_SECONDS", HANG_SECONDS)
     doubtful.note_failure(asyncpg.ConnectionDoesNotExistError(), [])
     assert (await doubtful.run_once(engine, ALL_LANES)).events == []
     await sql.execute("UPDATE outbox_events SET attempts = 0")

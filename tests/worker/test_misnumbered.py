@@ -8,8 +8,8 @@ from tests.drift import drift
 from tests.legacy_rows import set_collection, target_rows
 from tests.worker.events import append_raw, outcomes
 from worker.dead_letters.upkeep import close_overtaken
-from worker.outcomes import Outcome
-from worker.relay import drain
+from worker.relay.outcomes import Outcome
+from worker.relay.run import drain
 
 GO_BACK = "SELECT setval(pg_get_serial_sequence('outbox_events', 'id'), $1, false)"
 GO_ON = "SELECT setval(pg_get_serial_sequence('outbox_events', 'id'), 1000)"

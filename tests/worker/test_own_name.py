@@ -13,8 +13,8 @@ AS_PROCESS_1 = """
 import os
 os.getpid = lambda: 1
 from shared.settings import Settings
-from worker.health import own_health_key
-from worker.own_name import own_name
+from worker.vitals.health import own_health_key
+from worker.vitals.own_name import own_name
 assert own_name() == own_name()
 settings = Settings(database_url="postgresql://u:secret@host/db", redis_url="redis://none")
 print(own_name(), own_health_key(settings))

@@ -11,10 +11,10 @@ from shared.events import Source
 from tests.drift import drift
 from tests.legacy_rows import set_collection, target_rows
 from tests.worker.events import append_again, append_raw, outcomes
-from worker.apply import UnappliedError
 from worker.drainer import Drainer
-from worker.outcomes import Outcome
-from worker.relay import run_once
+from worker.relay.apply import UnappliedError
+from worker.relay.outcomes import Outcome
+from worker.relay.run import run_once
 
 # Refuses the rows of some collections in the way that the test names.
 REFUSING = """

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from worker.apply import apply
 from worker.drainer import Drainer
+from worker.relay.apply import apply
 
 EVENTS = 10_000
 POISON = 20
@@ -52,7 +52,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
         counted.events += len(ids)
         return await apply(connection, ids)
 
-    monkeypatch.setattr("worker.settle.apply", counting)
+    monkeypatch.setattr("worker.relay.settle.apply", counting)
     return counted
 
 
@@ -87,7 +87,7 @@ async def test_twenty_poison_events_among_ten_thousand_cost_the_others_little_mo
 async def test_divided_into_single_events_at_once_they_cost_a_call_for_each_event_beside_them(
     engine: AsyncEngine, sql: asyncpg.Connection, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.settle.PARTS", EVENTS)
+    monkeypatch.setattr("worker.relay.settle.PARTS", EVENTS)
     await drain_with_poison(engine, sql, "api", EVENTS // POISON, [250])
     assert work.calls > EVENTS // POISON
 
@@ -96,6 +96,6 @@ async def test_divided_into_single_events_at_once_they_cost_a_call_for_each_even
 async def test_halved_they_cost_the_others_their_work_four_times_over(
     engine: AsyncEngine, sql: asyncpg.Connection, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.settle.PARTS", 2)
+    monkeypatch.setattr("worker.relay.settle.PARTS", 2)
     await drain_with_poison(engine, sql, "api", EVENTS // POISON, [250])
     assert work.events > 2.5 * EVENTS // POISON

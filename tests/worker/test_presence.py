@@ -11,8 +11,8 @@ from tests.drift import drift
 from tests.legacy_rows import set_collection
 from tests.processes import HANG_SECONDS, environment, running, running_worker
 from tests.worker.events import append_raw
-from worker.presence import Presence
-from worker.relay import drain
+from worker.relay.run import drain
+from worker.vitals.presence import Presence
 
 
 @pytest.fixture

@@ -8,16 +8,16 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.database import driver_connection
 from shared.events import EventType, Source
 from shared.outbox import append_event
+from shared.postgres.database import driver_connection
 from tests.legacy_rows import set_collection, target_rows
 from tests.processes import HANG_SECONDS
 from tests.worker.events import append_again, append_raw, outcomes
-from worker.apply import UnappliedError
-from worker.claim import UnacknowledgedError, acknowledge
-from worker.outcomes import Outcome
-from worker.relay import drain, run_once
+from worker.relay.apply import UnappliedError
+from worker.relay.claim import UnacknowledgedError, acknowledge
+from worker.relay.outcomes import Outcome
+from worker.relay.run import drain, run_once
 
 
 async def test_an_insert_an_update_and_a_delete_reach_the_target(
@@ -349,7 +349,7 @@ async def test_an_event_that_vanished_from_under_its_lock_keeps_the_batch_from_c
         await acknowledge(connection, events)
 
     await set_collection(engine, "c1")
-    monkeypatch.setattr("worker.relay.acknowledge", acknowledge_after_loss)
+    monkeypatch.setattr("worker.relay.run.acknowledge", acknowledge_after_loss)
     with pytest.raises(UnacknowledgedError):
         await run_once(engine)
 

@@ -13,8 +13,8 @@ from structlog.typing import EventDict
 
 from deploy.local.postgres import Postgres
 from tests.legacy_rows import set_collection
-from worker.relay import drain
-from worker.snapshot_holders import HELD_SECONDS, SnapshotWatch, held_snapshots
+from worker.relay.run import drain
+from worker.vitals.snapshot_holders import HELD_SECONDS, SnapshotWatch, held_snapshots
 
 BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM users"
 
@@ -39,7 +39,7 @@ async def looks(watch: SnapshotWatch, times: int = 1) -> list[EventDict]:
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Report what two looks in a row found."""
-    monkeypatch.setattr("worker.snapshot_holders.HELD_SECONDS", 0.0001)
+    monkeypatch.setattr("worker.vitals.snapshot_holders.HELD_SECONDS", 0.0001)
 
 
 async def test_a_session_that_left_a_transaction_open_is_named_once_and_again_when_it_lets_go(
@@ -74,7 +74,7 @@ async def test_a_session_that_left_a_transaction_open_is_named_once_and_again_wh
 async def test_it_is_named_again_each_minute_while_it_lasts(
     database_url: str, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.snapshot_holders.REMIND_SECONDS", 0.0001)
+    monkeypatch.setattr("worker.vitals.snapshot_holders.REMIND_SECONDS", 0.0001)
     watch = SnapshotWatch(engine)
     async with connected(database_url) as holder:
         await holder.execute(BEGIN)
@@ -88,7 +88,7 @@ async def test_nobody_is_named_before_ten_seconds(
     database_url: str, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert HELD_SECONDS == 10
-    monkeypatch.setattr("worker.snapshot_holders.HELD_SECONDS", 3600.0)
+    monkeypatch.setattr("worker.vitals.snapshot_holders.HELD_SECONDS", 3600.0)
     async with connected(database_url) as holder:
         await holder.execute(BEGIN)
         await set_collection(engine, "c1")

@@ -9,15 +9,15 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.database import create_engine
+from shared.postgres.database import create_engine
 from shared.settings import Settings
 from tests.chaos.spells import RENAME, REVOKE
 from tests.drift import drift
 from tests.processes import HANG_SECONDS
 from tests.race import freezing
 from tests.security.conftest import urls as urls  # noqa: PLC0414 - a fixture
-from worker.apply import apply
 from worker.drainer import Drainer
+from worker.relay.apply import apply
 
 INSERT = """
     INSERT INTO collections (collection_id, project_id, collection_name, created_by, is_active)
@@ -76,7 +76,7 @@ async def test_while_a_batch_is_divided_what_goes_and_comes_and_ends_sessions_co
             await sql.execute(deeds.pop(step))
         return await apply(connection, ids)
 
-    monkeypatch.setattr("worker.settle.apply", apply_in_the_storm)
+    monkeypatch.setattr("worker.relay.settle.apply", apply_in_the_storm)
     monkeypatch.setattr("worker.drainer.LAST_RETRY_SECONDS", 0)
     await sql.execute(INSERT, events)
     drainer = Drainer(as_worker)
@@ -99,7 +99,7 @@ async def test_sessions_ended_while_their_statements_run_mark_no_event_twice_and
     point: str, as_worker: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.drainer.LAST_RETRY_SECONDS", 0)
-    monkeypatch.setattr("worker.caution.CRASH_SHOWS_SECONDS", 0)  # no server crashes here
+    monkeypatch.setattr("worker.relay.caution.CRASH_SHOWS_SECONDS", 0)  # no server crashes here
     await freezing.install(sql)
     await sql.execute(INSERT, 100)
     await sql.execute(CHANGE, "text")
@@ -127,7 +127,7 @@ async def test_sessions_ended_between_their_statements_mark_no_event_twice_and_c
             marks = max(marks, await sql.fetchval(MARKS))
         return await apply(connection, ids)
 
-    monkeypatch.setattr("worker.settle.apply", apply_in_an_ended_session)
+    monkeypatch.setattr("worker.relay.settle.apply", apply_in_an_ended_session)
     monkeypatch.setattr("worker.drainer.LAST_RETRY_SECONDS", 0)
     await sql.execute(INSERT, 100)
     await sql.execute(CHANGE, "text")

@@ -13,7 +13,7 @@ from tests.drift import drift
 from tests.legacy_rows import set_collection, target_rows
 from tests.race import freezing
 from tests.worker.events import append_raw
-from worker.relay import drain
+from worker.relay.run import drain
 from worker.tombstones import TombstoneUpkeep
 
 DAYS = 30

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from shared import doorbell
-from shared.deployment import Lane
-from shared.doorbell import Doorbell, open_redis
+from shared.redis import doorbell
+from shared.redis.deployment import Lane
+from shared.redis.doorbell import Doorbell, open_redis
 from shared.settings import Settings
 from tests.doorbell.patience import be_patient_with_redis
 from tests.doorbell.place import listened_to, nowhere
@@ -37,7 +37,7 @@ def swallowing(called: asyncio.Event) -> Callable[..., Awaitable[None]]:
 async def test_a_worker_ends_although_redis_swallows_the_cancellation(
     settings: Settings, called: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.wakeable.WakeableWorker._take_up", swallowing(called))
+    monkeypatch.setattr("worker.doorbell.arq_worker.WakeableWorker._take_up", swallowing(called))
     worker = build_worker(settings, {**arq_settings(settings), "handle_signals": False})
     running = asyncio.create_task(worker.main())
     await asyncio.wait_for(called.wait(), HANG_SECONDS)

@@ -2,8 +2,9 @@
 
 import sys
 
-from worker import duties, snapshot_holders
+from worker import duties
 from worker.process import main
+from worker.vitals import snapshot_holders
 
 if __name__ == "__main__":
     snapshot_holders.HELD_SECONDS = 0.3

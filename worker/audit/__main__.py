@@ -6,9 +6,9 @@ import sys
 from functools import partial
 
 from shared.choices import MOST_SLICES
-from shared.late_imports import late_imports
-from shared.orderly import orderly
-from worker.grammar import argument_parser, text
+from shared.process.late_imports import late_imports
+from shared.process.orderly import orderly
+from worker.command_line.grammar import argument_parser, text
 
 DESCRIPTION = """\
 Prove, pair by pair and while writes go on, that project_collections shows exactly what collections holds:
@@ -79,5 +79,5 @@ if __name__ == "__main__":
         options = parse(sys.argv[1:])
         with late_imports():
             from worker.audit.passes import execute
-            from worker.command_line import run_command
+            from worker.command_line.run import run_command
         sys.exit(run_command("audit", partial(execute, options)))

@@ -9,8 +9,8 @@ from dataclasses import replace
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.database import driver_connection
-from shared.faults import reason
+from shared.postgres.database import driver_connection
+from shared.postgres.faults import reason
 from worker.audit.comparison import Scope, Tally, compare, differences, prepare
 
 # Of each table, what is compared, with its type and collation; what else a column may demand is nobody's

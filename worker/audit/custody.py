@@ -11,9 +11,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shared.audit_runs import AuditOptions, AuditRun, fetch
-from shared.database import autocommit
-from shared.faults import is_transient
-from shared.run_tables import audit_runs
+from shared.postgres.database import autocommit
+from shared.postgres.faults import is_transient
+from shared.tables.runs import audit_runs
 
 HEARTBEAT_SECONDS = 1
 NOW = text("clock_timestamp()")
@@ -57,7 +57,7 @@ IS_DUE = text("""
 """)
 
 # The newest that finished is kept however old it is: it is the last proof there is. So is what a rollback
-# left, see worker/rollback_record.py. Served by audit_runs_by_end.
+# left, see worker/rollback/record.py. Served by audit_runs_by_end.
 PRUNE = text("""
     DELETE FROM audit_runs
     WHERE finished_at < clock_timestamp() - interval '30 days' AND requested_by <> 'rollback'

@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.database import driver_connection
+from shared.postgres.database import driver_connection
 from worker.audit.comparison import CLIENT_TIMEOUT_SECONDS, DIFFERENCES, IN_SLICE, Scope
 
 MOST_LISTED = 1_000  # of an audit that does not repair

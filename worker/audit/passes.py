@@ -8,16 +8,16 @@ from sqlalchemy import exists, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.audit_runs import AuditOptions, AuditRun
-from shared.database import create_engine
-from shared.doorbell import Doorbell
-from shared.legacy_tables import projects
+from shared.postgres.database import create_engine
+from shared.redis.doorbell import Doorbell
 from shared.settings import CommandSettings
+from shared.tables.legacy import projects
 from worker.audit import terminal
 from worker.audit.findings import first_findings
 from worker.audit.run import RunLostError, audit
-from worker.command_line import FAILURE, SUCCESS, CommandError, print_json, stderr, stdout
-from worker.patience import Patience
-from worker.ringing import doorbell_of
+from worker.command_line.patience import Patience
+from worker.command_line.ringing import doorbell_of
+from worker.command_line.run import FAILURE, SUCCESS, CommandError, print_json, stderr, stdout
 
 LOOK_SECONDS = 1  # while PostgreSQL is away
 STATEMENT_TIMEOUT_SECONDS = 30  # of all but the comparison, which has its own

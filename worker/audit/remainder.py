@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.database import driver_connection
+from shared.postgres.database import driver_connection
 
 # Served by audit_findings_pkey, the primary keys of applied_versions, collections and outbox_dead_letters,
 # and the target's unique key. Where legacy is as it was found, the event that was applied held just that.

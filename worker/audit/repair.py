@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from shared.database import driver_connection
 from shared.events import EventType, Source
 from shared.outbox import append_states
+from shared.postgres.database import driver_connection
 from worker.audit.comparison import CLIENT_TIMEOUT_SECONDS, DIFFERS, IN_SLICE, PAIRS, WAITS, Scope, prepare
 from worker.audit.findings import Finding
 

@@ -14,9 +14,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.audit_runs import AuditOptions, AuditRun
-from shared.database import driver_connection
-from shared.doorbell import Doorbell
-from shared.faults import HIDDEN_ROWS, hides_rows, reason, sqlstate
+from shared.postgres.database import driver_connection
+from shared.postgres.faults import HIDDEN_ROWS, hides_rows, reason, sqlstate
+from shared.redis.doorbell import Doorbell
 from worker.audit.canary import blindness
 from worker.audit.comparison import Scope, Tally, compare, prepare, slices_for
 from worker.audit.custody import Custody, RunLostError, begin, is_due, take_up

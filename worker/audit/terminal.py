@@ -13,7 +13,7 @@ from rich.text import Text
 from shared.audit_runs import AuditRun
 from worker.audit.findings import COLUMNS, Finding
 from worker.audit.report import Progress
-from worker.console import cell
+from worker.command_line.console import cell
 
 MOST_SHOWN = 20
 LONGEST_SHOWN = 80

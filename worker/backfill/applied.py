@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.backfill_runs import BackfillRun
 from worker.backfill.pace import rest
 from worker.backfill.pending import PendingCounter
-from worker.patience import Patience
+from worker.command_line.patience import Patience
 
 logger = structlog.get_logger(__name__)
 

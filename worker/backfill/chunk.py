@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from shared.backfill_runs import COLUMNS, BackfillRun, as_run
 from shared.events import EventType, Source
 from shared.outbox import PAYLOAD, append_states
-from shared.run_tables import backfill_runs
+from shared.tables.runs import backfill_runs
 from worker.backfill.pace import next_chunk_size
 
 # A chunk holds the rows that it enqueues, and their writers wait: it must not wait long itself.

@@ -9,13 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shared import backfill_runs
 from shared.backfill_runs import BackfillRun, NoUnfinishedRunError
-from shared.database import create_engine
+from shared.postgres.database import create_engine
 from shared.settings import CommandSettings
 from worker.backfill import report
 from worker.backfill.custody import read
 from worker.backfill.pace import rest
 from worker.backfill.progress import Speed
-from worker.command_line import SUCCESS, CommandError, print_json, stdout
+from worker.command_line.run import SUCCESS, CommandError, print_json, stdout
 
 STATEMENT_TIMEOUT_SECONDS = 60  # counting ten million rows on a slow disk
 LOOK_SECONDS = 0.25

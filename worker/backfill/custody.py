@@ -8,10 +8,10 @@ from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.backfill_runs import COLUMNS, HAS_NO_DRIVER, BackfillRun, as_run, runs
-from shared.database import autocommit
-from shared.run_tables import backfill_runs
+from shared.postgres.database import autocommit
+from shared.tables.runs import backfill_runs
 from worker.backfill.chunk import RunLostError
-from worker.own_name import own_name
+from worker.vitals.own_name import own_name
 
 NOW = func.clock_timestamp()
 TAKE_UP = (

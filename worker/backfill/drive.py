@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.backfill_runs import BackfillRun
-from shared.doorbell import Doorbell
-from shared.faults import is_transient, sqlstate
+from shared.postgres.faults import is_transient, sqlstate
+from shared.redis.doorbell import Doorbell
 from worker.backfill.applied import STALL_HINT, wait_until_applied
 from worker.backfill.chunk import Chunk, RunLostError, run_chunk
 from worker.backfill.custody import Custody, read, take_up

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from shared.choices import DEFAULT_MAX_PENDING
-from worker.grammar import argument_parser, text
+from worker.command_line.grammar import argument_parser, text
 
 DESCRIPTION = """\
 Enqueue an event for every collection that project_collections misses or shows

@@ -3,8 +3,8 @@
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.lanes import BACKFILL_LANE
-from worker.heartbeat import BY_INDEX_ONLY
+from worker.lanes import BACKFILL_LANE
+from worker.vitals.heartbeat import BY_INDEX_ONLY
 
 BEFORE_ALL = -(2**63)  # lower than any event's id
 AFTER_ALL = 2**63 - 1

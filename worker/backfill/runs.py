@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from shared import backfill_runs
 from shared.backfill_runs import BackfillOptions, BackfillRun, RunUnfinishedError
 from shared.choices import DEFAULT_MAX_PENDING
-from shared.doorbell import Doorbell
-from shared.legacy_tables import projects
+from shared.redis.doorbell import Doorbell
 from shared.settings import CommandSettings
+from shared.tables.legacy import projects
 from worker.backfill import report
 from worker.backfill.bar import Bar
 from worker.backfill.control import engine_of, tell
@@ -19,8 +19,8 @@ from worker.backfill.drive import STALL_HINT, drive
 from worker.backfill.dry_run import dry_run
 from worker.backfill.takeover import resume_when_left
 from worker.backfill.whole import verify
-from worker.command_line import FAILURE, SUCCESS, CommandError, print_json, stderr, stdout
-from worker.ringing import doorbell_of
+from worker.command_line.ringing import doorbell_of
+from worker.command_line.run import FAILURE, SUCCESS, CommandError, print_json, stderr, stdout
 
 
 async def execute(

@@ -8,7 +8,7 @@ from shared import backfill_runs
 from shared.backfill_runs import BackfillRun, RunDrivenError
 from worker.backfill.pace import rest
 from worker.backfill.report import what_now
-from worker.command_line import CommandError
+from worker.command_line.run import CommandError
 
 LOOK_SECONDS = 0.25
 

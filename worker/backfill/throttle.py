@@ -9,10 +9,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.faults import INSUFFICIENT_PRIVILEGE, sqlstate
-from shared.lanes import LOWEST_KNOWN_LANE
+from shared.postgres.faults import INSUFFICIENT_PRIVILEGE, sqlstate
 from worker.backfill.pending import PendingCounter
-from worker.heartbeat import BY_INDEX_ONLY
+from worker.lanes import LOWEST_KNOWN_LANE
+from worker.vitals.heartbeat import BY_INDEX_ONLY
 
 Value = TypeVar("Value")
 

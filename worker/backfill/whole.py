@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.audit_runs import AuditOptions, AuditRun
 from shared.backfill_runs import BackfillOptions, BackfillRun, start
-from shared.doorbell import Doorbell
+from shared.redis.doorbell import Doorbell
 from worker.audit.run import audit
 from worker.backfill.drive import Watch, drive, wait_until_applied
 

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from shared.late_imports import late_imports
-from shared.orderly import orderly
-from worker.grammar import Parser, add_json, text
+from shared.process.late_imports import late_imports
+from shared.process.orderly import orderly
+from worker.command_line.grammar import Parser, add_json, text
 
 PORTS = range(8080, 8180)  # the first that is free, where none is named
 DESCRIPTION = """\

@@ -7,8 +7,8 @@ import socket
 
 import uvloop
 
-from shared.orderly import FAILURE, SUCCESS, WRONG_USAGE, complain
-from worker.console import print_json, stderr, stdout
+from shared.process.orderly import FAILURE, SUCCESS, WRONG_USAGE, complain
+from worker.command_line.console import print_json, stderr, stdout
 from worker.dashboard import terminal
 from worker.dashboard.files import LogFileError, belongs_to
 from worker.dashboard.log_state import LogState

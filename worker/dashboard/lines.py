@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from shared.log_contract import CONTRACT, TYPES, LogEvent
+from shared.logs.contract import CONTRACT, TYPES, LogEvent
 
 Line = Mapping[str, Any]
 

@@ -19,7 +19,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.printable import printable
+from shared.process.printable import printable
 from worker.dashboard import page
 from worker.dashboard.log_state import LogState
 from worker.dashboard.reading import Logs

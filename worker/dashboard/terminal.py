@@ -8,7 +8,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 from rich.text import Text
 
-from shared.printable import printable
+from shared.process.printable import printable
 from worker.dashboard.snapshot import Audit, Lane, Snapshot, Source
 
 BAR_SECONDS = 0.1

@@ -3,15 +3,15 @@
 import sys
 from functools import partial
 
-from shared.late_imports import late_imports
-from shared.orderly import orderly
+from shared.process.late_imports import late_imports
+from shared.process.orderly import orderly
 from worker.dead_letters.options import parse
 
 if __name__ == "__main__":
     with orderly():
         options = parse(sys.argv[1:])
         with late_imports():
-            from worker.command_line import run_command
+            from worker.command_line.run import run_command
 
             if options.action in {"list", "show"}:
                 from worker.dead_letters.looks import execute

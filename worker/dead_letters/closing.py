@@ -11,11 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared import dead_letters
 from shared.dead_letters import AT_ONCE
 from shared.settings import CommandSettings
-from worker.command_line import FAILURE, SUCCESS, CommandError, print_json, stderr, stdout
+from worker.command_line.ringing import doorbell_of
+from worker.command_line.run import FAILURE, SUCCESS, CommandError, print_json, stderr, stdout
 from worker.dead_letters import report
 from worker.dead_letters.looks import open_engine, selection_of
 from worker.dead_letters.replays import replay_all, until_settled
-from worker.ringing import doorbell_of
 
 logger = structlog.get_logger(__name__)
 

@@ -6,10 +6,10 @@ import asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared import dead_letters
-from shared.database import create_engine
 from shared.dead_letters import Selection
+from shared.postgres.database import create_engine
 from shared.settings import CommandSettings
-from worker.command_line import SUCCESS, CommandError, print_json, stdout
+from worker.command_line.run import SUCCESS, CommandError, print_json, stdout
 from worker.dead_letters import report
 from worker.dead_letters.payload import read_payload, read_present_state
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from shared.choices import LETTER_STATES
 from shared.events import Source
-from worker.grammar import add_json, argument_parser, text
+from worker.command_line.grammar import add_json, argument_parser, text
 
 DESCRIPTION = """\
 Look at the events that could not be applied, and let them go.

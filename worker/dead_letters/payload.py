@@ -5,9 +5,9 @@ from typing import Any
 from sqlalchemy import Text, cast, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared.legacy_tables import collections
-from shared.outbox_tables import applied_versions, outbox_dead_letters
 from shared.stored import json_of
+from shared.tables.legacy import collections
+from shared.tables.outbox import applied_versions, outbox_dead_letters
 
 
 async def read_payload(connection: AsyncConnection, letter_id: int) -> Any:  # noqa: ANN401 - any JSON

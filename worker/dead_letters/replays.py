@@ -12,9 +12,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, BIGINT
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared import dead_letters
-from shared.doorbell import Doorbell
+from shared.redis.doorbell import Doorbell
+from worker.command_line.patience import Patience
 from worker.dead_letters.report import counted
-from worker.patience import Patience
 
 logger = structlog.get_logger(__name__)
 

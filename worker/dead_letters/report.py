@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from shared.dead_letters import DeadLetter
-from worker.console import cell
+from worker.command_line.console import cell
 
 HEADINGS = ("id", "died at (UTC)", "state", "collection", "type", "source", "tried", "reason")
 

@@ -7,8 +7,8 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.database import autocommit
 from shared.dead_letters import MOST_NAMED
+from shared.postgres.database import autocommit
 
 logger = structlog.get_logger(__name__)
 

@@ -4,9 +4,9 @@ import argparse
 import sys
 from functools import partial
 
-from shared.late_imports import late_imports
-from shared.orderly import orderly
-from worker.grammar import argument_parser
+from shared.process.late_imports import late_imports
+from shared.process.orderly import orderly
+from worker.command_line.grammar import argument_parser
 
 DESCRIPTION = """\
 Look for everything that will bite, before it bites: in the database, its roles and its tables, in what
@@ -36,7 +36,7 @@ if __name__ == "__main__":
     with orderly():
         options = grammar().parse_args()
         with late_imports():
-            from worker.command_line import run_command
+            from worker.command_line.run import run_command
 
             if options.repair_sequences:
                 from worker.preflight.repair import execute

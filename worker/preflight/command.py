@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from shared.settings import CommandSettings
-from worker.command_line import FAILURE, SUCCESS, print_json, stdout
+from worker.command_line.run import FAILURE, SUCCESS, print_json, stdout
 from worker.preflight.check import Check, State
 from worker.preflight.examination import examine
 

@@ -10,10 +10,10 @@ from redis.exceptions import NoPermissionError
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from shared.database import create_engine, driver_connection
-from shared.doorbell import REDIS_ERRORS, open_redis
-from shared.faults import reason, sqlstate
-from shared.pooler import PoolerError
+from shared.postgres.database import create_engine, driver_connection
+from shared.postgres.faults import reason, sqlstate
+from shared.postgres.pooler import PoolerError
+from shared.redis.doorbell import REDIS_ERRORS, open_redis
 from shared.settings import CommandSettings, Settings
 from worker.preflight.check import Check, Found, judged, not_looked, stop, warn
 from worker.preflight.checks import (

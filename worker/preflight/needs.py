@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from shared import run_tables  # noqa: F401 - its tables belong to the same metadata
-from shared.legacy_tables import legacy_metadata
-from shared.outbox_tables import metadata
-from shared.schema import VERSION_TABLE
+from shared.migration_state import VERSION_TABLE
+from shared.tables import runs as run_tables  # noqa: F401 - its tables belong to the same metadata
+from shared.tables.legacy import legacy_metadata
+from shared.tables.outbox import metadata
 
 LEGACY, TARGET = "collections", "project_collections"
 OURS = (*metadata.tables, VERSION_TABLE)

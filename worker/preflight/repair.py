@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 
 import asyncpg
 
-from shared.advice import LACKS_TABLES
-from shared.database import create_engine, driver_connection
-from shared.faults import reason
-from shared.sequences import SequenceFault, read_sequences
+from shared.postgres.advice import LACKS_TABLES
+from shared.postgres.database import create_engine, driver_connection
+from shared.postgres.faults import reason
+from shared.postgres.sequences import SequenceFault, read_sequences
 from shared.settings import CommandSettings
-from worker.command_line import FAILURE, SUCCESS, CommandError, print_json
+from worker.command_line.run import FAILURE, SUCCESS, CommandError, print_json
 from worker.preflight.checks.sequences import EVERY, faults_of, unread
 from worker.preflight.command import show
 

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from shared.late_imports import late_imports
-from shared.orderly import orderly
-from worker.grammar import argument_parser, text
+from shared.process.late_imports import late_imports
+from shared.process.orderly import orderly
+from worker.command_line.grammar import argument_parser, text
 
 DESCRIPTION = """\
 Say where the migration stands and what to type next, from the database alone: no
@@ -43,7 +43,7 @@ if __name__ == "__main__":
     with orderly():
         options = parse(sys.argv[1:])
         with late_imports():
-            from worker.command_line import run_command
+            from worker.command_line.run import run_command
 
             if options.collection_id is None:
                 from worker.status.command import execute

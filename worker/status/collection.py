@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import Column, Integer, MetaData, String, Table, Text, cast, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from shared.legacy_tables import collections
-from shared.outbox_tables import applied_versions, outbox_dead_letters, outbox_events
+from shared.tables.legacy import collections
+from shared.tables.outbox import applied_versions, outbox_dead_letters, outbox_events
 from worker.status.session import Parts, looking
 
 Values = Mapping[str, Any]

@@ -9,10 +9,10 @@ from rich.live import Live
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.faults import is_transient, sqlstate
-from shared.printable import printable
+from shared.postgres.faults import is_transient, sqlstate
+from shared.process.printable import printable
 from shared.settings import CommandSettings
-from worker.command_line import FAILURE, SUCCESS, print_json, stdout
+from worker.command_line.run import FAILURE, SUCCESS, print_json, stdout
 from worker.status import commands, figures
 from worker.status.answer import Verdict
 from worker.status.facts import Facts

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from shared.printable import printable
-from shared.schema import REVISION
-from worker.heartbeat import MOST_COUNTED
+from shared.migration_state import REVISION
+from shared.process.printable import printable
 from worker.status.facts import Facts, Holder, Worker
 from worker.status.letters import MOST_LETTERS
 from worker.status.words import clock, count, percent, span, who
+from worker.vitals.heartbeat import MOST_COUNTED
 
 DASH = "-"
 NAMED = 5  # of many of a kind; the others are counted

@@ -5,7 +5,7 @@ from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.schema import REVISION, read_revision
+from shared.migration_state import REVISION, read_revision
 from worker.status import history, letters, server, waiting
 from worker.status.facts import Facts
 from worker.status.session import Parts, looking

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from shared.schema import REVISION
+from shared.migration_state import REVISION
 from worker.status.answer import Verdict
 from worker.status.facts import Facts
 

@@ -1,6 +1,6 @@
 """What stands in the way of all else: the schema, the sequences, the server, a session that holds a lock."""
 
-from shared.schema import REVISION
+from shared.migration_state import REVISION
 from worker.status import commands
 from worker.status.answer import Verdict
 from worker.status.facts import LOCKED, Facts

@@ -9,8 +9,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from shared.database import create_engine
-from shared.faults import INSUFFICIENT_PRIVILEGE, LOCK_NOT_AVAILABLE, NOT_MIGRATED, hides_rows, sqlstate
+from shared.postgres.database import create_engine
+from shared.postgres.faults import (
+    INSUFFICIENT_PRIVILEGE,
+    LOCK_NOT_AVAILABLE,
+    NOT_MIGRATED,
+    hides_rows,
+    sqlstate,
+)
 from shared.settings import DatabaseSettings
 from worker.status.facts import LOCKED
 

@@ -3,10 +3,10 @@
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared.lanes import KNOWN_LANES, NAMES
-from worker.heartbeat import LOOK as LANES
-from worker.heartbeat import MOST_COUNTED
+from worker.lanes import KNOWN_LANES, NAMES
 from worker.status.facts import Holder, Lane, Worker
+from worker.vitals.heartbeat import LOOK as LANES
+from worker.vitals.heartbeat import MOST_COUNTED
 
 MOST_WORKERS = 100
 

@@ -13,10 +13,10 @@ from sqlalchemy.dialects.postgresql import asyncpg as dialect
 
 from benchmarks.peers.systems.changes import Change
 from benchmarks.peers.systems.with_asyncpg import Alone, write_row
-from shared.deployment import Deployment, read_identity
-from shared.doorbell import Doorbell, open_redis
 from shared.events import EventType, Source
 from shared.outbox import APPEND_EVENT
+from shared.redis.deployment import Deployment, read_identity
+from shared.redis.doorbell import Doorbell, open_redis
 
 SETTINGS: dict[str, Any] = {}
 APPEND = APPEND_EVENT.compile(dialect=dialect.dialect())  # type: ignore[no-untyped-call]

@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from shared.pooler import PooledConnection
+from shared.postgres.pooler import PooledConnection
 from worker.preflight.check import Found, Trouble, stop, warn
 from worker.preflight.checks.roles import LOGINS
 from worker.preflight.needs import API, OPERATOR, WORKER

@@ -10,14 +10,14 @@ import asyncpg
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ReadOnlyError, ResponseError
 
-from shared.deployment import Names, read_identity
-from shared.doorbell import job_key, ring_commands
-from shared.redis_client import REDIS_TIMEOUT_SECONDS, Command
-from shared.rehearsal import rehearse
-from shared.schema import VERSION_TABLE
-from worker.health import PREFIX as HEALTH_PREFIX
+from shared.migration_state import VERSION_TABLE
+from shared.redis.client import REDIS_TIMEOUT_SECONDS, Command
+from shared.redis.deployment import Names, read_identity
+from shared.redis.doorbell import job_key, ring_commands
+from shared.redis.rehearsal import rehearse
 from worker.preflight.check import Found, Trouble, warn
 from worker.preflight.checks.server import apart
+from worker.vitals.health import PREFIX as HEALTH_PREFIX
 
 FIRST_SUPPORTED = 5
 FULL = 0.9  # of maxmemory

@@ -5,9 +5,9 @@ from sqlalchemy import Index
 from sqlalchemy.engine import make_url
 from sqlalchemy.schema import CreateIndex
 
-from shared.legacy_tables import legacy_metadata
-from shared.outbox_tables import metadata
-from shared.schema import READ_REVISION, REVISION, VERSION_TABLE
+from shared.migration_state import READ_REVISION, REVISION, VERSION_TABLE
+from shared.tables.legacy import legacy_metadata
+from shared.tables.outbox import metadata
 from worker.preflight.check import Found, Trouble, stop, warn
 from worker.preflight.needs import COPIED, LEGACY, OURS, TABLES, TARGET
 

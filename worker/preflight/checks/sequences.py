@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from shared.sequences import DRAWN_BY_US, SHARED, Sequence, SequenceFault, read_sequences
+from shared.postgres.sequences import DRAWN_BY_US, SHARED, Sequence, SequenceFault, read_sequences
 from worker.preflight.check import Found, Trouble, stop, warn
 
 EVERY = DRAWN_BY_US | SHARED

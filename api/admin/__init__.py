@@ -1,0 +1,1 @@
+"""The administrators' routes, behind `ADMIN_TOKEN`."""

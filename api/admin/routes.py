@@ -1,0 +1,150 @@
+"""The administrators' endpoints, behind a token of their own; without one configured they do not exist."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Path, Query, Request, Response, Security
+from fastapi.responses import JSONResponse
+from fastapi.security import APIKeyHeader, HTTPBearer
+
+from api import documentation
+from api.admin import backfills, dead_letters, verification
+from api.admin.backfills import Backfill, NewBackfill
+from api.admin.dead_letters import Choice, DeadLetter, DeadLetterPage, Discarded, LetterId, Listing, Replayed
+from api.admin.verification import Verification, VerificationUnderWay
+from api.context import Sync, of_request
+from api.gate.admission import Lane, Lanes
+from api.gate.errors import UnknownAdminError
+from api.gate.guarded_route import GuardedRoute
+from api.gate.tokens import carries_token
+
+HEADER = "X-Admin-Token"
+NEEDED = "The administrators' token."
+
+# For the OpenAPI document: the gate itself comes before any dependency, and before the body.
+DOCUMENTED = [
+    Security(HTTPBearer(scheme_name="AdminBearer", description=NEEDED, auto_error=False)),
+    Security(APIKeyHeader(name=HEADER, scheme_name="AdminToken", description=NEEDED, auto_error=False)),
+]
+
+WaitSeconds = Annotated[float, Query(ge=0, le=60, description="How long to wait for the audit's end.")]
+AuditId = Annotated[
+    int | None, Query(ge=1, lt=2**63, description="Look at this audit again instead of a new one.")
+]
+Letter = Annotated[LetterId, Path(description="The dead letter's id.")]
+
+
+def require_admin_token(request: Request) -> None:
+    """Let the request pass when it carries the administrators' token.
+
+    Raises:
+        HTTPException: none is configured: the framework's own 404, as if nothing were here.
+        UnknownAdminError: the request has none or another.
+
+    """
+    token = of_request(request).settings.admin_token
+    if not token:
+        raise HTTPException(HTTPStatus.NOT_FOUND)
+    if not carries_token(request, token, HEADER):
+        raise UnknownAdminError
+
+
+class AdminRoute(GuardedRoute):
+    """A route for administrators, who come with their own token and need no gateway."""
+
+    admit = staticmethod(require_admin_token)
+
+    @staticmethod
+    def lane(lanes: Lanes, _request: Request) -> Lane:
+        """Keep administrators out of the users' way, and users out of theirs."""
+        return lanes.admin
+
+
+admin = APIRouter(prefix="/admin", route_class=AdminRoute, dependencies=DOCUMENTED, tags=["admin"])
+
+
+@admin.get("/verify-phase1-migration", response_model=Verification, responses=documentation.VERIFICATION)
+async def verify_phase1_migration(
+    sync: Sync, wait_seconds: WaitSeconds = 20, audit_id: AuditId = None
+) -> Verification | Response:
+    """Compare every collection with its row in `project_collections`, as a worker sees them now.
+
+    A fresh audit is requested, unless one is waiting already, and carried out by a worker. When it
+    takes longer than `wait_seconds` the answer is 202; ask again with `audit_id`.
+    """
+    if audit_id is None:
+        audit_id = await verification.request_audit(sync)
+    result = await verification.verify(sync, audit_id, wait_seconds)
+    if isinstance(result, VerificationUnderWay):
+        again = {"Retry-After": str(verification.UNDER_WAY_RETRY_SECONDS)}
+        return JSONResponse(result.model_dump(mode="json"), HTTPStatus.ACCEPTED, again)
+    return result
+
+
+@admin.post("/backfill", status_code=HTTPStatus.ACCEPTED, responses=documentation.BACKFILL_START)
+async def start_backfill(sync: Sync, new: NewBackfill | None = None) -> Backfill:
+    """Let the workers bring every collection to `project_collections` that it lacks or shows differently."""
+    return await backfills.start(sync, new or NewBackfill())
+
+
+@admin.get("/backfill", responses=documentation.BACKFILL_READ)
+async def read_backfill(sync: Sync) -> Backfill:
+    """Show the backfill that was started last."""
+    return await backfills.read_latest(sync)
+
+
+@admin.post("/backfill/pause", responses=documentation.BACKFILL_CHANGE)
+async def pause_backfill(sync: Sync) -> Backfill:
+    """Stop the backfill after its present chunk, until it is resumed."""
+    return await backfills.pause(sync)
+
+
+@admin.post("/backfill/resume", responses=documentation.BACKFILL_CHANGE)
+async def resume_backfill(sync: Sync) -> Backfill:
+    """Let the workers go on with a backfill that was paused, or whose process has gone."""
+    return await backfills.resume(sync)
+
+
+@admin.post("/backfill/cancel", responses=documentation.BACKFILL_CHANGE)
+async def cancel_backfill(sync: Sync) -> Backfill:
+    """End the backfill for good. What it has enqueued is applied all the same."""
+    return await backfills.cancel(sync)
+
+
+@admin.get("/dead-letters", responses=documentation.DEAD_LETTERS)
+async def list_dead_letters(sync: Sync, listing: Annotated[Listing, Query()]) -> DeadLetterPage:
+    """List events that could not be applied, oldest first; only dead ones unless `state` says otherwise."""
+    return await dead_letters.read_page(sync, listing)
+
+
+@admin.get("/dead-letters/{letter_id}", responses=documentation.DEAD_LETTER)
+async def read_dead_letter(sync: Sync, letter_id: Letter) -> DeadLetter:
+    """Show one dead letter. What its event held is shown by `python -m worker.dead_letters show`."""
+    return await dead_letters.read_one(sync, letter_id)
+
+
+@admin.post("/dead-letters/{letter_id}/replay", responses=documentation.DEAD_LETTER_CHANGE)
+async def replay_dead_letter(sync: Sync, letter_id: Letter) -> DeadLetter:
+    """Append the present state of the letter's collection, behind users' writes, and close the letter.
+
+    It can never overwrite anything newer.
+    """
+    return await dead_letters.replay_one(sync, letter_id)
+
+
+@admin.post("/dead-letters/{letter_id}/discard", responses=documentation.DEAD_LETTER_CHANGE)
+async def discard_dead_letter(sync: Sync, letter_id: Letter) -> DeadLetter:
+    """Close the letter for good; nothing is appended."""
+    return await dead_letters.discard_one(sync, letter_id)
+
+
+@admin.post("/dead-letters/replay", responses=documentation.DEAD_LETTERS_CHANGE)
+async def replay_dead_letters(sync: Sync, choice: Choice) -> Replayed:
+    """Replay the letters that are chosen, a bounded number in one request."""
+    return await dead_letters.replay_chosen(sync, choice)
+
+
+@admin.post("/dead-letters/discard", responses=documentation.DEAD_LETTERS_CHANGE)
+async def discard_dead_letters(sync: Sync, choice: Choice) -> Discarded:
+    """Discard the letters that are chosen, a bounded number in one request."""
+    return await dead_letters.discard_chosen(sync, choice)

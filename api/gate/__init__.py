@@ -1,0 +1,1 @@
+"""What a request passes before its route: gateway, body, place; and how it is refused."""

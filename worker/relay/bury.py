@@ -1,0 +1,50 @@
+"""Setting events aside that can never be applied."""
+
+import asyncpg
+
+from worker.relay.outcomes import Outcome, Verdict
+
+# Served by outbox_events_pkey; the limit keeps PostgreSQL from reading the whole outbox first. Copies the
+# events as they are, with the reason beside them. An event that was delivered twice, and died twice, is
+# one letter. Another event's is left as it is.
+BURY = """
+    INSERT INTO outbox_dead_letters
+        (id, aggregate_id, event_type, source, payload, created_at, sqlstate, error, attempts,
+        traceparent)
+    SELECT event.id, event.aggregate_id, event.event_type, event.source, event.payload,
+        event.created_at, dead.sqlstate, dead.error, greatest(event.attempts, 1), event.traceparent
+    FROM unnest($1::bigint[], $2::text[], $3::text[]) AS dead (id, sqlstate, error)
+    CROSS JOIN LATERAL (SELECT * FROM outbox_events WHERE id = dead.id LIMIT 1) AS event
+    ON CONFLICT (id) DO UPDATE SET
+        sqlstate = excluded.sqlstate,
+        error = excluded.error,
+        attempts = outbox_dead_letters.attempts + excluded.attempts,
+        died_at = clock_timestamp(),
+        state = 'dead',
+        closed_at = NULL,
+        replayed_as = NULL
+    WHERE (outbox_dead_letters.aggregate_id, outbox_dead_letters.created_at)
+        = (excluded.aggregate_id, excluded.created_at)
+    RETURNING id
+"""
+NO_LETTER = Verdict(
+    Outcome.POSTPONED,
+    error="another event's dead letter has this id: the sequence of outbox_events went back",
+)
+
+
+async def bury(connection: asyncpg.Connection, verdicts: dict[int, Verdict]) -> None:
+    """Keep every event that was found dead, with its reason, in the transaction that acknowledges it.
+
+    One whose id another event's letter has stays pending: its verdict is changed.
+    """
+    dead = {event_id: verdict for event_id, verdict in verdicts.items() if verdict.outcome is Outcome.DEAD}
+    if not dead:
+        return
+    buried = await connection.fetch(
+        BURY,
+        list(dead),
+        [verdict.sqlstate for verdict in dead.values()],
+        [verdict.error for verdict in dead.values()],
+    )
+    verdicts |= dict.fromkeys(dead.keys() - {event_id for (event_id,) in buried}, NO_LETTER)

@@ -1,0 +1,1 @@
+"""What a worker publishes of the batches that it committed: log lines, spans and metrics."""

@@ -1,0 +1,159 @@
+"""The worker's heartbeat in its log: that it lives, and what waits."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import asyncpg
+import structlog
+from sqlalchemy import Row, text
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.postgres.database import refuse_wrong_sequences
+from shared.postgres.pooler import UnfitServerError
+from shared.redis.outage import Fault
+from worker.lanes import HIGHEST_KNOWN_LANE, KNOWN_LANES, LOWEST_KNOWN_LANE, NAMES
+from worker.vitals.unknown_versions import UnknownVersions
+
+logger = structlog.get_logger(__name__)
+
+BEAT_SECONDS = 5
+# The last is what a login that is refused comes as.
+OF_THE_DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, AsyncAdapt_asyncpg_dbapi.Error)
+PATIENCE_SECONDS = 2.0
+MOST_COUNTED = 100_000
+
+# A plan that was made while the outbox was empty would read all of it, for as long as nobody analyses it.
+BY_INDEX_ONLY = text("""
+    SELECT set_config(name, 'off', true)
+    FROM (VALUES ('enable_seqscan'), ('enable_bitmapscan'), ('enable_sort')) AS setting (name)
+""")
+
+# Served by outbox_events_claim_order, and outbox_dead_letters_open. Bounded: a backlog of millions, which
+# is when somebody looks, must not be counted to its end every five seconds. The oldest of a lane is the one
+# with the lowest id: that is the order of appends, but for transactions that were open at the same time.
+# As a range in the index's order: by `lane = ` and `id` the planner may read the whole primary key.
+# Lanes of versions that we do not know are beyond ours.
+LOOK = text(f"""
+    WITH unknown AS MATERIALIZED (
+        SELECT count(*) AS events, min(lane) AS first_lane, max(lane) AS last_lane
+        FROM (
+            (SELECT lane FROM outbox_events WHERE lane < {LOWEST_KNOWN_LANE}
+                ORDER BY lane, id LIMIT :most)
+            UNION ALL
+            (SELECT lane FROM outbox_events WHERE lane > {HIGHEST_KNOWN_LANE}
+                ORDER BY lane DESC, id DESC LIMIT :most)
+        ) AS beyond
+    )
+    SELECT
+        waiting.lane,
+        (SELECT count(*) FROM (
+            SELECT FROM outbox_events AS event
+            WHERE event.lane BETWEEN waiting.lane AND waiting.lane ORDER BY event.lane, event.id LIMIT :most
+        ) AS counted) AS pending,
+        greatest(0, coalesce((
+            SELECT extract(epoch FROM clock_timestamp() - event.created_at) FROM outbox_events AS event
+            WHERE event.lane BETWEEN waiting.lane AND waiting.lane ORDER BY event.lane, event.id LIMIT 1
+        ), 0))::float8 AS oldest_seconds,
+        (SELECT count(*) FROM outbox_dead_letters WHERE closed_at IS NULL) AS dead_letters,
+        unknown.events AS unknown_events, unknown.first_lane, unknown.last_lane,
+        extract(epoch FROM clock_timestamp())::float8 AS database_time
+    FROM unknown, (VALUES {", ".join(f"({lane})" for lane in KNOWN_LANES)}) AS waiting (lane)
+""")  # noqa: S608 - constants
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The fields of one `worker_heartbeat` line; counts are None while PostgreSQL does not answer."""
+
+    worker: str
+    uptime_seconds: float
+    database: str
+    redis: str
+    pending_live: int | None = None
+    pending_repair: int | None = None
+    pending_backfill: int | None = None
+    oldest_live_seconds: float | None = None
+    oldest_repair_seconds: float | None = None
+    oldest_backfill_seconds: float | None = None
+    pending_unknown_version: int | None = None
+    dead_letters: int | None = None
+    clock_offset_ms: float | None = None
+    hint: str | None = None
+
+
+class Heart:
+    """Writes a heartbeat each time it is told to, whether PostgreSQL answers or not."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        name: str,
+        watch: Callable[[Heartbeat], None] | None = None,
+        others: Sequence[AsyncEngine] = (),
+    ) -> None:
+        """Take an engine to look with, one connection at a time, the process's name, and who is told too.
+
+        The process's other engines lend no connection either where the server turns out to be unfit.
+        """
+        self._engine = engine
+        self._others = others
+        self._name = name
+        self._watch = watch
+        self._began = time.monotonic()
+        self._redis: Fault | None = None
+        self._unknown_versions = UnknownVersions()
+
+    def note_redis(self, fault: Fault | None) -> None:
+        """Say from now on that Redis is up, or what ails it."""
+        self._redis = fault
+
+    async def beat(self) -> None:
+        """Look at what waits, for two seconds at most, and write the line."""
+        fault = self._redis
+        redis = "up" if fault is None else "refuses" if fault.hint else "away"
+        uptime = round(time.monotonic() - self._began, 1)
+        heartbeat = Heartbeat(self._name, uptime, "away", redis, hint=fault.hint if fault else None)
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await refuse_wrong_sequences(self._engine, *self._others)
+                heartbeat = await self._look(heartbeat)
+        except UnfitServerError as error:
+            heartbeat = replace(heartbeat, database="unfit", hint=str(error))
+        except (SQLAlchemyError, *OF_THE_DRIVER, OSError, TimeoutError):
+            pass  # it is away
+        log = logger.info if heartbeat.database == "up" else logger.warning
+        log("worker_heartbeat", **asdict(heartbeat))
+        if self._watch is not None:
+            self._watch(heartbeat)
+
+    async def _look(self, heartbeat: Heartbeat) -> Heartbeat:
+        async with self._engine.begin() as connection:
+            await connection.execute(BY_INDEX_ONLY)
+            began = time.time()
+            lanes = (await connection.execute(LOOK, {"most": MOST_COUNTED})).all()
+            asked_at = (began + time.time()) / 2
+        seen = lanes[0]
+        self._unknown_versions.note(seen.unknown_events, seen.first_lane, seen.last_lane)
+        return replace(
+            heartbeat,
+            database="up",
+            **_of_each_name(lanes),
+            pending_unknown_version=seen.unknown_events,
+            dead_letters=seen.dead_letters,
+            clock_offset_ms=round((asked_at - seen.database_time) * 1000, 3),
+        )
+
+
+def _of_each_name(lanes: Sequence[Row[Any]]) -> dict[str, Any]:
+    """Sum up the lanes of all versions that we know under their names."""
+    found: dict[str, Any] = {}
+    for name in NAMES.values():
+        of_name = [lane for lane in lanes if KNOWN_LANES[lane.lane] == name]
+        found[f"pending_{name}"] = sum(lane.pending for lane in of_name)
+        found[f"oldest_{name}_seconds"] = round(max(lane.oldest_seconds for lane in of_name), 3)
+    return found

@@ -1,0 +1,84 @@
+"""What a worker's metrics show of the database beside its heartbeat: last audit, backfill, held snapshot."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from worker.vitals.snapshot_holders import SnapshotWatch
+
+LOOK_SECONDS = 5
+
+# Served by audit_runs_by_end and backfill_runs_by_start, read backwards: the newest row of each that counts.
+# An audit of one project proves nothing about the others, and one that failed proves nothing.
+LOOK = text("""
+    SELECT
+        audit.verdict,
+        audit.compared, audit.missing, audit.mismatched, audit.orphaned, audit.pending,
+        extract(epoch FROM audit.finished_at)::float8 AS audited_at,
+        backfill.status,
+        backfill.planned, backfill.processed, backfill.enqueued, backfill.skipped,
+        backfill.throttled_by IS NOT NULL AS throttled,
+        pg_stat_get_dead_tuples(to_regclass('outbox_events')) AS dead_events
+    FROM (VALUES (1)) AS always (one)
+    LEFT JOIN LATERAL (
+        SELECT * FROM audit_runs
+        WHERE status = 'finished' AND project_id IS NULL AND finished_at IS NOT NULL
+        ORDER BY finished_at DESC LIMIT 1
+    ) AS audit ON true
+    LEFT JOIN LATERAL (SELECT * FROM backfill_runs ORDER BY started_at DESC LIMIT 1) AS backfill ON true
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """The last whole audit that finished and the last backfill: None where there never was one.
+
+    `audited_at` is in seconds since 1970, by the database's clock. `dead_events` is PostgreSQL's estimate of
+    the rows of `outbox_events` that were deleted and not forgotten, `snapshot_held_seconds` for how long
+    somebody has kept it from forgetting them; 0 when nobody has.
+    """
+
+    verdict: str | None
+    compared: int | None
+    missing: int | None
+    mismatched: int | None
+    orphaned: int | None
+    pending: int | None
+    audited_at: float | None
+    status: str | None
+    planned: int | None
+    processed: int | None
+    enqueued: int | None
+    skipped: int | None
+    throttled: bool
+    dead_events: int | None
+    snapshot_held_seconds: float = 0.0
+
+
+class RunWatch:
+    """Reads the state each time it is told to, and tells it, or None while PostgreSQL does not answer."""
+
+    def __init__(
+        self, engine: AsyncEngine, snapshots: SnapshotWatch, watch: Callable[[RunState | None], None]
+    ) -> None:
+        """Take an engine to look with, one connection at a time, and who is told."""
+        self._engine = engine
+        self._snapshots = snapshots
+        self._watch = watch
+
+    async def look(self) -> None:
+        """Ask PostgreSQL once; cheap, but every LOOK_SECONDS is often enough.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError, OSError, TimeoutError: PostgreSQL could not be asked.
+
+        """
+        state = None
+        try:
+            async with self._engine.connect() as connection:
+                state = RunState(*(await connection.execute(LOOK)).one())
+        finally:
+            held = self._snapshots.longest_held_seconds
+            self._watch(None if state is None else replace(state, snapshot_held_seconds=held))
