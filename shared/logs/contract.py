@@ -22,7 +22,7 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "array": (list,),
 }
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
-PAGE = Path(__file__).parents[1] / "docs" / "logs.md"
+PAGE = Path(__file__).parents[2] / "docs" / "logs.md"
 MARK = "<!-- What follows is made by `python -m shared.logs.contract`. -->"
 
 

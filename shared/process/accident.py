@@ -5,7 +5,7 @@ from traceback import extract_tb
 
 MOST_PLACES = 4
 THROUGH = "orderly.py"  # every exception comes by
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def accident(error: Exception) -> str:
