@@ -11,15 +11,15 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.postgres.advice import advice_on
-from shared.postgres.database import driver_connection
 from shared.postgres.faults import QUERY_CANCELED, is_transient, sqlstate
 from worker.relay.batch import Batch
 from worker.relay.batch_size import TAKES_TOO_LONG, BatchSize
-from worker.relay.caution import Caution, set_aside
-from worker.relay.claim import BEGINNING, BULK_LANES, LIVE_LANE, ClaimedEvent, Lanes, Position, claim_these
+from worker.relay.caution import Caution
+from worker.relay.claim import BEGINNING, BULK_LANES, LIVE_LANE, ClaimedEvent, Lanes, Position
 from worker.relay.claim_start import PLACE, ClaimStart
-from worker.relay.run import run_once, run_these
+from worker.relay.run import BatchFailedError, run_once, run_these, set_these_aside
 from worker.telemetry.reporter import BatchObserver, BatchReporter
+from worker.telemetry.spans import trace_failed_batch
 from worker.vitals.own_name import own_name
 from worker.vitals.presence import Presence
 
@@ -42,7 +42,9 @@ PATIENCE_SECONDS = 10.0  # for the batch in hand, when the process is to end
 class Drainer:
     """Drains the live lane and the bulk lanes side by side: no user's write waits for a bulk batch.
 
-    It works in tasks of its own, so that whoever wakes it may end, or be cancelled, at any time.
+    It works in tasks of its own, so that the caller that wakes it may end, or be cancelled, at any time. The
+    caller disposes of the engine, of which it takes CONNECTIONS at most. The process's presence is recorded
+    before its first batch. The observers are notified of each batch.
     """
 
     def __init__(
@@ -51,10 +53,6 @@ class Drainer:
         presence: Presence | None = None,
         observers: Sequence[BatchObserver] = (),
     ) -> None:
-        """Take the engine to work on, with CONNECTIONS at most; the caller disposes of it.
-
-        The process's presence is recorded before its first batch. The observers are told of each batch.
-        """
         caution = Caution(presence or Presence(engine, own_name()))
         self._live = LaneDrainer(engine, caution, LIVE_LANE, LIVE_BATCH, observers)
         self._bulk = [
@@ -71,21 +69,21 @@ class Drainer:
         ]
 
     def wake(self, reason: str) -> None:
-        """See to it that everything pending now is settled; returns at once.
+        """Start draining everything now pending; return immediately.
 
         Args:
-            reason: what woke us, for the log: `doorbell`, `sweep` or `poll`.
+            reason: what woke the worker, for the log: `doorbell`, `sweep` or `poll`.
 
         """
         self.wake_live(reason)
         self.wake_bulk(reason)
 
     def wake_live(self, reason: str) -> None:
-        """See to it that what users wrote is settled: a ring for them need not look for bulk."""
+        """Start draining what users wrote: a ring for them need not look for bulk."""
         self._live.wake(reason)
 
     def wake_bulk(self, reason: str) -> None:
-        """See to it that what backfills and repairs appended is settled."""
+        """Start draining what backfills and repairs appended."""
         for drainer in self._bulk:
             drainer.wake(reason)
 
@@ -104,7 +102,11 @@ class Drainer:
 
 
 class LaneDrainer:
-    """Runs batches of some lanes until a claim from the beginning of the outbox gets too few for another."""
+    """Runs batches of some lanes until a claim from the beginning of the outbox gets too few for another.
+
+    While the drainer that this one gives way to has events, it claims few at a time and rests in
+    between, or, if it stands down, does nothing.
+    """
 
     def __init__(  # noqa: PLR0913 - its two kinds differ in each
         self,
@@ -117,13 +119,6 @@ class LaneDrainer:
         gives_way_to: "LaneDrainer | None" = None,
         stands_down: bool = False,
     ) -> None:
-        """Take the engine to work on, the process's caution, the lanes to claim from and how many at a time.
-
-        The observers are told of each batch.
-
-        While the drainer that this one gives way to has events, it claims few at a time and rests in
-        between, or, if it stands down, does nothing.
-        """
         self._engine = engine
         self._caution = caution
         self._lanes = lanes
@@ -134,7 +129,6 @@ class LaneDrainer:
         self._claim_start = ClaimStart()
         self._behind = BEGINNING  # of what was postponed since the last claim from the beginning
         self._behind_until = -math.inf  # monotonic
-        self._in_hand: list[ClaimedEvent] = []
         self._expects_faults = False
         self._settled_at = -math.inf  # monotonic
         self._task: asyncio.Task[None] | None = None
@@ -152,7 +146,7 @@ class LaneDrainer:
 
     @property
     def settled_lately(self) -> bool:
-        """Say whether there was an event to settle within the last second."""
+        """Whether there was an event to settle within the last second."""
         return time.monotonic() - self._settled_at < LIVE_LATELY_SECONDS
 
     async def idle(self) -> None:
@@ -178,11 +172,11 @@ class LaneDrainer:
             if await self._settle_one_batch(reason):
                 self._wanted = True
             else:
-                await self._reporter.told()  # within the loop: meanwhile somebody may wake us
-        await self._reporter.told()
+                await self._reporter.flush()  # within the loop: meanwhile a wake-up may come
+        await self._reporter.flush()
 
     async def _settle_one_batch(self, reason: str) -> bool:
-        """Say whether there may be more. A batch that failed changed nothing; a later wake-up tries again."""
+        """Return whether there may be more. After a batch that failed, a later wake-up tries again."""
         is_polite = self._gives_way_to is not None and self._gives_way_to.settled_lately
         if is_polite and self._stands_down:
             return False
@@ -190,13 +184,19 @@ class LaneDrainer:
         if time.monotonic() >= self._behind_until:
             self._behind = BEGINNING
         start = max(self._claim_start.choose(), self._behind)
-        self._in_hand, began = [], time.monotonic()
+        is_cautious = False
         try:
-            batch = await self._run_once(size, start)
+            is_cautious = await self._caution.is_due(self._lanes)
+            batch = await self._run_once(size, start, is_cautious=is_cautious)
+        except BatchFailedError as failed:
+            trace_failed_batch(failed.events, failed.cause, failed.seconds)
+            in_hand = [] if is_cautious else failed.events  # caution keeps account of its own
+            await self._back_off(failed.cause, in_hand, failed.seconds)
+            self._look_behind(in_hand, size)
+            return False
         except Exception as error:  # noqa: BLE001 - the one catch-all: no fault of a batch may end the worker
-            self._claim_start.forget()
-            await self._back_off(error, time.monotonic() - began)
-            self._look_behind(self._in_hand, size)
+            await self._back_off(error, [], 0.0)
+            self._look_behind([], size)
             return False
         self._failures = 0
         self._caution.note_settled(batch)
@@ -225,8 +225,8 @@ class LaneDrainer:
         self._behind = Position(*max(map(PLACE, events))) if is_full else BEGINNING
         return is_full
 
-    async def _run_once(self, size: int, start: Position) -> Batch:
-        if await self._caution.is_due(self._lanes):
+    async def _run_once(self, size: int, start: Position, *, is_cautious: bool) -> Batch:
+        if is_cautious:
             return await self._caution.run_once(self._engine, self._lanes)
         if (slow := self._batch_size.due()) is not None:
             return await self._run_slow(slow)
@@ -235,9 +235,8 @@ class LaneDrainer:
             size,
             self._lanes,
             start,
-            apart=self._expects_faults,
             passing_over=self._batch_size.passed_over,
-            in_hand=self._in_hand,
+            apart=self._expects_faults,
         )
         self._expects_faults = batch.had_faults
         return batch
@@ -245,26 +244,25 @@ class LaneDrainer:
     async def _run_slow(self, event_id: int) -> Batch:
         """Try an event again that took too long alone, or set it aside."""
         if self._batch_size.is_hopeless(event_id):
-            async with driver_connection(self._engine) as connection, connection.transaction():
-                events = await claim_these(connection, [event_id])
-                batch = await set_aside(connection, events, TAKES_TOO_LONG)
+            batch = await set_these_aside(self._engine, [event_id], TAKES_TOO_LONG)
         else:
-            batch = await run_these(self._engine, [event_id], self._in_hand)
+            batch = await run_these(self._engine, [event_id])
         self._batch_size.forget(event_id)
         return batch
 
     async def _woken_or_due(self) -> None:
-        """Wait until somebody wakes us, or until it is time to claim from the beginning."""
+        """Wait for a wake-up, or until it is time to claim from the beginning."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._claim_start.seconds_until_full_claim):
                 await self._woken.wait()
 
-    async def _back_off(self, error: Exception, seconds: float) -> None:
+    async def _back_off(self, error: Exception, in_hand: Sequence[ClaimedEvent], seconds: float) -> None:
+        self._claim_start.forget()
         self._failures += 1
-        self._caution.note_failure(error, self._in_hand)
+        self._caution.note_failure(error, in_hand)
         code = sqlstate(error)
         if code == QUERY_CANCELED:
-            self._batch_size.note_too_long(self._in_hand, seconds)
+            self._batch_size.note_too_long(in_hand, seconds)
         log = logger.warning if is_transient(error) else logger.error
         log(
             "batch_failed",

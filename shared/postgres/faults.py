@@ -1,4 +1,4 @@
-"""Which failures of PostgreSQL pass by themselves, and which are the fault of one row."""
+"""Which failures of PostgreSQL pass by themselves, which are the surroundings' fault, and how each is put."""
 
 import asyncio
 import re
@@ -25,14 +25,6 @@ TRANSIENT_CODES = frozenset(
 # What the server or its schema lacks or forbids, whatever the row: a table, a column, a privilege, an index,
 # a feature; writing; memory of its own.
 ENVIRONMENT_CLASSES = frozenset({"0A", "25", "26", "34", "3D", "3F", "42", "55", "58", "F0", "HV", "XX"})
-ROW_CLASSES = frozenset(
-    {
-        "22",  # data exception
-        "23",  # integrity constraint violation
-        "44",  # WITH CHECK OPTION violation
-        "P0",  # raised by a trigger
-    }
-)
 SEQUENCE_EXHAUSTED = "2200H"
 PROGRAM_LIMIT = "54"  # a key too long for its index, or what PostgreSQL says to be spared wraparound
 MAKES_KEYS = (
@@ -137,25 +129,6 @@ def denied(error: BaseException) -> str | None:
     return str(told) if is_its_own else None
 
 
-def is_row_fault(error: BaseException) -> bool:
-    """Return whether a row's own values caused the error, so that setting it aside frees the others."""
-    code = sqlstate(error)
-    if code is None or is_environmental(error):
-        return False
-    return code[:2] in ROW_CLASSES or code[:2] == PROGRAM_LIMIT
-
-
-def is_connection_lost(error: BaseException) -> bool:
-    """Say whether the connection broke without a word of the server, as it does when its process dies."""
-    return isinstance(error, (asyncpg.ConnectionDoesNotExistError, ConnectionResetError, BrokenPipeError))
-
-
-def may_be_one_rows(error: BaseException) -> bool:
-    """Say whether trying the rows apart may free the others: one may be at fault, or locked by somebody."""
-    code = sqlstate(error)
-    return code == LOCK_NOT_AVAILABLE or (code is not None and not is_transient(error))
-
-
 # What a message quotes may be what a user wrote. These parts are names out of the schema.
 NAMED_BY_ERRORS = {"table": "table_name", "column": "column_name", "constraint": "constraint_name"}
 RAISED_IN = re.compile(r"^PL/pgSQL function \S+\([^)\n]*\) line \d+ at [^\n]+$", re.MULTILINE)
@@ -163,7 +136,7 @@ LONGEST_REASON = 500
 
 
 def reason(error: BaseException) -> str:
-    """Say in bounded words what PostgreSQL refused and where, with no value that a user wrote.
+    """Describe in bounded words what PostgreSQL refused and where, with no value that a user wrote.
 
     Made of the error's condition, the names of table, column and constraint, and the line of the
     trigger function that raised it; never of its message, which may quote the row.

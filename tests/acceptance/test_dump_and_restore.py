@@ -20,13 +20,13 @@ from tests.audit.pairs import audited, found
 from tests.audit.test_repair import relaying
 from tests.conftest import FAST
 from tests.databases import Databases
+from tests.draining import drain
 from tests.drift import drained, drift
 from tests.engines import binaries
 from tests.forked import run
 from tests.legacy_rows import seed, set_collection
 from tests.processes import HANG_SECONDS, environment, free_port, running
 from worker.relay.outcomes import Outcome
-from worker.relay.run import drain
 
 AUDIT = ["-m", "worker.audit"]
 CHANGES = "/collections/changes"

@@ -26,11 +26,11 @@ from tests.api.clients import ALL, OWNER, P1, SEEDED, started, until_full
 from tests.api.test_mounted import host_of
 from tests.api.test_writes import until
 from tests.doorbell.place import rung
+from tests.draining import drain
 from tests.processes import HANG_SECONDS, environment, running_worker
 from worker.audit.run import carry_out, take_up
 from worker.backfill.drive import drive
 from worker.backfill.drive import take_up as take_up_backfill
-from worker.relay.run import drain
 
 TOKEN = "admin secret à"  # its last byte, read as latin-1, is a blank
 VERIFY = "/admin/verify-phase1-migration"

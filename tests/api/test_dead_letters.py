@@ -14,9 +14,9 @@ from shared.settings import Settings
 from tests.api.clients import started
 from tests.api.recording import NAMES
 from tests.doorbell.place import names_of
+from tests.draining import drain
 from tests.drift import drift
 from tests.worker.events import append_raw
-from worker.relay.run import drain
 
 LETTERS = "/admin/dead-letters"
 SEEDED = NAMES["C_SEED"]

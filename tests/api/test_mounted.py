@@ -20,7 +20,7 @@ from api.gate.body import MAX_BODY_BYTES
 from api.routes import router
 from shared.settings import Settings
 from tests.api.clients import ALL, OWNER, SEEDED, STRANGER, UNKNOWN, create, started
-from worker.relay.run import drain
+from tests.draining import drain
 
 
 class Other(BaseModel):

@@ -18,8 +18,8 @@ from api.routes import router
 from shared.settings import Settings
 from tests.api.clients import started
 from tests.api.recording import NAMES, STEPS, Json, differences, holds, is_uuid4, resolve
+from tests.draining import drain
 from tests.processes import environment, running_api
-from worker.relay.run import drain
 
 # The recording is a sample of a longer one. These are the writes that came before the step of that
 # number, were left out, and show in its `db_after`.

@@ -14,8 +14,8 @@ from api.main import create_app
 from shared.settings import Settings
 from tests.api.clients import ALL, NOT_LINKED, OWNER, P1, P2, SEEDED, STRANGER, UNKNOWN, create, started
 from tests.api.recording import NAMES
+from tests.draining import drain
 from tests.rollback.situations import rolled_back
-from worker.relay.run import drain
 
 REFUSE = "ALTER TABLE project_collections ADD CONSTRAINT fussy CHECK (research_context <> 'poison') NOT VALID"
 ACCEPT = "ALTER TABLE project_collections DROP CONSTRAINT fussy"

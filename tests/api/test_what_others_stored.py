@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.api.clients import ALL, OWNER, SEEDED
 from tests.api.recording import NAMES
-from worker.relay.run import drain
+from tests.draining import drain
 
 # What Python has no time for, or only one beyond its own zone's; and how it is shown.
 TIMES = {

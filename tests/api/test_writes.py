@@ -21,9 +21,9 @@ from shared.settings import Settings
 from tests.api.clients import ALL, NOT_LINKED, OWNER, P1, P2, SEEDED, STRANGER, UNKNOWN, create, started
 from tests.api.recording import NAMES
 from tests.doorbell.place import rung
+from tests.draining import drain
 from tests.processes import HANG_SECONDS
 from tests.round_trips import counted
-from worker.relay.run import drain
 
 MINE = "the path of a collection of its own"
 EVERYTHING = """

@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.events import EventType, Source
 from shared.outbox import append_event
 from shared.postgres.faults import is_transient
+from tests.draining import run_once
 from tests.processes import HANG_SECONDS
 from tests.race.storm import INSERT, write
-from worker.relay.run import run_once
 
 WRITERS = 5
 RELAYS = 2

@@ -8,11 +8,11 @@ from shared.settings import Settings
 from tests.audit.pairs import audited, found, put_legacy, put_pair
 from tests.audit.test_command import run_audit
 from tests.audit.test_repair import relaying
+from tests.draining import drain
 from tests.drift import drift
 from tests.processes import environment
 from tests.versions.later import append_later
 from tests.worker.events import append_raw
-from worker.relay.run import drain
 
 GUARD = """
     INSERT INTO applied_versions (collection_id, version, project_id, is_deleted)

@@ -17,13 +17,13 @@ from shared.redis.doorbell import Doorbell, open_redis
 from tests.audit.pairs import audited, found, put_legacy, put_pair, put_synced, put_target
 from tests.backfill.driving import until_waiting
 from tests.doorbell.place import queued
+from tests.draining import drain, run_once
 from tests.drift import drift
 from tests.legacy_rows import set_collection, target_rows
 from tests.processes import HANG_SECONDS
 from worker.audit import repair, run
 from worker.audit.findings import Finding
 from worker.audit.run import audit
-from worker.relay.run import drain, run_once
 
 OUTCOMES = "SELECT collection_id, outcome FROM audit_findings ORDER BY collection_id"
 EVENTS = "SELECT aggregate_id, event_type FROM outbox_events WHERE source = 'repair' ORDER BY aggregate_id"

@@ -9,10 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.audit_runs import AuditRun
 from tests.audit.load import Load, load
 from tests.audit.pairs import audited, found, put_legacy
+from tests.draining import drain
 from tests.drift import drift
 from tests.race import freezing
 from tests.twins.bulk import ignore_pending_events
-from worker.relay.run import drain
 
 PASSES = pytest.mark.parametrize("count", [30, pytest.param(100, marks=pytest.mark.long)])
 SLICES = 4

@@ -12,9 +12,9 @@ from shared.settings import CommandSettings
 from tests.backfill.driving import backfilled
 from tests.backfill.rows import enqueued, fix_chunk_size
 from tests.conftest import migrate
+from tests.draining import drain
 from tests.drift import drift
 from tests.legacy_rows import seed
-from worker.relay.run import drain
 
 NAME = "ordered_otherwise"
 ICU = "LOCALE_PROVIDER icu ICU_LOCALE 'en-US'"  # a-1 < a_1 < A-1 < b; C has A-1 < a-1 < a_1 < b

@@ -28,13 +28,13 @@ from tests.backfill.driving import (
     until_row,
 )
 from tests.backfill.rows import EXPECTED, UNTOUCHED, enqueued, fingerprints, insert_many, insert_mixed_rows
+from tests.draining import drain
 from tests.drift import drift
 from tests.forked import ROOT, run
 from tests.log_lines import hold_printed
 from tests.processes import HANG_SECONDS, Running, running
 from worker.backfill import control
 from worker.backfill.options import parse
-from worker.relay.run import drain
 
 BACKFILL = ["-m", "worker.backfill"]
 WAITS = "waits: 10 backfill events are pending, the most allowed"

@@ -18,13 +18,13 @@ from tests.backfill.driving import (
     until_waiting,
 )
 from tests.backfill.rows import enqueued, fix_chunk_size, home_drift, insert_many, insert_mixed_rows
+from tests.draining import drain
 from tests.drift import drift
 from tests.processes import HANG_SECONDS, Running, running
 from tests.race import freezing
 from worker.backfill import takeover
 from worker.backfill.chunk import run_chunk
 from worker.backfill.takeover import resume_when_left
-from worker.relay.run import drain
 
 BACKFILL = ["-m", "worker.backfill"]
 POINTS = [*freezing.BACKFILL_POINTS, *freezing.BACKFILL_AT_COMMIT]

@@ -13,11 +13,11 @@ from shared.postgres.database import create_engine
 from shared.settings import Settings
 from tests.backfill.driving import COMMAND, TOKEN, current, started, take, until_waiting
 from tests.backfill.rows import change_target, home_drift, insert_collection
+from tests.draining import drain
 from tests.race import freezing
 from tests.race.storm import CHANGE, LOCK
 from tests.twins.bulk import lock_no_rows
 from worker.backfill.chunk import run_chunk
-from worker.relay.run import drain
 
 POINT = "backfill: read, before its events"
 

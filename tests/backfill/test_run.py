@@ -22,10 +22,10 @@ from tests.backfill.rows import (
     links_to_other_projects,
     locks,
 )
+from tests.draining import drain
 from tests.drift import drift
 from tests.processes import HANG_SECONDS
 from worker.backfill.chunk import run_chunk
-from worker.relay.run import drain
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 3, 1000])

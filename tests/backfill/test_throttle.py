@@ -13,13 +13,13 @@ from shared.backfill_runs import BackfillOptions
 from shared.postgres.faults import INSUFFICIENT_PRIVILEGE, sqlstate
 from tests.backfill.driving import being_driven, current, until_row
 from tests.backfill.rows import enqueued, fix_chunk_size, insert_collection, insert_many
+from tests.draining import drain
 from tests.legacy_rows import set_collection
 from tests.processes import HANG_SECONDS
 from tests.security.as_role import engine_of
 from tests.security.conftest import urls as urls  # noqa: PLC0414 - a fixture
 from worker.backfill import drive, pace
 from worker.backfill.throttle import SIGNAL_TIMEOUT_SECONDS, Gate, Throttle
-from worker.relay.run import drain
 
 Deed = Callable[[], Awaitable[object]]
 HEARTBEAT = "SELECT heartbeat_at FROM backfill_runs"

@@ -14,12 +14,12 @@ from shared.postgres.faults import is_transient
 from shared.settings import Settings
 from tests.backfill.driving import backfilled
 from tests.backfill.rows import fix_chunk_size, insert_many
+from tests.draining import drain, run_once
 from tests.drift import drift
 from tests.processes import HANG_SECONDS
 from tests.race import freezing
 from tests.race.storm import write
 from tests.twins.bulk import lock_no_rows
-from worker.relay.run import drain, run_once
 
 ROWS = 40
 WRITERS = 4

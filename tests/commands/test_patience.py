@@ -17,6 +17,7 @@ from shared.postgres.database import create_engine
 from shared.settings import Settings
 from tests.backfill.driving import backfilled
 from tests.commands.away import Way, way_to
+from tests.draining import drain
 from tests.forked import Forked
 from tests.legacy_rows import seed, set_collection
 from tests.processes import HANG_SECONDS, Running, environment, running
@@ -24,7 +25,6 @@ from tests.worker.events import append_raw
 from worker.backfill.applied import wait_until_applied
 from worker.command_line.console import stderr
 from worker.dead_letters.replays import Replays, until_settled
-from worker.relay.run import drain
 
 AWAY, BACK = "This goes on when it is back.", "PostgreSQL is back."
 

@@ -11,9 +11,9 @@ import pytest
 from benchmarks.backlog import append_mixed, empty
 from shared.settings import Settings
 from tests.counters.draining import worker_parts
+from tests.draining import BATCH_SIZE, run_once
 from worker.relay.batch import Batch
 from worker.relay.claim import LIVE_LANE
-from worker.relay.run import BATCH_SIZE, run_once
 
 FEW_EVENTS, MANY_EVENTS = 1_000, 5_000
 MOST_OBJECTS = 9  # for each event: itself, id, collection, project, age; its verdict's place

@@ -12,9 +12,9 @@ from shared.events import NEWEST_KNOWN_VERSION, Source
 from shared.postgres.database import driver_connection
 from shared.settings import Settings
 from tests.counters.draining import Append, append_backfill, sessions_ended, worker_parts
+from tests.draining import BATCH_SIZE
 from tests.twins.replacing import replaced
 from worker.relay.claim import BEGINNING, CLAIM
-from worker.relay.run import BATCH_SIZE
 
 Prepare = Callable[[asyncpg.Connection], Awaitable[None]]
 

@@ -13,13 +13,13 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.dead_letters.test_replay import dead, states
+from tests.draining import drain
 from tests.drift import drift
 from tests.forked import ROOT, run
 from tests.legacy_rows import set_collection
 from tests.log_lines import hold_printed
 from tests.processes import HANG_SECONDS, environment, running_worker
 from tests.worker.events import append_raw
-from worker.relay.run import drain
 
 Env = dict[str, str]
 

@@ -10,13 +10,13 @@ from structlog.testing import capture_logs
 
 from shared import dead_letters
 from shared.dead_letters import Replay, Selection
+from tests.draining import drain
 from tests.drift import drift
 from tests.legacy_rows import set_collection, target_rows
 from tests.processes import HANG_SECONDS
 from tests.race import freezing
 from tests.worker.events import append_raw
 from worker.dead_letters.upkeep import LetterUpkeep, close_overtaken, prune
-from worker.relay.run import drain
 
 
 async def dead(engine: AsyncEngine, sql: asyncpg.Connection, collection_id: str = "c1") -> int:

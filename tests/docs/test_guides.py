@@ -15,10 +15,10 @@ from shared.events import EventType
 from shared.migration_state import VERSION_TABLE
 from shared.tables import runs as run_tables  # noqa: F401 - its tables belong to the same metadata
 from shared.tables.outbox import metadata
+from tests.draining import drain
 from tests.drift import drift
 from tests.forked import ROOT
 from tests.legacy_rows import seed, set_collection
-from worker.relay.run import drain
 
 GUIDES = sorted((ROOT / "docs" / "how-to").glob("*.md"))
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")

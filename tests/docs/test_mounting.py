@@ -9,10 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.settings import Settings
 from tests.api.clients import started
+from tests.draining import drain
 from tests.drift import drift
 from tests.forked import ROOT
 from tests.legacy_rows import seed
-from worker.relay.run import drain
 
 CODE_BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 

@@ -19,7 +19,7 @@ from tests.worker.events import append_raw
 from worker.drainer import Drainer
 from worker.relay.batch import Batch
 from worker.relay.claim import ClaimedEvent
-from worker.relay.outcomes import Outcome, Verdict
+from worker.relay.outcomes import Outcome, Settlement
 from worker.telemetry.metrics import MetricsPortError, WorkerMetrics
 from worker.vitals.heartbeat import Heart, Heartbeat
 from worker.vitals.runs import LOOK, RunState, RunWatch
@@ -239,7 +239,7 @@ def test_a_batch_counts_in_each_of_its_lanes_and_what_is_postponed_is_not_settle
     metrics = WorkerMetrics()
     outcomes = [Outcome.APPLIED, Outcome.POSTPONED, Outcome.CONFLATED]
     events = [event(number, lane) for lane in (1, 2) for number in range(lane * 10, lane * 10 + 3)]
-    verdicts = {event.id: Verdict(outcomes[event.id % 10]) for event in events}
+    verdicts = {event.id: Settlement(outcomes[event.id % 10]) for event in events}
     metrics.batch_settled(Batch(events, verdicts, duration_seconds=0.25))
     exposed = shown(metrics)
     for lane, times in (("live", 0), ("repair", 1), ("backfill", 1)):

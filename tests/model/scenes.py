@@ -178,12 +178,12 @@ def _guard(scene: Scene) -> list[str]:
 def _dead(scene: Scene, batches: Sequence[Batch]) -> list[int]:
     """Return the letters that must be there: malformed ones always, others if somebody had to try them."""
     planted = {event.id for event in scene.events if event.poison is not None}
-    verdicts = [(event_id, v.outcome) for batch in batches for event_id, v in batch.verdicts.items()]
+    verdicts = [(event_id, v.outcome) for batch in batches for event_id, v in batch.settlements.items()]
     return [event_id for event_id, outcome in verdicts if event_id in planted and outcome == "dead"]
 
 
 def _outcome_faults(scene: Scene, batches: Sequence[Batch]) -> list[str]:
-    verdicts = [(event_id, v.outcome) for batch in batches for event_id, v in batch.verdicts.items()]
+    verdicts = [(event_id, v.outcome) for batch in batches for event_id, v in batch.settlements.items()]
     times = Counter(event_id for event_id, _ in verdicts)
     wrong = [
         f"event {event.id}: {times[event.id]} outcomes" for event in scene.events if times[event.id] != 1

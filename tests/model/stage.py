@@ -8,12 +8,12 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tests.draining import run_once
 from tests.model import scenes
 from tests.model.explorer import Actor, Schedule, explore
 from tests.model.scenes import Scene
 from tests.model.stepping import SteppedConnection, connection_of, stepped_engine
 from worker.relay.batch import Batch
-from worker.relay.run import run_once
 
 # BEGIN takes neither a lock nor a snapshot: it cannot matter when it comes. `every_step` proves it.
 IMMATERIAL = ("BEGIN", "lock timeout")

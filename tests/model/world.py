@@ -25,12 +25,12 @@ from shared.postgres.faults import is_transient
 from shared.redis.doorbell import Doorbell, open_redis
 from shared.settings import Settings
 from tests.doorbell.place import nowhere
+from tests.draining import run_once
 from tests.legacy_rows import seed
 from tests.model.model import Actual, Guard, Legacy, Settled, State, TargetRow
 from tests.model.stepping import connection_of, open_turnstile, stepped_engine
 from tests.processes import HANG_SECONDS
 from worker.relay.claim import ALL_LANES, BULK_LANES, LIVE_LANE, Lanes
-from worker.relay.run import run_once
 
 Result = TypeVar("Result")
 
@@ -166,7 +166,7 @@ class World:
 
     async def _relay(self, engine: AsyncEngine, size: int, lanes: Lanes, settled: Settled) -> None:
         while (batch := await run_once(engine, size, lanes)).events:
-            settled.batches.append({i: verdict.outcome for i, verdict in batch.verdicts.items()})
+            settled.batches.append({i: settlement.outcome for i, settlement in batch.settlements.items()})
 
     async def crashed(self, sizes: Sequence[int], how: str, statement: int) -> Settled:
         """Let the first relay crash at a statement of its next batch, while the others drain on."""
@@ -193,7 +193,7 @@ class World:
             return
         finally:
             await self._untrap(engine)
-        settled.batches.append({i: verdict.outcome for i, verdict in batch.verdicts.items()})
+        settled.batches.append({i: settlement.outcome for i, settlement in batch.settlements.items()})
 
     async def _trap(self, engine: AsyncEngine, how: str, statement: int) -> None:
         connection = await connection_of(engine)

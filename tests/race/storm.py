@@ -13,10 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from shared.events import EventType, Source
 from shared.outbox import append_event, append_states
 from shared.postgres.faults import is_transient
+from tests.draining import run_once
 from tests.drift import drift
 from tests.processes import HANG_SECONDS
 from tests.race import freezing
-from worker.relay.run import run_once
 
 HOT_KEYS = 60
 WRITERS = 8
@@ -122,7 +122,7 @@ async def _relay(engine: AsyncEngine, written: asyncio.Event) -> list[tuple[int,
                 raise
             settled.append((0, "retried"))
             continue
-        settled += [(event_id, verdict.outcome) for event_id, verdict in batch.verdicts.items()]
+        settled += [(event_id, settlement.outcome) for event_id, settlement in batch.settlements.items()]
         if was_written and not batch.events:
             return settled
         if not batch.events:

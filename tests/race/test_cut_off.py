@@ -14,13 +14,13 @@ from shared.postgres.database import create_engine
 from shared.settings import Settings
 from tests.backfill.driving import TOKEN, current, started, take
 from tests.backfill.rows import enqueued, fix_chunk_size, insert_many
+from tests.draining import run_once
 from tests.drift import drift
 from tests.legacy_rows import set_collection
 from tests.race import freezing
 from tests.worker.events import append_raw
 from worker.backfill.chunk import run_chunk
 from worker.relay.outcomes import Outcome
-from worker.relay.run import run_once
 
 BATCH_POINTS = [
     point
@@ -67,7 +67,7 @@ async def test_a_batch_that_is_cut_off_changed_nothing_and_the_next_settles_each
     assert await sql.fetchrow(OF_BATCHES) == before
 
     batch = await run_once(engine)
-    assert Counter(verdict.outcome for verdict in batch.verdicts.values()) == {Outcome.APPLIED: 2}
+    assert Counter(settlement.outcome for settlement in batch.settlements.values()) == {Outcome.APPLIED: 2}
     assert await drift(sql) == []
 
 

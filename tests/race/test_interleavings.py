@@ -7,13 +7,13 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tests.draining import drain, run_once
 from tests.drift import drift
 from tests.legacy_rows import set_collection
 from tests.race import freezing
 from tests.worker.events import append_raw, outcomes
 from worker.drainer import Drainer
 from worker.relay.outcomes import Outcome
-from worker.relay.run import drain, run_once
 
 WRITTEN = "target: after rows were written"
 UNACKNOWLEDGED = "acknowledge: before"

@@ -15,11 +15,11 @@ from api.write_statement import Written
 from shared.events import EventType, Source
 from shared.outbox import append_event
 from shared.settings import Settings
+from tests.draining import drain
 from tests.drift import drift
 from tests.legacy_rows import set_collection
 from tests.race import freezing
 from tests.race.storm import CHANGE, LOCK
-from worker.relay.run import drain
 
 CHANGED = "legacy row: after its change"
 EVENTS = "SELECT payload ->> 'research_context' AS state FROM outbox_events ORDER BY id"

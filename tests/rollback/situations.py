@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.events import EventType, Source
 from shared.outbox import append_states
-from worker.relay.run import drain
+from tests.draining import drain
 from worker.rollback.run import Rollback, plan, roll_back
 
 # With the system columns: not even a lock of a row leaves them as they were.

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared import backfill_runs
 from shared.backfill_runs import BackfillOptions
+from tests.draining import drain, run_once
 from tests.drift import drained, drift
 from tests.legacy_rows import set_collection
 from tests.processes import HANG_SECONDS, environment, running_worker
@@ -25,7 +26,6 @@ from tests.rollback.situations import (
     switched_on_again,
     waits,
 )
-from worker.relay.run import drain, run_once
 from worker.rollback import run as rollback
 from worker.rollback.run import (
     CHUNK_ROWS,

@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.audit_runs import latest_finished
+from tests.draining import drain
 from tests.legacy_rows import set_collection
 from tests.rollback.situations import ignore, planned, rolled_back
-from worker.relay.run import drain
 from worker.rollback.run import Rollback, RollbackInterruptedError, roll_back
 
 RECORDS = (

@@ -7,12 +7,12 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tests.draining import drain, run_once
 from tests.drift import drained, drift
 from tests.legacy_rows import set_collection
 from tests.processes import HANG_SECONDS
 from tests.race import freezing
 from tests.rollback.situations import ignore, rolled_back, switched_on_again, waits
-from worker.relay.run import drain, run_once
 from worker.rollback import run as rollback
 from worker.rollback.run import Rollback, Walk
 
@@ -39,7 +39,7 @@ async def write(engine: AsyncEngine, seed: int, over: asyncio.Event) -> None:
 async def relay(engine: AsyncEngine, over: asyncio.Event) -> None:
     """Apply in sessions that do not look like a worker's: no rollback refuses to begin."""
     while not over.is_set():
-        await run_once(engine, batch_size=5)
+        await run_once(engine, 5)
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.wide) for n in (1, 2))])

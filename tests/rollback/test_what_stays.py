@@ -8,6 +8,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
+from tests.draining import drain
 from tests.drift import drift
 from tests.legacy_rows import set_collection, target_rows
 from tests.rollback.situations import (
@@ -21,7 +22,6 @@ from tests.rollback.situations import (
     shown,
     switched_on_again,
 )
-from worker.relay.run import drain
 from worker.rollback.run import CHUNK_ROWS, LISTED_ROWS, KeptRow
 
 FOUND = "was there before this system, or was put there by somebody else"

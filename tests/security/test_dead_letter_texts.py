@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
+from tests.draining import drain
 from tests.legacy_rows import seed
-from worker.relay.run import drain
 
 CANARY = "canary-payload-6e"
 REFUSALS = {

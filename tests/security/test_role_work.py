@@ -17,6 +17,7 @@ from shared.outbox import append_states
 from shared.settings import Settings
 from tests.api import test_recording
 from tests.api.recording import seed as seed_recorded
+from tests.draining import drain
 from tests.drift import drained
 from tests.forked import run
 from tests.legacy_rows import seed, set_collection
@@ -26,7 +27,6 @@ from tests.security.as_role import connected, engine_of
 from worker.dead_letters.upkeep import LetterUpkeep
 from worker.relay.caution import Caution
 from worker.relay.claim import LIVE_LANE
-from worker.relay.run import drain
 from worker.tombstones import TombstoneUpkeep
 from worker.vitals.presence import Presence
 from worker.vitals.snapshot_holders import HOLDERS

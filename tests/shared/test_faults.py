@@ -11,8 +11,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.postgres.database import create_engine, driver_connection
-from shared.postgres.faults import is_environmental, is_row_fault, is_transient, sqlstate
+from shared.postgres.faults import is_environmental, is_transient, sqlstate
 from shared.settings import DatabaseSettings
+from worker.relay.faults import is_row_fault
 
 RAISE = "DO $$ BEGIN RAISE EXCEPTION 'made up' USING ERRCODE = '{code}'; END $$"
 

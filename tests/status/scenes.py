@@ -7,9 +7,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.audit_runs import AuditOptions, AuditRun
 from tests.backfill.driving import backfilled
+from tests.draining import drain
 from tests.legacy_rows import set_collection
 from worker.audit.run import audit
-from worker.relay.run import drain
 
 # A worker that is heard for as long as a test may last.
 ALIVE = "INSERT INTO worker_processes (name, heartbeat_at) VALUES ('host:1:ab', now() + interval '1 hour')"

@@ -6,9 +6,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.settings import Settings
 from tests.dead_letters.test_replay import dead
+from tests.draining import drain
 from tests.legacy_rows import set_collection
 from tests.status.scenes import audited, in_sync
-from worker.relay.run import drain
 from worker.status.answer import Verdict
 from worker.status.collection import Collection, read
 from worker.status.collection_lines import lines

@@ -12,11 +12,11 @@ from shared.backfill_runs import BackfillOptions
 from shared.events import Source
 from tests.backfill.driving import driven, started, take, until_waiting
 from tests.dead_letters.test_replay import dead
+from tests.draining import drain, run_once
 from tests.legacy_rows import set_collection
 from tests.rollback.situations import rolled_back
 from tests.status.operator import facts_of, seen
 from tests.status.scenes import ALIVE, audited, in_sync
-from worker.relay.run import drain, run_once
 
 LATER = (
     "INSERT INTO outbox_events (aggregate_id, event_type, source, payload, schema_version)"

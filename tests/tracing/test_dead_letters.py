@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.settings import Settings
 from tests.api.clients import OWNER, SEEDED
 from tests.dead_letters.test_command import answered, command
+from tests.draining import drain
 from tests.processes import environment
 from tests.tracing.spans import made_up
-from worker.relay.run import drain
 
 ADMIN = {"X-Admin-Token": "admin"}
 POISON = "UPDATE outbox_events SET payload = payload || $1"

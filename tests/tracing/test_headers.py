@@ -7,8 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from tests.api.clients import OWNER, SEEDED
+from tests.draining import drain
 from tests.tracing.spans import BATCH, EVENT, Spans, made_up
-from worker.relay.run import drain
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 GOOD = f"00-{TRACE}-{SPAN}-01"

@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 
 from api.gate.tracing import HEALTH
 from tests.api.clients import ALL, OWNER, SEEDED, STRANGER, create
+from tests.draining import drain
 from tests.tracing.spans import BATCH, EVENT, Spans, attributes, context, links, made_up, named_by, place
-from worker.relay.run import drain
 
 POST = "POST /projects/{project_id}/collections"
 CARRIED = "SELECT traceparent FROM outbox_events ORDER BY id DESC LIMIT 1"

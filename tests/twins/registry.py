@@ -317,7 +317,7 @@ TWINS = {
     ),
     "a held row holds up the batch": Twin(
         "who holds a row holds up no other",
-        instead_of("shared.postgres.faults.LOCK_NOT_AVAILABLE", "none"),
+        instead_of("worker.relay.faults.LOCK_NOT_AVAILABLE", "none"),
         (f"{POISON}a_row_that_somebody_holds_makes_only_its_own_event_wait",),
     ),
     "claim behind a cursor": Twin(

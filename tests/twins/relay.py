@@ -14,7 +14,8 @@ from worker.relay import apply as right_apply
 from worker.relay import claim as right_claim
 from worker.relay import run as right_relay
 from worker.relay.claim import CLAIM, ClaimedEvent, Lanes, Position
-from worker.relay.outcomes import Outcome, Verdict
+from worker.relay.faults import ROW_CLASSES, is_row_fault
+from worker.relay.outcomes import Outcome, Settlement
 from worker.relay.settle import _Trial
 
 DELETE_HOME_ROWS = """
@@ -98,7 +99,7 @@ async def apply_without_counting(connection: asyncpg.Connection, ids: Sequence[i
 
 async def settle_without_conflation(
     connection: asyncpg.Connection, events: Sequence[ClaimedEvent], *, isolating: bool
-) -> dict[int, Verdict]:
+) -> dict[int, Settlement]:
     """With several events of a key in one set, UPDATE … FROM takes any of them."""
     del isolating
     ids = [event.id for event in events]
@@ -106,7 +107,7 @@ async def settle_without_conflation(
     passed = [row["version"] for row in await connection.fetch(GUARD_ALL, ids)]
     await connection.execute(DELETE_HOME_ROWS, passed)
     await connection.execute(UPSERT_LIVING, passed)
-    return {e.id: Verdict(Outcome.APPLIED if e.id in passed else Outcome.STALE) for e in events}
+    return {e.id: Settlement(Outcome.APPLIED if e.id in passed else Outcome.STALE) for e in events}
 
 
 # Claiming and acknowledging.
@@ -215,24 +216,24 @@ def bury_apart(patch: pytest.MonkeyPatch) -> None:
 # Poison and passing faults.
 
 
-async def bury_the_whole_batch(trial: _Trial, events: Sequence[ClaimedEvent]) -> dict[int, Verdict]:
+async def bury_the_whole_batch(trial: _Trial, events: Sequence[ClaimedEvent]) -> dict[int, Settlement]:
     """Set the neighbours of a poison event aside with it."""
     try:
         async with trial._connection.transaction():  # noqa: SLF001 - it stands for a method
             return await trial._together(events)  # noqa: SLF001
     except asyncpg.PostgresError as error:
-        return {event.id: Verdict(Outcome.DEAD, faults.sqlstate(error), "bad company") for event in events}
+        return {event.id: Settlement(Outcome.DEAD, faults.sqlstate(error), "bad company") for event in events}
 
 
-async def halve_without_savepoints(trial: _Trial, events: Sequence[ClaimedEvent]) -> dict[int, Verdict]:
+async def halve_without_savepoints(trial: _Trial, events: Sequence[ClaimedEvent]) -> dict[int, Settlement]:
     """After the first fault PostgreSQL refuses everything in this transaction."""
     try:
         return await trial._together(events)  # noqa: SLF001 - it stands for a method
     except asyncpg.PostgresError as error:
-        if not faults.is_row_fault(error):
+        if not is_row_fault(error):
             raise
         if len(events) == 1:
-            return {events[0].id: Verdict(Outcome.DEAD, faults.sqlstate(error), "poison")}
+            return {events[0].id: Settlement(Outcome.DEAD, faults.sqlstate(error), "poison")}
     middle = len(events) // 2
     left = await halve_without_savepoints(trial, events[:middle])
     return left | await halve_without_savepoints(trial, events[middle:])
@@ -248,21 +249,21 @@ ANY_INDEX = "SELECT true FROM (SELECT $1::text, $2::text, $3::text[]) AS named"
 ANY_KEY = "SELECT true FROM (SELECT $1::text, $2::text, $3::text) AS named"
 
 
-async def convict_at_once(_trial: _Trial, _event: ClaimedEvent, verdict: Verdict) -> Verdict:
+async def convict_at_once(_trial: _Trial, _event: ClaimedEvent, settlement: Settlement) -> Settlement:
     """Take an event for guilty that failed alone, whatever became of others."""
-    return replace(verdict, outcome=Outcome.DEAD)
+    return replace(settlement, outcome=Outcome.DEAD)
 
 
-async def convict_when_another_went_through(trial: _Trial, event: ClaimedEvent, verdict: Verdict) -> Verdict:
+async def convict_when_another_went_through(
+    trial: _Trial, event: ClaimedEvent, settlement: Settlement
+) -> Settlement:
     """Take an event for guilty that failed before another of its kind went through."""
     went_through = (event.event_type == EventType.DELETED) in trial._went_through  # noqa: SLF001
-    return replace(verdict, outcome=Outcome.DEAD) if went_through else verdict
+    return replace(settlement, outcome=Outcome.DEAD) if went_through else settlement
 
 
 passing_faults_are_the_rows: Put = all_of(
-    instead_of(
-        "shared.postgres.faults.ROW_CLASSES", faults.ROW_CLASSES | faults.TRANSIENT_CLASSES | {"40", "55"}
-    ),
+    instead_of("worker.relay.faults.ROW_CLASSES", ROW_CLASSES | faults.TRANSIENT_CLASSES | {"40", "55"}),
     instead_of("shared.postgres.faults.TRANSIENT_CLASSES", frozenset()),
     instead_of("shared.postgres.faults.TRANSIENT_CODES", frozenset()),
 )

@@ -5,10 +5,10 @@ import json
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tests.draining import run_once
 from worker.lanes import lanes_up_to
 from worker.relay.claim import Lanes
 from worker.relay.outcomes import Outcome
-from worker.relay.run import run_once
 
 # The state is the collection's own, as the later release would have it, with one more field.
 APPEND = """
@@ -40,7 +40,7 @@ async def settle_knowing(engine: AsyncEngine, version: int) -> dict[int, Outcome
     """Settle one batch as a worker does that knows all versions up to this one; return the outcomes."""
     lanes = lanes_up_to(version)
     batch = await run_once(engine, lanes=Lanes(min(lanes), max(lanes)))
-    return {event_id: verdict.outcome for event_id, verdict in batch.verdicts.items()}
+    return {event_id: settlement.outcome for event_id, settlement in batch.settlements.items()}
 
 
 async def waiting(sql: asyncpg.Connection) -> list[int]:

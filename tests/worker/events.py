@@ -6,8 +6,8 @@ from typing import Any
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tests.draining import run_once
 from worker.relay.outcomes import Outcome
-from worker.relay.run import run_once
 
 
 async def append_raw(
@@ -41,4 +41,4 @@ async def append_again(sql: asyncpg.Connection, event_id: int, payload: dict[str
 async def outcomes(engine: AsyncEngine) -> dict[int, Outcome]:
     """Settle one batch and return each event's outcome."""
     batch = await run_once(engine)
-    return {event_id: verdict.outcome for event_id, verdict in batch.verdicts.items()}
+    return {event_id: settlement.outcome for event_id, settlement in batch.settlements.items()}

@@ -10,7 +10,7 @@ import asyncpg
 from worker.process import main
 from worker.relay import run as relay
 from worker.relay.claim import ClaimedEvent
-from worker.relay.outcomes import Verdict
+from worker.relay.outcomes import Settlement
 from worker.relay.settle import settle
 
 LETHAL = "lethal"
@@ -18,7 +18,7 @@ LETHAL = "lethal"
 
 async def settle_or_die(
     connection: asyncpg.Connection, events: Sequence[ClaimedEvent], *, isolating: bool
-) -> dict[int, Verdict]:
+) -> dict[int, Settlement]:
     if any(event.collection_id == LETHAL for event in events):
         os.kill(os.getpid(), signal.SIGKILL)
     return await settle(connection, events, isolating=isolating)

@@ -12,9 +12,9 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from shared.events import Source
+from tests.draining import drain
 from tests.legacy_rows import set_collection
 from tests.worker.events import append_raw
-from worker.relay.run import drain
 from worker.telemetry.log import SAMPLED_ONE_OF, lag_step, percentile
 
 

@@ -69,7 +69,7 @@ async def test_batches_are_told_of_one_after_the_other() -> None:
         reporter = BatchReporter()
         for first in (1, 301, 601):
             await reporter.report(batch_of(300, first), "sweep")
-        await reporter.told()
+        await reporter.flush()
     assert told(lines) == list(range(1, 901))
 
 
@@ -77,12 +77,12 @@ async def test_whoever_waits_for_it_may_be_cancelled_and_everything_is_told() ->
     with capture_logs() as lines:
         reporter = BatchReporter()
         await reporter.report(batch_of(5 * LINES_AT_ONCE), "sweep")
-        waiting = asyncio.create_task(reporter.told())
+        waiting = asyncio.create_task(reporter.flush())
         await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        await reporter.told()
+        await reporter.flush()
     assert len(told(lines)) == 5 * LINES_AT_ONCE
 
 

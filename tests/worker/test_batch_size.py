@@ -16,7 +16,7 @@ from worker.drainer import Drainer
 from worker.relay.batch import Batch
 from worker.relay.batch_size import REST_SECONDS, TRIES, BatchSize
 from worker.relay.claim import ClaimedEvent
-from worker.relay.outcomes import Outcome, Verdict
+from worker.relay.outcomes import Outcome, Settlement
 
 SLOW = """
     CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -89,7 +89,7 @@ async def test_an_event_that_takes_too_long_alone_stops_nobody_and_is_dead_in_th
 
 def batch(seconds: float) -> Batch:
     event = ClaimedEvent(1, "c", "p1", "collection.updated", "api", 0.0, True, True, 0.0, 0, 0)  # noqa: FBT003
-    return Batch([event], {1: Verdict(Outcome.APPLIED)}, duration_seconds=seconds)
+    return Batch([event], {1: Settlement(Outcome.APPLIED)}, duration_seconds=seconds)
 
 
 def test_a_batch_that_took_long_is_not_followed_by_a_larger_one(monkeypatch: pytest.MonkeyPatch) -> None:

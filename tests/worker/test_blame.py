@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
+from tests.draining import run_once
 from tests.drift import drift
 from tests.legacy_rows import set_collection, target_rows
 from tests.processes import HANG_SECONDS
@@ -15,7 +16,6 @@ from worker.drainer import Drainer
 from worker.relay import blame as blame_module
 from worker.relay.apply import UnappliedError
 from worker.relay.outcomes import Outcome
-from worker.relay.run import run_once
 
 # Refuses the rows of some collections in the way that the test names.
 REFUSING = """

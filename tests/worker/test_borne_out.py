@@ -4,11 +4,11 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tests.draining import drain
 from tests.drift import drift
 from tests.legacy_rows import set_collection, target_rows
 from tests.worker.events import append_raw, outcomes
 from worker.relay.outcomes import Outcome
-from worker.relay.run import drain
 
 LINK = "INSERT INTO project_collections (project_id, collection_id, tags) VALUES ('p2', 'c', '[\"theirs\"]')"
 BELIED = {

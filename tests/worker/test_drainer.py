@@ -15,6 +15,7 @@ from shared.postgres.database import driver_connection
 from shared.redis.doorbell import open_redis
 from shared.settings import Settings
 from tests.databases import Databases
+from tests.draining import run_once
 from tests.legacy_rows import set_collection, target_rows
 from tests.processes import HANG_SECONDS
 from tests.race import freezing
@@ -22,7 +23,6 @@ from worker.drainer import POLITE_BATCH, REST_PER_BATCH, Drainer
 from worker.main import arq_settings, drain_outbox, stop
 from worker.relay.batch import Batch
 from worker.relay.claim import LIVE_LANE, Lanes, Position
-from worker.relay.run import run_once
 
 AFTER_CLAIM = "guard: claimed, before the guard"
 

@@ -18,12 +18,12 @@ from shared.events import Source
 from shared.postgres.database import create_engine
 from shared.postgres.pooler import UnfitServerError
 from shared.settings import Settings
+from tests.draining import drain
 from tests.legacy_rows import set_collection
 from tests.processes import HANG_SECONDS
 from tests.worker.events import append_raw
 from worker.main import arq_settings, build_worker
 from worker.relay.outcomes import Outcome
-from worker.relay.run import drain
 from worker.vitals import heartbeat
 from worker.vitals.heartbeat import BEAT_SECONDS, Heart
 

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from shared.settings import Settings
+from tests.draining import run_once
 from tests.legacy_rows import set_collection, target_rows
 from tests.processes import HANG_SECONDS, environment, running_worker
 from tests.race import freezing
@@ -18,7 +19,6 @@ from worker.drainer import Drainer
 from worker.main import arq_settings
 from worker.relay.claim import BEGINNING, BULK_LANES, ClaimedEvent, Position
 from worker.relay.claim_start import TRAIL_EVENTS, ClaimStart
-from worker.relay.run import run_once
 
 AFTER_CLAIM = "guard: claimed, before the guard"
 APPEND = """

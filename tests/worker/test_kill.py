@@ -5,11 +5,11 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.settings import Settings
+from tests.draining import drain
 from tests.drift import drained, drift
 from tests.legacy_rows import set_collection
 from tests.processes import HANG_SECONDS, environment, running_worker
 from tests.race import freezing
-from worker.relay.run import drain
 
 COLLECTIONS = 8
 WORKERS_SESSIONS = """

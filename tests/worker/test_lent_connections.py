@@ -4,9 +4,9 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.postgres.database import driver_connection
+from tests.draining import run_once
 from tests.legacy_rows import set_collection
 from tests.race import freezing
-from worker.relay.run import run_once
 
 
 async def test_a_connection_whose_borrower_was_cancelled_is_not_lent_again(

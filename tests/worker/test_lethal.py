@@ -29,6 +29,7 @@ from worker.relay.batch import Batch
 from worker.relay.caution import LOST_CONNECTIONS, TOGETHER, Caution
 from worker.relay.claim import ALL_LANES, BULK_LANES, LIVE_LANE
 from worker.relay.outcomes import Outcome
+from worker.relay.run import BatchFailedError
 from worker.vitals.presence import Presence
 
 LINGERING = """
@@ -124,7 +125,7 @@ async def test_events_that_were_in_hand_more_often_are_taken_fewer_at_a_time(
     await sql.execute("UPDATE outbox_events SET attempts = 3 WHERE id = 20")
     batches = await drained_with(doubtful, engine)
     assert [len(batch.events) for batch in batches] == [1, 5, *[1] * 34, 0]
-    assert batches[0].verdicts[20].outcome is Outcome.DEAD
+    assert batches[0].settlements[20].outcome is Outcome.DEAD
     assert await sql.fetchval("SELECT count(*) FROM project_collections") == 39
 
 
@@ -149,7 +150,7 @@ async def test_a_fault_that_the_process_lives_to_see_costs_no_mark(
     await set_collection(engine, "c1")
     await sql.execute("ALTER TABLE project_collections RENAME TO away")
     for _ in range(5):
-        with pytest.raises(asyncpg.PostgresError):
+        with pytest.raises(BatchFailedError):
             await doubtful.run_once(engine, ALL_LANES)
     assert await sql.fetchval("SELECT attempts FROM outbox_events") == 1  # the present one, to be taken away
     await sql.execute("ALTER TABLE away RENAME TO project_collections")

@@ -4,12 +4,12 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tests.draining import drain
 from tests.drift import drift
 from tests.legacy_rows import set_collection, target_rows
 from tests.worker.events import append_raw, outcomes
 from worker.dead_letters.upkeep import close_overtaken
 from worker.relay.outcomes import Outcome
-from worker.relay.run import drain
 
 GO_BACK = "SELECT setval(pg_get_serial_sequence('outbox_events', 'id'), $1, false)"
 GO_ON = "SELECT setval(pg_get_serial_sequence('outbox_events', 'id'), 1000)"

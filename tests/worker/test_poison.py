@@ -8,13 +8,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from shared.events import Source
+from tests.draining import run_once
 from tests.drift import drift
 from tests.legacy_rows import set_collection, target_rows
 from tests.worker.events import append_again, append_raw, outcomes
 from worker.drainer import Drainer
 from worker.relay.apply import UnappliedError
 from worker.relay.outcomes import Outcome
-from worker.relay.run import run_once
 
 # Refuses the rows of some collections in the way that the test names.
 REFUSING = """
@@ -43,7 +43,7 @@ async def test_of_500_events_with_one_poison_499_are_applied_in_the_same_pass_an
     for number in range(249):
         await set_collection(engine, f"after{number}")
     batch = await run_once(engine)
-    assert Counter(verdict.outcome for verdict in batch.verdicts.values()) == {
+    assert Counter(settlement.outcome for settlement in batch.settlements.values()) == {
         Outcome.APPLIED: 499,
         Outcome.DEAD: 1,
     }

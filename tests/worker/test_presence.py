@@ -7,11 +7,11 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tests.draining import drain
 from tests.drift import drift
 from tests.legacy_rows import set_collection
 from tests.processes import HANG_SECONDS, environment, running, running_worker
 from tests.worker.events import append_raw
-from worker.relay.run import drain
 from worker.vitals.presence import Presence
 
 

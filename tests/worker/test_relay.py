@@ -11,13 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.events import EventType, Source
 from shared.outbox import append_event
 from shared.postgres.database import driver_connection
+from tests.draining import drain, run_once
 from tests.legacy_rows import set_collection, target_rows
 from tests.processes import HANG_SECONDS
 from tests.worker.events import append_again, append_raw, outcomes
 from worker.relay.apply import UnappliedError
 from worker.relay.claim import UnacknowledgedError, acknowledge
 from worker.relay.outcomes import Outcome
-from worker.relay.run import drain, run_once
 
 
 async def test_an_insert_an_update_and_a_delete_reach_the_target(

@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from deploy.local.postgres import Postgres
+from tests.draining import drain
 from tests.legacy_rows import set_collection
-from worker.relay.run import drain
 from worker.vitals.snapshot_holders import HELD_SECONDS, SnapshotWatch, held_snapshots
 
 BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM users"

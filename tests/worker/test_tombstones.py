@@ -9,11 +9,11 @@ from structlog.testing import capture_logs
 
 from shared import dead_letters
 from tests.dead_letters.test_replay import dead
+from tests.draining import drain
 from tests.drift import drift
 from tests.legacy_rows import set_collection, target_rows
 from tests.race import freezing
 from tests.worker.events import append_raw
-from worker.relay.run import drain
 from worker.tombstones import TombstoneUpkeep
 
 DAYS = 30

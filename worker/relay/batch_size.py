@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from shared.postgres.faults import QUERY_CANCELED
 from worker.relay.batch import Batch
 from worker.relay.claim import ClaimedEvent
-from worker.relay.outcomes import Outcome, Verdict
+from worker.relay.outcomes import Outcome, Settlement
 
 EASY_SECONDS = 5.0  # a batch that took no longer may be followed by one twice as large
 TOO_LONG_SECONDS = 20.0  # what is cancelled sooner was cancelled by an operator, not for its time
 TRIES = 3
 REST_SECONDS = 60.0  # between them, times their number: the others of its lanes wait meanwhile
 
-TAKES_TOO_LONG = Verdict(
+TAKES_TOO_LONG = Settlement(
     Outcome.DEAD, QUERY_CANCELED, f"canceled {TRIES} times for its time, with no other event in its batch"
 )
 

@@ -1,4 +1,4 @@
-"""Who is to blame for what PostgreSQL refused: the row, its parents, its surroundings, or nobody knows."""
+"""Who is to blame for what PostgreSQL refused: the row, its parents, its surroundings, or it is unknown."""
 
 from enum import Enum, auto
 
@@ -10,9 +10,9 @@ from shared.postgres.faults import (
     UNIQUE_VIOLATION,
     WRITTEN_COLUMNS,
     is_environmental,
-    is_row_fault,
     sqlstate,
 )
+from worker.relay.faults import is_row_fault
 
 # Whether the index holds a value that an event brings. One that does not, such as the primary key, refuses a
 # row because its sequence is behind, and the next attempt draws another value.
@@ -42,7 +42,7 @@ class Blame(Enum):
 
     ROW = auto()  # its own values: it can never be applied
     PARENT = auto()  # its project or its collection is gone
-    SURROUNDINGS = auto()  # something that may be mended while it waits
+    SURROUNDINGS = auto()  # something that may be fixed while it waits
     UNKNOWN = auto()
 
 

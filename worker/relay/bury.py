@@ -1,8 +1,12 @@
 """Setting events aside that can never be applied."""
 
+from collections.abc import Sequence
+
 import asyncpg
 
-from worker.relay.outcomes import Outcome, Verdict
+from worker.relay.batch import Batch
+from worker.relay.claim import ClaimedEvent, acknowledge
+from worker.relay.outcomes import Outcome, Settlement
 
 # Served by outbox_events_pkey; the limit keeps PostgreSQL from reading the whole outbox first. Copies the
 # events as they are, with the reason beside them. An event that was delivered twice, and died twice, is
@@ -27,24 +31,38 @@ BURY = """
         = (excluded.aggregate_id, excluded.created_at)
     RETURNING id
 """
-NO_LETTER = Verdict(
+NO_LETTER = Settlement(
     Outcome.POSTPONED,
     error="another event's dead letter has this id: the sequence of outbox_events went back",
 )
 
 
-async def bury(connection: asyncpg.Connection, verdicts: dict[int, Verdict]) -> None:
+async def bury(connection: asyncpg.Connection, settlements: dict[int, Settlement]) -> None:
     """Keep every event that was found dead, with its reason, in the transaction that acknowledges it.
 
-    One whose id another event's letter has stays pending: its verdict is changed.
+    An event whose id another event's letter has stays pending: its settlement is changed.
     """
-    dead = {event_id: verdict for event_id, verdict in verdicts.items() if verdict.outcome is Outcome.DEAD}
+    dead = {
+        event_id: settlement
+        for event_id, settlement in settlements.items()
+        if settlement.outcome is Outcome.DEAD
+    }
     if not dead:
         return
     buried = await connection.fetch(
         BURY,
         list(dead),
-        [verdict.sqlstate for verdict in dead.values()],
-        [verdict.error for verdict in dead.values()],
+        [settlement.sqlstate for settlement in dead.values()],
+        [settlement.error for settlement in dead.values()],
     )
-    verdicts |= dict.fromkeys(dead.keys() - {event_id for (event_id,) in buried}, NO_LETTER)
+    settlements |= dict.fromkeys(dead.keys() - {event_id for (event_id,) in buried}, NO_LETTER)
+
+
+async def set_aside(
+    connection: asyncpg.Connection, events: Sequence[ClaimedEvent], settlement: Settlement
+) -> Batch:
+    """Bury these events untried, in the transaction that claimed them."""
+    settlements = {event.id: settlement for event in events}
+    await bury(connection, settlements)
+    await acknowledge(connection, events)
+    return Batch(list(events), settlements, is_full=True)

@@ -1,6 +1,6 @@
-"""Finding the event that ends whoever has it in hand: whoever dies of it cannot say so afterwards.
+"""Isolate the event that crashes its worker, or the server. A crash leaves no error behind.
 
-After unclean ends, events are marked in a commit of its own before they are touched. The marks of a batch
+So after unclean ends, events are marked in a commit of its own before they are touched. The marks of a batch
 that ended in good order leave with its events; the others stay, and the next batch of events with such
 marks is smaller, until the lethal one stands alone. It is tried once more when nothing else was lost for a
 while, and is then set aside untried.
@@ -13,22 +13,21 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
-import asyncpg
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.postgres.database import driver_connection
-from shared.postgres.faults import is_connection_lost
 from worker.relay.batch import Batch
-from worker.relay.bury import bury
-from worker.relay.claim import ClaimedEvent, Lanes, acknowledge, claim
-from worker.relay.outcomes import Outcome, Verdict
-from worker.relay.run import run_these
+from worker.relay.bury import set_aside
+from worker.relay.claim import BEGINNING, ClaimedEvent, Lanes, claim
+from worker.relay.faults import is_connection_lost
+from worker.relay.outcomes import Outcome, Settlement
+from worker.relay.run import BatchFailedError, run_these
 from worker.vitals.presence import Presence
 
 logger = structlog.get_logger(__name__)
 
-UNCLEAN_ENDS = 2  # one may be anybody's kill -9
+UNCLEAN_ENDS = 2  # one may be an operator's kill -9
 LOST_CONNECTIONS = 2  # with the same event in hand: perhaps it is the server that dies of it
 TOGETHER = (500, 1, 1)  # how many events at once that have no mark, one, or two; those with more are lethal
 CRASH_SHOWS_SECONDS = 1.0  # until then a server that crashed may still take connections
@@ -37,7 +36,7 @@ CRASH_SHOWS_SECONDS = 1.0  # until then a server that crashed may still take con
 CALM_SECONDS = 5.0
 MOST_REMEMBERED = 10_000  # events that were in hand when a connection was lost
 
-LETHAL = Verdict(
+LETHAL = Settlement(
     Outcome.DEAD,
     error=f"the process or the server ended {len(TOGETHER)} times while it had this event in hand",
 )
@@ -53,10 +52,12 @@ UNMARK = "UPDATE outbox_events SET attempts = attempts - 1 WHERE id = ANY($1) AN
 
 
 class Caution:
-    """Whether an event must be expected that ends this process, and how batches are settled meanwhile."""
+    """Decides whether an event that ends this process is to be expected, and settles batches meanwhile.
+
+    `presence` is the row of this process, which is written before its first batch.
+    """
 
     def __init__(self, presence: Presence) -> None:
-        """Take the row of this process, which is written before its first batch."""
         self._presence = presence
         self._one_at_a_time = asyncio.Lock()  # or another lane's batch would bear marks that it did not earn
         self._assured: set[Lanes] = set()  # whose events of the beginning are all settled
@@ -68,15 +69,15 @@ class Caution:
         self._is_server_suspect = False
 
     async def is_due(self, lanes: Lanes) -> bool:
-        """Say whether batches of these lanes are to be settled with caution: until none of them is left."""
+        """Return whether batches of these lanes are to be settled with caution, until none is left."""
         unclean_ends = await self._presence.arrive()
         doubtful = unclean_ends >= UNCLEAN_ENDS or self._is_server_suspect
         return doubtful and lanes not in self._assured
 
     def note_failure(self, error: Exception, in_hand: Sequence[ClaimedEvent]) -> None:
-        """Take a batch's fault into account: an event with which connections are lost gives cause to doubt.
+        """Count the lost connection, if that is what it was, against the events that were in hand.
 
-        A session that an operator ends, and a server that is shut down, say so; one that crashes does not.
+        A session that an operator ends, and a server that is shut down, report it; one that crashes does not.
         """
         if not is_connection_lost(error):
             return
@@ -89,16 +90,16 @@ class Caution:
             self._assured.clear()
 
     def note_settled(self, batch: Batch) -> None:
-        """Take into account that these events did no harm."""
+        """Clear the events that the batch settled: they did no harm."""
         if self._lost_with:
             for event in batch.final:
                 self._lost_with.pop(event.id, None)
 
     async def run_once(self, engine: AsyncEngine, lanes: Lanes) -> Batch:
-        """Settle one batch as `relay.run_once` does, its events marked before; full unless there was none.
+        """Settle one batch as `run_once` does, its events marked before; full unless there was none.
 
         Raises:
-            what `relay.run_once` raises, and as that: nothing but marks was changed.
+            BatchFailedError, or what PostgreSQL raised while marking: nothing but marks was changed.
 
         """
         async with self._one_at_a_time:
@@ -110,7 +111,7 @@ class Caution:
         """Mark the events of the next batch, or else set those aside that were marked once too often."""
         async with driver_connection(engine) as connection, connection.transaction():
             await connection.execute(DURABLY)
-            events = await claim(connection, TOGETHER[0], lanes)
+            events = await claim(connection, TOGETHER[0], lanes, BEGINNING)
             if not events and not await connection.fetchval(BEARS_MARKS, *lanes):
                 self._assured.add(lanes)
             if time.monotonic() - self._lost_at < CALM_SECONDS:
@@ -125,8 +126,8 @@ class Caution:
     async def _settle(self, engine: AsyncEngine, marked: list[int]) -> Batch:
         try:
             batch = await run_these(engine, marked)
-        except Exception as error:
-            if is_connection_lost(error):
+        except BatchFailedError as failed:
+            if is_connection_lost(failed.cause):
                 self._broken_off, self._lost_at = marked, time.monotonic()
             else:
                 self._owed = marked
@@ -136,7 +137,7 @@ class Caution:
         return batch
 
     async def _pay(self, engine: AsyncEngine) -> None:
-        """Take away marks that were not earned: also where the server lives on, whose session was ended."""
+        """Take away undue marks: also of a batch whose session ended while the server lived on."""
         if not self._owed and not self._broken_off:
             return
         if self._broken_off:
@@ -155,13 +156,3 @@ def taken_together(events: Sequence[ClaimedEvent]) -> list[ClaimedEvent]:
         return []
     attempts = events[0].attempts
     return [event for event in events if event.attempts == attempts][: TOGETHER[attempts]]
-
-
-async def set_aside(
-    connection: asyncpg.Connection, events: Sequence[ClaimedEvent], verdict: Verdict
-) -> Batch:
-    """Bury these events untried, in the transaction that claimed them."""
-    verdicts = {event.id: verdict for event in events}
-    await bury(connection, verdicts)
-    await acknowledge(connection, events)
-    return Batch(list(events), verdicts, is_full=True)

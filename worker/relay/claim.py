@@ -124,13 +124,13 @@ class ClaimedEvent(NamedTuple):
 async def claim(
     connection: asyncpg.Connection,
     limit: int,
-    lanes: Lanes = ALL_LANES,
-    start: Position = BEGINNING,
+    lanes: Lanes,
+    start: Position,
     passing_over: Collection[int] = (),
 ) -> list[ClaimedEvent]:
-    """Lock up to `limit` pending events that nobody else has in hand, lower lanes first; ordered by id.
+    """Lock up to `limit` pending events that no other worker has in hand, lower lanes first; ordered by id.
 
-    Those whose ids are to be passed over, which must be few, are left where they are.
+    `passing_over` are ids of a few events to leave where they are.
 
     Only a claim from the beginning that got fewer than it may says that nothing is left: behind any
     other start an event may be missing that committed late, or that another worker gave back.
@@ -142,7 +142,7 @@ async def claim(
 
 
 async def claim_these(connection: asyncpg.Connection, ids: Sequence[int]) -> list[ClaimedEvent]:
-    """Lock those of these events that are pending and that nobody else has in hand; ordered by id."""
+    """Lock those of these events that are pending and that no other worker has in hand; ordered by id."""
     return list(map(ClaimedEvent._make, await connection.fetch(CLAIM_THESE, ids)))
 
 

@@ -12,12 +12,12 @@ class Outcome(StrEnum):
     CONFLATED = "conflated"  # a newer event of the collection came in the same batch
     OBSOLETE = "obsolete"  # its project or collection is gone, or the legacy table belies it
     DEAD = "dead"  # it can never be applied; kept in outbox_dead_letters
-    POSTPONED = "postponed"  # it could not be applied now, for no known fault of its own: pending as before
+    POSTPONED = "postponed"  # could not be applied now, and nothing shows it is at fault; stays pending
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """An outcome and, where an event could not be applied, PostgreSQL's code and a reason without values."""
+class Settlement:
+    """An event's outcome; where it could not be applied, PostgreSQL's code and a reason without values."""
 
     outcome: Outcome
     sqlstate: str | None = None
@@ -25,5 +25,5 @@ class Verdict:
 
     @property
     def is_final(self) -> bool:
-        """Say whether the event is done with, so that it leaves the outbox."""
+        """Whether the event is done with, so that it leaves the outbox."""
         return self.outcome is not Outcome.POSTPONED

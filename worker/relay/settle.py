@@ -6,45 +6,46 @@ from dataclasses import replace
 import asyncpg
 
 from shared.events import EventType
-from shared.postgres.faults import may_be_one_rows, reason, sqlstate
+from shared.postgres.faults import reason, sqlstate
 from worker.relay.apply import UnappliedError, apply, find_misnumbered
 from worker.relay.blame import Blame, blame
 from worker.relay.claim import ClaimedEvent
-from worker.relay.outcomes import Outcome, Verdict
+from worker.relay.faults import may_be_one_rows
+from worker.relay.outcomes import Outcome, Settlement
 
 # Into how many parts a batch with a fault is divided, and each part that has it again. With two, a batch
 # with one fault is applied, and taken back, nearly three times over; with eight hardly more than once.
 PARTS = 8
 
-APPLIED = Verdict(Outcome.APPLIED)
-STALE = Verdict(Outcome.STALE)
-CONFLATED = Verdict(Outcome.CONFLATED)
+APPLIED = Settlement(Outcome.APPLIED)
+STALE = Settlement(Outcome.STALE)
+CONFLATED = Settlement(Outcome.CONFLATED)
 OF_A_FAULT = {
     Blame.ROW: Outcome.DEAD,
     Blame.PARENT: Outcome.OBSOLETE,
     Blame.SURROUNDINGS: Outcome.POSTPONED,
     Blame.UNKNOWN: Outcome.POSTPONED,
 }
-MALFORMED = Verdict(Outcome.DEAD, error="unknown event type, or a payload without the fields of an event")
-NOT_BORNE_OUT = Verdict(
+MALFORMED = Settlement(Outcome.DEAD, error="unknown event type, or a payload without the fields of an event")
+NOT_BORNE_OUT = Settlement(
     Outcome.OBSOLETE, error="collections says otherwise: it has another home, or is not deleted"
 )
-MISNUMBERED = Verdict(
+MISNUMBERED = Settlement(
     Outcome.DEAD,
     error="appended after what was applied, with a lower version: the sequence of outbox_events went back",
 )
-BEHIND = Verdict(Outcome.POSTPONED, error="a newer event of its collection is postponed")
+BEHIND = Settlement(Outcome.POSTPONED, error="a newer event of its collection is postponed")
 
 
 def may_pass_apart(error: Exception) -> bool:
-    """Say whether other events of a batch that failed so may well be settled without the one at fault."""
+    """Return whether the other events of a batch that failed so may be settled without the one at fault."""
     return isinstance(error, UnappliedError) or may_be_one_rows(error)
 
 
 async def settle(
     connection: asyncpg.Connection, events: Sequence[ClaimedEvent], *, isolating: bool
-) -> dict[int, Verdict]:
-    """Apply the newest event of each collection and return a verdict for every event, by id.
+) -> dict[int, Settlement]:
+    """Apply the newest event of each collection and return a settlement for each event, by id.
 
     When the newest one turns out to be poison, or the legacy table does not bear it out, the one before it is
     applied in its place: events carry full state, so the collection is at worst as old as that one.
@@ -66,7 +67,7 @@ async def settle(
     trial = _Trial(connection, isolating=isolating)
     waiting = [event for event in events if event.well_formed and event.is_borne_out]
     newest = {event.collection_id: event for event in waiting}  # of each collection the last one stays
-    verdicts = {
+    settlements = {
         event.id: _of_unbelieved(event, newest.get(event.collection_id))
         for event in events
         if not (event.well_formed and event.is_borne_out)
@@ -78,20 +79,22 @@ async def settle(
             for event in waiting
             if event.id not in settled
         }
-        verdicts |= settled | {event_id: one for event_id, one in beside.items() if one is not None}
+        settlements |= settled | {event_id: one for event_id, one in beside.items() if one is not None}
         waiting = [event for event in waiting if event.id in beside and beside[event.id] is None]
         newest = {event.collection_id: event for event in waiting}
-    trial.raise_unless_any_settled(verdicts)
-    return verdicts
+    trial.raise_unless_any_settled(settlements)
+    return settlements
 
 
-def _of_unbelieved(event: ClaimedEvent, newest: ClaimedEvent | None) -> Verdict:
+def _of_unbelieved(event: ClaimedEvent, newest: ClaimedEvent | None) -> Settlement:
     if not event.well_formed:
         return MALFORMED
     return NOT_BORNE_OUT if newest is None or newest.id < event.id else CONFLATED
 
 
-def _of_older(event: ClaimedEvent, newest: ClaimedEvent, settled: Mapping[int, Verdict]) -> Verdict | None:
+def _of_older(
+    event: ClaimedEvent, newest: ClaimedEvent, settled: Mapping[int, Settlement]
+) -> Settlement | None:
     """Return what becomes of an event beside the newest of its collection; None where it takes its place."""
     match settled[newest.id].outcome:
         case Outcome.DEAD:
@@ -109,55 +112,55 @@ class _Trial:
         self._connection = connection
         self._isolating = isolating
         self._faults: list[Exception] = []  # of events that failed alone for no reason of their own
-        self._suspects: set[int] = set()  # of those, whose fault nobody can explain
+        self._suspects: set[int] = set()  # of those, whose fault is unexplained
         self._went_through: set[bool] = set()  # kinds, deletions or not, of which one was applied
 
-    async def settle(self, events: Sequence[ClaimedEvent]) -> dict[int, Verdict]:
-        """Return a verdict for each of these events, at most one of each collection."""
+    async def settle(self, events: Sequence[ClaimedEvent]) -> dict[int, Settlement]:
+        """Return a settlement for each of these events, at most one of each collection."""
         if not self._isolating:
             return await self._together(events)
-        verdicts = await self._divide(events)
+        settlements = await self._divide(events)
         self._went_through |= {
-            _deletes(event) for event in events if verdicts[event.id].outcome is Outcome.APPLIED
+            _deletes(event) for event in events if settlements[event.id].outcome is Outcome.APPLIED
         }
         for event in events:
             if event.id in self._suspects:
-                verdicts[event.id] = await self._try_again(event, verdicts[event.id])
-        return verdicts
+                settlements[event.id] = await self._try_again(event, settlements[event.id])
+        return settlements
 
-    def raise_unless_any_settled(self, verdicts: Mapping[int, Verdict]) -> None:
+    def raise_unless_any_settled(self, settlements: Mapping[int, Settlement]) -> None:
         """Raise the first fault when nothing at all was settled: then it is hardly the events' own."""
-        if self._faults and _all_postponed(verdicts.values()):
+        if self._faults and _all_postponed(settlements.values()):
             raise self._faults[0]
 
-    async def _try_again(self, event: ClaimedEvent, verdict: Verdict) -> Verdict:
+    async def _try_again(self, event: ClaimedEvent, settlement: Settlement) -> Settlement:
         """Convict an event of an unexplained fault only when it fails after another of its kind went through.
 
-        Whatever refused it at first may have been mended before that one went through, and not since.
+        Whatever refused it at first may have been fixed before that one went through, and not since.
         """
         if _deletes(event) not in self._went_through:
-            return verdict
+            return settlement
         self._suspects.discard(event.id)
-        verdict = (await self._isolate([event]))[event.id]
-        return replace(verdict, outcome=Outcome.DEAD) if event.id in self._suspects else verdict
+        settlement = (await self._isolate([event]))[event.id]
+        return replace(settlement, outcome=Outcome.DEAD) if event.id in self._suspects else settlement
 
-    async def _together(self, events: Sequence[ClaimedEvent]) -> dict[int, Verdict]:
+    async def _together(self, events: Sequence[ClaimedEvent]) -> dict[int, Settlement]:
         ids = [event.id for event in events]
         passed = await apply(self._connection, ids)
-        verdicts = dict.fromkeys(ids, STALE) | dict.fromkeys(passed, APPLIED)
+        settlements = dict.fromkeys(ids, STALE) | dict.fromkeys(passed, APPLIED)
         if stale := [event_id for event_id in ids if event_id not in passed]:
-            verdicts |= dict.fromkeys(await find_misnumbered(self._connection, stale), MISNUMBERED)
-        return verdicts
+            settlements |= dict.fromkeys(await find_misnumbered(self._connection, stale), MISNUMBERED)
+        return settlements
 
-    async def _divide(self, events: Sequence[ClaimedEvent]) -> dict[int, Verdict]:
+    async def _divide(self, events: Sequence[ClaimedEvent]) -> dict[int, Settlement]:
         """Apply events in a few parts, each under a savepoint of its own."""
         size = -(-len(events) // PARTS)
-        verdicts: dict[int, Verdict] = {}
+        settlements: dict[int, Settlement] = {}
         for first in range(0, len(events), size):
-            verdicts |= await self._isolate(events[first : first + size])
-        return verdicts
+            settlements |= await self._isolate(events[first : first + size])
+        return settlements
 
-    async def _isolate(self, events: Sequence[ClaimedEvent]) -> dict[int, Verdict]:
+    async def _isolate(self, events: Sequence[ClaimedEvent]) -> dict[int, Settlement]:
         """Apply a part; when an event of it is at fault, divide it until that one stands alone."""
         try:
             async with self._connection.transaction():
@@ -169,18 +172,18 @@ class _Trial:
                 return {events[0].id: await self._judge(events[0], error)}
         return await self._divide(events)
 
-    async def _judge(self, event: ClaimedEvent, error: Exception) -> Verdict:
+    async def _judge(self, event: ClaimedEvent, error: Exception) -> Settlement:
         outcome = OF_A_FAULT[to_blame := await blame(self._connection, error)]
         if outcome is Outcome.POSTPONED:
             self._faults.append(error)
         if to_blame is Blame.UNKNOWN:
             self._suspects.add(event.id)
-        return Verdict(outcome, sqlstate(error), reason(error))
+        return Settlement(outcome, sqlstate(error), reason(error))
 
 
 def _deletes(event: ClaimedEvent) -> bool:
     return event.event_type == EventType.DELETED
 
 
-def _all_postponed(verdicts: Iterable[Verdict]) -> bool:
-    return all(verdict.outcome is Outcome.POSTPONED for verdict in verdicts)
+def _all_postponed(settlements: Iterable[Settlement]) -> bool:
+    return all(settlement.outcome is Outcome.POSTPONED for settlement in settlements)

@@ -43,7 +43,7 @@ def log_events(lines: Sequence[Line]) -> None:
 
 def summary(batch: Batch, events: Sequence[ClaimedEvent], final: Sequence[ClaimedEvent]) -> dict[str, object]:
     """Count what became of these events of the batch, and how late those were that are done with."""
-    outcomes = Counter(batch.verdicts[event.id].outcome for event in events)
+    outcomes = Counter(batch.settlements[event.id].outcome for event in events)
     lags = sorted(batch.lag_ms(event) for event in final)
     return {
         "claimed": len(events),
@@ -81,23 +81,23 @@ def lag_step(lag_ms: float) -> int:
 def log_postponed(batch: Batch) -> None:
     """Say how many events could not be applied now, and why the first of them."""
     if len(batch.final) < len(batch.events):
-        postponed = [event for event in batch.events if not batch.verdicts[event.id].is_final]
-        first, verdict = postponed[0], batch.verdicts[postponed[0].id]
+        postponed = [event for event in batch.events if not batch.settlements[event.id].is_final]
+        first, settlement = postponed[0], batch.settlements[postponed[0].id]
         logger.warning(
             "events_postponed",
             events=len(postponed),
             first_event_id=first.id,
             collection_id=first.collection_id,
-            sqlstate=verdict.sqlstate,
-            error=verdict.error,
+            sqlstate=settlement.sqlstate,
+            error=settlement.error,
         )
 
 
 def event_lines(batch: Batch) -> Iterator[Line]:
     """Yield level and fields of each event that is done with; one that died is an error."""
     for event in batch.final:
-        verdict = batch.verdicts[event.id]
-        is_sampled = event.source == Source.BACKFILL and verdict.outcome is Outcome.APPLIED
+        settlement = batch.settlements[event.id]
+        is_sampled = event.source == Source.BACKFILL and settlement.outcome is Outcome.APPLIED
         if is_sampled and event.id % SAMPLED_ONE_OF:
             continue
         fields: dict[str, object] = {
@@ -106,13 +106,13 @@ def event_lines(batch: Batch) -> Iterator[Line]:
             "project_id": event.project_id,
             "event_type": event.event_type,
             "source": event.source,
-            "outcome": verdict.outcome,
+            "outcome": settlement.outcome,
             "lag_ms": round(batch.lag_ms(event), 3),
         }
-        if verdict.error is not None:
-            fields |= {"sqlstate": verdict.sqlstate, "error": verdict.error}
+        if settlement.error is not None:
+            fields |= {"sqlstate": settlement.sqlstate, "error": settlement.error}
         if event.trace_id is not None:
             fields["trace_id"] = event.trace_id
         if is_sampled:
             fields["one_of"] = SAMPLED_ONE_OF
-        yield ("error" if verdict.outcome is Outcome.DEAD else "info"), fields
+        yield ("error" if settlement.outcome is Outcome.DEAD else "info"), fields

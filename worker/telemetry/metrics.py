@@ -163,7 +163,7 @@ class WorkerMetrics:
         """Count a batch that is committed, once in each of its lanes."""
         ages: dict[tuple[str, Outcome], list[float]] = defaultdict(list)
         for event in batch.events:
-            ages[KNOWN_LANES[event.lane], batch.verdicts[event.id].outcome].append(event.age_ms)
+            ages[KNOWN_LANES[event.lane], batch.settlements[event.id].outcome].append(event.age_ms)
         for (lane, outcome), of_these in ages.items():
             if outcome is Outcome.POSTPONED:
                 self._postponed.add(lane, count=len(of_these))

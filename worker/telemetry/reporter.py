@@ -1,4 +1,4 @@
-"""What a worker tells of a batch that is committed: in its log, its metrics and its traces."""
+"""What a worker reports of a batch that is committed: in its log, its metrics and its traces."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -13,36 +13,35 @@ LINES_AT_ONCE = 100  # a third of a millisecond
 
 
 class BatchObserver(Protocol):
-    """Whoever is told of batches besides the log; what it does must be quick, and must not raise."""
+    """Is notified of each batch. What it does must be quick, and must not raise."""
 
     def batch_settled(self, batch: Batch) -> None:
-        """Take note of a batch that settled or postponed events, and is committed."""
+        """Note a batch that settled or postponed events, and is committed."""
 
     def batch_failed(self, error: Exception) -> None:
-        """Take note of a batch that changed nothing."""
+        """Note a batch that changed nothing."""
 
 
 class BatchReporter:
-    """Tells of batches, one after the other; of many events a few at a time, beside the next batch.
+    """Reports batches, one after the other; of many events a few at a time, beside the next batch.
 
     While PostgreSQL works on that one the process has nothing else to do. Nor does anything else that
     it does wait longer than for LINES_AT_ONCE.
     """
 
     def __init__(self, observers: Sequence[BatchObserver] = ()) -> None:
-        """Take whom to tell besides the log."""
         self._observers = observers
         self._rest: asyncio.Task[None] | None = None
 
     async def report(self, batch: Batch, wake: str) -> None:
-        """Begin to tell of a batch that is committed and not empty, once the one before is told of.
+        """Begin to report a batch that is committed and not empty, once the one before is reported.
 
         Args:
             batch: it settled or postponed events.
             wake: what woke the worker: `doorbell`, `sweep` or `poll`.
 
         """
-        await self.told()
+        await self.flush()
         trace_batch(batch, wake)  # first: its spans end when the batch did
         lines = event_lines(batch)
         is_more = _log_some(lines)  # before anything that takes time: they bear the time of the commit
@@ -53,19 +52,19 @@ class BatchReporter:
             self._rest = asyncio.create_task(_log_all(lines), name="report")
 
     def failed(self, error: Exception) -> None:
-        """Tell the observers of a batch that changed nothing."""
+        """Notify the observers of a batch that changed nothing."""
         for observer in self._observers:
             observer.batch_failed(error)
 
-    async def told(self) -> None:
-        """Return when everything is told; whoever waits may be cancelled, and it is told all the same."""
+    async def flush(self) -> None:
+        """Wait until every line is written. Cancelling the caller does not cancel the writing."""
         if self._rest is not None:
             await asyncio.shield(self._rest)
             self._rest = None
 
 
 def _log_some(lines: Iterator[Line]) -> bool:
-    """Say whether there may be more."""
+    """Return whether there may be more."""
     some = list(islice(lines, LINES_AT_ONCE))
     log_events(some)
     return len(some) == LINES_AT_ONCE

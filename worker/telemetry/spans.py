@@ -18,7 +18,7 @@ from shared.traceparent import span_context_of
 from shared.tracing import is_on, tracer
 from worker.relay.batch import Batch
 from worker.relay.claim import ClaimedEvent
-from worker.relay.outcomes import Outcome, Verdict
+from worker.relay.outcomes import Outcome, Settlement
 
 MOST_LINKS = 128  # of one span: the SDK's own bound, which would drop more without a word
 MOST_REMEMBERED = 10_000  # events that were tried in vain
@@ -65,13 +65,13 @@ def trace_batch(batch: Batch, wake: str) -> None:
     """
     if not is_on():
         return
-    counts = Counter(verdict.outcome for verdict in batch.verdicts.values())
+    counts = Counter(settlement.outcome for settlement in batch.settlements.values())
     outcomes = {f"collection_sync.{outcome}": counts[outcome] for outcome in Outcome if counts[outcome]}
     spans = _BatchSpans(batch.events, batch.duration_seconds, {"collection_sync.wake": wake, **outcomes})
     for event, request in spans.traced:
-        verdict = batch.verdicts[event.id]
-        spans.tell(event, request, verdict.outcome, _fault(verdict))
-        if verdict.is_final:
+        settlement = batch.settlements[event.id]
+        spans.tell(event, request, settlement.outcome, _fault(settlement))
+        if settlement.is_final:
             _TRIED_IN_VAIN.discard(event.id)
         else:
             _TRIED_IN_VAIN.add(event.id)
@@ -167,8 +167,8 @@ def _traced(events: Iterable[ClaimedEvent]) -> Iterable[tuple[ClaimedEvent, Span
             yield event, request
 
 
-def _fault(verdict: Verdict) -> dict[str, str] | None:
+def _fault(settlement: Settlement) -> dict[str, str] | None:
     """Return what is told of an event that could not be applied; None of any other."""
-    if verdict.outcome not in {Outcome.DEAD, Outcome.POSTPONED}:
+    if settlement.outcome not in {Outcome.DEAD, Outcome.POSTPONED}:
         return None
-    return {} if verdict.sqlstate is None else {"db.response.status_code": verdict.sqlstate}
+    return {} if settlement.sqlstate is None else {"db.response.status_code": settlement.sqlstate}
