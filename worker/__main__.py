@@ -23,7 +23,6 @@ exit status: 0 after a signal, 1 when the worker failed or --check found none al
 
 
 def grammar() -> argparse.ArgumentParser:
-    """Return the command line's grammar."""
     parser = Parser(
         prog="python -m worker",
         description=DESCRIPTION,

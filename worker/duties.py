@@ -46,7 +46,9 @@ class Duties:
     """Looks for work of each kind each second; one piece of a kind at a time in this process.
 
     Of all workers one gets a piece: it is taken in the database. What this one leaves unfinished,
-    another takes up seconds later.
+    another takes up seconds later. The engine is not the drainer's, and of it CONNECTIONS are used at
+    most; the caller closes it, and the client to ring with, after `stop`. `runs` is for the metrics, where
+    there are any.
     """
 
     def __init__(  # noqa: PLR0913 - each is a duty, or what duties need
@@ -63,10 +65,6 @@ class Duties:
         snapshots: SnapshotWatch,
         runs: RunWatch | None = None,
     ) -> None:
-        """Take an engine that is not the drainer's, with CONNECTIONS at most, and a client to ring with.
-
-        The caller closes both, after `stop`. `runs` is for the metrics, where there are any.
-        """
         self._engine = engine
         self._drainer = drainer
         self._deployment = deployment
@@ -141,7 +139,7 @@ class Duties:
             self._tasks[kind] = asyncio.create_task(self._report_faults(kind, tend), name=kind)
 
     async def _report_faults(self, kind: str, tend: Callable[[], Awaitable[None]]) -> None:
-        """Log the first of a row of failures: it is tried again each second."""
+        """Log only the first of a series of failures: the work is tried again each second."""
         try:
             await tend()
         except Exception as error:  # noqa: BLE001 - no fault of a duty may end the worker

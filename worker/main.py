@@ -40,7 +40,7 @@ POLL_SECONDS = 0.5
 NO_QUEUE = "collection_sync:none"  # of arq's; `WakeableWorker` asks for the name, and reads its queue itself
 
 # Every statement of a batch is served by indexes. A plan that was made and kept while a table was
-# empty would not be: it scans the table, for as long as nobody analyses it, however large it grows. Nor may
+# empty would not be: it scans the table, until it is analysed, however large it grows. Nor may
 # a claim make a bitmap first: that reads every pending event to choose a batch of them.
 BY_INDEX_ONLY = {
     "enable_seqscan": "off",
@@ -55,7 +55,7 @@ PLANNED_ONCE = {"plan_cache_mode": "force_generic_plan", "jit": "off"}
 # A batch that a crash of the server takes back is pending again, whole: its commit need not wait for
 # the disk.
 TAKEN_BACK_WHOLE = {"synchronous_commit": "off"}
-# Whoever holds a row of the target makes its own event wait, and no others: see settle.py.
+# A session that holds a row of the target delays that row's event, and no others: see settle.py.
 NOT_HELD_UP = {"lock_timeout": "2s"}
 
 
@@ -68,10 +68,10 @@ async def drain_outbox(ctx: dict[str, Any]) -> None:
 
 
 async def start(ctx: dict[str, Any]) -> None:
-    """Say that the worker begins; arq calls it once.
+    """Log that the worker begins; arq calls it once.
 
     Raises:
-        MetricsPortError: its metrics cannot be served; whoever starts it must know.
+        MetricsPortError: its metrics cannot be served.
         PoolerError: its sessions would not be what they must be.
 
     """
@@ -93,7 +93,7 @@ async def start_or_refuse(ctx: dict[str, Any]) -> None:
 
 
 async def stop(ctx: dict[str, Any]) -> None:
-    """Finish what is in hand, close the database and say that the worker ended; arq calls it once."""
+    """Finish what is in hand, close the database and log that the worker ended; arq calls it once."""
     await asyncio.gather(ctx["drainer"].stop(), ctx["duties"].stop())
     for engine in ctx["engines"]:
         await engine.dispose()

@@ -48,17 +48,19 @@ PRUNE = text("""
 
 
 class TombstoneUpkeep:
-    """Walks through the guards, a slice a minute, in every worker; it begins anew at their end."""
+    """Walks through the guards, a slice a minute, in every worker; it begins anew at their end.
+
+    A tombstone is removed after the given number of days, and when nothing can need it.
+    """
 
     def __init__(self, engine: AsyncEngine, retention_days: int) -> None:
-        """Take the engine to work on, and after how many days a tombstone is removed."""
         self._engine = engine
         self._retention_days = retention_days
         self._after = ""
         self._next_slice = -math.inf  # monotonic
 
     async def tend(self) -> None:
-        """Remove what is to be removed of the next slice, once a minute."""
+        """Prune the next slice, once a minute."""
         if time.monotonic() < self._next_slice:
             return
         self._next_slice = time.monotonic() + SECONDS_BETWEEN_SLICES

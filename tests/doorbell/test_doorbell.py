@@ -53,8 +53,8 @@ def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
 
 
 def be_impatient(patch: pytest.MonkeyPatch) -> None:
-    for module in ("doorbell", "redis_client"):
-        patch.setattr(f"shared.{module}.REDIS_TIMEOUT_SECONDS", IMPATIENT_SECONDS)
+    for module in ("doorbell", "client"):
+        patch.setattr(f"shared.redis.{module}.REDIS_TIMEOUT_SECONDS", IMPATIENT_SECONDS)
 
 
 @contextlib.asynccontextmanager

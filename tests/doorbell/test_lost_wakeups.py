@@ -27,7 +27,7 @@ from tests.processes import HANG_SECONDS
 from tests.race import freezing
 from tests.twins.doorbell import drain_then_dismiss
 from worker.doorbell.arq_worker import WakeableWorker
-from worker.doorbell.listener import ANSWER_SECONDS, Ear
+from worker.doorbell.listener import ANSWER_SECONDS, Listener
 from worker.doorbell.queue_watch import QueueWatch, Seen
 from worker.drainer import Drainer
 from worker.main import arq_settings, build_worker, drain_outbox, stop
@@ -101,7 +101,7 @@ async def emptied(redis: Redis) -> None:
             await asyncio.sleep(0.01)
 
 
-async def deaf(_ear: Ear) -> None:
+async def deaf(_listener: Listener) -> None:
     """Hear no message, so that jobs are all that wakes the worker."""
     await asyncio.Event().wait()
 
@@ -125,7 +125,7 @@ async def test_every_commit_of_every_burst_is_applied_without_a_sweep(
     listens: bool,
 ) -> None:
     if not listens:
-        monkeypatch.setattr(Ear, "listen", deaf)
+        monkeypatch.setattr(Listener, "listen", deaf)
     async with worker_without_sweep(settings, poll_delay=0.02):
         for _ in range(BURSTS):
             await burst(engine, doorbell)
@@ -141,7 +141,7 @@ async def test_the_bursts_convict_a_drain_that_takes_the_job_after_its_scan(
     doorbell: Doorbell,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Ear, "listen", deaf)
+    monkeypatch.setattr(Listener, "listen", deaf)
     monkeypatch.setattr(WakeableWorker, "_take_up", drain_then_dismiss)
     async with worker_without_sweep(settings, poll_delay=0.02):
         for _ in range(BURSTS_TO_CONVICT):
@@ -312,7 +312,7 @@ async def test_connections_that_break_at_any_moment_cost_the_worker_no_job(
     doorbell: Doorbell,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Ear, "listen", deaf)
+    monkeypatch.setattr(Listener, "listen", deaf)
     names = await names_of(engine)
     async with (
         open_redis(settings.redis_url.get_secret_value()) as redis,

@@ -23,7 +23,7 @@ from shared.redis.doorbell import REDIS_ERRORS, ring_commands
 from shared.redis.faults import fault_of, faults_in
 from shared.redis.outage import Fault
 from shared.redis.rehearsal import rehearse
-from worker.doorbell.listener import Ear
+from worker.doorbell.listener import Listener
 from worker.doorbell.queue_watch import QueueWatch
 from worker.doorbell.redis_state import RedisState
 from worker.drainer import Drainer
@@ -38,7 +38,8 @@ REHEARSE_SECONDS = 5.0
 class WakeableWorker(Worker):
     """Drains when a message comes, not only when polling finds a job.
 
-    A Redis that refuses, hangs or forgets never ends it: meanwhile it drains PostgreSQL directly.
+    A Redis that refuses, hangs or forgets never ends it: meanwhile it drains PostgreSQL directly. The
+    heart is notified whether Redis is of use.
     """
 
     def __init__(
@@ -50,16 +51,12 @@ class WakeableWorker(Worker):
         listener: Redis,
         **arq_settings: Any,  # noqa: ANN401 - arq's own
     ) -> None:
-        """Take what arq's worker takes, the drainer to wake, whose rings to hear, and a client to listen on.
-
-        The heart is told whether Redis is of use.
-        """
         super().__init__(**arq_settings)
         self._drainer = drainer
         self._deployment = deployment
         self._listener = listener
         self._state = RedisState(heart)
-        self._ear = Ear(listener, self.pool, deployment=deployment, drainer=drainer, state=self._state)
+        self._rings = Listener(listener, self.pool, deployment=deployment, drainer=drainer, state=self._state)
         self._queue = QueueWatch(self.pool, self.health_check_key, HEALTH_SECONDS)
         self._poll_began: float | None = None
 
@@ -72,8 +69,8 @@ class WakeableWorker(Worker):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._poll())
             tasks.create_task(self._rehearse())
-            tasks.create_task(self._ear.listen())
-            tasks.create_task(self._ear.answer())
+            tasks.create_task(self._rings.listen())
+            tasks.create_task(self._rings.answer())
             tasks.create_task(self._drain_without_redis())
 
     async def close(self) -> None:
@@ -106,17 +103,17 @@ class WakeableWorker(Worker):
             await asyncio.sleep(self.poll_delay_s)
 
     async def _take_up(self) -> Fault | None:
-        """Take a job that nobody heard the ring of, and wake the drainer; return what Redis refuses.
+        """Take a job whose ring no worker heard, and wake the drainer; return what Redis refuses.
 
         The job is gone before the drain looks at the outbox: what commits later rings again.
         """
-        seen = await self._queue.look(self._deployment.known, leave_ours=self._ear.is_answering)
+        seen = await self._queue.look(self._deployment.known, leave_ours=self._rings.is_answering)
         if seen.is_rung:
             self._drainer.wake("doorbell")
         return seen.fault
 
     async def _rehearse(self) -> None:
-        """Ask now and then whether Redis would take a ring: who appends events mostly has our rights."""
+        """Ask now and then whether Redis would take a ring: commands and APIs mostly have the same rights."""
         while True:
             heed_cancellation()
             commands = ring_commands(await self._deployment.named(), "bulk")

@@ -24,13 +24,12 @@ LISTEN_SECONDS = 2.0  # of silence, then Redis is asked whether it is still ther
 ANSWER_SECONDS = 0.1
 
 
-class Ear:
+class Listener:
     """Wakes the lane that a ring is for, and takes the ring's job back once it was answered."""
 
     def __init__(
         self, listener: Redis, pool: Redis, *, deployment: Deployment, drainer: Drainer, state: RedisState
     ) -> None:
-        """Take a client to listen with and one to send with, which the caller closes."""
         self._listener = listener
         self._pool = pool
         self._deployment = deployment
@@ -66,7 +65,7 @@ class Ear:
                 self._state.note("listening", Fault(type(obstacle).__name__, hint))
 
     def _hear(self, message: dict[str, Any], names: Names) -> None:
-        """Take a ring, which says nothing but that it rang; what is none says only that Redis is there."""
+        """Handle a message: a ring says nothing but that it rang, others only that Redis is there."""
         self._state.note("listening", None)
         if message["type"] != "message":
             return
@@ -78,7 +77,7 @@ class Ear:
         self._rung.set()
 
     async def answer(self) -> None:
-        """Take back the job of the rings that we heard, once their events are settled; until cancelled."""
+        """Take back the job of the rings that were heard, once their events are settled; until cancelled."""
         while True:
             heed_cancellation()
             await self._rung.wait()
@@ -98,7 +97,7 @@ async def next_message(channel: PubSub) -> dict[str, Any]:
     another has taken its place.
 
     Raises:
-        TimeoutError: it says nothing at all.
+        TimeoutError: Redis says nothing at all.
 
     """
     message: dict[str, Any] | None = await channel.get_message(timeout=LISTEN_SECONDS)

@@ -1,6 +1,6 @@
 """The queue of arq, as far as the worker looks into it: whether our one job is there, and anything else.
 
-Whoever can write to Redis can put there what they like. Nothing of it is read: numbers are asked for, and
+Any client that can write to Redis can put anything there. Nothing of it is read: numbers are asked for, and
 what is not ours is removed unseen.
 """
 
@@ -32,16 +32,15 @@ class Seen:
 
 
 class QueueWatch:
-    """Looks at the queue, shows that the worker lives, and removes what is nobody's job."""
+    """Looks at the queue, shows that the worker lives, and removes what is no job of ours."""
 
     def __init__(self, redis: Redis, health_key: str, health_seconds: int) -> None:
-        """Take a client with bounded waits, and the key to write so often."""
         self._redis = redis
         self._health_key = health_key
         self._health_seconds = health_seconds
         self._healthy_at = -math.inf
         self._is_suspected = False
-        self._strangers = 0  # not told yet
+        self._strangers = 0  # not logged yet
         self._told_at = -math.inf
 
     async def look(self, names: Names | None, *, leave_ours: bool) -> Seen:
@@ -52,7 +51,7 @@ class QueueWatch:
             leave_ours: our job is of a ring that is being answered.
 
         Raises:
-            one of REDIS_ERRORS: Redis is away, or lets us not in.
+            one of REDIS_ERRORS: Redis is away, or refuses us.
 
         """
         commands: list[Command] = []

@@ -9,10 +9,9 @@ Part = Literal["polling", "listening", "ringing"]
 
 
 class RedisState:
-    """What each part of the worker last met with; tells the log and the heart."""
+    """What each part of the worker last met with; logged, and passed on to the heart."""
 
     def __init__(self, heart: Heart) -> None:
-        """Begin as if all were well."""
         self._heart = heart
         self._faults: dict[Part, Fault] = {}
         self._outage = Outage("redis_lost", "redis_restored")
@@ -23,7 +22,7 @@ class RedisState:
         return not self._faults
 
     def note(self, part: Part, fault: Fault | None) -> None:
-        """Say how that part fares; each says so at least every few seconds."""
+        """Record how a part fares; each part records it at least every few seconds."""
         if fault is None:
             self._faults.pop(part, None)
         else:

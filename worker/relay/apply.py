@@ -7,7 +7,7 @@ import asyncpg
 # Served by outbox_events_pkey, applied_versions_pkey and the unique key of the target. It lets
 # through only versions higher than the one applied last, and holds the collection's lock until
 # commit; in key order, so that two workers cannot wait for each other. A deletion stays as a
-# tombstone, and leaves no home: a row that is there later is somebody's link.
+# tombstone, and leaves no home: a row that is there later is a link that others made.
 # `found_row` remembers, for a rollback, that the home row is not our making: it was there before our first
 # event for it, and we have not removed it since; or it is another one than we left there.
 GUARD = """
@@ -55,7 +55,7 @@ GUARD = """
 # Served by the primary keys of outbox_events, applied_versions and the target, and by the target's
 # unique key. Takes away the home row of what was deleted, and the former home row of what moved. The
 # limits change no result: they are what keeps PostgreSQL from reading the whole target first, which it
-# believes to be empty while nobody has analysed it.
+# believes to be empty until it is analysed.
 RETIRE_ROWS = """
     WITH found AS MATERIALIZED (
         SELECT target.id

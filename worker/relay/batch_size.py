@@ -31,11 +31,10 @@ class BatchSize:
     """Halves what the next batch takes when one was cancelled for its time, down to one event.
 
     So something is settled in every pass. An event that takes too long alone is passed over, tried again
-    after a while, and in the end is beyond hope.
+    after a while, and in the end given up.
     """
 
     def __init__(self, most: int) -> None:
-        """Begin with the most that a batch may take."""
         self._most = self._size = most
         self._slow: dict[int, Slow] = {}
 
@@ -59,16 +58,16 @@ class BatchSize:
         return self._slow[event_id].times >= TRIES
 
     def note(self, batch: Batch) -> None:
-        """Take note of a batch that was settled."""
+        """Double the next batch, if this one was settled easily."""
         if batch.events and batch.duration_seconds < EASY_SECONDS:
             self._size = min(2 * self._size, self._most)
 
     def forget(self, event_id: int) -> None:
-        """Take note that an event is settled, or gone."""
+        """Forget an event that is settled, or gone."""
         self._slow.pop(event_id, None)
 
     def note_too_long(self, in_hand: Sequence[ClaimedEvent], seconds: float) -> None:
-        """Take note of a batch that was cancelled."""
+        """Halve the next batch after one that was cancelled, or count it against its only event."""
         if len(in_hand) > 1:
             self._size = len(in_hand) // 2
         elif in_hand and seconds >= TOO_LONG_SECONDS:

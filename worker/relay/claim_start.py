@@ -19,7 +19,7 @@ REST_PER_FULL_CLAIM = 20.0  # times its duration
 
 
 class ClaimStart:
-    """Spares a drain the walk over everything that was acknowledged since somebody took a snapshot.
+    """Spares a drain the walk over everything that was acknowledged since a snapshot was taken.
 
     As long as a snapshot is held, acknowledged events stay in the index and each claim from the
     beginning walks over all of them. Once that takes more than DEAR_SECONDS, claims begin where this
@@ -29,7 +29,6 @@ class ClaimStart:
     """
 
     def __init__(self) -> None:
-        """Begin at the beginning."""
         self._full_claim_at = -math.inf  # monotonic
         self._start = self._next_start = BEGINNING
         self._stepped_at = -math.inf
@@ -45,7 +44,7 @@ class ClaimStart:
         return self._full_claim_at - time.monotonic()
 
     def note(self, start: Position, events: Sequence[ClaimedEvent], claim_seconds: float) -> None:
-        """Take note of a batch that committed: where its claim began, what it got and how long it took."""
+        """Record a batch that committed: where its claim began, what it got and how long it took."""
         now = time.monotonic()
         if start == BEGINNING:
             rest = REST_PER_FULL_CLAIM * claim_seconds if claim_seconds > DEAR_SECONDS else 0.0
@@ -58,5 +57,5 @@ class ClaimStart:
             self._stepped_at, self._claimed_since = now, 0
 
     def forget(self) -> None:
-        """Claim from the beginning next: a batch failed, and nobody knows what it had in hand."""
+        """Claim from the beginning next: a batch failed, and what it had claimed is free again."""
         self._full_claim_at = -math.inf

@@ -20,7 +20,7 @@ from worker.relay.outcomes import Outcome
 logger = structlog.get_logger(__name__)
 
 LANES = tuple(NAMES.values())
-# Of the events that a backfill had applied one in so many has a line: millions of lines would say nothing.
+# Of the backfill's events that were applied, one in this many has a line: millions would say nothing.
 SAMPLED_ONE_OF = 1_000
 LAG_GROWTH = math.log(1.1)
 
@@ -37,7 +37,6 @@ def log_summary(batch: Batch, wake: str) -> None:
 
 
 def log_events(lines: Sequence[Line]) -> None:
-    """Write these lines, each of an event."""
     log_many("event_settled", lines)
 
 
@@ -59,7 +58,7 @@ def summary(batch: Batch, events: Sequence[ClaimedEvent], final: Sequence[Claime
 
 
 def percentile(ordered: Sequence[float], percent: int) -> float | None:
-    """Return the least value that so many per cent do not exceed; None of nothing."""
+    """Return the nearest-rank percentile, or None for an empty list."""
     return round(ordered[-(-len(ordered) * percent // 100) - 1], 3) if ordered else None
 
 
@@ -79,7 +78,7 @@ def lag_step(lag_ms: float) -> int:
 
 
 def log_postponed(batch: Batch) -> None:
-    """Say how many events could not be applied now, and why the first of them."""
+    """Log how many events could not be applied now, and why the first of them."""
     if len(batch.final) < len(batch.events):
         postponed = [event for event in batch.events if not batch.settlements[event.id].is_final]
         first, settlement = postponed[0], batch.settlements[postponed[0].id]

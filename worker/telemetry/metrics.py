@@ -31,13 +31,12 @@ class MetricsPortError(SettingsError):
 
 
 class DatabaseMetrics(Collector):
-    """What was last heard of the database. While it is silent the names are shown, without numbers.
+    """What the database last reported. While it does not answer, the names are shown without numbers.
 
-    A number from before would look as if it were true now.
+    An older number would look as if it were true now.
     """
 
     def __init__(self) -> None:
-        """Know nothing yet."""
         self.heartbeat: Heartbeat | None = None
         self.beaten_at: float | None = None
         self.runs: RunState | None = None
@@ -51,7 +50,6 @@ class DatabaseMetrics(Collector):
 
 
 def known(source: Heartbeat | RunState | None, field: str) -> float | None:
-    """Read the field as a number; None while nothing is known."""
     value: float | None = getattr(source, field, None)
     return value
 
@@ -67,7 +65,7 @@ def only(chosen: str | None, words: tuple[str, ...]) -> dict[str, float | None]:
 
 
 def heartbeat_gauges(heartbeat: Heartbeat | None, beaten_at: float | None) -> Iterator[Metric]:
-    """Yield what the heartbeat said, which came at that time by our own clock."""
+    """Yield the heartbeat's fields, received at that time by this process's clock."""
     yield gauges(
         "oldest_pending_seconds",
         "Age of the oldest event that waits; 0 when none does.",
@@ -100,7 +98,7 @@ def heartbeat_gauges(heartbeat: Heartbeat | None, beaten_at: float | None) -> It
 
 
 def audit_gauges(runs: RunState | None) -> Iterator[Metric]:
-    """Yield what the last whole audit that finished has found."""
+    """Yield the findings of the last whole audit that finished."""
     found = {kind: known(runs, kind) for kind in ("compared", "missing", "mismatched", "orphaned", "pending")}
     verdict = None if runs is None else runs.verdict
     yield gauge(
@@ -113,7 +111,6 @@ def audit_gauges(runs: RunState | None) -> Iterator[Metric]:
 
 
 def backfill_gauges(runs: RunState | None) -> Iterator[Metric]:
-    """Yield how far the last backfill is."""
     status = None if runs is None else runs.status
     rows = {state: known(runs, state) for state in ("processed", "enqueued", "skipped")}
     throttled = None if status is None else known(runs, "throttled")
@@ -141,7 +138,6 @@ class WorkerMetrics:
     """The metrics of one worker process: fed from its event loop, read by the thread that serves them."""
 
     def __init__(self) -> None:
-        """Begin with nothing counted and nothing known of the database."""
         self._database = DatabaseMetrics()
         self._lag = Histogram(
             "event_lag_seconds",
@@ -179,12 +175,11 @@ class WorkerMetrics:
         self._failures.add("true" if is_transient(error) else "false")
 
     def observe_heartbeat(self, heartbeat: Heartbeat) -> None:
-        """Show from now on what the heartbeat says."""
         self._database.heartbeat = heartbeat
         self._database.beaten_at = time.time()
 
     def observe_runs(self, runs: RunState | None) -> None:
-        """Show from now on what the database says of audits and backfills; with None, nothing."""
+        """Show from now on what the database reports of audits and backfills; with None, nothing."""
         self._database.runs = runs
 
     def serve(self, host: str, port: int) -> WSGIServer:

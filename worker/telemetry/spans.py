@@ -35,7 +35,6 @@ class TriedInVain:
     """The events that batches of this process tried and did not settle; the last MOST_REMEMBERED of them."""
 
     def __init__(self) -> None:
-        """Begin with none."""
         self._ids: OrderedDict[int, None] = OrderedDict()
 
     def add(self, event_id: int) -> None:
@@ -45,7 +44,6 @@ class TriedInVain:
             self._ids.popitem(last=False)
 
     def discard(self, event_id: int) -> None:
-        """Forget the event: it is settled."""
         self._ids.pop(event_id, None)
 
     def __contains__(self, event_id: int) -> bool:
@@ -56,10 +54,10 @@ _TRIED_IN_VAIN = TriedInVain()  # of the process, as the tracer is
 
 
 def trace_batch(batch: Batch, wake: str) -> None:
-    """Tell of a batch that has just been committed; without a provider this does nothing.
+    """Trace a batch that has just been committed; without a provider this does nothing.
 
     Args:
-        batch: it is not empty. Its spans end now, so this is called before anything that takes time.
+        batch: not empty. Its spans end now, so this is called before anything that takes time.
         wake: what woke the worker: `doorbell`, `sweep` or `poll`.
 
     """
@@ -70,7 +68,7 @@ def trace_batch(batch: Batch, wake: str) -> None:
     spans = _BatchSpans(batch.events, batch.duration_seconds, {"collection_sync.wake": wake, **outcomes})
     for event, request in spans.traced:
         settlement = batch.settlements[event.id]
-        spans.tell(event, request, settlement.outcome, _fault(settlement))
+        spans.add(event, request, settlement.outcome, _fault(settlement))
         if settlement.is_final:
             _TRIED_IN_VAIN.discard(event.id)
         else:
@@ -79,11 +77,11 @@ def trace_batch(batch: Batch, wake: str) -> None:
 
 
 def trace_failed_batch(events: Sequence[ClaimedEvent], error: Exception, seconds: float) -> None:
-    """Tell of a batch that was rolled back just now; without a provider this does nothing.
+    """Trace a batch that was rolled back just now; without a provider this does nothing.
 
     Args:
-        events: what it had claimed; nothing when it failed before.
-        error: why. Its text is not told: it may quote what users wrote.
+        events: what it had claimed; none when it failed before.
+        error: why. Its text is left out: it may quote what users wrote.
         seconds: since it began.
 
     """
@@ -94,13 +92,13 @@ def trace_failed_batch(events: Sequence[ClaimedEvent], error: Exception, seconds
         fault["db.response.status_code"] = code
     spans = _BatchSpans(events, seconds, {})
     for event, request in spans.traced:
-        spans.tell(event, request, "failed", fault)
+        spans.add(event, request, "failed", fault)
         _TRIED_IN_VAIN.add(event.id)
     spans.end(fault)
 
 
 class _BatchSpans:
-    """The span of a batch, begun when the batch was, and what is told of its events beside it."""
+    """The span of a batch, begun when the batch was, and its events' spans beside it."""
 
     def __init__(
         self, events: Sequence[ClaimedEvent], seconds: float, attributes: Mapping[str, str | int]
@@ -125,7 +123,7 @@ class _BatchSpans:
             start_time=self._began_at,
         )
 
-    def tell(
+    def add(
         self, event: ClaimedEvent, request: SpanContext, outcome: str, fault: Mapping[str, str] | None
     ) -> None:
         """Make the span of one event: in the request's trace, or in the batch's if it was tried before."""
@@ -160,7 +158,7 @@ class _BatchSpans:
 
 
 def _traced(events: Iterable[ClaimedEvent]) -> Iterable[tuple[ClaimedEvent, SpanContext]]:
-    """Return the events whose request is kept by whoever sampled it, with the request's span."""
+    """Return the events whose request is sampled, with the request's span."""
     for event in events:
         request = span_context_of(event.traceparent)
         if request.trace_flags.sampled:
@@ -168,7 +166,7 @@ def _traced(events: Iterable[ClaimedEvent]) -> Iterable[tuple[ClaimedEvent, Span
 
 
 def _fault(settlement: Settlement) -> dict[str, str] | None:
-    """Return what is told of an event that could not be applied; None of any other."""
+    """Return the attributes of an event that could not be applied; None of any other."""
     if settlement.outcome not in {Outcome.DEAD, Outcome.POSTPONED}:
         return None
     return {} if settlement.sqlstate is None else {"db.response.status_code": settlement.sqlstate}

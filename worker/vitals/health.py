@@ -22,12 +22,11 @@ ADDRESS = {"host", "hostaddr", "port", "dbname", "database", "service"}  # of wh
 
 
 def own_health_key(settings: Settings) -> str:
-    """Name the key of this process. Each has its own: arq's default is one for all workers."""
     return f"{_prefix(settings)}{own_name()}"
 
 
 def _prefix(settings: Settings) -> str:
-    """Tell by the database's address, without a password, which deployment's workers these are."""
+    """Distinguish deployments by the database's address, without its password."""
     url = urlsplit(settings.database_url.get_secret_value())
     where = [url.netloc.rpartition("@")[2], url.path]
     where += [f"{name}={value}" for name, value in sorted(parse_qsl(url.query)) if name in ADDRESS]

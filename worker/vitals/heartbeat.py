@@ -27,15 +27,15 @@ OF_THE_DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, AsyncAdapt_async
 PATIENCE_SECONDS = 2.0
 MOST_COUNTED = 100_000
 
-# A plan that was made while the outbox was empty would read all of it, for as long as nobody analyses it.
+# A plan that was made while the outbox was empty would read all of it, until it is analysed.
 BY_INDEX_ONLY = text("""
     SELECT set_config(name, 'off', true)
     FROM (VALUES ('enable_seqscan'), ('enable_bitmapscan'), ('enable_sort')) AS setting (name)
 """)
 
 # Served by outbox_events_claim_order, and outbox_dead_letters_open. Bounded: a backlog of millions, which
-# is when somebody looks, must not be counted to its end every five seconds. The oldest of a lane is the one
-# with the lowest id: that is the order of appends, but for transactions that were open at the same time.
+# is when an operator looks, must not be counted to its end every five seconds. The oldest of a lane is the
+# one with the lowest id: that is the order of appends, but for transactions that were open at the same time.
 # As a range in the index's order: by `lane = ` and `id` the planner may read the whole primary key.
 # Lanes of versions that we do not know are beyond ours.
 LOOK = text(f"""
@@ -87,7 +87,11 @@ class Heartbeat:
 
 
 class Heart:
-    """Writes a heartbeat each time it is told to, whether PostgreSQL answers or not."""
+    """Writes a heartbeat each time it is asked to, whether PostgreSQL answers or not.
+
+    It looks with one connection of the engine at a time, and notifies its observers. The process's other
+    engines lend no connection either where the server turns out to be unfit.
+    """
 
     def __init__(
         self,
@@ -96,10 +100,6 @@ class Heart:
         watch: Callable[[Heartbeat], None] | None = None,
         others: Sequence[AsyncEngine] = (),
     ) -> None:
-        """Take an engine to look with, one connection at a time, the process's name, and who is told too.
-
-        The process's other engines lend no connection either where the server turns out to be unfit.
-        """
         self._engine = engine
         self._others = others
         self._name = name
@@ -109,7 +109,7 @@ class Heart:
         self._unknown_versions = UnknownVersions()
 
     def note_redis(self, fault: Fault | None) -> None:
-        """Say from now on that Redis is up, or what ails it."""
+        """Report from now on that Redis is up, or what ails it."""
         self._redis = fault
 
     async def beat(self) -> None:
@@ -150,7 +150,7 @@ class Heart:
 
 
 def _of_each_name(lanes: Sequence[Row[Any]]) -> dict[str, Any]:
-    """Sum up the lanes of all versions that we know under their names."""
+    """Sum up the lanes of all known versions under their names."""
     found: dict[str, Any] = {}
     for name in NAMES.values():
         of_name = [lane for lane in lanes if KNOWN_LANES[lane.lane] == name]

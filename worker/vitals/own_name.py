@@ -7,7 +7,7 @@ from functools import cache
 
 
 def own_name() -> str:
-    """Name this process: host:pid:drawn.
+    """Return this process's name: host:pid:drawn.
 
     Containers that share their host's network are all process 1 of one host, so eight digits are drawn. Names
     are for people to read: nothing may be decided by one.

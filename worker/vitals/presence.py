@@ -35,7 +35,6 @@ class Presence:
     """The row of this process in `worker_processes`: there before its first batch, ended in good order."""
 
     def __init__(self, engine: AsyncEngine, name: str) -> None:
-        """Take the engine to write the row with, and the process's name."""
         self._engine = engine
         self._name = name
         self._id: int | None = None
@@ -45,7 +44,7 @@ class Presence:
     async def arrive(self) -> int:
         """Insert the row unless it is there; return how many processes ended uncleanly before this one began.
 
-        Counted are those that fell silent within ten minutes and did not say that they ended.
+        Counted are those that fell silent within the last ten minutes without ending in good order.
         """
         async with self._arriving:
             if self._id is None:
@@ -65,7 +64,7 @@ class Presence:
             await self.arrive()
 
     async def leave(self) -> None:
-        """Say that the process ends in good order."""
+        """Record that the process ends in good order."""
         if self._id is not None:
             async with self._engine.begin() as connection:
                 await connection.execute(LEAVE, {"id": self._id})

@@ -36,8 +36,8 @@ class RunState:
     """The last whole audit that finished and the last backfill: None where there never was one.
 
     `audited_at` is in seconds since 1970, by the database's clock. `dead_events` is PostgreSQL's estimate of
-    the rows of `outbox_events` that were deleted and not forgotten, `snapshot_held_seconds` for how long
-    somebody has kept it from forgetting them; 0 when nobody has.
+    the rows of `outbox_events` that were deleted but not yet removed, `snapshot_held_seconds` for how long
+    a session has kept PostgreSQL from removing them; 0 when none has.
     """
 
     verdict: str | None
@@ -58,12 +58,11 @@ class RunState:
 
 
 class RunWatch:
-    """Reads the state each time it is told to, and tells it, or None while PostgreSQL does not answer."""
+    """Reads the state each time it is asked to, and passes it on; None while PostgreSQL does not answer."""
 
     def __init__(
         self, engine: AsyncEngine, snapshots: SnapshotWatch, watch: Callable[[RunState | None], None]
     ) -> None:
-        """Take an engine to look with, one connection at a time, and who is told."""
         self._engine = engine
         self._snapshots = snapshots
         self._watch = watch

@@ -1,4 +1,4 @@
-"""Who keeps PostgreSQL from forgetting acknowledged events: named in the log, for a person to end it."""
+"""Who keeps PostgreSQL from removing acknowledged events: named in the log, for an operator to end it."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -48,11 +48,11 @@ HOLDERS = text("""
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Somebody who may keep rows from being forgotten, as PostgreSQL shows it at one moment.
+    """A session, slot or prepared transaction that may keep rows from being removed, at one moment.
 
     `name` is a slot's, or the identifier of a prepared transaction. `state` and `transaction_seconds`
     are None where our role may not see them. `dead_events` is PostgreSQL's estimate of the rows of
-    `outbox_events` that were deleted and are still there, whoever keeps them. `seen_at` is in seconds,
+    `outbox_events` that were deleted and are still there, whatever keeps them. `seen_at` is in seconds,
     by the database's clock.
     """
 
@@ -75,14 +75,14 @@ class Holder:
         return self.kind, self.pid if self.kind == "session" else None, self.name
 
     def holds_what(self, earlier: "Holder") -> bool:
-        """Say whether it holds what it, or another, held earlier: the same snapshot or transaction."""
+        """Return whether it holds what it, or another, held earlier: the same snapshot or transaction."""
         same_xid = self.xid is not None and self.xid == earlier.xid
         same_xmin = self.xmin is not None and self.xmin == earlier.xmin
         return same_xid or same_xmin
 
 
 async def held_snapshots(engine: AsyncEngine) -> list[Holder]:
-    """Return who holds a snapshot or a transaction open at this moment, however briefly.
+    """Return what holds a snapshot or a transaction open at this moment, however briefly.
 
     Raises:
         sqlalchemy.exc.DBAPIError, OSError, TimeoutError: PostgreSQL could not be asked.
@@ -102,19 +102,18 @@ class Watched:
 
     @property
     def held_seconds(self) -> float:
-        """How long it has held that at least: by our own looks, and by its transaction if we may know."""
+        """How long it has held that at least: by our own looks, and by its transaction if visible."""
         watched = self.latest.seen_at - self.first.seen_at
         return max(watched, self.latest.transaction_seconds or 0.0)
 
     @property
     def is_due(self) -> bool:
-        """Say whether it is time to report it, for the first time or again."""
+        """Return whether it is time to report it, for the first time or again."""
         if self.reported_at is None:
             return self.latest.seen_at - self.first.seen_at >= HELD_SECONDS
         return self.latest.seen_at - self.reported_at >= REMIND_SECONDS
 
     def fields(self) -> dict[str, Any]:
-        """Return what the log says about it."""
         holder = self.latest
         return {
             "kind": holder.kind,
@@ -130,16 +129,15 @@ class Watched:
 
 
 class SnapshotWatch:
-    """Reports whoever holds a snapshot for ten seconds, again each minute, and when it lets go."""
+    """Reports each holder of a snapshot after ten seconds, again each minute, and when it lets go."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        """Take an engine of the caller's; one of its connections is used for a moment at a time."""
         self._engine = engine
         self._watched: dict[tuple[str, int | None, str | None], Watched] = {}
 
     @property
     def longest_held_seconds(self) -> float:
-        """For how long, by the last look, somebody has held a snapshot; 0 when nobody did."""
+        """For how long, by the last look, a snapshot has been held; 0 when none is."""
         return max((watched.held_seconds for watched in self._watched.values()), default=0.0)
 
     async def look(self) -> None:

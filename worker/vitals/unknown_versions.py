@@ -14,15 +14,14 @@ REMIND_SECONDS = 60.0
 
 
 class UnknownVersions:
-    """Says in the log that such events wait: at once, again each minute, and when none waits any more."""
+    """Logs that such events wait: at once, again each minute, and when none waits any more."""
 
     def __init__(self) -> None:
-        """Know of none yet."""
         self._reported_at = -math.inf  # monotonic
         self._were_there = False
 
     def note(self, events: int, first_lane: int | None, last_lane: int | None) -> None:
-        """Take a look at the outbox: how many there are, and the lanes farthest out that they wait in."""
+        """Record a look at the outbox: how many there are, and the lanes farthest out that they wait in."""
         if not events:
             if self._were_there:
                 logger.info("unknown_versions_settled", known_version=NEWEST_KNOWN_VERSION)
