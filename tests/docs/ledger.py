@@ -50,16 +50,6 @@ README_LEDGER: Mapping[str, Account] = {
     "make test": RunsElsewhere(
         by=".ci/run", why="this test is a part of it", plans="-m pytest -n 4 --dist loadgroup"
     ),
-    "make twins": RunsElsewhere(
-        by="tests/twins/test_twins.py::test_every_twin_is_tried_by_each_of_its_tests",
-        why=LONG,
-        plans="-m tests.twins",
-    ),
-    "make chaos": RunsElsewhere(
-        by="tests/chaos/test_chaos.py::test_every_kind_of_fault_loses_nothing",
-        why=LONG,
-        plans="-m tests.chaos",
-    ),
     "make run PYTHON=python3.12": RunsElsewhere(
         by="tests/local/test_make_run.py::test_what_it_prints_works_and_an_interrupt_ends_it",
         why="a machine need not have that Python",
@@ -99,11 +89,6 @@ README_LEDGER: Mapping[str, Account] = {
         by="tests/benchmarks/test_cases.py::test_a_case_measures_on_services_of_its_own_and_finds_its_work_done_right",
         why=LONG,
         plans="-m benchmarks --scale normal",
-    ),
-    "make bench-full ARGS=dashboard": RunsElsewhere(
-        by="tests/benchmarks/test_cases.py::test_a_case_measures_on_services_of_its_own_and_finds_its_work_done_right",
-        why=LONG,
-        plans="-m benchmarks --scale full",
     ),
 }
 
