@@ -6,9 +6,8 @@ import pytest
 
 from tests.programs import ROOT
 
-MAP = (
-    (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").rsplit("```text\n", 1)[1].split("```")[0]
-)
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+MAP = PAGE.rsplit("```text\n", 1)[1].split("```")[0]
 
 
 @pytest.mark.parametrize("part", ["api", "worker", "shared"])
