@@ -11,7 +11,7 @@ INTRODUCTION = """\
 The running API has the same as `/openapi.json`, and as a page to try it on at `/docs`. Its
 [metrics](../metrics.md) are at `/metrics`. Every other answer is JSON. What happens under load, and with
 requests that never end, is told in
-[the architecture](../architecture.md#overload-apiadmissionpy-apirequest_bodypy)."""
+[the architecture](../architecture.md#overload-apigate)."""
 
 UNTAGGED = "health"
 TITLES = {"collections": "Collections", "admin": "Administrators", UNTAGGED: "Health"}
