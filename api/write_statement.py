@@ -17,7 +17,7 @@ import asyncpg
 from api.access import HAS_ACCESS, refuse_nul
 from api.gate.errors import AccessDeniedError, CollectionNotFoundError
 from shared.events import SCHEMA_VERSION, EventType, Source
-from shared.outbox import PAYLOAD
+from shared.projection import COLUMNS, PAYLOAD
 from shared.traceparent import current_traceparent
 
 Written = Mapping[str, Any]  # ANSWERED and event_id
@@ -29,10 +29,11 @@ ACTIVITIES = {
 }
 
 # What the answer, the activity and the event tell of the row.
-WRITTEN = """
-        collections.collection_id, collections.project_id, collections.collection_name,
-        collections.description, collections.created_by, collections.created_at, collections.updated_at,
-        collections.color, collections.icon, collections.sort_order"""
+TOLD = (
+    "collection_id", "project_id", "collection_name", "description", "created_by", "created_at", "updated_at",
+    "color", "icon", "sort_order", *(column.legacy for column in COLUMNS),
+)  # fmt: skip
+WRITTEN = ", ".join(f"collections.{name}" for name in dict.fromkeys(TOLD))
 # The times as texts: Python has no year 10000, which would fail a write that is committed.
 ANSWERED = """
         collection_id, collection_name, description, created_by, to_json(created_at) AS created_at,
@@ -104,7 +105,7 @@ CHANGEABLE = TEXTS + FLAGS + LISTS
 # every collection of the project for as long as its connection lives.
 CHANGE = f"""
     WITH {PERMITTED}, locked AS MATERIALIZED (
-        SELECT {WRITTEN}, {", ".join(FLAGS + LISTS)}, collection_purpose
+        SELECT {", ".join(dict.fromkeys(TOLD + CHANGEABLE))}
         FROM collections
         WHERE (SELECT allowed FROM permitted)
             AND collection_id = $3 AND project_id || '' = $1 AND is_active

@@ -6,16 +6,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.events import SCHEMA_VERSION, EventType, Source
+from shared.projection import LEGACY_NAMES, PAYLOAD
 from shared.traceparent import current_traceparent
-
-# The projection, read from the row itself inside the transaction that wrote or locked it, so the event holds
-# exactly what the database holds. Whoever changes what it means, raises SCHEMA_VERSION: docs/versions.md.
-PAYLOAD = """jsonb_build_object(
-        'project_id', project_id,
-        'research_context', description,
-        'created_at', created_at,
-        'updated_at', updated_at
-    )"""
 
 # Served by collections_pkey.
 APPEND_EVENT = text(f"""
@@ -31,7 +23,7 @@ APPEND_EVENT = text(f"""
 # it could overwrite. What the row is at that moment decides, not what it was when it was chosen.
 APPEND_STATES = text(f"""
     WITH locked AS MATERIALIZED (
-        SELECT collection_id, project_id, description, created_at, updated_at, is_active
+        SELECT collection_id, project_id, is_active, {LEGACY_NAMES}
         FROM collections
         WHERE collection_id = ANY(CAST(:collection_ids AS varchar[]))
         ORDER BY collection_id

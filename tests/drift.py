@@ -4,19 +4,19 @@ import asyncio
 
 import asyncpg
 
+from shared.projection import legacy_names_of, names_of
 from tests.processes import HANG_SECONDS
 
 # Exact, on one snapshot: the projection of every active collection against its home row.
-DRIFT = """
+DRIFT = f"""
     SELECT coalesce(legacy.collection_id, target.collection_id) AS collection_id,
         legacy.description, target.research_context
     FROM (SELECT * FROM collections WHERE is_active) AS legacy
     FULL JOIN project_collections AS target
         ON target.collection_id = legacy.collection_id AND target.project_id = legacy.project_id
-    WHERE (legacy.collection_id, legacy.description, legacy.created_at, legacy.updated_at)
-        IS DISTINCT FROM
-        (target.collection_id, target.research_context, target.created_at, target.updated_at)
-"""
+    WHERE (legacy.collection_id, {legacy_names_of("legacy")})
+        IS DISTINCT FROM (target.collection_id, {names_of("target")})
+"""  # noqa: S608 - constants
 
 
 async def drift(connection: asyncpg.Connection) -> list[str]:

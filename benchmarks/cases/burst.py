@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from benchmarks.bench import Bench, require
 from benchmarks.figures import Figure
 from benchmarks.live_writes import PROJECT, Writers, writing
-from shared.outbox import PAYLOAD
+from shared.projection import PAYLOAD
 
 DRAINED_AT_MOST_SECONDS = 0.5
 CONNECTIONS = 8

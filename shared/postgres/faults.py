@@ -8,6 +8,8 @@ from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from shared.projection import COLUMNS
+
 # Classes and codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
 # Connection, resources, operator intervention; and a login that is refused: a password may be changing.
 READ_ONLY_TRANSACTION = "25006"
@@ -36,7 +38,7 @@ UNIQUE_VIOLATION = "23505"
 QUERY_CANCELED = "57014"
 FOREIGN_KEY_VIOLATION = "23503"
 # Of project_collections, what a batch writes.
-WRITTEN_COLUMNS = frozenset({"project_id", "collection_id", "research_context", "created_at", "updated_at"})
+WRITTEN_COLUMNS = frozenset({"project_id", "collection_id", *(column.name for column in COLUMNS)})
 LOCK_NOT_AVAILABLE = "55P03"
 INSUFFICIENT_PRIVILEGE = "42501"
 NOT_MIGRATED = frozenset({"42P01", "42703"})  # a table, or a column, that is not there

@@ -4,21 +4,21 @@ from typing import Any
 
 import asyncpg
 
+from shared.projection import LEGACY_NAMES, NAMES, PAYLOAD, legacy_names_of, names_of
+
 INSERT_COLLECTION = """
     INSERT INTO collections (collection_id, project_id, collection_name, description, created_by, is_active,
         created_at, updated_at)
     VALUES ($1, $2, 'name', $3, 'owner', $4, '2024-01-02 03:04:05.678901+00', $5)
 """
-COPY_TO_TARGET = """
-    INSERT INTO project_collections (project_id, collection_id, research_context, created_at, updated_at)
-    SELECT $2, collection_id, description, created_at, updated_at FROM collections WHERE collection_id = $1
-"""
-APPEND = """
+COPY_TO_TARGET = f"""
+    INSERT INTO project_collections (project_id, collection_id, {NAMES})
+    SELECT $2, collection_id, {LEGACY_NAMES} FROM collections WHERE collection_id = $1
+"""  # noqa: S608 - constants
+APPEND = f"""
     INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
-    SELECT collection_id, 'collection.updated', 'repair', jsonb_build_object('project_id', project_id,
-        'research_context', description, 'created_at', created_at, 'updated_at', updated_at)
-    FROM collections WHERE collection_id = $1
-"""
+    SELECT collection_id, 'collection.updated', 'repair', {PAYLOAD} FROM collections WHERE collection_id = $1
+"""  # noqa: S608 - constants
 ADD_MANY = """
     INSERT INTO collections (collection_id, project_id, collection_name, description, created_by, is_active)
     SELECT prefix || '-' || lpad(number::text, 7, '0'), 'p' || 1 + number % 3, 'name', 'text ' || number,
@@ -30,13 +30,12 @@ FINGERPRINT = """
     SELECT coalesce(md5(string_agg(xmin || ' ' || xmax || ' ' || ctid || ' ' || line, '' ORDER BY line)), '')
     FROM (SELECT xmin::text, xmax::text, ctid::text, item::text AS line FROM {table} AS item) AS lines
 """
-HOME_DRIFT = """
+HOME_DRIFT = f"""
     SELECT collections.collection_id
     FROM collections LEFT JOIN project_collections AS home USING (project_id, collection_id)
     WHERE (is_active IS TRUE) <> (home.id IS NOT NULL)
-        OR is_active AND (home.research_context, home.created_at, home.updated_at)
-            IS DISTINCT FROM (collections.description, collections.created_at, collections.updated_at)
-"""
+        OR is_active AND ({names_of("home")}) IS DISTINCT FROM ({legacy_names_of("collections")})
+"""  # noqa: S608 - constants
 TABLES = (
     "collections",
     "project_collections",

@@ -35,7 +35,7 @@ async def backfill_engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
 @pytest.fixture(autouse=True)
 async def _freezable(sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     await freezing.install_for_backfill(sql)
-    monkeypatch.setattr("worker.backfill.chunk.LOCK_TIMEOUT", "0")  # or a wait would end by itself
+    monkeypatch.setattr("worker.backfill.find.LOCK_TIMEOUT", "0")  # or a wait would end by itself
 
 
 async def write_live(engine: AsyncEngine, description: str, *, is_active: bool) -> None:

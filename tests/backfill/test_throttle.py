@@ -134,7 +134,7 @@ async def test_a_run_waits_while_its_signals_cannot_be_read(
 async def test_a_run_waits_with_a_reason_for_rows_that_somebody_keeps_locked(
     engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.backfill.chunk.LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr("worker.backfill.find.LOCK_TIMEOUT", "100ms")
     await insert_many(sql, "c", 20)
     await fix_chunk_size(sql, 16)
     async with another_connection(engine) as observer:

@@ -12,7 +12,8 @@ from api import write_statement
 from api.context import CollectionSync
 from api.write_statement import ACTIVITIES, Write, Written
 from shared.events import Source
-from shared.outbox import PAYLOAD, append_event
+from shared.outbox import append_event
+from shared.projection import PAYLOAD
 from shared.redis.doorbell import REDIS_ERRORS, ring
 from tests.race.storm import CHANGE, EVENT_TYPE, LOCK
 from tests.twins.replacing import replaced

@@ -2,102 +2,23 @@
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, func, null, select, text, update
+from sqlalchemy import bindparam, func, null, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shared.backfill_runs import COLUMNS, BackfillRun, as_run
 from shared.events import EventType, Source
-from shared.outbox import PAYLOAD, append_states
+from shared.outbox import append_states
 from shared.tables.runs import backfill_runs
+from worker.backfill.find import Found, Scope, find, prepare
 from worker.backfill.pace import next_chunk_size
-
-# A chunk holds the rows that it enqueues, and their writers wait: it must not wait long itself.
-LOCK_TIMEOUT = "500ms"
 
 runs = backfill_runs.c
 
-# Plans are made for the values at hand: a generic one would read from the first key in each chunk. And
-# they walk along indexes: with statistics that are missing or old, a chunk would scan a table, or fetch
-# and sort all that comes after the cursor. Its commit need not wait for the disk: what a crash of the
-# server may take back, it takes back whole, cursor and events, and the run goes on from there.
-PREPARE = text("""
-    SELECT set_config('plan_cache_mode', 'force_custom_plan', true),
-        set_config('synchronous_commit', 'off', true),
-        set_config('enable_seqscan', 'off', true),
-        set_config('enable_bitmapscan', 'off', true),
-        set_config('lock_timeout', :lock_timeout, true)
-""")
 LOCK_RUN = select(*COLUMNS, runs.driver_token).where(runs.id == bindparam("run_id")).with_for_update()
-
-# Which of the next rows the target does not show as they are, in one snapshot. Keys are compared and
-# ordered by the database alone. Served by collections_pkey; for each row by
-# project_collections_project_id_collection_id_key (LATERAL: never by a scan of the whole table), and
-# for each that differs by outbox_events_of_aggregate: what the newest pending event shows is on its way.
-FIND = """
-    WITH chunk AS MATERIALIZED (
-        SELECT collection_id, CASE WHEN kind IS NOT NULL AND (
-            SELECT (event.event_type = '{deleted}') <> is_active AND event.payload = state
-            FROM outbox_events AS event
-            WHERE event.aggregate_id = collection_id
-            ORDER BY event.id DESC
-            LIMIT 1
-        ) IS NOT TRUE THEN kind END AS kind
-        FROM (
-            SELECT collection_id, is_active, {payload} AS state, CASE
-                WHEN is_active AND is_there IS NULL THEN 'missing'
-                WHEN is_active AND is_different THEN 'mismatched'
-                WHEN NOT is_active AND is_there THEN 'orphaned'
-            END AS kind
-            FROM (
-                SELECT collection_id, project_id, description, created_at, updated_at,
-                    is_active IS TRUE AS is_active
-                FROM collections
-                WHERE collection_id <= CAST(:end_key AS varchar) {more}
-                ORDER BY collection_id
-                LIMIT CAST(:row_limit AS integer)
-            ) AS legacy LEFT JOIN LATERAL (
-                SELECT true AS is_there, (target.research_context, target.created_at, target.updated_at)
-                    IS DISTINCT FROM (description, legacy.created_at, legacy.updated_at) AS is_different
-                FROM project_collections AS target
-                WHERE target.project_id = legacy.project_id
-                    AND target.collection_id = legacy.collection_id
-                LIMIT 1
-            ) AS home ON true
-        ) AS compared
-    )
-    SELECT
-        count(*) AS rows,
-        max(collection_id) AS last_key,
-        coalesce(array_agg(collection_id) FILTER (WHERE kind = 'missing'), '{{}}') AS missing,
-        coalesce(array_agg(collection_id) FILTER (WHERE kind = 'mismatched'), '{{}}') AS mismatched,
-        coalesce(array_agg(collection_id) FILTER (WHERE kind = 'orphaned'), '{{}}') AS orphaned
-    FROM chunk
-"""
-AFTER_CURSOR = "AND collection_id > CAST(:cursor_key AS varchar)"
-OF_PROJECT = "AND project_id = CAST(:project_id AS varchar)"
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Which rows a run looks at: those of one home project or of all, up to a key; None: no rows."""
-
-    project_id: str | None
-    end_key: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a chunk's rows need: how many were read, the last key, and the keys of each kind."""
-
-    rows: int
-    last_key: str | None
-    missing: Sequence[str]
-    mismatched: Sequence[str]
-    orphaned: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,25 +68,6 @@ async def run_chunk(
         )
         run = as_run(advanced.one())
     return Chunk(found.rows, len(event_ids), time.perf_counter() - began, run)
-
-
-async def prepare(connection: AsyncConnection) -> None:
-    """Set, for this transaction, how statements are planned and how long they wait for a lock."""
-    await connection.execute(PREPARE, {"lock_timeout": LOCK_TIMEOUT})
-
-
-async def find(connection: AsyncConnection, scope: Scope, cursor_key: str | None, row_limit: int) -> Found:
-    """Read the next rows of the scope after the cursor and say which need an event; writes nothing."""
-    values: dict[str, object] = {"end_key": scope.end_key, "row_limit": row_limit}
-    more = ""
-    if cursor_key is not None:
-        values["cursor_key"] = cursor_key
-        more += AFTER_CURSOR
-    if scope.project_id is not None:
-        values["project_id"] = scope.project_id
-        more += OF_PROJECT
-    statement = FIND.format(more=more, payload=PAYLOAD, deleted=EventType.DELETED)
-    return Found(*(await connection.execute(text(statement), values)).one())
 
 
 async def _lock_run(connection: AsyncConnection, run_id: int, token: uuid.UUID) -> BackfillRun:

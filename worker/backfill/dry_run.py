@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.backfill_runs import BackfillOptions, plan
-from worker.backfill.chunk import Found, Scope, find, prepare
+from worker.backfill.find import Found, Scope, find, prepare
 from worker.backfill.pace import Pace, rest
 
 CHUNK_ROWS = 1_000

@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from shared.migration_state import VERSION_TABLE
+from shared.projection import COLUMNS
 from shared.tables import runs as run_tables  # noqa: F401 - its tables belong to the same metadata
 from shared.tables.legacy import legacy_metadata
 from shared.tables.outbox import metadata
@@ -17,9 +18,7 @@ COPIED = MappingProxyType(
     {
         "project_id": "project_id",
         "collection_id": "collection_id",
-        "research_context": "description",
-        "created_at": "created_at",
-        "updated_at": "updated_at",
+        **{column.name: column.legacy for column in COLUMNS},
     }
 )
 
@@ -39,6 +38,7 @@ CHANGED = (
     "collection_name description updated_at is_active color icon linked_hypothesis_ids"
     " linked_question_ids collection_purpose auto_update"
 )
+READ_OF_LEGACY = " ".join(dict.fromkeys([*INSERTED.split(), *COPIED.values()]))
 ORDERED_RUN = "status in_worker project_id rate max_pending chunk_size planned end_key"
 DRIVEN_RUN = (
     "status chunk_size cursor_key processed enqueued skipped missing mismatched orphaned last_event_id"
@@ -65,7 +65,7 @@ NEEDS: Mapping[str, Mapping[str, Privileges]] = {
         "activity_logs": {
             "INSERT": "activity_id project_id user_id activity_type description activity_metadata"
         },
-        LEGACY: {"SELECT": f"{INSERTED} created_at updated_at", "INSERT": INSERTED, "UPDATE": CHANGED},
+        LEGACY: {"SELECT": READ_OF_LEGACY, "INSERT": INSERTED, "UPDATE": CHANGED},
         "outbox_events": {"SELECT": "id aggregate_id created_at", "INSERT": APPENDED},
         "applied_versions": {"SELECT": "collection_id version appended_at dated_version"},
         "outbox_dead_letters": {"SELECT": LETTER, "UPDATE": "state closed_at replayed_as"},
@@ -83,7 +83,7 @@ NEEDS: Mapping[str, Mapping[str, Privileges]] = {
         TARGET: {
             "SELECT": ALL,
             "INSERT": " ".join(COPIED),
-            "UPDATE": "research_context created_at updated_at",
+            "UPDATE": " ".join(column.name for column in COLUMNS),
             "DELETE": ALL,
         },
         TARGETS_SEQUENCE: {"SELECT": ALL, "USAGE": ALL},

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import asyncpg
 
+from shared.projection import NAMES, names_of
+
 # Served by outbox_events_pkey, applied_versions_pkey and the unique key of the target. It lets
 # through only versions higher than the one applied last, and holds the collection's lock until
 # commit; in key order, so that two workers cannot wait for each other. A deletion stays as a
@@ -83,47 +85,38 @@ RETIRE_ROWS = """
 # RETIRE_ROWS. $1 rows that the guard found. Writes the projected columns of the home row and nothing else:
 # tags, mappings and links to other projects belong to later phases. Each row gets the state of the version
 # that its guard holds.
-UPDATE_ROWS = """
+UPDATE_ROWS = f"""
     UPDATE project_collections AS target
-    SET (research_context, created_at, updated_at) = (
-        SELECT
-            event.payload ->> 'research_context',
-            (event.payload ->> 'created_at')::timestamptz,
-            (event.payload ->> 'updated_at')::timestamptz
+    SET ({NAMES}) = (
+        SELECT {names_of("state")}
         FROM (
             SELECT version FROM applied_versions WHERE collection_id = target.collection_id LIMIT 1
         ) AS guard
         CROSS JOIN LATERAL (SELECT payload FROM outbox_events WHERE id = guard.version LIMIT 1) AS event
+        CROSS JOIN LATERAL jsonb_populate_record(NULL::project_collections, event.payload) AS state
     )
     WHERE target.id = ANY($1)
     RETURNING target.id
-"""
+"""  # noqa: S608 - constants
 
 # Served by outbox_events_pkey, applied_versions_pkey and the target's unique key. $1 versions of which the
 # guard found no row, or one that is gone: only these draw from the target's sequence, which the legacy
 # service draws from too. What is inserted is ours, whatever the guard saw before it had to wait. The conflict
 # is with a row that came in between.
-INSERT_ROWS = """
+INSERT_ROWS = f"""
     WITH inserted AS (
-        INSERT INTO project_collections (project_id, collection_id, research_context, created_at, updated_at)
-        SELECT
-            payload ->> 'project_id',
-            aggregate_id,
-            payload ->> 'research_context',
-            (payload ->> 'created_at')::timestamptz,
-            (payload ->> 'updated_at')::timestamptz
-        FROM outbox_events
-        WHERE id = ANY($1)
-        ORDER BY aggregate_id
-        ON CONFLICT (project_id, collection_id) DO UPDATE SET
-            research_context = excluded.research_context,
-            created_at = excluded.created_at,
-            updated_at = excluded.updated_at
+        INSERT INTO project_collections (project_id, collection_id, {NAMES})
+        SELECT state.project_id, event.aggregate_id, {names_of("state")}
+        FROM outbox_events AS event
+        CROSS JOIN LATERAL jsonb_populate_record(NULL::project_collections, event.payload) AS state
+        WHERE event.id = ANY($1)
+        ORDER BY event.aggregate_id
+        ON CONFLICT (project_id, collection_id) DO UPDATE SET ({NAMES}) = ROW ({names_of("excluded")})
         RETURNING id, collection_id
     )
     UPDATE applied_versions AS guard SET row_id = inserted.id, found_row = false
     FROM inserted WHERE guard.collection_id = inserted.collection_id
-"""
+"""  # noqa: S608 - constants
 
 # Served by outbox_events_pkey and applied_versions_pkey.
 OVERTAKEN = """

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import asyncpg
 
+from shared.projection import WELL_FORMED
 from shared.traceparent import trace_id_of
 from worker.lanes import HIGHEST_KNOWN_LANE, LOWEST_KNOWN_LANE
 
@@ -33,7 +34,7 @@ ALL_LANES = Lanes(LIVE_LANE.first, BULK_LANES.last)
 # where a row has another home than its event says, or is active although it is said to be deleted, a writer
 # wrote one of them alone, or a newer event is on its way. Where there is no row, the target's foreign key
 # decides.
-CLAIMED = """
+CLAIMED = f"""
     SELECT
         id,
         aggregate_id AS collection_id,
@@ -44,9 +45,7 @@ CLAIMED = """
         (
             event_type IN ('collection.created', 'collection.updated', 'collection.deleted')
             AND jsonb_typeof(payload -> 'project_id') = 'string'
-            AND jsonb_typeof(payload -> 'research_context') IN ('string', 'null')
-            AND jsonb_typeof(payload -> 'created_at') IN ('string', 'null')
-            AND jsonb_typeof(payload -> 'updated_at') IN ('string', 'null')
+            AND {WELL_FORMED}
         ) IS TRUE AS well_formed,
         coalesce((
             SELECT project_id IS NOT DISTINCT FROM payload ->> 'project_id'
@@ -61,7 +60,7 @@ CLAIMED = """
         traceparent
     FROM claimed
     ORDER BY id
-"""
+"""  # noqa: S608 - constants
 
 # Served by outbox_events_claim_order. SKIP LOCKED makes it a queue: an event that commits late, or
 # that another worker has in hand, is neither waited for nor passed over for good. The start is where
