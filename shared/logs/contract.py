@@ -146,7 +146,7 @@ _HOLDER = {
     "held_seconds": "number: seconds for which it has held its snapshot",
     "dead_events": "integer?: rows of `outbox_events` deleted and not forgotten, by PostgreSQL's estimate",
 }
-_FINDING_SIDE = "`research_context`, `created_at`, `updated_at`, texts cut at 200 characters"
+_FINDING_SIDE = "the compared columns by name, texts cut at 200 characters"
 _ROLLBACK_COUNTS = {
     "removed": "integer: rows of `project_collections` that this system made and nobody enriched",
     "kept_enriched": "integer: rows kept, because somebody added to them",

@@ -10,27 +10,26 @@ from shared.audit_runs import AuditOptions, latest_finished
 from tests.audit.pairs import audited, found, put_legacy, put_pair, put_synced
 from tests.twins.replacing import replaced
 from worker.audit import comparison, run
+from worker.audit.pair import COLUMNS, differs
 from worker.audit.report import Progress
 from worker.audit.run import audit
 
-TEXT = 'legacy.description COLLATE "C" IS DISTINCT FROM target.research_context COLLATE "C"'
+TEXT = differs("research_context")
 NO_COLLECTION = "NOT EXISTS (SELECT FROM collections WHERE collection_id = target_id)"
 STATEMENTS = ("TALLY", "STRAYS", "DIFFERENCES")
 TWINS = {
-    "blind to the text": (TEXT, "false"),
-    "blind to created_at": ("legacy.created_at IS DISTINCT FROM target.created_at", "false"),
-    "blind to updated_at": ("legacy.updated_at IS DISTINCT FROM target.updated_at", "false"),
-    "takes NULL for equal": (TEXT, "legacy.description <> target.research_context"),
+    **{f"blind to {name}": (differs(name), "false") for name in COLUMNS},
+    "takes NULL for equal": (TEXT, "legacy.research_context <> target.research_context"),
     "takes NULL for empty": (
         TEXT,
-        "coalesce(legacy.description, '') <> coalesce(target.research_context, '')",
+        "coalesce(legacy.research_context, '') <> coalesce(target.research_context, '')",
     ),
     "takes no notice of case": (
         TEXT,
-        "lower(legacy.description) IS DISTINCT FROM lower(target.research_context)",
+        "lower(legacy.research_context) IS DISTINCT FROM lower(target.research_context)",
     ),
     "compares milliseconds": (
-        "legacy.updated_at IS DISTINCT FROM target.updated_at",
+        differs("updated_at"),
         "date_trunc('milliseconds', legacy.updated_at) <> date_trunc('milliseconds', target.updated_at)",
     ),
     "blind to missing rows": ("FULL JOIN", "RIGHT JOIN"),

@@ -17,7 +17,8 @@ from shared.logs.setup import encode
 from shared.process.printable import printable
 from tests.commands.world import HOSTILE
 from worker.audit import terminal as audit
-from worker.audit.findings import COLUMNS, Finding
+from worker.audit.findings import Finding
+from worker.audit.pair import COLUMNS
 from worker.backfill.bar import Bar
 from worker.command_line.console import LONGEST_LINE, Harmless, cell
 from worker.dead_letters import report as dead_letters

@@ -10,11 +10,11 @@ from shared import outbox
 from shared.events import EventType, Source
 from tests.twins.replacing import replaced, with_statement
 from worker.audit import comparison, findings, repair
+from worker.audit.pair import differs
 from worker.backfill import chunk as right_chunk
-from worker.backfill.chunk import Found
+from worker.backfill.find import Found
 
-TEXT_DIFFERS = 'legacy.description COLLATE "C" IS DISTINCT FROM target.research_context COLLATE "C"'
-TEXT_DIFFERS_OR_EMPTY = "coalesce(legacy.description, '') <> coalesce(target.research_context, '')"
+TEXT_DIFFERS_OR_EMPTY = "coalesce(legacy.research_context, '') <> coalesce(target.research_context, '')"
 MOVE_CURSOR = text("UPDATE backfill_runs SET cursor_key = :last_key WHERE status = 'running'")
 
 APPEND_LETTERS = text("""
@@ -93,7 +93,7 @@ def wait_for_what_nobody_claims(patch: pytest.MonkeyPatch) -> None:
 
 
 def take_null_for_empty(patch: pytest.MonkeyPatch) -> None:
-    blind(TEXT_DIFFERS, TEXT_DIFFERS_OR_EMPTY, patch)
+    blind(differs("research_context"), TEXT_DIFFERS_OR_EMPTY, patch)
 
 
 def believe_any_count(patch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,12 @@ from functools import partial
 from shared.choices import MOST_SLICES
 from shared.process.late_imports import late_imports
 from shared.process.orderly import orderly
+from worker.audit.pair import IN_WORDS
 from worker.command_line.grammar import argument_parser, text
 
-DESCRIPTION = """\
+DESCRIPTION = f"""\
 Prove, pair by pair and while writes go on, that project_collections shows exactly what collections holds:
-research_context, created_at and updated_at of every home row. Nothing is locked. A pair that differs
+{IN_WORDS} of every home row. Nothing is locked. A pair that differs
 while an event for it waits is counted as pending; it is no drift."""
 
 

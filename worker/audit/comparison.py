@@ -12,6 +12,7 @@ from typing import Self
 import asyncpg
 
 from shared.choices import MOST_SLICES
+from worker.audit.pair import DIFFER, EXPECTED, NAMES, shown
 from worker.lanes import HIGHEST_KNOWN_LANE, LOWEST_KNOWN_LANE
 
 STATEMENT_TIMEOUT_SECONDS = 600
@@ -41,7 +42,6 @@ WAITING = f"""(
 # The pairs: each collection with its home row, and whether an event for it waits. A target row without
 # a partner links its collection to another project, which is nobody's concern, or it is a stray: its
 # collection does not exist at all. Served by no index: both tables are scanned and joined by hashing.
-# COLLATE "C": no collation may call two texts equal whose bytes differ.
 PAIRS = f"""(
         SELECT
             legacy.collection_id AS legacy_id,
@@ -49,24 +49,18 @@ PAIRS = f"""(
             coalesce(legacy.collection_id, target.collection_id) AS collection_id,
             coalesce(legacy.project_id, target.project_id) AS project_id,
             legacy.is_active,
-            legacy.description, legacy.created_at, legacy.updated_at,
-            target.research_context, target.created_at AS target_created_at,
-            target.updated_at AS target_updated_at,
+            {shown("legacy")} AS expected,
+            {shown("target")} AS found,
             (legacy.is_active AND target.collection_id IS NULL) IS TRUE AS is_missing,
-            (legacy.is_active AND target.collection_id IS NOT NULL AND (
-                legacy.description COLLATE "C" IS DISTINCT FROM target.research_context COLLATE "C"
-                OR legacy.created_at IS DISTINCT FROM target.created_at
-                OR legacy.updated_at IS DISTINCT FROM target.updated_at
-            )) IS TRUE AS is_mismatched,
+            (legacy.is_active AND target.collection_id IS NOT NULL AND ({DIFFER})) IS TRUE AS is_mismatched,
             (NOT legacy.is_active AND target.collection_id IS NOT NULL) IS TRUE AS is_orphaned,
             legacy.collection_id IS NULL AS is_partnerless
         FROM (
-            SELECT collection_id, project_id, description, created_at, updated_at,
-                is_active IS TRUE AS is_active
+            SELECT collection_id, project_id, is_active IS TRUE AS is_active, {EXPECTED}
             FROM collections WHERE {{scope}}
         ) AS legacy
         FULL JOIN (
-            SELECT collection_id, project_id, research_context, created_at, updated_at
+            SELECT collection_id, project_id, {NAMES}
             FROM project_collections WHERE {{scope}}
         ) AS target
         ON target.collection_id = legacy.collection_id AND target.project_id = legacy.project_id
@@ -109,14 +103,8 @@ STRAYS = f"""
 DIFFERENCES = f"""
     SELECT pair.collection_id, project_id,
         CASE WHEN is_missing THEN 'missing' WHEN is_mismatched THEN 'mismatched' ELSE 'orphaned' END AS kind,
-        CASE WHEN is_active THEN jsonb_build_object(
-            'research_context', description, 'created_at', created_at, 'updated_at', updated_at
-        ) END AS legacy,
-        CASE WHEN target_id IS NOT NULL THEN jsonb_build_object(
-            'research_context', research_context,
-            'created_at', target_created_at,
-            'updated_at', target_updated_at
-        ) END AS target
+        CASE WHEN is_active THEN expected END AS legacy,
+        CASE WHEN target_id IS NOT NULL THEN found END AS target
     FROM {PAIRS.format(scope=IN_SLICE)}
     WHERE NOT {WAITS} AND ({DIFFERS} OR (
         is_partnerless AND NOT EXISTS (SELECT FROM collections WHERE collection_id = target_id)

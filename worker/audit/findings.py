@@ -9,11 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.postgres.database import driver_connection
 from worker.audit.comparison import CLIENT_TIMEOUT_SECONDS, DIFFERENCES, IN_SLICE, Scope
+from worker.audit.pair import COLUMNS, shown
 
 MOST_LISTED = 1_000  # of an audit that does not repair
 MOST_LISTED_BY_SCHEDULE = 20  # of each that workers run by themselves: it comes again every minute
 PAGE = 500
-COLUMNS = ("research_context", "created_at", "updated_at")
 
 # $4 run, $5 the most rows or NULL. A run that was begun anew may find a key again that it repaired.
 RECORD = f"""
@@ -45,25 +45,21 @@ READ_FIRST = """
 """
 
 # Served by audit_findings_pkey and by the unique constraint of project_collections.
-READ_REPAIRED = """
+READ_REPAIRED = f"""
     SELECT finding.collection_id, finding.project_id, finding.kind, finding.legacy, finding.outcome,
-        CASE WHEN home.collection_id IS NOT NULL THEN jsonb_build_object(
-            'research_context', home.research_context,
-            'created_at', home.created_at,
-            'updated_at', home.updated_at
-        ) END AS target
+        CASE WHEN home.collection_id IS NOT NULL THEN {shown("home")} END AS target
     FROM audit_findings AS finding
     LEFT JOIN project_collections AS home
         ON home.collection_id = finding.collection_id AND home.project_id = finding.project_id
     WHERE finding.audit_run_id = $1 AND finding.outcome IS NOT NULL
     ORDER BY finding.collection_id
     LIMIT $2
-"""
+"""  # noqa: S608 - constants
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One pair that differs: research_context, created_at and updated_at of both sides, as JSON has them.
+    """One pair that differs: the compared columns of both sides, as JSON has them.
 
     legacy: None when there should be no home row. target: None when there is none.
     """
@@ -80,7 +76,8 @@ class Finding:
         """The columns that differ; all of them where one side has no row."""
         if self.legacy is None or self.target is None:
             return list(COLUMNS)
-        return [name for name in COLUMNS if self.legacy[name] != self.target[name]]
+        # A run that was begun by the release before may lack a column that is new: on both sides.
+        return [name for name in COLUMNS if self.legacy.get(name) != self.target.get(name)]
 
 
 async def record(connection: asyncpg.Connection, run_id: int, scope: Scope, most: int | None) -> int:

@@ -6,44 +6,42 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.postgres.database import driver_connection
+from worker.audit.pair import COLUMNS, EXPECTED, differs, shown
+
+# Of the target, the columns that it changed.
+CHANGED = ", ".join(
+    f"CASE WHEN bool_or(is_changed AND {differs(name, 'legacy', 'home')}) THEN '{name}' END"
+    for name in COLUMNS
+)
 
 # Served by audit_findings_pkey, the primary keys of applied_versions, collections and outbox_dead_letters,
 # and the target's unique key. Where legacy is as it was found, the event that was applied held just that.
-REMAINDER = """
+REMAINDER = f"""
     SELECT
         count(*) FILTER (WHERE letter.id IS NOT NULL) AS died,
         count(*) FILTER (WHERE is_changed) AS changed,
         array_remove(ARRAY[
-            CASE WHEN bool_or(is_changed AND text_differs) THEN 'research_context' END,
-            CASE WHEN bool_or(is_changed AND creation_differs) THEN 'created_at' END,
-            CASE WHEN bool_or(is_changed AND update_differs) THEN 'updated_at' END
+            {CHANGED}
         ], NULL) AS columns
     FROM audit_findings AS finding
     LEFT JOIN outbox_dead_letters AS letter ON letter.id = finding.repair_event_id
     LEFT JOIN applied_versions AS guard ON guard.collection_id = finding.collection_id
-    LEFT JOIN collections AS legacy ON legacy.collection_id = finding.collection_id
+    LEFT JOIN LATERAL (
+        SELECT project_id, is_active, {EXPECTED}
+        FROM collections WHERE collection_id = finding.collection_id
+    ) AS legacy ON true
     LEFT JOIN project_collections AS home
         ON home.collection_id = finding.collection_id AND home.project_id = finding.project_id
-    CROSS JOIN LATERAL (
-        SELECT
-            legacy.description COLLATE "C" IS DISTINCT FROM home.research_context COLLATE "C" AS text_differs,
-            legacy.created_at IS DISTINCT FROM home.created_at AS creation_differs,
-            legacy.updated_at IS DISTINCT FROM home.updated_at AS update_differs
-    ) AS compared
     CROSS JOIN LATERAL (
         SELECT (
             guard.version >= finding.repair_event_id
             AND legacy.is_active AND home.collection_id IS NOT NULL
-            AND finding.legacy = jsonb_build_object(
-                'research_context', legacy.description,
-                'created_at', legacy.created_at,
-                'updated_at', legacy.updated_at
-            )
+            AND finding.legacy = {shown("legacy")}
         ) IS TRUE AS is_changed
     ) AS judged
     WHERE finding.audit_run_id = $1
         AND finding.outcome = 'still_differs' AND finding.repair_event_id IS NOT NULL
-"""
+"""  # noqa: S608 - constants
 
 # What may change a row while it is written. Beside rules and generated columns no event is applied at all:
 # PostgreSQL refuses our statement, which says ON CONFLICT and sets those columns.

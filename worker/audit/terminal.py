@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from shared.audit_runs import AuditRun
-from worker.audit.findings import COLUMNS, Finding
+from worker.audit.findings import Finding
+from worker.audit.pair import COLUMNS
 from worker.audit.report import Progress
 from worker.command_line.console import cell
 
@@ -128,8 +129,8 @@ def findings_table(findings: list[Finding], run: AuditRun) -> Table:
 def _shown(side: dict[str, object] | None, differs: list[str]) -> Text:
     if side is None:
         return Text("no row", style="dim")
-    # Where the whole row is missing or too much, its text says enough.
-    names = differs if len(differs) < len(COLUMNS) else ["research_context"]
+    # Where the whole row is missing or too much, its first column says enough.
+    names = differs if len(differs) < len(COLUMNS) else COLUMNS[:1]
     return _lines(*(f"{name}: {_literal(side[name])}" for name in names))
 
 

@@ -8,8 +8,10 @@ from typing import Any
 from sqlalchemy import Column, Integer, MetaData, String, Table, Text, cast, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from shared.projection import COLUMNS
 from shared.tables.legacy import collections
 from shared.tables.outbox import applied_versions, outbox_dead_letters, outbox_events
+from worker.audit.pair import DIFFER, EXPECTED
 from worker.status.session import Parts, looking
 
 Values = Mapping[str, Any]
@@ -21,12 +23,10 @@ target = Table(
     Column("id", Integer),
     Column("project_id", String),
     Column("collection_id", String),
-    Column("research_context", Text),
-    Column("created_at", Text),
-    Column("updated_at", Text),
+    *(Column(column.name, Text) for column in COLUMNS),
 )
-LEGACY = ("collection_id", "project_id", "is_active", "description", "created_at", "updated_at")
-TARGET = ("id", "project_id", "research_context", "created_at", "updated_at")
+LEGACY = ("collection_id", "project_id", "is_active", *(column.legacy for column in COLUMNS))
+TARGET = ("id", "project_id", *(column.name for column in COLUMNS))
 APPLIED = ("version", "project_id", "is_deleted", "found_row", "appended_at")
 EVENT = ("id", "event_type", "source", "created_at", "schema_version", "attempts")
 LETTER = ("id", "event_type", "state", "died_at", "sqlstate", "error", "replayed_as")
@@ -37,17 +37,17 @@ READABLE = text("""
         AND has_column_privilege(attrelid, attnum, 'SELECT')
 """)
 # Served by collections_pkey and by the target's unique key. As the audit compares; the home row alone counts.
-AGREES = text("""
-    SELECT CASE WHEN legacy.is_active THEN
-        coalesce((legacy.description, legacy.created_at, legacy.updated_at)
-            IS NOT DISTINCT FROM (home.research_context, home.created_at, home.updated_at)
-            AND home.collection_id IS NOT NULL, false)
-        ELSE home.collection_id IS NULL END
+AGREES = text(f"""
+    SELECT CASE WHEN legacy.is_active THEN target.collection_id IS NOT NULL AND NOT ({DIFFER})
+        ELSE target.collection_id IS NULL END
     FROM (VALUES (CAST(:collection_id AS text))) AS asked (collection_id)
-    LEFT JOIN collections AS legacy ON legacy.collection_id = asked.collection_id
-    LEFT JOIN project_collections AS home
-        ON home.collection_id = legacy.collection_id AND home.project_id = legacy.project_id
-""")
+    LEFT JOIN LATERAL (
+        SELECT collection_id, project_id, is_active, {EXPECTED}
+        FROM collections WHERE collection_id = asked.collection_id
+    ) AS legacy ON true
+    LEFT JOIN project_collections AS target
+        ON target.collection_id = legacy.collection_id AND target.project_id = legacy.project_id
+""")  # noqa: S608 - constants
 # Served by audit_runs_by_end and audit_findings_pkey.
 FINDINGS = text("""
     SELECT finding.audit_run_id, finding.kind, finding.found_at::text AS found_at, finding.outcome

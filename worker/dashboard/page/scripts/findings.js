@@ -3,7 +3,6 @@
 
 const OUTCOME_TONES = { repaired: "good", still_differs: "bad", pending: "warning" };
 const OUTCOME_WORDS = { repaired: "repaired", still_differs: "still differs", pending: "its event waits" };
-const SIDE_FIELDS = ["research_context", "created_at", "updated_at"];
 
 function showFindings({ findings, findings_total: total, audits }) {
   if (!changed("findings", [findings, total, audits.length > 0, today()])) return;
@@ -24,7 +23,7 @@ function findingRows(finding) {
 function fieldsOf(finding) {
   if (finding.kind === "mismatched" && finding.differs.length) return finding.differs;
   const side = finding.legacy ?? finding.before ?? {};
-  const named = SIDE_FIELDS.filter((name) => name in side);
+  const named = [...new Set([...finding.differs, ...Object.keys(side)])].filter((name) => name in side);
   return named.length ? named : ["row"];
 }
 
