@@ -8,12 +8,14 @@ from pathlib import Path
 from deploy.docs.commands_page import commands_page
 from deploy.docs.http_page import http_page
 from deploy.docs.settings_page import settings_page
+from deploy.docs.statements_page import statements_page
 
 DIRECTORY = Path(__file__).parents[2] / "docs" / "reference"
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands_page,
     "http.md": http_page,
     "settings.md": settings_page,
+    "statements.md": statements_page,
 }
 COMMAND = "python -m deploy.docs"
 
@@ -33,7 +35,7 @@ def main() -> int:
     """Write the pages, or with --check only name those that differ; return the exit status."""
     parser = argparse.ArgumentParser(
         prog=COMMAND,
-        description="Make the pages of docs/reference from the code: commands, HTTP API, settings.",
+        description="Make the pages of docs/reference from the code: commands, HTTP, settings, statements.",
     )
     parser.add_argument(
         "--check", action="store_true", help="write nothing; end with status 1 where a page is out of date"
