@@ -19,6 +19,12 @@ COLLATED = """
     WHERE attrelid = 'project_collections'::regclass AND attcollation <> 0 AND attname = ANY($1)
 """
 
+CATEGORIES = """
+    SELECT attname, typcategory FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
+    WHERE attrelid = 'collections'::regclass AND attname = ANY($1)
+"""
+KINDS = {"S": "string", "D": "string", "N": "number", "B": "boolean", "A": "array"}  # by pg_type.typcategory
+
 
 def test_copier_and_auditor_name_the_same_columns_each_in_its_own_words() -> None:
     copied = {column.name: column.legacy for column in projection.COLUMNS if column.is_audited}
@@ -42,3 +48,12 @@ async def test_no_collation_decides_whether_a_compared_text_is_equal(sql: asyncp
     texts = {row["attname"] for row in await sql.fetch(COLLATED, list(pair.COLUMNS))}
     assert texts == pair.TEXTS
     assert all('COLLATE "C"' in pair.differs(name) for name in texts)
+
+
+async def test_what_json_holds_of_a_column_is_what_postgresql_makes_of_its_type(
+    sql: asyncpg.Connection,
+) -> None:
+    names = [column.legacy for column in projection.COLUMNS]
+    categories = {row["attname"]: row["typcategory"].decode() for row in await sql.fetch(CATEGORIES, names)}
+    made = {column.name: KINDS.get(categories[column.legacy]) for column in projection.COLUMNS}
+    assert {column.name: column.json for column in projection.COLUMNS} == made

@@ -8,6 +8,7 @@ import pytest
 
 from shared.events import EventType
 from shared.postgres import faults
+from shared.projection import NAMES, names_of
 from tests.twins.replacing import Put, all_of, instead_of, replaced
 from worker.lanes import KNOWN_LANES
 from worker.relay import apply as right_apply
@@ -24,24 +25,20 @@ DELETE_HOME_ROWS = """
         AND target.project_id = event.payload ->> 'project_id' AND target.collection_id = event.aggregate_id
 """
 # As one would write it first: each conflict draws an id of the target's sequence.
-UPSERT = """
-    INSERT INTO project_collections (project_id, collection_id, research_context, created_at, updated_at)
-    SELECT payload ->> 'project_id', aggregate_id, payload ->> 'research_context',
-        (payload ->> 'created_at')::timestamptz, (payload ->> 'updated_at')::timestamptz
-    FROM outbox_events
-    WHERE id = ANY($1)
+UPSERT = f"""
+    INSERT INTO project_collections (project_id, collection_id, {NAMES})
+    SELECT payload ->> 'project_id', aggregate_id, {names_of("state")}
+    FROM outbox_events CROSS JOIN LATERAL jsonb_populate_record(NULL::project_collections, payload) AS state
+    WHERE outbox_events.id = ANY($1)
     ORDER BY aggregate_id
-    ON CONFLICT (project_id, collection_id) DO UPDATE SET
-        research_context = excluded.research_context,
-        created_at = excluded.created_at,
-        updated_at = excluded.updated_at
-"""
-UPSERT_LIVING = replaced(UPSERT, "id = ANY($1)", "id = ANY($1) AND event_type <> 'collection.deleted'")
+    ON CONFLICT (project_id, collection_id) DO UPDATE SET ({NAMES}) = ROW ({names_of("excluded")})
+"""  # noqa: S608 - constants
+UPSERT_LIVING = replaced(UPSERT, "= ANY($1)", "= ANY($1) AND event_type <> 'collection.deleted'")
 FORGET_TOMBSTONES = """
     DELETE FROM applied_versions USING outbox_events AS event
     WHERE event.id = ANY($1) AND collection_id = event.aggregate_id AND is_deleted
 """
-WRITE_PASSED = replaced(UPSERT, "id = ANY($1)", "id IN (SELECT version FROM passed WHERE NOT is_deleted)")
+WRITE_PASSED = replaced(UPSERT, "= ANY($1)", "IN (SELECT version FROM passed WHERE NOT is_deleted)")
 GUARD_AND_APPLY = f"""
     WITH passed (version, is_deleted, retires, row_id) AS ({right_apply.GUARD}),
     retired AS (

@@ -1,5 +1,7 @@
 """The migration that brings the version: what it does to pending events, and this release without it."""
 
+from pathlib import Path
+
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
@@ -8,12 +10,15 @@ from shared.migration_state import REVISION
 from shared.postgres.advice import LACKS_TABLES
 from shared.settings import Settings
 from tests.api.test_health import readiness
+from tests.databases import Databases
 from tests.legacy_rows import set_collection
 from tests.migrations.test_migrations import alembic
+from tests.security.as_role import connected
 from tests.versions import release_before
 from tests.versions.later import append_later, settle_knowing, waiting
 from tests.worker.events import append_raw, outcomes
 from worker.drainer import Drainer
+from worker.preflight.checks.schema import columns
 from worker.relay.outcomes import Outcome
 from worker.vitals.heartbeat import Heart
 
@@ -67,3 +72,16 @@ async def test_what_is_pending_stays_in_its_lane_and_what_is_later_is_not_left_t
     assert event_id in await waiting(seeded)
     assert await settle_knowing(engine, 2) == {event_id: Outcome.APPLIED}
     assert alembic(database_url, "downgrade", release_before.REVISION).returncode == 0
+
+
+async def test_what_the_release_before_left_has_every_column_that_is_used_once_it_is_migrated(
+    databases: Databases, tmp_path: Path
+) -> None:
+    """Other tests' databases are made from the schema of this release, and hide what no migration adds."""
+    url = databases.create_empty(f"left_{tmp_path.name}")
+    before = release_before.unpack(tmp_path) / "migrations" / "legacy_schema.sql"
+    async with connected(url) as connection:
+        await connection.execute(before.read_text(encoding="utf-8"))
+        await connection.execute("RESET ALL")
+        assert alembic(url, "upgrade", "head").returncode == 0
+        assert (await columns(connection)).troubles == []

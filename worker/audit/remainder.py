@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.postgres.database import driver_connection
 from worker.audit.pair import COLUMNS, EXPECTED, differs, shown
 
-# Of the target, the columns that it changed.
+# By name, the columns that the target changed.
 CHANGED = ", ".join(
     f"CASE WHEN bool_or(is_changed AND {differs(name, 'legacy', 'home')}) THEN '{name}' END"
     for name in COLUMNS

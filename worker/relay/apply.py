@@ -84,7 +84,7 @@ RETIRE_ROWS = """
 # Served by the primary keys of the target, applied_versions and outbox_events; the limits are as in
 # RETIRE_ROWS. $1 rows that the guard found. Writes the projected columns of the home row and nothing else:
 # tags, mappings and links to other projects belong to later phases. Each row gets the state of the version
-# that its guard holds.
+# that its guard holds, in the types that the target has.
 UPDATE_ROWS = f"""
     UPDATE project_collections AS target
     SET ({NAMES}) = (
