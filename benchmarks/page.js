@@ -100,6 +100,7 @@ function drawPage() {
   JSON.parse(document.getElementById("plots").textContent).forEach(draw);
 }
 
-drawPage();
+if (globalThis.Plotly) drawPage();
+document.addEventListener("plotly", drawPage);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawPage);
 })();

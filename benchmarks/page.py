@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.figures import Beside, Figure, Measured
 from benchmarks.table import number, settings_of
 from worker.dashboard import page
-from worker.dashboard.rendering import embedded, inlined, sealed
+from worker.dashboard.rendering import embedded, inlined, packed_plotly, sealed
 
 LABEL_WIDTH = 44  # characters that a narrow screen holds
 RATIO = ""  # the unit of ratios
@@ -48,7 +48,7 @@ def as_page(
 ) -> str:
     """Return the page's HTML. It loads nothing, and its policy forbids that it ever does."""
     plots = {case.case: list(_plots(case)) for case in measured}
-    scripts = (page.plotly(), Path(__file__).with_suffix(".js").read_text(encoding="utf-8"))
+    script = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
     drawn = json.dumps([asdict(plot) for of_case in plots.values() for plot in of_case], allow_nan=False)
     return f"""<!doctype html>
 <html lang="en">
@@ -58,7 +58,7 @@ def as_page(
 <meta name="color-scheme" content="light dark">
 <title>collection-sync, measured</title>
 <link rel="icon" href="data:,">
-{sealed(*scripts)}
+{sealed(script)}
 <style>{page.style()}{STYLE}</style>
 </head>
 <body>
@@ -73,7 +73,8 @@ def as_page(
 <footer><p>A bar is the median of its samples, which are points; a dotted line is a target. A ratio is the
 median of pairs that were measured in turns.</p></footer>
 {embedded("plots", drawn)}
-{"".join(inlined(script) for script in scripts)}
+{packed_plotly()}
+{inlined(script)}
 </body>
 </html>
 """

@@ -1,6 +1,7 @@
 """`python -m worker.dashboard` as an operator runs it: its exit status, its output, its files."""
 
 import base64
+import gzip
 import hashlib
 import json
 import os
@@ -168,7 +169,10 @@ def test_the_page_is_one_file_that_loads_nothing(log: Path, run: Run) -> None:
     [policy] = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]+)">', html)
     scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
     assert len(scripts) == 2
-    for script in scripts:
+    [packed] = re.findall(r'<script type="application/gzip" id="packed">([^<]+)</script>', html)
+    library = gzip.decompress(base64.b64decode(packed)).decode()
+    assert library.lstrip("/* \n").startswith("plotly.js v")
+    for script in (library, *scripts):
         assert f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in policy
     assert "default-src 'none'" in policy
     assert "connect-src 'none'" in policy

@@ -46,27 +46,34 @@ def served(snapshot: Snapshot) -> str:
 
 def self_contained(snapshot: Snapshot) -> str:
     """Return the page that needs nothing but a browser, and lets it load nothing."""
-    scripts = {"plotly": page.plotly(), "script": page.script()}
+    script = page.script()
     return _filled(
         {
-            "style": f"{sealed(*scripts.values())}\n<style>{page.style()}</style>",
-            **{name: inlined(text) for name, text in scripts.items()},
+            "style": f"{sealed(script)}\n<style>{page.style()}</style>",
+            "plotly": packed_plotly(),
+            "script": inlined(script),
             "snapshot": embedded("snapshot", to_json(snapshot)),
         }
     )
 
 
-def sealed(*scripts: str) -> str:
-    """Return the tag that lets a page run these scripts, and load nothing."""
-    hashes = " ".join(_hash(script) for script in scripts)
+def sealed(script: str) -> str:
+    """Return the tag that lets a page run this script and the charts' library, and load nothing."""
+    hashes = " ".join(_hash(text) for text in (page.plotly(), page.unpacking(), script))
     policy = written(
         {**POLICY, "script-src": hashes, "style-src": "'unsafe-inline'", "connect-src": "'none'"}
     )
     return f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
 
 
+def packed_plotly() -> str:
+    """Return the tags that hold the charts' library, packed, and run it."""
+    packed = base64.b64encode(page.packed_plotly()).decode()
+    return f'<script type="application/gzip" id="packed">{packed}</script>\n{inlined(page.unpacking())}'
+
+
 def inlined(script: str) -> str:
-    """Return the tag of a script that may stand in HTML; ours and the library's do as they are."""
+    """Return the tag of a script that may stand in HTML; ours do as they are."""
     if "</script" in script.lower() or "<!--" in script:
         msg = "A script holds what would end it in HTML; it cannot be inlined."
         raise ValueError(msg)

@@ -2,13 +2,11 @@
 
 import asyncio
 import contextlib
-import gzip
 import hashlib
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from functools import cache
 from typing import Final
 
 import uvicorn
@@ -135,18 +133,13 @@ def _text(content: Callable[[], str], media_type: str) -> Callable[[Request], Re
     return answer
 
 
-@cache
-def _packed_library() -> bytes:
-    return gzip.compress(page.plotly().encode(), 6)
-
-
 def _library(request: Request) -> Response:
     """Serve the charts' library; a new version of it needs a new start of the server."""
     headers = {"Cache-Control": "max-age=86400, immutable", "Vary": "Accept-Encoding"}
     if "gzip" not in request.headers.get("accept-encoding", ""):
         return Response(page.plotly(), media_type="text/javascript", headers=headers)
     headers["Content-Encoding"] = "gzip"
-    return Response(_packed_library(), media_type="text/javascript", headers=headers)
+    return Response(page.packed_plotly(), media_type="text/javascript", headers=headers)
 
 
 class OurServer(uvicorn.Server):

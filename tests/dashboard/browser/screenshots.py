@@ -36,6 +36,7 @@ async def _take(browser: Browser, name: str, snapshot: Snapshot, look: dict[str,
         file = Path(directory) / "page.html"
         file.write_text(self_contained(snapshot), encoding="utf-8")
         await page.goto(f"{file.as_uri()}#range=1h")
+        await page.locator(".plot svg.main-svg").nth(3).wait_for(state="attached")
         await page.screenshot(path=IMAGES / f"dashboard-{name}.png")
     size = (IMAGES / f"dashboard-{name}.png").stat().st_size
     assert size < MOST_BYTES, f"{name} has {size} bytes"

@@ -212,6 +212,21 @@ async def test_a_page_written_as_a_file_shows_the_same_and_asks_for_nothing(
     _, online = await _opened(browser, rich(), charts=True)
     for part in ("#verdict", ".tiles", "#letters-rows", "#findings-rows", "#workers-rows", "#lanes-rows"):
         assert await watched.text(part) == await online.text(part)
-    assert await watched.page.locator(".plot svg.main-svg").count() >= 4
+    await watched.page.locator(".plot svg.main-svg").nth(3).wait_for(state="attached")
     assert watched.requested == [file.as_uri()]
     watched.assert_quiet()
+
+
+async def test_where_a_browser_cannot_unpack_the_charts_the_file_shows_all_else(
+    offline: BrowserContext, tmp_path: Path
+) -> None:
+    file = tmp_path / "page.html"
+    write_page(file, self_contained(rich()))
+    await offline.add_init_script("delete globalThis.DecompressionStream")
+    page = await offline.new_page()
+    async with page.expect_event("pageerror"):
+        await page.goto(file.as_uri())
+    assert await page.locator("#verdict-title").inner_text() != "Unknown"
+    assert await page.locator("#letters-rows tr").count() > 0
+    said = "getComputedStyle(document.querySelector('#lag .plot'), '::before').content"
+    assert "browser of 2023" in await page.evaluate(said)

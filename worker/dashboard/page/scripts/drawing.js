@@ -109,9 +109,9 @@ function draw(id, chart) {
     return;
   }
   showData(figure, chart);
-  if (!changed(id, [chart.traces, chart.layout])) return;
+  if (!changed(id, [chart.traces, chart.layout, "Plotly" in globalThis])) return;
   plot.setAttribute("aria-label", chart.sentence);
-  Plotly.react(plot, chart.traces, layoutOf(chart.layout), CONFIG);
+  globalThis.Plotly?.react(plot, chart.traces, layoutOf(chart.layout), CONFIG);
   showLegend(figure, chart.traces);
 }
 

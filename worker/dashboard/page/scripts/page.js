@@ -46,6 +46,7 @@ function begin() {
   onRange(drawPage);
   for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", drawPage);
   document.addEventListener("visibilitychange", () => document.hidden || drawPage());
+  document.addEventListener("plotly", drawPage);
   document.querySelector(".skip").addEventListener("click", skip);
   drawPage();
   if (snapshot.live) beginLive();
