@@ -67,9 +67,13 @@ EXAMPLE_REQUEST: JsonDict = {
 }
 
 
-class OptionalFields(BaseModel):
-    """The fields that every write may leave out; null says the same as absent."""
+class CollectionFields(BaseModel):
+    """The fields of a write, in the order in which an answer names those that are wrong.
 
+    Every field may be left out; null says the same as absent.
+    """
+
+    collection_name: Name | None = None
     description: Description | None = None
     color: Color | None = None
     icon: Icon | None = None
@@ -79,12 +83,12 @@ class OptionalFields(BaseModel):
     auto_update: bool | None = None
 
 
-class NewCollection(OptionalFields):
+class NewCollection(CollectionFields):
     """A collection to create."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_REQUEST]})
 
-    collection_name: Name
+    collection_name: Name  # the one that must be there; it keeps its place
 
     def values(self) -> dict[str, Any]:
         """Return the columns to insert, with the defaults of a new collection."""
@@ -96,14 +100,12 @@ class NewCollection(OptionalFields):
         }
 
 
-class CollectionChanges(OptionalFields):
+class CollectionChanges(CollectionFields):
     """What to change. A field that is null or absent keeps its value, so none can be set to null."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"collection_name": "GLP-1 receptor agonists", "color": "#3B82F6"}]}
     )
-
-    collection_name: Name | None = None
 
     def values(self) -> dict[str, Any]:
         """Return the columns to set."""

@@ -38,6 +38,18 @@ FIELD_RULES: list[tuple[str, object, str | None]] = [
 ]
 
 
+WRONG = {
+    "collection_name": "",
+    "description": "d" * 1001,
+    "color": "red",
+    "icon": "i" * 51,
+    "linked_hypothesis_ids": "none",
+    "linked_question_ids": "none",
+    "collection_purpose": 1,
+    "auto_update": "maybe",
+}  # in the legacy service's order of fields
+
+
 async def send(client: httpx.AsyncClient, content: bytes) -> httpx.Response:
     return await client.post(ALL, headers=OWNER | JSON_TYPE, content=content)
 
@@ -45,6 +57,15 @@ async def send(client: httpx.AsyncClient, content: bytes) -> httpx.Response:
 def problems_of(answer: httpx.Response) -> list[tuple[str, Any]]:
     assert answer.status_code == 422, answer.text
     return [(problem["type"], problem["loc"]) for problem in answer.json()["detail"]]
+
+
+async def test_wrong_fields_are_named_in_the_legacy_order_whatever_order_the_body_has(
+    client: httpx.AsyncClient,
+) -> None:
+    for method, path in ENDPOINTS:
+        for body in (WRONG, dict(reversed(WRONG.items()))):
+            answer = await client.request(method, path, headers=OWNER, json=body)
+            assert [loc for _, loc in problems_of(answer)] == [["body", field] for field in WRONG]
 
 
 async def test_nul_and_lone_surrogates_are_invalid_in_every_text_field(client: httpx.AsyncClient) -> None:
