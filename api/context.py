@@ -15,8 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from api.gate.admission import PATIENCE_SECONDS, POOL_SIZE, Lanes
 from shared.events import EventType
 from shared.postgres.database import create_engine, refuse_wrong_pooler
+from shared.redis.client import open_redis
 from shared.redis.deployment import Deployment
-from shared.redis.doorbell import Doorbell, open_redis
+from shared.redis.doorbell import Doorbell
 from shared.settings import Settings
 
 logger = structlog.get_logger(__name__)

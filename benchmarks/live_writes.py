@@ -21,8 +21,9 @@ from benchmarks.bench import Bench, require
 from benchmarks.worker_process import Worker, working
 from shared.events import EventType, Source
 from shared.outbox import APPEND_EVENT
+from shared.redis.client import open_redis
 from shared.redis.deployment import Deployment, read_identity
-from shared.redis.doorbell import Doorbell, open_redis
+from shared.redis.doorbell import Doorbell
 
 Result = TypeVar("Result")
 

@@ -14,8 +14,9 @@ from shared.logs.setup import configure_logging
 from shared.postgres.advice import advice_on
 from shared.postgres.database import create_engine, refuse_wrong_pooler
 from shared.process.streams import open_closed
+from shared.redis.client import open_pool, open_redis
 from shared.redis.deployment import UNLEARNED, Deployment, learned_names
-from shared.redis.doorbell import DRAIN_JOB, from_json, open_pool, open_redis, to_json
+from shared.redis.doorbell import DRAIN_JOB, from_json, to_json
 from shared.settings import Settings, SettingsError, load_settings, refuse
 from shared.tracing import Tracing
 from worker.dead_letters.upkeep import LetterUpkeep

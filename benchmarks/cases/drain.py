@@ -12,8 +12,9 @@ from benchmarks.backlog import append_hot, append_mixed, empty, require_agreemen
 from benchmarks.bench import Bench, timed
 from benchmarks.commands import unheard
 from benchmarks.figures import Beside, Figure
+from shared.redis.client import open_redis
 from shared.redis.deployment import Names, read_identity
-from shared.redis.doorbell import open_redis, ring
+from shared.redis.doorbell import ring
 
 HOT_EVENTS, HOT_ROWS = 5_000, 200
 PATIENCE_SECONDS = 300

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure
 from benchmarks.worker_process import working
-from shared.redis.doorbell import open_redis
+from shared.redis.client import open_redis
 
 CPU_AT_MOST_PERCENT = 1.0
 REDIS_COMMANDS_AT_MOST = 10.0

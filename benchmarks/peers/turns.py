@@ -12,7 +12,7 @@ from benchmarks.bench import Bench, require
 from benchmarks.peers.environments import pins
 from benchmarks.peers.roles import Place, Role, Workers, own_workers, peer_workers, role
 from benchmarks.peers.systems.changes import PROJECT
-from shared.redis.doorbell import open_redis
+from shared.redis.client import open_redis
 
 OWN_MODULE = "collection_sync"
 

@@ -112,13 +112,6 @@ class Sequence:
     passed_by: str | None = None
 
     @property
-    def share_used(self) -> float | None:
-        """Return the part of its ids that is used up, from 0 to 1; None where it is not known."""
-        if self.last_value is None or not self.maximum:
-            return None
-        return self.last_value / self.maximum
-
-    @property
     def faults(self) -> list[SequenceFault]:
         """Return what is wrong with it, in the order in which it is to be mended."""
         return [SequenceFault(self.table, what, cure) for what, cure in self._faults()]

@@ -17,24 +17,10 @@ from redis.exceptions import ResponseError
 
 from shared.postgres.advice import advice_on
 from shared.redis.cancellation import heed_cancellation
-from shared.redis.client import REDIS_TIMEOUT_SECONDS, Command, exchange, open_pool, open_redis
+from shared.redis.client import REDIS_TIMEOUT_SECONDS, Command, exchange
 from shared.redis.deployment import UNLEARNED, Deployment, Lane, Names
 from shared.redis.faults import REDIS_ERRORS, fault_of, faults_in
 from shared.redis.outage import Fault, Outage
-
-__all__ = [
-    "REDIS_ERRORS",
-    "Doorbell",
-    "RingRefusedError",
-    "dismiss",
-    "from_json",
-    "job_key",
-    "open_pool",
-    "open_redis",
-    "ring",
-    "ring_commands",
-    "to_json",
-]
 
 logger = structlog.get_logger(__name__)
 

@@ -1,6 +1,7 @@
 """The tables that were there before us, as far as we use them. We never alter them.
 
-The full definitions stand in `migrations/legacy_schema.sql`.
+The full definitions stand in `migrations/legacy_schema.sql`. The preflight looks for every table and column
+that stands here, those included that only plain SQL names.
 """
 
 from sqlalchemy import JSON, Boolean, Column, DateTime, Integer, MetaData, String, Table, Text

@@ -28,7 +28,8 @@ from api.main import create_app
 from deploy.local.postgres import Postgres
 from shared.postgres import database
 from shared.postgres.database import create_engine
-from shared.redis.doorbell import Doorbell, open_redis
+from shared.redis.client import open_redis
+from shared.redis.doorbell import Doorbell
 from shared.settings import Settings
 from tests.api.clients import ALL, OWNER, SEEDED, create, started
 from tests.api.recording import NAMES, seed

@@ -12,8 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from shared.audit_runs import AuditOptions
+from shared.redis.client import open_redis
 from shared.redis.deployment import Deployment
-from shared.redis.doorbell import Doorbell, open_redis
+from shared.redis.doorbell import Doorbell
 from tests.audit.pairs import audited, found, put_legacy, put_pair, put_synced, put_target
 from tests.backfill.driving import until_waiting
 from tests.doorbell.place import queued

@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from shared.backfill_runs import BackfillRun
-from shared.redis.doorbell import Doorbell, open_redis
+from shared.redis.client import open_redis
+from shared.redis.doorbell import Doorbell
 from shared.settings import Settings
 from tests.backfill.driving import being_driven, current, driven, started, until_row
 from tests.backfill.rows import enqueued, fix_chunk_size, insert_many

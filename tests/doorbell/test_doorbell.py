@@ -16,17 +16,10 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from deploy.local.valkey import Valkey
+from shared.redis.client import open_pool, open_redis
 from shared.redis.deployment import Deployment, Lane, Names
-from shared.redis.doorbell import (
-    JOB_EXPIRES_MS,
-    LONGEST_REST_SECONDS,
-    REDIS_ERRORS,
-    Doorbell,
-    dismiss,
-    open_pool,
-    open_redis,
-    ring,
-)
+from shared.redis.doorbell import JOB_EXPIRES_MS, LONGEST_REST_SECONDS, Doorbell, dismiss, ring
+from shared.redis.faults import REDIS_ERRORS
 from tests.doorbell.patience import be_patient_with_redis
 from tests.doorbell.place import NOWHERE, nowhere
 from tests.processes import HANG_SECONDS

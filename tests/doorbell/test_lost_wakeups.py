@@ -15,8 +15,9 @@ from arq.worker import Worker, func
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.redis.client import open_redis
 from shared.redis.deployment import Deployment, Names
-from shared.redis.doorbell import DRAIN_JOB, Doorbell, dismiss, open_redis, ring
+from shared.redis.doorbell import DRAIN_JOB, Doorbell, dismiss, ring
 from shared.redis.outage import Fault
 from shared.settings import Settings
 from tests.doorbell.patience import be_patient_with_redis

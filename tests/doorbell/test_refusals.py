@@ -15,9 +15,10 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
+from shared.redis.client import open_redis
 from shared.redis.deployment import Names
-from shared.redis.doorbell import REDIS_ERRORS, RingRefusedError, open_redis, ring
-from shared.redis.faults import fault_of
+from shared.redis.doorbell import RingRefusedError, ring
+from shared.redis.faults import REDIS_ERRORS, fault_of
 from shared.redis.outage import MOST_LINES
 from shared.settings import Settings
 from tests.api.test_health import readiness

@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from deploy.local.postgres import Postgres
 from shared.postgres.database import create_engine
+from shared.redis.client import open_redis
 from shared.redis.deployment import learned_names, read_identity
-from shared.redis.doorbell import open_redis, ring
+from shared.redis.doorbell import ring
 from shared.settings import Settings
 from tests.databases import MIGRATED, Databases
 from tests.doorbell.patience import be_patient_with_redis

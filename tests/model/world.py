@@ -22,7 +22,8 @@ from shared.events import EventType, Source
 from shared.outbox import append_states
 from shared.postgres.database import create_engine
 from shared.postgres.faults import is_transient
-from shared.redis.doorbell import Doorbell, open_redis
+from shared.redis.client import open_redis
+from shared.redis.doorbell import Doorbell
 from shared.settings import Settings
 from tests.doorbell.place import nowhere
 from tests.draining import run_once

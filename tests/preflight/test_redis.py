@@ -11,7 +11,8 @@ from redis.asyncio import Redis
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.redis.doorbell import dismiss, open_redis, ring
+from shared.redis.client import open_redis
+from shared.redis.doorbell import dismiss, ring
 from shared.settings import Settings
 from tests.doorbell.place import NOWHERE, names_of
 from tests.preflight.conftest import checked

@@ -5,8 +5,9 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.redis.client import open_redis
 from shared.redis.deployment import Names
-from shared.redis.doorbell import dismiss, open_redis, ring
+from shared.redis.doorbell import dismiss, ring
 from shared.settings import Settings
 from tests.doorbell.place import names_of
 from tests.legacy_rows import set_collection

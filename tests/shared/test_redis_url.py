@@ -1,6 +1,6 @@
 import pytest
 
-from shared.redis.doorbell import open_pool
+from shared.redis.client import open_pool
 from shared.redis.url import check_redis_url
 
 GOOD = [

@@ -14,7 +14,8 @@ from api.write_statement import ACTIVITIES, Write, Written
 from shared.events import Source
 from shared.outbox import append_event
 from shared.projection import PAYLOAD
-from shared.redis.doorbell import REDIS_ERRORS, ring
+from shared.redis.doorbell import ring
+from shared.redis.faults import REDIS_ERRORS
 from tests.race.storm import CHANGE, EVENT_TYPE, LOCK
 from tests.twins.replacing import replaced
 

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from shared.events import Source
 from shared.postgres.advice import LACKS_TABLES
 from shared.postgres.database import driver_connection
-from shared.redis.doorbell import open_redis
+from shared.redis.client import open_redis
 from shared.settings import Settings
 from tests.databases import Databases
 from tests.draining import run_once

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from shared.redis import doorbell
+from shared.redis.client import open_redis
 from shared.redis.deployment import Lane
-from shared.redis.doorbell import Doorbell, open_redis
+from shared.redis.doorbell import Doorbell
 from shared.settings import Settings
 from tests.doorbell.patience import be_patient_with_redis
 from tests.doorbell.place import listened_to, nowhere

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.redis.client import REDIS_TIMEOUT_SECONDS
+from shared.redis.client import REDIS_TIMEOUT_SECONDS, open_redis
 from shared.redis.deployment import Deployment
-from shared.redis.doorbell import Doorbell, open_redis
+from shared.redis.doorbell import Doorbell
 from shared.settings import CommandSettings
 
 

@@ -19,8 +19,8 @@ from redis.asyncio import Redis
 
 from shared.redis.cancellation import heed_cancellation
 from shared.redis.deployment import Deployment
-from shared.redis.doorbell import REDIS_ERRORS, ring_commands
-from shared.redis.faults import fault_of, faults_in
+from shared.redis.doorbell import ring_commands
+from shared.redis.faults import REDIS_ERRORS, fault_of, faults_in
 from shared.redis.outage import Fault
 from shared.redis.rehearsal import rehearse
 from worker.doorbell.listener import Listener

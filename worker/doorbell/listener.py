@@ -11,8 +11,8 @@ from shared.postgres.advice import advice_on
 from shared.redis.cancellation import heed_cancellation
 from shared.redis.client import REDIS_TIMEOUT_SECONDS
 from shared.redis.deployment import Deployment, Names
-from shared.redis.doorbell import REDIS_ERRORS, dismiss
-from shared.redis.faults import fault_of
+from shared.redis.doorbell import dismiss
+from shared.redis.faults import REDIS_ERRORS, fault_of
 from shared.redis.outage import Fault
 from worker.doorbell.redis_state import RedisState
 from worker.drainer import Drainer

@@ -13,7 +13,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from shared.postgres.database import create_engine, driver_connection
 from shared.postgres.faults import reason, sqlstate
 from shared.postgres.pooler import PoolerError
-from shared.redis.doorbell import REDIS_ERRORS, open_redis
+from shared.redis.client import open_redis
+from shared.redis.faults import REDIS_ERRORS
 from shared.settings import CommandSettings, Settings
 from worker.preflight.check import Check, Found, judged, not_looked, stop, warn
 from worker.preflight.checks import (

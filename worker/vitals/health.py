@@ -37,7 +37,7 @@ async def is_any_worker_alive(settings: Settings) -> bool:
     """Return whether a worker of this host and of this database has polled Redis within the last seconds.
 
     Raises:
-        one of shared.redis.doorbell.REDIS_ERRORS: Redis is away, so nothing is known.
+        one of shared.redis.faults.REDIS_ERRORS: Redis is away, so nothing is known.
 
     """
     async with open_redis(settings.redis_url.get_secret_value()) as redis:

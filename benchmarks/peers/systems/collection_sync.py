@@ -15,8 +15,9 @@ from benchmarks.peers.systems.changes import Change
 from benchmarks.peers.systems.with_asyncpg import Alone, write_row
 from shared.events import EventType, Source
 from shared.outbox import APPEND_EVENT
+from shared.redis.client import open_redis
 from shared.redis.deployment import Deployment, read_identity
-from shared.redis.doorbell import Doorbell, open_redis
+from shared.redis.doorbell import Doorbell
 
 SETTINGS: dict[str, Any] = {}
 APPEND = APPEND_EVENT.compile(dialect=dialect.dialect())  # type: ignore[no-untyped-call]
