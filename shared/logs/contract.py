@@ -263,7 +263,7 @@ CONTRACT: Mapping[str, LogEvent] = {
         ),
         _event(
             "job_unfinished", "worker", "warning",
-            "Only the release before logs it: a job ended in an error; no event is lost by it.",
+            "Only release 0.1.0 logs it: a job ended in an error; no event is lost by it.",
             error=_ERROR,
         ),
         _event(

@@ -1,17 +1,17 @@
-"""During a deploy one reader reads the lines of both releases."""
+"""During a deploy one reader reads the lines of several releases."""
 
 from shared.logs.contract import SCHEMA_VERSION
 from tests.log_lines import breaches, hold_against_contract
 
-OF_THE_RELEASE_BEFORE = {"event": "job_unfinished", "level": "warning", "error": "ConnectionError"}
+OF_THE_FIRST_RELEASE = {"event": "job_unfinished", "level": "warning", "error": "ConnectionError"}
 
 
-def test_a_line_that_only_the_release_before_logs_is_still_in_the_contract() -> None:
+def test_a_line_that_only_an_older_release_logs_is_still_in_the_contract() -> None:
     line = {
         "timestamp": "2026-01-01T00:00:00.000000Z",
         "process": "worker",
         "schema_version": SCHEMA_VERSION,
-        **OF_THE_RELEASE_BEFORE,
+        **OF_THE_FIRST_RELEASE,
     }
     hold_against_contract([line])
     assert breaches == []

@@ -14,7 +14,7 @@ from tests.databases import Databases
 from tests.legacy_rows import set_collection
 from tests.migrations.test_migrations import alembic
 from tests.security.as_role import connected
-from tests.versions import release_before
+from tests.versions.kept_releases import BEFORE
 from tests.versions.later import append_later, settle_knowing, waiting
 from tests.worker.events import append_raw, outcomes
 from worker.drainer import Drainer
@@ -22,6 +22,7 @@ from worker.preflight.checks.schema import columns
 from worker.relay.outcomes import Outcome
 from worker.vitals.heartbeat import Heart
 
+WITHOUT_VERSIONS = "0004"  # the revision before it
 LANES = "SELECT source, lane FROM outbox_events ORDER BY id"
 APPEND = """
     INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
@@ -33,7 +34,7 @@ async def test_before_it_this_release_neither_serves_nor_applies_and_says_what_t
     database_url: str, settings: Settings, engine: AsyncEngine, seeded: asyncpg.Connection
 ) -> None:
     await set_collection(engine, "c1", "as it is")
-    assert alembic(database_url, "downgrade", release_before.REVISION).returncode == 0
+    assert alembic(database_url, "downgrade", WITHOUT_VERSIONS).returncode == 0
 
     status, body = await readiness(settings)
     check = body["checks"]["migrations"]
@@ -54,7 +55,7 @@ async def test_before_it_this_release_neither_serves_nor_applies_and_says_what_t
 async def test_what_is_pending_stays_in_its_lane_and_what_is_later_is_not_left_to_workers_without_it(
     database_url: str, engine: AsyncEngine, seeded: asyncpg.Connection
 ) -> None:
-    assert alembic(database_url, "downgrade", release_before.REVISION).returncode == 0
+    assert alembic(database_url, "downgrade", WITHOUT_VERSIONS).returncode == 0
     await seeded.execute(APPEND)
     before = await seeded.fetch(LANES)
     assert alembic(database_url, "upgrade", "head").returncode == 0
@@ -66,12 +67,12 @@ async def test_what_is_pending_stays_in_its_lane_and_what_is_later_is_not_left_t
     await set_collection(engine, "c1", "as it is")
     await outcomes(engine)
     event_id = await append_later(seeded, "c1")
-    refused = alembic(database_url, "downgrade", release_before.REVISION)
+    refused = alembic(database_url, "downgrade", WITHOUT_VERSIONS)
     assert refused.returncode != 0
     assert "1 pending events are of a later version than 1" in refused.stderr
     assert event_id in await waiting(seeded)
     assert await settle_knowing(engine, 2) == {event_id: Outcome.APPLIED}
-    assert alembic(database_url, "downgrade", release_before.REVISION).returncode == 0
+    assert alembic(database_url, "downgrade", WITHOUT_VERSIONS).returncode == 0
 
 
 async def test_what_the_release_before_left_has_every_column_that_is_used_once_it_is_migrated(
@@ -79,7 +80,7 @@ async def test_what_the_release_before_left_has_every_column_that_is_used_once_i
 ) -> None:
     """Other tests' databases are made from the schema of this release, and hide what no migration adds."""
     url = databases.create_empty(f"left_{tmp_path.name}")
-    before = release_before.unpack(tmp_path) / "migrations" / "legacy_schema.sql"
+    before = BEFORE.unpack(tmp_path) / "migrations" / "legacy_schema.sql"
     async with connected(url) as connection:
         await connection.execute(before.read_text(encoding="utf-8"))
         await connection.execute("RESET ALL")

@@ -17,7 +17,7 @@ from tests.databases import MIGRATED, Databases
 from tests.forked import ROOT
 from tests.legacy_rows import seed, set_collection
 from tests.processes import HANG_SECONDS, environment, running_api, running_worker
-from tests.versions import release_before
+from tests.versions.kept_releases import RELEASES, Release
 
 pytestmark = pytest.mark.long
 
@@ -77,9 +77,10 @@ async def test_one_worker_beside_four_of_another_database_on_one_redis(
     require(theirs, "the four")
 
 
-@pytest.fixture
-async def before(tmp_path: Path) -> Path:
-    return release_before.unpack(tmp_path)
+@pytest.fixture(params=RELEASES, ids=str)
+async def before(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    release: Release = request.param
+    return release.unpack(tmp_path)
 
 
 @contextlib.asynccontextmanager
@@ -105,4 +106,4 @@ async def test_between_the_releases(
             assert answer.status_code == 200
             waited.append(await gone(sql))
             await asyncio.sleep(random.random())  # noqa: S311
-    require(waited, f"the {older} of the release before")
+    require(waited, f"the {older} of {before.name}")
