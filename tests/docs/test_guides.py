@@ -76,12 +76,12 @@ async def test_a_writer_of_the_monolith_s_own_appends_its_event_as_the_guide_say
     await set_collection(engine, "c1", "old")
     names: dict[str, object] = {}
     exec(compile(block("python", "append_event"), "adopt-in-a-monolith.md", "exec"), names)  # noqa: S102 - our own page
-    tell = names["tell"]
-    assert callable(tell)
+    append = names["append"]
+    assert callable(append)
 
     async with AsyncSession(engine) as session, session.begin():
         await session.execute(CHANGE)
-        await tell(session, "c1", EventType.UPDATED)
+        await append(session, "c1", EventType.UPDATED)
 
     await drain(engine)
     assert await drift(sql) == []
