@@ -12,7 +12,7 @@ from fastapi import Depends, FastAPI, Request
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from api.gate.admission import PATIENCE_SECONDS, POOL_SIZE, Lanes
+from api.gate.admission import PLACE_WAIT_SECONDS, POOL_SIZE, Bulkheads
 from shared.events import EventType
 from shared.postgres.database import create_engine, refuse_wrong_pooler
 from shared.redis.client import open_redis
@@ -35,7 +35,7 @@ class CollectionSync:
     engine: AsyncEngine
     redis: Redis
     doorbell: Doorbell
-    lanes: Lanes
+    bulkheads: Bulkheads
     appended: Counter[EventType] = field(default_factory=Counter)  # events of writes that are committed
 
 
@@ -73,7 +73,7 @@ async def collection_sync(app: FastAPI, settings: Settings) -> AsyncIterator[Non
             settings,
             application_name="collection-sync api",
             pool_size=POOL_SIZE,
-            pool_timeout_seconds=PATIENCE_SECONDS,
+            pool_timeout_seconds=PLACE_WAIT_SECONDS,
             statement_timeout_seconds=10,
             session=BY_INDEX_ONLY,
         )
@@ -83,7 +83,7 @@ async def collection_sync(app: FastAPI, settings: Settings) -> AsyncIterator[Non
         stack.push_async_callback(redis.aclose)
         doorbell = Doorbell(redis, Deployment.of(engine))
         await stack.enter_async_context(ringing(doorbell))
-        app.state.collection_sync = CollectionSync(settings, engine, redis, doorbell, Lanes())
+        app.state.collection_sync = CollectionSync(settings, engine, redis, doorbell, Bulkheads())
         yield
 
 

@@ -20,7 +20,7 @@ from api.context import CollectionSync
 from api.gate.admission import POOL_SIZE
 from api.gate.trailing_slash import ForgivingRoute
 from shared.events import EventType
-from shared.metrics import Histogram, Tally, gauge, open_registry
+from shared.metrics import Counter, Histogram, gauge, open_registry
 
 REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -55,22 +55,22 @@ def connections(sync: CollectionSync | None) -> int | None:
     return pool.checkedout() if isinstance(pool, QueuePool) else None
 
 
-def refused(sync: CollectionSync | None) -> Tally:
-    """Tally the requests refused for want of room, by lane."""
-    tally = Tally("requests_refused", "Requests answered with 503 for want of room.", lane=())
+def refused(sync: CollectionSync | None) -> Counter:
+    """Count the requests refused for want of room, by lane."""
+    counter = Counter("requests_refused", "Requests answered with 503 for want of room.", lane=())
     if sync is not None:
-        for lane in fields(sync.lanes):
-            tally.add(lane.name, count=getattr(sync.lanes, lane.name).refused_in_all)
-    return tally
+        for bulkhead in fields(sync.bulkheads):
+            counter.add(bulkhead.name, count=getattr(sync.bulkheads, bulkhead.name).refused_in_all)
+    return counter
 
 
-def appended(sync: CollectionSync | None) -> Tally:
-    """Tally the events that committed writes appended, by type."""
-    tally = Tally("events_appended", "Events of committed writes.", event_type=EventType)
+def appended(sync: CollectionSync | None) -> Counter:
+    """Count the events that committed writes appended, by type."""
+    counter = Counter("events_appended", "Events of committed writes.", event_type=EventType)
     if sync is not None:
         for event_type, count in sync.appended.copy().items():
-            tally.add(event_type, count=count)
-    return tally
+            counter.add(event_type, count=count)
+    return counter
 
 
 class ApiMetrics:
@@ -79,7 +79,7 @@ class ApiMetrics:
     def __init__(self) -> None:
         """Begin with nothing counted."""
         self.state = ProcessState()
-        self._requests = Tally("http_requests", "Requests answered.", method=(), route=(), status=())
+        self._requests = Counter("http_requests", "Requests answered.", method=(), route=(), status=())
         self._duration = Histogram(
             "http_request_duration_seconds",
             "From the request's head to the end of its answer.",

@@ -16,7 +16,7 @@ import asyncpg
 
 from api.access import HAS_ACCESS, refuse_nul
 from api.gate.errors import AccessDeniedError, CollectionNotFoundError
-from shared.events import SCHEMA_VERSION, EventType, Source
+from shared.events import PAYLOAD_VERSION, EventType, Source
 from shared.projection import COLUMNS, PAYLOAD
 from shared.traceparent import current_traceparent
 
@@ -54,7 +54,7 @@ LOGGED = """logged AS (
 # ids is the order of commits.
 APPENDED = f"""appended AS (
         INSERT INTO outbox_events (aggregate_id, event_type, source, payload, traceparent, schema_version)
-        SELECT collection_id, $5, '{Source.API}', {PAYLOAD}, $6::text, {SCHEMA_VERSION}
+        SELECT collection_id, $5, '{Source.API}', {PAYLOAD}, $6::text, {PAYLOAD_VERSION}
         FROM written
         RETURNING id AS event_id
     )"""  # noqa: S608 - constants

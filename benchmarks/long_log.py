@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.commands import Ran, run_command
-from shared.logs.contract import SCHEMA_VERSION, problems
+from shared.logs.contract import LOG_VERSION, problems
 
 BLOCK_LINES = 20_000
 LINES_A_SECOND = 400  # in the log's own time
@@ -93,7 +93,7 @@ class Mix:
         stamp = datetime.fromtimestamp(self._now, UTC).isoformat(timespec="microseconds")
         timestamp = stamp.replace("+00:00", "Z")
         common = {"timestamp": timestamp, "level": "info", "event": event, "process": "worker"}
-        line = {**common, "schema_version": SCHEMA_VERSION, **fields}
+        line = {**common, "schema_version": LOG_VERSION, **fields}
         if self._event_id < 100:  # noqa: PLR2004 - the first show that the rest keeps the contract
             assert problems(line) == [], problems(line)  # noqa: S101
         return json.dumps(line).encode()

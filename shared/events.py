@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 # The version of the payload and of what it means, see docs/versions.md. One that says none is of version 1.
-SCHEMA_VERSION = 1  # of the events that this release appends
+PAYLOAD_VERSION = 1  # of the events that this release appends
 NEWEST_KNOWN_VERSION = 1  # that its worker can apply; it leaves later ones to a later worker
 
 

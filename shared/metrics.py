@@ -44,7 +44,7 @@ def gauges(name: str, meaning: str, label: str, values: Mapping[str, float | Non
     return family
 
 
-class Tally(Collector):
+class Counter(Collector):
     """A counter for each combination of its labels. One thread adds, any may read."""
 
     def __init__(self, name: str, meaning: str, **labels: Iterable[str]) -> None:

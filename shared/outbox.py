@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared.events import SCHEMA_VERSION, EventType, Source
+from shared.events import PAYLOAD_VERSION, EventType, Source
 from shared.projection import LEGACY_NAMES, PAYLOAD
 from shared.traceparent import current_traceparent
 
 # Served by collections_pkey.
 APPEND_EVENT = text(f"""
     INSERT INTO outbox_events (aggregate_id, event_type, source, payload, traceparent, schema_version)
-    SELECT collection_id, :event_type, :source, {PAYLOAD}, CAST(:traceparent AS text), {SCHEMA_VERSION}
+    SELECT collection_id, :event_type, :source, {PAYLOAD}, CAST(:traceparent AS text), {PAYLOAD_VERSION}
     FROM collections
     WHERE collection_id = :collection_id
     RETURNING id
@@ -36,7 +36,7 @@ APPEND_STATES = text(f"""
             :source,
             {PAYLOAD},
             CAST(:traceparent AS text),
-            {SCHEMA_VERSION}
+            {PAYLOAD_VERSION}
         FROM locked
         RETURNING aggregate_id, id
     )

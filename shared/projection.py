@@ -2,7 +2,7 @@
 
 All that copies takes them from here; the audit says the same in its own words, in `worker/audit/pair.py`.
 docs/how-to/add-a-projected-column.md says what one more costs, and docs/versions.md that a change of what
-one means raises SCHEMA_VERSION.
+one means raises PAYLOAD_VERSION.
 """
 
 from typing import NamedTuple

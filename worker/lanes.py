@@ -9,7 +9,7 @@ those of versions that it does not know lie outside of both, so that they cost i
 
 from collections.abc import Mapping
 
-from shared.events import NEWEST_KNOWN_VERSION, SCHEMA_VERSION, Source
+from shared.events import NEWEST_KNOWN_VERSION, PAYLOAD_VERSION, Source
 
 NAMES: Mapping[Source, str] = {Source.API: "live", Source.REPAIR: "repair", Source.BACKFILL: "backfill"}
 
@@ -40,4 +40,4 @@ def lanes_up_to(version: int) -> dict[int, str]:
 
 KNOWN_LANES: Mapping[int, str] = lanes_up_to(NEWEST_KNOWN_VERSION)
 LOWEST_KNOWN_LANE, HIGHEST_KNOWN_LANE = min(KNOWN_LANES), max(KNOWN_LANES)
-BACKFILL_LANE = lane_of(Source.BACKFILL, SCHEMA_VERSION)  # of the events that this release appends
+BACKFILL_LANE = lane_of(Source.BACKFILL, PAYLOAD_VERSION)  # of the events that this release appends

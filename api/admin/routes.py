@@ -13,7 +13,7 @@ from api.admin.backfills import Backfill, NewBackfill
 from api.admin.dead_letters import Choice, DeadLetter, DeadLetterPage, Discarded, LetterId, Listing, Replayed
 from api.admin.verification import Verification, VerificationUnderWay
 from api.context import Sync, of_request
-from api.gate.admission import Lane, Lanes
+from api.gate.admission import Bulkhead, Bulkheads
 from api.gate.errors import UnknownAdminError
 from api.gate.guarded_route import GuardedRoute
 from api.gate.tokens import carries_token
@@ -55,9 +55,9 @@ class AdminRoute(GuardedRoute):
     admit = staticmethod(require_admin_token)
 
     @staticmethod
-    def lane(lanes: Lanes, _request: Request) -> Lane:
+    def bulkhead(bulkheads: Bulkheads, _request: Request) -> Bulkhead:
         """Keep administrators out of the users' way, and users out of theirs."""
-        return lanes.admin
+        return bulkheads.admin
 
 
 admin = APIRouter(prefix="/admin", route_class=AdminRoute, dependencies=DOCUMENTED, tags=["admin"])

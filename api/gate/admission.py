@@ -1,11 +1,11 @@
 """How many requests one process works on at once, and what becomes of the others.
 
-Reads and writes have a lane each, and neither may take the whole pool of connections: writers that are
+Reads and writes have a bulkhead each, and neither may take the whole pool of connections: writers that are
 stuck behind a locked row leave room for readers, and slow reads for writers. Whoever finds no place waits
-for at most `PATIENCE_SECONDS`, together with a bounded number of others, and is then refused; beyond that
+for at most `PLACE_WAIT_SECONDS`, together with a bounded number of others, and is then refused; beyond that
 number requests are refused at once. So no request queues without end, whatever PostgreSQL does.
 
-Health endpoints pass no lane: the process answers them under any load.
+Health endpoints pass no bulkhead: the process answers them under any load.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from api.gate.errors import OverloadedError
 logger = structlog.get_logger(__name__)
 
 POOL_SIZE = 10
-PLACES = 7  # of the pool, for reads as for writes: the other lane always finds three connections
+PLACES = 7  # of the pool, for reads as for writes: the other bulkhead always finds three connections
 SEATS = 100
 ADMIN_PLACES = 10  # a verification keeps its place while it waits, but no connection
 BODY_PLACES = 100  # at most so many bodies are in memory that are not complete
-PATIENCE_SECONDS = 1.0
+PLACE_WAIT_SECONDS = 1.0
 
 
-class Lane:
+class Bulkhead:
     """Lets a number of requests work at once, lets a number of others wait a moment, refuses the rest."""
 
     def __init__(self, name: str, places: int, seats: int = 0) -> None:
@@ -44,7 +44,7 @@ class Lane:
         """Hold a place while the body runs.
 
         Raises:
-            OverloadedError: there is none, at once or after PATIENCE_SECONDS.
+            OverloadedError: there is none, at once or after PLACE_WAIT_SECONDS.
 
         """
         if self._places.locked():
@@ -62,7 +62,7 @@ class Lane:
             self._refuse()
         self._waiting += 1
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(PLACE_WAIT_SECONDS):
                 await self._places.acquire()
         except TimeoutError:
             self._refuse()
@@ -84,10 +84,10 @@ class Lane:
 
 
 @dataclass(frozen=True)
-class Lanes:
-    """The lanes of one process."""
+class Bulkheads:
+    """The bulkheads of one process."""
 
-    reads: Lane = field(default_factory=lambda: Lane("reads", PLACES, SEATS))
-    writes: Lane = field(default_factory=lambda: Lane("writes", PLACES, SEATS))
-    admin: Lane = field(default_factory=lambda: Lane("admin", ADMIN_PLACES, SEATS))
-    bodies: Lane = field(default_factory=lambda: Lane("bodies", BODY_PLACES))
+    reads: Bulkhead = field(default_factory=lambda: Bulkhead("reads", PLACES, SEATS))
+    writes: Bulkhead = field(default_factory=lambda: Bulkhead("writes", PLACES, SEATS))
+    admin: Bulkhead = field(default_factory=lambda: Bulkhead("admin", ADMIN_PLACES, SEATS))
+    bodies: Bulkhead = field(default_factory=lambda: Bulkhead("bodies", BODY_PLACES))

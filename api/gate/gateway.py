@@ -4,7 +4,7 @@ from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 
 from api.context import of_request
-from api.gate.admission import Lane, Lanes
+from api.gate.admission import Bulkhead, Bulkheads
 from api.gate.errors import SeveralCallersError, UnknownGatewayError
 from api.gate.guarded_route import GuardedRoute
 from api.gate.tokens import carries_token
@@ -53,6 +53,6 @@ class GatewayRoute(GuardedRoute):
         require_one_caller(request)
 
     @staticmethod
-    def lane(lanes: Lanes, request: Request) -> Lane:
+    def bulkhead(bulkheads: Bulkheads, request: Request) -> Bulkhead:
         """Keep readers and writers apart."""
-        return lanes.reads if request.method == "GET" else lanes.writes
+        return bulkheads.reads if request.method == "GET" else bulkheads.writes

@@ -7,7 +7,7 @@ from fastapi import Request, Response
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.context import of_request
-from api.gate.admission import Lane, Lanes
+from api.gate.admission import Bulkhead, Bulkheads
 from api.gate.body import with_whole_body
 from api.gate.errors import answer_to
 from api.gate.tracing import in_its_trace
@@ -27,8 +27,8 @@ class GuardedRoute(ForgivingRoute):
         raise NotImplementedError
 
     @staticmethod
-    def lane(lanes: Lanes, request: Request) -> Lane:
-        """Choose the lane in which the request works; it holds a place until it is answered."""
+    def bulkhead(bulkheads: Bulkheads, request: Request) -> Bulkhead:
+        """Choose the bulkhead within which the request works; it holds a place until it is answered."""
         raise NotImplementedError
 
     def send_on(self, request: Request) -> Response:
@@ -45,11 +45,11 @@ class GuardedRoute(ForgivingRoute):
         takes_body = self.body_field is not None
 
         async def handle_bounded(request: Request) -> Response:
-            lanes = of_request(request).lanes
+            bulkheads = of_request(request).bulkheads
             if takes_body:
-                async with lanes.bodies.place():
+                async with bulkheads.bodies.place():
                     request = await with_whole_body(request)
-            async with self.lane(lanes, request).place():
+            async with self.bulkhead(bulkheads, request).place():
                 try:
                     return await handle(request)
                 except SQLAlchemyError as error:

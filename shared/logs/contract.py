@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SCHEMA_VERSION = 2
+LOG_VERSION = 2
 
 TYPES: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
@@ -90,7 +90,7 @@ COMMON = {
     "level": _field("string: `info`, `warning`, `error` or `critical`; error: somebody has to do something"),
     "event": _field("string: one of the names below, never anything that varies"),
     "process": _field("string: `api`, `worker`, or the command's name"),
-    "schema_version": _field(f"integer: of this contract: {SCHEMA_VERSION}"),
+    "schema_version": _field(f"integer: of this contract: {LOG_VERSION}"),
 }
 
 _ERROR = "string: the kind of error; never a message that quotes what users wrote"
@@ -537,8 +537,8 @@ def problems(line: Mapping[str, Any]) -> list[str]:
     if missing:
         return missing
     found = [f"{name} is {line[name]!r}" for name, field in COMMON.items() if not field.accepts(line[name])]
-    if line["schema_version"] != SCHEMA_VERSION:
-        found.append(f"schema_version is {line['schema_version']}, not {SCHEMA_VERSION}")
+    if line["schema_version"] != LOG_VERSION:
+        found.append(f"schema_version is {line['schema_version']}, not {LOG_VERSION}")
     if not TIMESTAMP.fullmatch(str(line["timestamp"])):
         found.append(f"timestamp is {line['timestamp']!r}")
     event = CONTRACT.get(line["event"])

@@ -16,7 +16,7 @@ from typing import TextIO
 import orjson
 import structlog
 
-from shared.logs.contract import SCHEMA_VERSION
+from shared.logs.contract import LOG_VERSION
 from shared.logs.file import LogFileHandler
 from shared.process.streams import Patient, patient
 from shared.settings import SettingsError
@@ -73,7 +73,7 @@ class Lines:
             "level": level,
             "event": event,
             "process": self._process,
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": LOG_VERSION,
         }
 
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import httpx
 from fastapi import FastAPI
 
-from api.gate.admission import Lane
+from api.gate.admission import Bulkhead
 from tests.api.recording import NAMES
 from tests.processes import HANG_SECONDS
 
@@ -20,10 +20,10 @@ UNKNOWN = f"{ALL}/{NAMES['MISSING']}"
 NOT_LINKED = f"{ALL}/{NAMES['C_NOLINK']}"  # has no row in project_collections
 
 
-async def until_full(lane: Lane) -> None:
+async def until_full(bulkhead: Bulkhead) -> None:
     """Wait until no place in it is left."""
     async with asyncio.timeout(HANG_SECONDS):
-        while not lane._places.locked():  # noqa: SLF001 - nobody else asks
+        while not bulkhead._places.locked():  # noqa: SLF001 - nobody else asks
             await asyncio.sleep(0.01)
 
 

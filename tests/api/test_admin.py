@@ -380,7 +380,7 @@ async def test_waiting_holds_no_connection(
     ask = {"wait_seconds": 60}
     waiting = [asyncio.create_task(admin.get(VERIFY, params=ask)) for _ in range(ADMIN_PLACES)]
     await until(seeded, "SELECT count(*) FROM audit_runs", 1)
-    await until_full(admin_app.state.collection_sync.lanes.admin)
+    await until_full(admin_app.state.collection_sync.bulkheads.admin)
     for _ in range(5):
         assert (await admin.get(ALL, headers=OWNER)).status_code == 200
     assert not any(task.done() for task in waiting)

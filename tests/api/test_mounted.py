@@ -82,12 +82,12 @@ async def test_json_without_a_content_type_is_accepted(host: httpx.AsyncClient) 
 async def test_the_bounds_of_work_and_of_bodies_hold_there_too(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admission, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(admission, "PLACE_WAIT_SECONDS", 0.05)
     app = host_of(settings)
     async with started(app) as host:
         large = await host.post(ALL, headers=OWNER, content=b" " * (MAX_BODY_BYTES + 1))
         assert (large.status_code, large.json()) == (413, {"detail": "The body is too large"})
-        full = app.state.collection_sync.lanes.reads
+        full = app.state.collection_sync.bulkheads.reads
         async with AsyncExitStack() as stack:
             for _ in range(PLACES):
                 await stack.enter_async_context(full.place())

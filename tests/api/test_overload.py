@@ -16,7 +16,7 @@ from api import context
 from api.admin.verification import request_audit
 from api.context import CollectionSync
 from api.gate import admission
-from api.gate.admission import ADMIN_PLACES, PLACES, POOL_SIZE, SEATS, Lane
+from api.gate.admission import ADMIN_PLACES, PLACES, POOL_SIZE, SEATS, Bulkhead
 from api.gate.errors import OverloadedError
 from api.main import create_app
 from shared.settings import Settings
@@ -35,7 +35,7 @@ TURNS = 60  # three seconds of a loop that never rests; a place and a connection
 
 @pytest.fixture
 def app(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
-    monkeypatch.setattr(context, "PATIENCE_SECONDS", 0.2)  # for a connection, after that for a place
+    monkeypatch.setattr(context, "PLACE_WAIT_SECONDS", 0.2)  # for a connection, after that for a place
     return create_app(settings.model_copy(update={"admin_token": SecretStr("secret")}))
 
 
@@ -131,7 +131,7 @@ async def test_while_every_connection_is_stuck_the_rest_is_refused_soon_and_then
 async def test_writers_behind_a_locked_row_leave_readers_and_administrators_their_connections(
     client: httpx.AsyncClient, seeded: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admission, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(admission, "PLACE_WAIT_SECONDS", 0.2)
     async with locked_rows(database_url):
         puts = [asyncio.create_task(client.put(SEEDED, headers=OWNER, json={})) for _ in range(20)]
         await until(seeded, WAITING, PLACES)
@@ -161,7 +161,7 @@ async def test_readers_of_something_slow_leave_writers_their_connections(
 async def test_who_finds_neither_place_nor_seat_is_refused_at_once(
     client: httpx.AsyncClient, seeded: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admission, "PATIENCE_SECONDS", HANG_SECONDS)
+    monkeypatch.setattr(admission, "PLACE_WAIT_SECONDS", HANG_SECONDS)
     async with locked_rows(database_url):
         with capture_logs() as lines:
             puts = [
@@ -197,8 +197,8 @@ async def test_verifications_that_wait_are_bounded_and_take_nothing_from_users(
         asyncio.create_task(client.get(verify, headers=ADMIN, params={"wait_seconds": 60}))
         for _ in range(ADMIN_PLACES)
     ]
-    await until_full(app.state.collection_sync.lanes.admin)
-    monkeypatch.setattr(admission, "PATIENCE_SECONDS", 0.05)
+    await until_full(app.state.collection_sync.bulkheads.admin)
+    monkeypatch.setattr(admission, "PLACE_WAIT_SECONDS", 0.05)
     refused = await client.get("/admin/backfill", headers=ADMIN)
     assert (refused.status_code, refused.json()) == (503, OVERLOADED)
     assert (await client.get(ALL, headers=OWNER)).status_code == 200
@@ -214,22 +214,22 @@ async def test_verifications_that_wait_are_bounded_and_take_nothing_from_users(
 async def test_a_request_that_fails_or_goes_away_gives_its_place_and_its_seat_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(admission, "PATIENCE_SECONDS", 0.05)
-    lane = Lane("test", places=1, seats=1)
+    monkeypatch.setattr(admission, "PLACE_WAIT_SECONDS", 0.05)
+    bulkhead = Bulkhead("test", places=1, seats=1)
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
-            async with lane.place():
+            async with bulkhead.place():
                 raise ZeroDivisionError
-    async with lane.place():
+    async with bulkhead.place():
         for _ in range(3):
-            waiter = asyncio.create_task(lane.place().__aenter__())
+            waiter = asyncio.create_task(bulkhead.place().__aenter__())
             await asyncio.sleep(0)
             with pytest.raises(OverloadedError):
-                await lane.place().__aenter__()
+                await bulkhead.place().__aenter__()
             waiter.cancel()
             await asyncio.wait([waiter])
         for _ in range(3):
             with pytest.raises(OverloadedError):
-                await lane.place().__aenter__()
-    async with asyncio.timeout(HANG_SECONDS), lane.place():
+                await bulkhead.place().__aenter__()
+    async with asyncio.timeout(HANG_SECONDS), bulkhead.place():
         pass

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.logs.contract import CONTRACT, SCHEMA_VERSION, problems
+from shared.logs.contract import CONTRACT, LOG_VERSION, problems
 from worker.dashboard.log_state import Clock, LogState
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC).timestamp()
@@ -47,7 +47,7 @@ def fields(event: str, at: float = NOW, **given: object) -> dict[str, Any]:
     }
     common = {
         "timestamp": stamp(at), "level": contract.levels[0], "event": event, "process": "worker",
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": LOG_VERSION,
     }  # fmt: skip
     line = {**common, **own, **USUAL.get(event, {}), **given}
     assert problems(line) == []

@@ -23,8 +23,8 @@ from tests.log_lines import lines_of
 from tests.processes import HANG_SECONDS, Running, running, running_api
 from tests.worker.events import append_again, append_raw
 from worker.dashboard.log_state import LogState
+from worker.dashboard.page_state import PageState
 from worker.dashboard.reading import Logs
-from worker.dashboard.snapshot import Snapshot
 
 # What became of each event, by the database alone: the worker's own words are not asked.
 RECORD = """
@@ -66,14 +66,14 @@ class System:
     api: httpx.AsyncClient
     worker: Running
 
-    def snapshot(self) -> Snapshot:
+    def page_state(self) -> PageState:
         """Return what the logs say now."""
         state = LogState()
         logs = Logs(sorted(self.logs.glob("*.log")), state)
         for _ in logs.read():
             pass
         logs.close()
-        return state.snapshot(live=True)
+        return state.page_state(live=True)
 
     def moments(self) -> list[float]:
         """Return the moment of each line so far, rounded to milliseconds."""
@@ -203,7 +203,7 @@ async def plant_drift(run: System) -> None:
     await put_target(run.sql, "former", research_context="y" * 300)
 
 
-async def hold_a_row(run: System, database_url: str) -> Snapshot:
+async def hold_a_row(run: System, database_url: str) -> PageState:
     """Keep an event from being applied until a heartbeat has counted it; return what was shown then."""
     holder = await asyncpg.connect(database_url)
     try:
@@ -212,6 +212,6 @@ async def hold_a_row(run: System, database_url: str) -> Snapshot:
             await write_together(run.engine, ["often", "beside"])
             await run.worker.wait_for("events_postponed")
             await run.heartbeat(pending_live=1)
-            return run.snapshot()
+            return run.page_state()
     finally:
         await holder.close()

@@ -177,8 +177,8 @@ def test_the_page_is_one_file_that_loads_nothing(log: Path, run: Run) -> None:
     assert "default-src 'none'" in policy
     assert "connect-src 'none'" in policy
     assert not re.search(r'<(script|link|img)[^>]+(src|href)="(?!data:)', html)
-    snapshot = embedded(html)
-    assert (snapshot["live"], snapshot["verdict"]["title"]) == (False, "Drift: 2")
+    page_state = embedded(html)
+    assert (page_state["live"], page_state["verdict"]["title"]) == (False, "Drift: 2")
 
 
 def embedded(html: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from tests.dashboard.scripted import (
     users_write,
 )
 from tests.processes import environment
-from worker.dashboard.snapshot import Snapshot
+from worker.dashboard.page_state import PageState
 
 SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
 LANES = ("live", "repair", "backfill")
@@ -85,22 +85,22 @@ async def test_every_number_is_what_the_database_says(
         await run.drained()
         await plant_drift(run)
         await run.command("worker.audit", status=1)
-        drifted = run.snapshot()
+        drifted = run.page_state()
         await run.command("worker.audit", "--project", "p2", status=1)
         await run.command("worker.audit", "--repair")
-        repaired = run.snapshot()
+        repaired = run.page_state()
         await run.command("worker.audit")
         await run.heartbeat(dead_letters=1, pending_live=0)
-        shown = run.snapshot()
+        shown = run.page_state()
         await the_numbers_agree(sql, run, shown)
         the_answers_were_right(held, drifted, repaired, shown)
         assert 0 < (held.waiting["live"].oldest_seconds or 0) <= held_for
         [worker] = shown.workers
         assert (worker.name.split(":")[-2], worker.state) == (str(run.worker.pid), "running")
-    assert [worker.state for worker in run.snapshot().workers] == ["stopped"]
+    assert [worker.state for worker in run.page_state().workers] == ["stopped"]
 
 
-def the_answers_were_right(held: Snapshot, drifted: Snapshot, repaired: Snapshot, end: Snapshot) -> None:
+def the_answers_were_right(held: PageState, drifted: PageState, repaired: PageState, end: PageState) -> None:
     assert held.waiting["live"].pending == 1
     assert (drifted.verdict.title, drifted.go_on.may) == ("Drift: 3", False)
     assert (repaired.verdict.title, repaired.go_on.may) == ("Repaired", False)
@@ -109,7 +109,7 @@ def the_answers_were_right(held: Snapshot, drifted: Snapshot, repaired: Snapshot
     assert all(finding.agreed_at == end.verdict.verified_at for finding in end.findings)
 
 
-async def the_numbers_agree(sql: asyncpg.Connection, run: System, shown: Snapshot) -> None:
+async def the_numbers_agree(sql: asyncpg.Connection, run: System, shown: PageState) -> None:
     assert shown.source.broken == shown.source.unknown == shown.source.newer_schema == 0
     await lanes_agree(sql, shown)
     await lags_agree(sql, run, shown)
@@ -124,7 +124,7 @@ async def the_numbers_agree(sql: asyncpg.Connection, run: System, shown: Snapsho
     assert await sql.fetchval("SELECT count(*) FROM outbox_events") == 0
 
 
-async def lanes_agree(sql: asyncpg.Connection, shown: Snapshot) -> None:
+async def lanes_agree(sql: asyncpg.Connection, shown: PageState) -> None:
     expected = {(LANES[row["lane"]], row["outcome"]): row["count"] for row in await sql.fetch(OUTCOMES)}
     counted = {
         (lane.name, outcome): count
@@ -151,7 +151,7 @@ async def lanes_agree(sql: asyncpg.Connection, shown: Snapshot) -> None:
     assert [lane.postponed for lane in shown.lanes] == [sum(postponed), 0, 0] != [0, 0, 0]
 
 
-async def lags_agree(sql: asyncpg.Connection, run: System, shown: Snapshot) -> None:
+async def lags_agree(sql: asyncpg.Connection, run: System, shown: PageState) -> None:
     """Hold the percentiles against each event's lag in the log, and those lags against the database."""
     for place, lane in enumerate(shown.lanes):
         rows = await sql.fetch("SELECT * FROM settled WHERE lane = $1 ORDER BY id, age_ms", place)
@@ -200,7 +200,7 @@ def at_share(ordered: Sequence[float], share: float) -> float:
     return ordered[math.ceil(share * len(ordered)) - 1]
 
 
-async def audits_agree(sql: asyncpg.Connection, shown: Snapshot, moments: Sequence[float]) -> None:
+async def audits_agree(sql: asyncpg.Connection, shown: PageState, moments: Sequence[float]) -> None:
     rows = await sql.fetch(AUDITS)
     assert len(rows) >= 5
     assert len(shown.audits) == len(rows)
@@ -219,7 +219,7 @@ async def audits_agree(sql: asyncpg.Connection, shown: Snapshot, moments: Sequen
     assert shown.verdict.verified_at == whole[-1]
 
 
-async def findings_agree(sql: asyncpg.Connection, shown: Snapshot, moments: Sequence[float]) -> None:
+async def findings_agree(sql: asyncpg.Connection, shown: PageState, moments: Sequence[float]) -> None:
     rows = {(row["audit_run_id"], row["collection_id"]): row for row in await sql.fetch(FINDINGS)}
     assert shown.findings_total == len(shown.findings) == len(rows) == 7
     for finding in shown.findings:
@@ -245,7 +245,7 @@ def cut(side: str | None) -> dict[str, Any] | None:
     return {name: value if value is None else value[:200] for name, value in values.items()}
 
 
-async def letters_agree(sql: asyncpg.Connection, shown: Snapshot, moments: Sequence[float]) -> None:
+async def letters_agree(sql: asyncpg.Connection, shown: PageState, moments: Sequence[float]) -> None:
     rows = {row["id"]: row for row in await sql.fetch(LETTERS)}
     assert shown.dead_letters_total == len(shown.dead_letters) == len(rows) == 4
     for letter in shown.dead_letters:
@@ -262,7 +262,7 @@ async def letters_agree(sql: asyncpg.Connection, shown: Snapshot, moments: Seque
     assert shown.dead_letters_open == 1
 
 
-async def backfills_agree(sql: asyncpg.Connection, shown: Snapshot, moments: Sequence[float]) -> None:
+async def backfills_agree(sql: asyncpg.Connection, shown: PageState, moments: Sequence[float]) -> None:
     rows = await sql.fetch(BACKFILLS)
     assert len(shown.backfills) == len(rows) == 1
     for run, row in zip(shown.backfills, rows, strict=True):

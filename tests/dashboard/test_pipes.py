@@ -22,7 +22,7 @@ def applied(count: int) -> bytes:
 
 
 def applied_of(state: LogState) -> int:
-    return state.snapshot(live=True).lanes[0].outcomes["applied"]
+    return state.page_state(live=True).lanes[0].outcomes["applied"]
 
 
 def write_in_pieces(path: Path | int, content: bytes, size: int) -> threading.Thread:

@@ -12,8 +12,8 @@ import pytest
 from tests.dashboard.loglines import NOW, batch, line, text
 from worker.dashboard.files import LogFileError, family
 from worker.dashboard.log_state import LogState
-from worker.dashboard.pieces import CHUNK, LONGEST_LINE
 from worker.dashboard.reading import Logs
+from worker.dashboard.splitting import CHUNK, LONGEST_LINE
 
 
 class Reading:
@@ -41,7 +41,7 @@ class Reading:
         return self
 
     def applied(self) -> int:
-        return self.state.snapshot(live=True).lanes[0].outcomes["applied"]
+        return self.state.page_state(live=True).lanes[0].outcomes["applied"]
 
 
 Read = Callable[..., Reading]

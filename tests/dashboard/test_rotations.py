@@ -13,8 +13,8 @@ import pytest
 from tests.dashboard.loglines import NOW, batch, text
 from worker.dashboard.files import LogFileError, belongs_to
 from worker.dashboard.log_state import Clock, LogState
+from worker.dashboard.page_state import LogSource
 from worker.dashboard.reading import Logs, Tail
-from worker.dashboard.snapshot import Source
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress,
@@ -43,14 +43,14 @@ UNKNOWN = [
 ]
 
 
-def read(*paths: Path) -> tuple[int, Source]:
+def read(*paths: Path) -> tuple[int, LogSource]:
     """Return how many events were applied by all that was read, and of what it was made."""
     state = LogState(lambda: NOW)
     logs = Logs(paths, state)
     for _ in logs.read():
         pass
     logs.close()
-    return state.snapshot(live=True).lanes[0].outcomes["applied"], state.source
+    return state.page_state(live=True).lanes[0].outcomes["applied"], state.source
 
 
 def applied(count: int) -> bytes:
@@ -134,7 +134,7 @@ def test_a_byte_order_mark_is_understood(log: Path, encoding: str) -> None:
         for _ in logs.read():
             pass
         logs.close()
-        found = state.snapshot(live=True).lanes[0].outcomes["applied"]
+        found = state.page_state(live=True).lanes[0].outcomes["applied"]
         assert (found, state.source.lines, state.source.broken) == (3, 2, 0)
 
 

@@ -18,7 +18,7 @@ from tests.dashboard.conftest import Run, Serve, wait_until, words
 from tests.dashboard.loglines import batch, line, text
 from tests.forked import ROOT, Forked
 from tests.processes import HANG_SECONDS
-from worker.dashboard.server import FRESH_SECONDS, LOOK_SECONDS
+from worker.dashboard.server import LOG_POLL_SECONDS, PAGE_STATE_SECONDS
 
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -65,7 +65,7 @@ def applied(client: httpx.Client) -> int:
 
 
 def test_new_lines_are_shown_within_two_seconds_also_after_a_rotation(log: Path, serve: Serve) -> None:
-    assert LOOK_SECONDS + FRESH_SECONDS + PAGE_ASKS_SECONDS < 2
+    assert LOG_POLL_SECONDS + PAGE_STATE_SECONDS + PAGE_ASKS_SECONDS < 2
     with serve(log, "--serve", "0") as (client, _):
         wait_until(lambda: applied(client) == 1)
         append(log, batch(time.time(), applied=10))
@@ -104,7 +104,7 @@ def test_a_snapshot_is_sent_once_while_nothing_changes(log: Path, serve: Serve) 
         for _ in range(2):
             again = client.get("/snapshot.json", headers=known)
             assert (again.status_code, again.content) == (304, b"")
-            time.sleep(FRESH_SECONDS)  # so that the next one is made anew
+            time.sleep(PAGE_STATE_SECONDS)  # so that the next one is made anew
         append(log, batch(time.time(), applied=1))
         wait_until(lambda: client.get("/snapshot.json", headers=known).status_code == 200)
 

@@ -14,17 +14,17 @@ from shared.logs.contract import CONTRACT
 from tests.dashboard.loglines import NOW, batch, fields, folded, line, stamp
 from worker.dashboard.lags import counts_of, percentiles
 from worker.dashboard.log_state import Clock, LogState
+from worker.dashboard.page_state import PageState
 from worker.dashboard.rendering import to_json
-from worker.dashboard.snapshot import Snapshot
 from worker.telemetry.log import lag_step
 
 
-def shown(*lines: str, live: bool = False, now: float = NOW) -> Snapshot:
-    return folded(*lines, now=now).snapshot(live=live)
+def shown(*lines: str, live: bool = False, now: float = NOW) -> PageState:
+    return folded(*lines, now=now).page_state(live=live)
 
 
-def without_order(snapshot: Snapshot) -> dict[str, object]:
-    content: dict[str, object] = json.loads(to_json(snapshot))
+def without_order(page_state: PageState) -> dict[str, object]:
+    content: dict[str, object] = json.loads(to_json(page_state))
     return content
 
 
@@ -69,11 +69,11 @@ def test_the_newest_heartbeat_says_what_waits() -> None:
     )
     older = line("worker_heartbeat", NOW - 6, pending_live=9, dead_letters=7)
     for lines in ((newer, older), (older, newer)):
-        snapshot = shown(*lines)
-        assert (snapshot.waiting["live"].pending, snapshot.waiting["live"].oldest_seconds) == (2, 3.5)
-        assert snapshot.dead_letters_open == 1
-        assert snapshot.verdict.last_heartbeat_at == snapshot.workers[0].last_heartbeat_at == NOW - 1
-        assert snapshot.workers[0].uptime_seconds == 65.0
+        page_state = shown(*lines)
+        assert (page_state.waiting["live"].pending, page_state.waiting["live"].oldest_seconds) == (2, 3.5)
+        assert page_state.dead_letters_open == 1
+        assert page_state.verdict.last_heartbeat_at == page_state.workers[0].last_heartbeat_at == NOW - 1
+        assert page_state.workers[0].uptime_seconds == 65.0
 
 
 def away(at: float, worker: str = "host:1") -> str:
@@ -98,7 +98,7 @@ def test_what_waits_is_unknown_once_no_heartbeat_has_known_for_a_while() -> None
 
 
 def test_workers_run_fall_silent_and_stop() -> None:
-    snapshot = shown(
+    page_state = shown(
         line("worker_started", NOW - 60, worker="a:1"),
         line("worker_heartbeat", NOW - 5, worker="a:1", uptime_seconds=55.0, redis="away"),
         line("worker_started", NOW - 60, worker="b:1"),
@@ -108,20 +108,20 @@ def test_workers_run_fall_silent_and_stop() -> None:
         line("worker_stopped", NOW - 40, worker="d:1"),
         line("worker_started", NOW - 10, worker="d:1"),
     )
-    assert {worker.name: worker.state for worker in snapshot.workers} == {
+    assert {worker.name: worker.state for worker in page_state.workers} == {
         "a:1": "running", "d:1": "running", "b:1": "silent", "c:1": "stopped",
     }  # fmt: skip
-    [first] = [worker for worker in snapshot.workers if worker.name == "a:1"]
+    [first] = [worker for worker in page_state.workers if worker.name == "a:1"]
     assert (first.started_at, first.last_heartbeat_at, first.uptime_seconds) == (NOW - 60, NOW - 5, 55.0)
     assert (first.database, first.redis, first.stopped_at) == ("up", "away", None)
 
 
 def test_a_wrong_clock_is_corrected_and_a_slightly_wrong_one_is_left() -> None:
     for offset, corrected in ((600_000.0, NOW - 600), (-600_000.0, NOW + 600), (999.0, NOW)):
-        snapshot = shown(line("worker_heartbeat", clock_offset_ms=offset), batch(applied=1), now=NOW + 1000)
-        assert snapshot.verdict.last_heartbeat_at == corrected
-        assert snapshot.source.last_at == corrected
-        assert snapshot.workers[0].clock_offset_ms == offset
+        page_state = shown(line("worker_heartbeat", clock_offset_ms=offset), batch(applied=1), now=NOW + 1000)
+        assert page_state.verdict.last_heartbeat_at == corrected
+        assert page_state.source.last_at == corrected
+        assert page_state.workers[0].clock_offset_ms == offset
 
 
 def finished(at: float, verdict: str = "in_sync", **counts: object) -> str:
@@ -158,12 +158,12 @@ def test_of_many_audits_those_that_were_not_clean_stay_and_since_stays_true() ->
     lines = [finished(NOW - 60 * ago, run_id=5000 - ago) for ago in range(5000, 0, -1)]
     for ago in (4000, 1234, 1233):
         lines[5000 - ago] = finished(NOW - 60 * ago, "drift", run_id=5000 - ago, missing=1)
-    snapshot = shown(*lines, line("worker_heartbeat"))
-    assert len(snapshot.audits) < 1200
-    assert [audit.run_id for audit in snapshot.audits if audit.verdict == "drift"] == [1000, 3766, 3767]
-    assert snapshot.audits[-1].run_id == 4999
-    assert snapshot.verdict.since == NOW - 60 * 1232
-    times = [audit.at for audit in snapshot.audits]
+    page_state = shown(*lines, line("worker_heartbeat"))
+    assert len(page_state.audits) < 1200
+    assert [audit.run_id for audit in page_state.audits if audit.verdict == "drift"] == [1000, 3766, 3767]
+    assert page_state.audits[-1].run_id == 4999
+    assert page_state.verdict.since == NOW - 60 * 1232
+    times = [audit.at for audit in page_state.audits]
     assert max(b - a for a, b in itertools.pairwise(times)) < 60 * 5000 / 100
 
 
@@ -178,7 +178,7 @@ def finding(at: float, run_id: int, collection_id: str, **more: object) -> str:
 
 
 def test_a_finding_is_shown_with_both_sides_and_what_became_of_it() -> None:
-    snapshot = shown(
+    page_state = shown(
         finding(NOW - 9, 1, "a"),
         finding(NOW - 8, 1, "b", kind="missing"),
         line(
@@ -187,8 +187,8 @@ def test_a_finding_is_shown_with_both_sides_and_what_became_of_it() -> None:
         line("audit_finding_repaired", NOW - 5, run_id=2, collection_id="b"),
         finished(NOW - 4, "repaired", repaired=1),
     )
-    assert snapshot.findings_total == 2
-    b, a = snapshot.findings
+    assert page_state.findings_total == 2
+    b, a = page_state.findings
     assert (a.collection_id, a.project_id, a.kind, a.differs) == (
         "a",
         "p",
@@ -213,9 +213,9 @@ def test_a_finding_agrees_since_the_first_whole_audit_after_it_that_was_clean() 
 
 
 def test_of_many_findings_the_newest_stay_and_all_are_counted() -> None:
-    snapshot = shown(*(finding(NOW - 5000 + number, 1, str(number)) for number in range(2000)))
-    assert snapshot.findings_total == 2000
-    assert [found.collection_id for found in snapshot.findings] == [str(n) for n in range(1999, 1499, -1)]
+    page_state = shown(*(finding(NOW - 5000 + number, 1, str(number)) for number in range(2000)))
+    assert page_state.findings_total == 2000
+    assert [found.collection_id for found in page_state.findings] == [str(n) for n in range(1999, 1499, -1)]
 
 
 def died(at: float, event_id: int, **more: object) -> str:
@@ -232,17 +232,17 @@ def test_a_letter_is_closed_by_the_line_that_names_it_whichever_is_read_first(ho
         line(f"dead_letters_{how}", NOW - 3, **CLOSING),
     )
     for order in (lines, lines[::-1]):
-        snapshot = shown(*order, died(NOW - 2, 8))
-        assert [letter.state for letter in snapshot.dead_letters] == ["dead", how]
-        letter = snapshot.dead_letters[1]
+        page_state = shown(*order, died(NOW - 2, 8))
+        assert [letter.state for letter in page_state.dead_letters] == ["dead", how]
+        letter = page_state.dead_letters[1]
         assert (letter.closed_at, letter.sqlstate, letter.error) == (NOW - 3, "22001", "too long")
-        assert (snapshot.dead_letters_open, snapshot.dead_letters_total) == (1, 2)
+        assert (page_state.dead_letters_open, page_state.dead_letters_total) == (1, 2)
 
 
 def test_a_heartbeat_that_counts_none_closes_what_died_before_it() -> None:
-    snapshot = shown(died(NOW - 9, 7), line("worker_heartbeat", NOW - 5, dead_letters=0), died(NOW - 2, 8))
-    assert [letter.state for letter in snapshot.dead_letters] == ["dead", "closed"]
-    assert snapshot.dead_letters_open == 1
+    page_state = shown(died(NOW - 9, 7), line("worker_heartbeat", NOW - 5, dead_letters=0), died(NOW - 2, 8))
+    assert [letter.state for letter in page_state.dead_letters] == ["dead", "closed"]
+    assert page_state.dead_letters_open == 1
 
 
 def test_open_letters_are_those_counted_and_what_happened_since() -> None:
@@ -254,9 +254,9 @@ def test_open_letters_are_those_counted_and_what_happened_since() -> None:
 
 
 def test_of_many_letters_the_newest_stay_and_all_are_counted() -> None:
-    snapshot = shown(*(died(NOW - 5000 + number, number) for number in range(2000)))
-    assert snapshot.dead_letters_total == 2000
-    assert [letter.event_id for letter in snapshot.dead_letters] == list(range(1999, 1499, -1))
+    page_state = shown(*(died(NOW - 5000 + number, number) for number in range(2000)))
+    assert page_state.dead_letters_total == 2000
+    assert [letter.event_id for letter in page_state.dead_letters] == list(range(1999, 1499, -1))
 
 
 TOTALS = {
@@ -341,14 +341,14 @@ def test_every_warning_and_error_of_the_contract_has_one_place(event: str) -> No
 
 def test_troubles_are_bounded_however_they_vary() -> None:
     lines = [line("redis_lost", NOW - 900 + n, error=f"Error{n}" + "x" * 100_000) for n in range(200)]
-    snapshot = shown(*lines)
-    assert len(snapshot.troubles) == 50
-    assert len(to_json(snapshot)) < 200_000
+    page_state = shown(*lines)
+    assert len(page_state.troubles) == 50
+    assert len(to_json(page_state)) < 200_000
 
 
 def test_steps_hold_what_happened_in_them() -> None:
     at = NOW - 60
-    snapshot = shown(
+    page_state = shown(
         batch(at, lags={10: 3}, applied=2, dead=1),
         batch(at + 4.9, lags={10: 1, 40: 1}, applied=2),
         batch(at + 5, lane="repair", lags={20: 1}, applied=1),
@@ -358,7 +358,7 @@ def test_steps_hold_what_happened_in_them() -> None:
         line("collection_written", at + 12),
         live=True,
     )
-    series = snapshot.series["15m"]
+    series = page_state.series["15m"]
     assert series.step_seconds == 5
     assert series.times == [at + 5 * step for step in range(13)]
     assert series.settled["live"]["applied"][:3] == [4, 0, 0]
@@ -384,8 +384,8 @@ def a_day_of_lines(seed: int) -> list[str]:
 
 def test_every_range_adds_up_to_what_happened_in_it_in_any_order() -> None:
     lines = a_day_of_lines(1)
-    first = folded(*lines).snapshot(live=True)
-    ordered = folded(*sorted(lines)).snapshot(live=True)
+    first = folded(*lines).page_state(live=True)
+    ordered = folded(*sorted(lines)).page_state(live=True)
     assert without_order(first) == without_order(ordered)
     for name, seconds in (("15m", 900), ("1h", 3600), ("24h", 86_400), ("all", 1e9)):
         series = first.series[name]
@@ -424,7 +424,7 @@ def test_a_file_is_blind_by_the_clock_on_the_wall_and_says_how_it_ended() -> Non
 def size_of(lines: Sequence[str]) -> int:
     state = LogState(lambda: NOW)
     state.fold(lines, Clock())
-    return len(to_json(state.snapshot(live=True)))
+    return len(to_json(state.page_state(live=True)))
 
 
 def test_the_snapshot_does_not_grow_with_the_log() -> None:

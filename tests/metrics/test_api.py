@@ -93,7 +93,7 @@ async def test_a_request_that_ends_in_an_exception_counts_as_5xx(app: FastAPI, s
 async def test_refusals_and_connections_at_work_are_shown(
     client: httpx.AsyncClient, app: FastAPI, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.gate.admission.PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("api.gate.admission.PLACE_WAIT_SECONDS", 0.2)
     async with sql.transaction():
         await sql.execute("SELECT 1 FROM collections FOR UPDATE")
         writes = [
@@ -102,7 +102,7 @@ async def test_refusals_and_connections_at_work_are_shown(
         ]
         sync: CollectionSync = app.state.collection_sync
         async with asyncio.timeout(HANG_SECONDS):
-            while sync.lanes.writes.refused_in_all < 2:
+            while sync.bulkheads.writes.refused_in_all < 2:
                 await asyncio.sleep(0.02)
         exposed = await shown_in_use(client, 7)
         assert exposed.value("collection_sync_requests_refused_total", lane="writes") == 2

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client import Histogram as TheirHistogram
 
-from shared.metrics import PREFIX, Histogram, Tally, open_registry
+from shared.metrics import PREFIX, Counter, Histogram, open_registry
 from tests.metrics.run import Exposition
 
 
@@ -54,9 +54,9 @@ def samples(exposed: Exposition) -> dict[tuple[str, str | None], float]:
 
 
 def test_what_has_not_happened_yet_is_shown_as_zero() -> None:
-    tally = Tally("x", "X.", lane=("live", "bulk"), outcome=("good", "bad"))
-    tally.add("live", "bad", count=3)
-    exposed = shown(open_registry(tally))
+    counter = Counter("x", "X.", lane=("live", "bulk"), outcome=("good", "bad"))
+    counter.add("live", "bad", count=3)
+    exposed = shown(open_registry(counter))
     counted = {
         (lane, outcome): exposed.value(f"{PREFIX}x_total", lane=lane, outcome=outcome)
         for lane in ("live", "bulk")

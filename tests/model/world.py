@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.context import CollectionSync
-from api.gate.admission import Lanes as ApiLanes
+from api.gate.admission import Bulkheads
 from api.write_statement import Write, Written, carry_out
 from shared.events import EventType, Source
 from shared.outbox import append_states
@@ -292,5 +292,5 @@ async def _opened(
         stack.push_async_callback(connection.close)
     await seed(sql)
     await sql.execute(CREATE_REFUSAL)
-    sync = CollectionSync(settings, engine, redis, Doorbell(redis, nowhere()), ApiLanes())
+    sync = CollectionSync(settings, engine, redis, Doorbell(redis, nowhere()), Bulkheads())
     return World(runner, sql, holder, engine, relays, sync, record)

@@ -11,8 +11,8 @@ from api.gate.errors import UNAVAILABLE_CLASSES
 from tests.security.as_role import ROLES_SQL
 from tests.twins import bulk, doorbell, pooler, relay, writes
 from tests.twins.replacing import Put, all_of, instead_of, with_statement
-from worker.dashboard.snapshot import Verdict
-from worker.dashboard.verdict import RULES, Facts
+from worker.dashboard.page_state import PageVerdict
+from worker.dashboard.page_verdict import RULES, Evidence
 from worker.preflight.check import Check, State
 from worker.relay.settle import CONFLATED
 from worker.rollback.run import IS_ENRICHED
@@ -70,7 +70,7 @@ BODY = "tests/api/test_request_body.py::test_"
 CONSOLE = "tests/commands/test_console.py::test_"
 PATIENCE = "tests/commands/test_patience.py::test_"
 ROTATIONS = "tests/dashboard/test_rotations.py::test_"
-VERDICT = "tests/dashboard/test_verdict.py::test_"
+VERDICT = "tests/dashboard/test_page_verdict.py::test_"
 TRACE = "tests/tracing/test_one_trace.py::test_"
 POOLER = "tests/scaling/test_pooler.py::test_"
 FAILOVER = "tests/scaling/test_redis_failover.py::test_"
@@ -84,7 +84,7 @@ LIFE = "tests/status/test_lives.py::test_nothing_is_in_sync_that_was_not_proved_
 GRANT_ALL = "GRANT ALL ON ALL TABLES IN SCHEMA public TO collection_sync_api"
 
 
-def rules_without(name: str) -> tuple[Callable[[Facts], Verdict | None], ...]:
+def rules_without(name: str) -> tuple[Callable[[Evidence], PageVerdict | None], ...]:
     """Return the rules of the dashboard's verdict but for one."""
     return tuple(rule for rule in RULES if rule.__name__ != name)
 
@@ -600,7 +600,7 @@ TWINS = {
     # The outside
     "patience without end": Twin(
         "no request queues without end",
-        instead_of("api.gate.admission.PATIENCE_SECONDS", None),
+        instead_of("api.gate.admission.PLACE_WAIT_SECONDS", None),
         (f"{OVERLOAD}while_every_connection_is_stuck_the_rest_is_refused_soon_and_then_all_is_well_again",),
     ),
     "a body of any size": Twin(
@@ -640,12 +640,12 @@ TWINS = {
     # What it tells
     "the last verdict of a dead worker": Twin(
         "green is only what is proved and seen",
-        instead_of("worker.dashboard.verdict.RULES", rules_without("_blind")),
+        instead_of("worker.dashboard.page_verdict.RULES", rules_without("_blind")),
         (f"{VERDICT}the_first_rule_that_has_something_to_say_decides[no heartbeat]",),
     ),
     "a repair believed at once": Twin(
         "green is only what is proved and seen",
-        instead_of("worker.dashboard.verdict.RULES", rules_without("_repaired")),
+        instead_of("worker.dashboard.page_verdict.RULES", rules_without("_repaired")),
         (f"{VERDICT}the_first_rule_that_has_something_to_say_decides[repaired]",),
     ),
     "a heartbeat that waits for PostgreSQL": Twin(

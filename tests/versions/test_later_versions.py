@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from shared.events import NEWEST_KNOWN_VERSION, SCHEMA_VERSION, Source
+from shared.events import NEWEST_KNOWN_VERSION, PAYLOAD_VERSION, Source
 from shared.settings import Settings
 from tests.audit.pairs import audited
 from tests.counters.draining import drain
@@ -59,7 +59,7 @@ async def test_an_event_that_says_no_version_is_of_version_1(
 ) -> None:
     """So are those of the release that knew of none."""
     await set_collection(engine, "c1", "of this release")
-    assert await seeded.fetchval("SELECT schema_version FROM outbox_events") == SCHEMA_VERSION
+    assert await seeded.fetchval("SELECT schema_version FROM outbox_events") == PAYLOAD_VERSION
     event_id = await append_raw(seeded, "c1", research_context="of the release before")
     assert await seeded.fetchval("SELECT schema_version FROM outbox_events WHERE id = $1", event_id) == 1
     assert (await outcomes(engine))[event_id] is Outcome.APPLIED

@@ -1,6 +1,6 @@
 """During a deploy one reader reads the lines of several releases."""
 
-from shared.logs.contract import SCHEMA_VERSION
+from shared.logs.contract import LOG_VERSION
 from tests.log_lines import breaches, hold_against_contract
 
 OF_THE_FIRST_RELEASE = {"event": "job_unfinished", "level": "warning", "error": "ConnectionError"}
@@ -10,7 +10,7 @@ def test_a_line_that_only_an_older_release_logs_is_still_in_the_contract() -> No
     line = {
         "timestamp": "2026-01-01T00:00:00.000000Z",
         "process": "worker",
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": LOG_VERSION,
         **OF_THE_FIRST_RELEASE,
     }
     hold_against_contract([line])

@@ -4,8 +4,8 @@ from bisect import insort
 from collections import OrderedDict
 from typing import Any
 
-from worker.dashboard.lines import BrokenLineError, Line, cut
-from worker.dashboard.snapshot import Audit, Finding
+from worker.dashboard.log_line import BrokenLineError, LogLine, cut
+from worker.dashboard.page_state import Audit, Finding
 
 MOST_AUDITS = 300
 MOST_UNCLEAN_AUDITS = 300
@@ -32,7 +32,7 @@ def left(audit: Audit) -> int:
     return max(audit.missing + audit.mismatched + audit.orphaned - audit.repaired, 0)
 
 
-def audit_of(line: Line, at: float) -> Audit:
+def audit_of(line: LogLine, at: float) -> Audit:
     """Read `audit_finished`."""
     failed = line["status"] != "finished"
     return Audit(
@@ -60,7 +60,7 @@ class Audits:
         """Know none yet."""
         self.ended: list[Audit] = []
 
-    def finished(self, line: Line, at: float) -> None:
+    def finished(self, line: LogLine, at: float) -> None:
         """Take `audit_finished`."""
         insort(self.ended, audit_of(line, at), key=lambda audit: (audit.at, audit.run_id))
         if len(self.ended) >= 2 * MOST_AUDITS + 2 * MOST_UNCLEAN_AUDITS:
@@ -102,7 +102,7 @@ class Findings:
         self._found: OrderedDict[tuple[int, str], Finding] = OrderedDict()
         self.total = 0
 
-    def found(self, line: Line, at: float) -> None:
+    def found(self, line: LogLine, at: float) -> None:
         """Take `audit_finding`."""
         differs = line["differs"]
         if not all(isinstance(name, str) for name in differs):
@@ -123,7 +123,7 @@ class Findings:
             newest = sorted(self._found.items(), key=lambda item: item[1].at)[-MOST_FINDINGS:]
             self._found = OrderedDict(newest)
 
-    def repaired(self, line: Line, at: float) -> None:
+    def repaired(self, line: LogLine, at: float) -> None:
         """Take `audit_finding_repaired`, which the same process writes after the finding."""
         finding = self._found.get((line["run_id"], cut(line["collection_id"], LONGEST_ID)))
         if finding is not None:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from worker.dashboard.lines import Line, cut
-from worker.dashboard.snapshot import Backfill
+from worker.dashboard.log_line import LogLine, cut
+from worker.dashboard.page_state import Backfill
 
 MOST_RUNS = 20
 LONGEST_ID = 200
@@ -17,7 +17,7 @@ ENDS = {
 
 
 @dataclass(slots=True)
-class Run:
+class KnownRun:
     """One run, and when the things that are known of it were said."""
 
     shown: Backfill
@@ -34,32 +34,32 @@ class Backfills:
 
     def __init__(self) -> None:
         """Know none yet."""
-        self._runs: dict[int, Run] = {}
+        self._runs: dict[int, KnownRun] = {}
 
-    def _of(self, line: Line, at: float) -> Run:
+    def _of(self, line: LogLine, at: float) -> KnownRun:
         run_id = line["run_id"]
         if run_id not in self._runs:
-            self._runs[run_id] = Run(Backfill(run_id, "running", None, at, 0, 0, 0, 0))
+            self._runs[run_id] = KnownRun(Backfill(run_id, "running", None, at, 0, 0, 0, 0))
             if len(self._runs) > MOST_RUNS:
                 del self._runs[min(self._runs)]
-        run = self._runs.get(run_id) or Run(Backfill(run_id, "running", None, at, 0, 0, 0, 0))
+        run = self._runs.get(run_id) or KnownRun(Backfill(run_id, "running", None, at, 0, 0, 0, 0))
         run.shown.at = max(at, run.shown.at)
         return run
 
-    def _is(self, run: Run, status: str, at: float) -> None:
+    def _is(self, run: KnownRun, status: str, at: float) -> None:
         if at >= run.status_at:
             run.status_at, run.shown.status = at, status
         if at >= run.throttle_at:
             run.throttle_at, run.shown.throttled_by = at, None
 
-    def _progress(self, run: Run, line: Line, at: float) -> None:
+    def _progress(self, run: KnownRun, line: LogLine, at: float) -> None:
         run.shown.processed = max(line["processed"], run.shown.processed)
         if at >= run.progress_at:
             run.progress_at, run.shown.planned = at, line["planned"]
             run.shown.rows_a_second = line.get("rows_a_second")
             run.shown.eta_seconds = line.get("eta_seconds")
 
-    def started(self, line: Line, at: float) -> None:
+    def started(self, line: LogLine, at: float) -> None:
         """Take `backfill_started`, also that of a process which resumes the run."""
         run = self._of(line, at)
         run.shown.started_at = min(at, run.shown.started_at or at)
@@ -70,7 +70,7 @@ class Backfills:
             run.shown.driver = None if line["driver"] is None else cut(line["driver"], LONGEST_ID)
         self._is(run, "running", at)
 
-    def chunk(self, line: Line, at: float) -> None:
+    def chunk(self, line: LogLine, at: float) -> None:
         """Take `backfill_chunk`: how far it is."""
         run = self._of(line, at)
         self._progress(run, line, at)
@@ -79,14 +79,14 @@ class Backfills:
             run.shown.skipped += line["skipped"]
         self._is(run, "running", at)
 
-    def throttled(self, line: Line, at: float) -> None:
+    def throttled(self, line: LogLine, at: float) -> None:
         """Take `backfill_throttled` and `backfill_unthrottled`."""
         run = self._of(line, at)
         if at >= run.throttle_at:
             run.throttle_at = at
             run.shown.throttled_by = cut(line["reason"], LONGEST_TEXT) if "reason" in line else None
 
-    def counted(self, line: Line, at: float) -> None:
+    def counted(self, line: LogLine, at: float) -> None:
         """Take a line with the run's totals: its end, its interruption, or that another drives it now."""
         run = self._of(line, at)
         self._progress(run, line, at)

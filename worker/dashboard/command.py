@@ -13,10 +13,10 @@ from worker.command_line.console import print_json, stderr, stdout
 from worker.dashboard import terminal
 from worker.dashboard.files import LogFileError, belongs_to
 from worker.dashboard.log_state import LogState
+from worker.dashboard.page_state import PageState
 from worker.dashboard.reading import Logs
 from worker.dashboard.rendering import self_contained
 from worker.dashboard.server import serve
-from worker.dashboard.snapshot import Snapshot
 from worker.dashboard.writing import STDOUT, write_page
 
 BAD = {"blind", "database_away", "drift", "incomplete", "unverified"}
@@ -47,14 +47,14 @@ def execute(options: argparse.Namespace) -> int:
     if options.serve is not None:
         return serve_page(options, state, Logs(options.logs, state, live=True))
     spare_logs(options)
-    snapshot = read_whole(state, Logs(options.logs, state))
+    page_state = read_whole(state, Logs(options.logs, state))
     if options.html is not None:
-        write(options, snapshot)
+        write(options, page_state)
     if options.json:
-        print_json(as_json(snapshot))
+        print_json(as_json(page_state))
     elif options.html is None:
-        terminal.show(stdout, snapshot)
-    return SUCCESS if options.html is not None or snapshot.verdict.state not in BAD else FAILURE
+        terminal.show(stdout, page_state)
+    return SUCCESS if options.html is not None or page_state.verdict.state not in BAD else FAILURE
 
 
 def serve_page(options: argparse.Namespace, state: LogState, logs: Logs) -> int:
@@ -65,10 +65,10 @@ def serve_page(options: argparse.Namespace, state: LogState, logs: Logs) -> int:
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
 
-        def begin() -> terminal.Watch:
+        def begin() -> terminal.ReadingBar:
             stdout.say(address_of(listener, options.host))
             stderr.say("Ctrl-C ends it.", *unread(state))
-            return terminal.Watch(stack.enter_context(terminal.bar(stderr)), state.source)
+            return terminal.ReadingBar(stack.enter_context(terminal.bar(stderr)), state.source)
 
         runner.run(serve(state, logs, listener, names_of(options), begin))
     return SUCCESS
@@ -147,15 +147,15 @@ def spare_logs(options: argparse.Namespace) -> None:
         raise LogFileError(f"{target} is one of the logs, or would be. Name another file with --html.")
 
 
-def read_whole(state: LogState, logs: Logs) -> Snapshot:
+def read_whole(state: LogState, logs: Logs) -> PageState:
     """Read all that there is now, with a bar at a terminal."""
     with terminal.bar(stderr) as bar:
-        watch = terminal.Watch(bar, state.source)
+        watch = terminal.ReadingBar(bar, state.source)
         for _ in logs.read():
             watch()
     logs.close()
     stderr.say(*unread(state))
-    return state.snapshot(live=False)
+    return state.page_state(live=False)
 
 
 def unread(state: LogState) -> list[str]:
@@ -163,28 +163,28 @@ def unread(state: LogState) -> list[str]:
     return [f"Not read: {what}." for what in state.source.unread]
 
 
-def write(options: argparse.Namespace, snapshot: Snapshot) -> None:
+def write(options: argparse.Namespace, page_state: PageState) -> None:
     """Write the page as one file, or to a stream."""
     try:
-        write_page(options.html, self_contained(snapshot))
+        write_page(options.html, self_contained(page_state))
     except OSError as error:
         raise CannotError(f"{options.html} cannot be written: {error.strerror}.") from error
 
 
-def as_json(snapshot: Snapshot) -> dict[str, object]:
+def as_json(page_state: PageState) -> dict[str, object]:
     """Return what --json prints; the counts are of the last audit of everything, null without one."""
-    whole = [audit for audit in snapshot.audits if audit.project_id is None]
-    verdict, source = snapshot.verdict, snapshot.source
+    whole = [audit for audit in page_state.audits if audit.project_id is None]
+    verdict, source = page_state.verdict, page_state.source
     return {
         "state": verdict.state,
         "title": verdict.title,
         "detail": verdict.detail,
-        "may_go_on": snapshot.go_on.may,
-        "reasons": snapshot.go_on.reasons,
+        "may_go_on": page_state.go_on.may,
+        "reasons": page_state.go_on.reasons,
         "verified_at": verdict.verified_at,
         "last_heartbeat_at": verdict.last_heartbeat_at,
         **{name: getattr(whole[-1], name) if whole else None for name in AUDIT_COUNTS},
-        "dead_letters": snapshot.dead_letters_open,
+        "dead_letters": page_state.dead_letters_open,
         "files": source.files,
         "lines": source.lines,
         "broken": source.broken,

@@ -3,13 +3,13 @@
 import re
 from typing import Any
 
-from worker.dashboard.lines import LARGEST, BrokenLineError
+from worker.dashboard.log_line import LARGEST, BrokenLineError
 
 Counts = dict[int, int]
 
 BASE = 1.1  # of the contract's `lag_ms_counts`
 BUCKETS = range(-200, 401)  # 1.1^400 ms are a million years
-KEY = re.compile(r"-?[0-9]{1,3}")
+BUCKET_KEY = re.compile(r"-?[0-9]{1,3}")
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 
@@ -17,7 +17,7 @@ def counts_of(written: dict[str, Any]) -> Counts:
     """Read `lag_ms_counts`, lags by the i of (1.1^(i-1), 1.1^i] ms; raise BrokenLineError if it is none."""
     counts = {}
     for key, count in written.items():
-        if KEY.fullmatch(key) is None or type(count) is not int or not 0 <= count < LARGEST:
+        if BUCKET_KEY.fullmatch(key) is None or type(count) is not int or not 0 <= count < LARGEST:
             raise BrokenLineError
         if (bucket := int(key)) not in BUCKETS:
             raise BrokenLineError

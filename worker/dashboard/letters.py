@@ -1,7 +1,7 @@
 """The dead letters: events that died, and what became of their letters."""
 
-from worker.dashboard.lines import BrokenLineError, Line, cut
-from worker.dashboard.snapshot import DeadLetter
+from worker.dashboard.log_line import BrokenLineError, LogLine, cut
+from worker.dashboard.page_state import DeadLetter
 
 MOST_LETTERS = 500
 MOST_CLOSINGS = 20_000
@@ -23,7 +23,7 @@ class DeadLetters:
         self._closed: dict[int, tuple[str, float]] = {}
         self.total = 0
 
-    def died(self, line: Line, at: float) -> None:
+    def died(self, line: LogLine, at: float) -> None:
         """Take `event_settled` of an event that is dead."""
         self.total += 1
         self._letters[line["event_id"]] = DeadLetter(
@@ -40,7 +40,7 @@ class DeadLetters:
             newest = sorted(self._letters.values(), key=lambda letter: letter.at)[-MOST_LETTERS:]
             self._letters = {letter.event_id: letter for letter in newest}
 
-    def closed(self, line: Line, at: float) -> None:
+    def closed(self, line: LogLine, at: float) -> None:
         """Take a line that names letters which are open no longer."""
         if not all(type(event_id) is int for event_id in line["event_ids"]):
             raise BrokenLineError

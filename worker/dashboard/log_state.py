@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from shared.logs.contract import SCHEMA_VERSION
+from shared.logs.contract import LOG_VERSION
 from worker.dashboard import lags
 from worker.dashboard.audits import Audits, Findings
 from worker.dashboard.backfills import ENDS, Backfills
 from worker.dashboard.letters import CLOSINGS, DeadLetters
-from worker.dashboard.lines import EARLIEST, SHAPES, BrokenLineError, Line, Stamps, cut, parse
-from worker.dashboard.snapshot import Lane, Snapshot, Source, Verdict
-from worker.dashboard.steps import LANES, OUTCOMES, Step, Timeline
+from worker.dashboard.log_line import EARLIEST, SHAPES, BrokenLineError, LogLine, Stamps, cut, parse
+from worker.dashboard.page_state import LANES, LaneTotals, LogSource, PageState, PageVerdict
+from worker.dashboard.page_verdict import Evidence, go_on, page_verdict
+from worker.dashboard.steps import OUTCOMES, Step, Timeline
 from worker.dashboard.troubles import Troubles
-from worker.dashboard.verdict import Facts, go_on, verdict
 from worker.dashboard.workers import Workers
 
 AHEAD_SECONDS = 86_400.0  # a clock may be wrong by so much before its lines are no use
@@ -33,7 +33,7 @@ class Clock:
 
     ahead_seconds: float = 0.0
 
-    def set_by(self, heartbeat: Line) -> None:
+    def set_by(self, heartbeat: LogLine) -> None:
         """Take a heartbeat's offset, if it is worth correcting."""
         offset = heartbeat["clock_offset_ms"]
         if offset is not None:
@@ -54,11 +54,11 @@ class Total:
         self.postponed = 0
         self.batches = 0
 
-    def shown(self, name: str) -> Lane:
+    def shown(self, name: str) -> LaneTotals:
         """Return the totals as the page shows them."""
         outcomes = self.step.settled.get(name, [0] * len(OUTCOMES))
         named = dict(zip(OUTCOMES, outcomes, strict=True))
-        return Lane(name, named, self.postponed, self.batches, self.step.overall(name))
+        return LaneTotals(name, named, self.postponed, self.batches, self.step.overall(name))
 
 
 class LogState:
@@ -67,7 +67,7 @@ class LogState:
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         """Know nothing yet; `now` is the reader's clock."""
         self.now = now
-        self.source = Source(0, 0, 0, 0, 0, None, 0, 0, None, None)
+        self.source = LogSource(0, 0, 0, 0, 0, None, 0, 0, None, None)
         self._stamps = Stamps()
         self._latest = now() + AHEAD_SECONDS
         self._workers = Workers()
@@ -78,7 +78,7 @@ class LogState:
         self._troubles = Troubles()
         self._lanes = {lane: Total() for lane in LANES}
         self._timeline = Timeline()
-        self._handlers: dict[str, Callable[[Line, float], None]] = {
+        self._handlers: dict[str, Callable[[LogLine, float], None]] = {
             "worker_started": self._workers.started,
             "worker_stopped": self._workers.stopped,
             "worker_heartbeat": self._heartbeat,
@@ -140,33 +140,33 @@ class LogState:
                 clock.set_by(line)
             self._known(line, event, clock.corrected(at))
 
-    def _known(self, line: Line, event: str, at: float) -> None:
+    def _known(self, line: LogLine, event: str, at: float) -> None:
         if (handler := self._handlers.get(event)) is not None:
             handler(line, at)
-        if line.get("schema_version") != SCHEMA_VERSION:
+        if line.get("schema_version") != LOG_VERSION:
             self._count_version(line)
         if event not in self._shown_elsewhere and line.get("level") in ALARMING:
             self._troubles.take(line, at)
         self._saw(at)
 
-    def _unknown(self, line: Line, at: float) -> None:
+    def _unknown(self, line: LogLine, at: float) -> None:
         self.source.unknown += 1
         self._count_version(line)
         if line.get("level") in ALARMING:
             self._troubles.take(line, at)
         self._saw(at)
 
-    def _misshapen(self, line: Line) -> None:
+    def _misshapen(self, line: LogLine) -> None:
         """Pass over a line of another version of ours; one of this version is broken."""
         version = line.get("schema_version")
-        if type(version) is not int or version == SCHEMA_VERSION:
+        if type(version) is not int or version == LOG_VERSION:
             raise BrokenLineError
         self._count_version(line)
-        self.source.unknown += version < SCHEMA_VERSION
+        self.source.unknown += version < LOG_VERSION
 
-    def _count_version(self, line: Line) -> None:
+    def _count_version(self, line: LogLine) -> None:
         version = line.get("schema_version")
-        self.source.newer_schema += type(version) is int and version > SCHEMA_VERSION
+        self.source.newer_schema += type(version) is int and version > LOG_VERSION
 
     def _saw(self, at: float) -> None:
         if self.source.last_at is None or at > self.source.last_at:
@@ -174,13 +174,13 @@ class LogState:
         if self.source.first_at is None or at < self.source.first_at:
             self.source.first_at = at
 
-    def _heartbeat(self, line: Line, at: float) -> None:
+    def _heartbeat(self, line: LogLine, at: float) -> None:
         self._workers.heartbeat(line, at)
         step = self._timeline.at(at, self._latest - AHEAD_SECONDS)
         for lane in LANES:
             step.wait(lane, line[f"pending_{lane}"], line[f"oldest_{lane}_seconds"])
 
-    def _batch(self, line: Line, at: float) -> None:
+    def _batch(self, line: LogLine, at: float) -> None:
         if (total := self._lanes.get(line["lane"])) is None:
             raise BrokenLineError
         lane = line["lane"]
@@ -192,15 +192,15 @@ class LogState:
         total.postponed += line["postponed"]
         total.batches += 1
 
-    def _event(self, line: Line, at: float) -> None:
+    def _event(self, line: LogLine, at: float) -> None:
         if line["outcome"] == "dead":
             self._letters.died(line, at)
 
-    def _written(self, line: Line, at: float) -> None:  # noqa: ARG002 - the signature of a handler
+    def _written(self, line: LogLine, at: float) -> None:  # noqa: ARG002 - the signature of a handler
         self._timeline.at(at, self._latest - AHEAD_SECONDS).written += 1
 
-    def _facts(self, now: float, dead_letters_open: int | None) -> Facts:
-        return Facts(
+    def _evidence(self, now: float, dead_letters_open: int | None) -> Evidence:
+        return Evidence(
             now=now,
             last_heartbeat_at=self._workers.last_heartbeat_at,
             database_away_since=self._workers.database_away_since(now),
@@ -211,7 +211,7 @@ class LogState:
             unknown_version=0 if self._workers.queue is None else self._workers.queue.unknown_version,
         )
 
-    def snapshot(self, *, live: bool) -> Snapshot:
+    def page_state(self, *, live: bool) -> PageState:
         """Return everything on the page, as of now; its lists are shared with the state, not copied."""
         now = self.now()
         end = now if live or self.source.last_at is None else self.source.last_at
@@ -220,17 +220,17 @@ class LogState:
         letters = self._letters.shown(none_open_at)
         counted, counted_at = (None, 0.0) if queue is None else (queue.dead_letters, queue.at)
         dead_letters_open = self._letters.open_since(counted, counted_at)
-        facts = self._facts(now, dead_letters_open)
-        answer = verdict(facts)
+        evidence = self._evidence(now, dead_letters_open)
+        answer = page_verdict(evidence)
         if not live:
-            answer = _with_the_end(answer, replace(facts, now=end))
-        return Snapshot(
+            answer = _with_the_end(answer, replace(evidence, now=end))
+        return PageState(
             made_at=now,
             live=live,
             source=replace(self.source),
             verdict=answer,
-            go_on=go_on(facts, answer),
-            waiting=facts.waiting,
+            go_on=go_on(evidence, answer),
+            waiting=evidence.waiting,
             dead_letters_open=dead_letters_open,
             lanes=[total.shown(lane) for lane, total in self._lanes.items()],
             audits=self._audits.ended,
@@ -238,16 +238,16 @@ class LogState:
             findings_total=self._findings.total,
             dead_letters=letters,
             dead_letters_total=self._letters.total,
-            backfills=facts.backfills,
+            backfills=evidence.backfills,
             workers=self._workers.shown(now),
             troubles=self._troubles.shown(),
             series=self._timeline.series(end, now),
         )
 
 
-def _with_the_end(answer: Verdict, at_end: Facts) -> Verdict:
+def _with_the_end(answer: PageVerdict, at_end: Evidence) -> PageVerdict:
     """Add to a file's verdict "blind" what the file said when it ended."""
-    before = verdict(at_end)
+    before = page_verdict(at_end)
     if answer.state != "blind" or before.state == "blind":
         return answer
     return replace(answer, detail=f"{answer.detail} When the log ended: {before.title}. {before.detail}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from worker.dashboard.files import STDIN
 from worker.dashboard.log_state import Clock, LogState
 from worker.dashboard.packing import DAMAGE, LONGEST_MAGIC, ForeignPackingError, Unpacked, unpacked
-from worker.dashboard.pieces import CHUNK, Lines
+from worker.dashboard.splitting import CHUNK, LineSplitter
 
 
 class Piped:
@@ -22,7 +22,7 @@ class Piped:
         """Open it, which waits for who writes to a FIFO unless it is live; raise OSError where that fails."""
         self._name = "standard input" if path == STDIN else str(path)
         self._state = state
-        self._lines = Lines(state, Clock())
+        self._lines = LineSplitter(state, Clock())
         self._file = io.FileIO(_opened(path, live=live), "rb")
         self._live = live
         self._stream: Unpacked | None = None

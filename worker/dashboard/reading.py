@@ -16,8 +16,8 @@ from worker.dashboard.packing import (
     Unpacked,
     unpacked,
 )
-from worker.dashboard.pieces import CHUNK, Lines
 from worker.dashboard.pipes import Piped
+from worker.dashboard.splitting import CHUNK, LineSplitter
 
 MOST_OPEN: Final = 64  # files of one log
 
@@ -31,7 +31,7 @@ class Tail:
         """Open the file; raise OSError or ForeignPackingError where that fails."""
         self._state = state
         self._file = io.FileIO(path, "rb")
-        self._lines = Lines(state, clock)
+        self._lines = LineSplitter(state, clock)
         self._counted = 0
         found = os.fstat(self._file.fileno())
         self.key = (found.st_dev, found.st_ino)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from worker.dashboard import page
-from worker.dashboard.snapshot import Snapshot
+from worker.dashboard.page_state import PageState
 
 # What would end a script in HTML, or a line in old JavaScript, as JSON may write it too.
 ESCAPES: Final = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
@@ -22,9 +22,9 @@ POLICY: Final = {
 }
 
 
-def to_json(snapshot: Snapshot) -> str:
-    """Return the snapshot as JSON in ASCII, whatever a log made it hold."""
-    return json.dumps(snapshot, default=_fields, allow_nan=False, separators=(",", ":"))
+def to_json(page_state: PageState) -> str:
+    """Return the page_state as JSON in ASCII, whatever a log made it hold."""
+    return json.dumps(page_state, default=_fields, allow_nan=False, separators=(",", ":"))
 
 
 def _fields(value: object) -> dict[str, object]:
@@ -32,19 +32,19 @@ def _fields(value: object) -> dict[str, object]:
     return {name: getattr(value, name) for name in names}
 
 
-def served(snapshot: Snapshot) -> str:
-    """Return the page that takes its parts, and later snapshots, from its server."""
+def served(page_state: PageState) -> str:
+    """Return the page that takes its parts, and later states, from its server."""
     return _filled(
         {
             "style": '<link rel="stylesheet" href="style.css">',
             "plotly": '<script src="plotly.js" defer></script>',
             "script": '<script src="script.js" defer></script>',
-            "snapshot": embedded("snapshot", to_json(snapshot)),
+            "snapshot": embedded("snapshot", to_json(page_state)),
         }
     )
 
 
-def self_contained(snapshot: Snapshot) -> str:
+def self_contained(page_state: PageState) -> str:
     """Return the page that needs nothing but a browser, and lets it load nothing."""
     script = page.script()
     return _filled(
@@ -52,7 +52,7 @@ def self_contained(snapshot: Snapshot) -> str:
             "style": f"{sealed(script)}\n<style>{page.style()}</style>",
             "plotly": packed_plotly(),
             "script": inlined(script),
-            "snapshot": embedded("snapshot", to_json(snapshot)),
+            "snapshot": embedded("snapshot", to_json(page_state)),
         }
     )
 

@@ -23,8 +23,8 @@ from worker.dashboard.log_state import LogState
 from worker.dashboard.reading import Logs
 from worker.dashboard.rendering import POLICY, served, to_json, written
 
-LOOK_SECONDS: Final = 0.2  # for new lines
-FRESH_SECONDS: Final = 0.5  # a snapshot is made anew when it is older and somebody asks
+LOG_POLL_SECONDS: Final = 0.2  # for new lines
+PAGE_STATE_SECONDS: Final = 0.5  # a page_state is made anew when it is older and somebody asks
 SHUTDOWN_SECONDS: Final = 2
 NOT_SERVED: Final = """\
 The name {host!r} is not served here: a page of another site could have led to it. Let the proxy ask for
@@ -43,11 +43,11 @@ HEADERS: Final = {
 }
 
 
-class Snapshots:
-    """The present snapshot as JSON: made when it is asked for, and at most twice a second."""
+class PageStates:
+    """The present page_state as JSON: made when it is asked for, and at most twice a second."""
 
     def __init__(self, state: LogState) -> None:
-        """Make snapshots of the state."""
+        """Show what the log state comes to."""
         self._state = state
         self._made_at = 0.0
         self._body = b""
@@ -55,8 +55,8 @@ class Snapshots:
 
     def latest(self) -> tuple[bytes, str]:
         """Return the JSON and its entity tag, which stays the same while nothing but the time changes."""
-        if not self._body or time.monotonic() - self._made_at >= FRESH_SECONDS:
-            self._body = to_json(self._state.snapshot(live=True)).encode()
+        if not self._body or time.monotonic() - self._made_at >= PAGE_STATE_SECONDS:
+            self._body = to_json(self._state.page_state(live=True)).encode()
             self._tag = f'"{hashlib.sha256(_timeless(self._body)).hexdigest()[:32]}"'
             self._made_at = time.monotonic()
         return self._body, self._tag
@@ -104,13 +104,13 @@ def _host(headers: Headers) -> str:
 
 def application(state: LogState, names: set[str]) -> ASGIApp:
     """Return the application that serves the page of a log; `names`: by which others may ask for it."""
-    snapshots = Snapshots(state)
+    page_states = PageStates(state)
 
     async def index(_: Request) -> Response:
-        return HTMLResponse(served(state.snapshot(live=True)), headers={"Cache-Control": "no-store"})
+        return HTMLResponse(served(state.page_state(live=True)), headers={"Cache-Control": "no-store"})
 
-    async def snapshot(request: Request) -> Response:
-        body, tag = snapshots.latest()
+    async def page_state(request: Request) -> Response:
+        body, tag = page_states.latest()
         headers = {"ETag": tag, "Cache-Control": "no-store"}
         if tag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
@@ -118,7 +118,7 @@ def application(state: LogState, names: set[str]) -> ASGIApp:
 
     routes = [
         Route("/", index),
-        Route("/snapshot.json", snapshot),
+        Route("/snapshot.json", page_state),
         Route("/plotly.js", _library),
         Route("/style.css", _text(page.style, "text/css")),
         Route("/script.js", _text(page.script, "text/javascript")),
@@ -193,7 +193,7 @@ async def _follow(logs: Logs, on_chunk: Callable[[], None]) -> None:
         on_chunk()
         await asyncio.sleep(0)
     while True:
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(LOG_POLL_SECONDS)
         logs.look()
         for _ in logs.read():
             await asyncio.sleep(0)

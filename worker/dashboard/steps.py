@@ -4,9 +4,8 @@ from dataclasses import dataclass, field
 
 from worker.dashboard import lags
 from worker.dashboard.lags import Counts
-from worker.dashboard.snapshot import Series
+from worker.dashboard.page_state import LANES, Series
 
-LANES = ("live", "repair", "backfill")
 OUTCOMES = ("applied", "stale", "conflated", "obsolete", "dead")
 FINEST_SECONDS = 5.0
 RANGES = {"15m": (5.0, 180), "1h": (15.0, 240), "24h": (300.0, 288)}  # seconds of a step, steps

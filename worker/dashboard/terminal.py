@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from shared.process.printable import printable
-from worker.dashboard.snapshot import Audit, Lane, Snapshot, Source
+from worker.dashboard.page_state import Audit, LaneTotals, LogSource, PageState
 
-BAR_SECONDS = 0.1
+REDRAW_SECONDS = 0.1
 TONES = {"good": "green", "warning": "yellow", "bad": "red", "unknown": "blue"}
 
 
@@ -28,10 +28,10 @@ def bar(console: Console) -> Progress:
     )
 
 
-class Watch:
+class ReadingBar:
     """Moves a bar; call it after each chunk."""
 
-    def __init__(self, progress: Progress, source: Source) -> None:
+    def __init__(self, progress: Progress, source: LogSource) -> None:
         """Show how much of the source was read."""
         self._progress = progress
         self._source = source
@@ -41,51 +41,51 @@ class Watch:
     def __call__(self) -> None:
         """Draw, but not more often than one can see; take the bar away at the end."""
         done = self._source.bytes_read >= self._source.bytes_total
-        if done or time.monotonic() - self._moved_at >= BAR_SECONDS:
+        if done or time.monotonic() - self._moved_at >= REDRAW_SECONDS:
             self._moved_at = time.monotonic()
             self._progress.update(
                 self._task, completed=self._source.bytes_read, total=max(self._source.bytes_total, 1)
             )
 
 
-def show(console: Console, snapshot: Snapshot) -> None:
+def show(console: Console, page_state: PageState) -> None:
     """Print the verdict, whether one may go on, and what else is on top of the page."""
-    verdict = snapshot.verdict
+    verdict = page_state.verdict
     title = Text(printable(verdict.title), f"bold {TONES[verdict.tone]}")
     console.print(title, Text(printable(verdict.detail)), sep="  ")
-    if snapshot.go_on.may:
+    if page_state.go_on.may:
         console.print("You may go on.")
     else:
         console.print("Do not go on:")
-    for reason in snapshot.go_on.reasons:
+    for reason in page_state.go_on.reasons:
         console.print(Text(f"  - {printable(reason)}"))
-    console.print(_summary(snapshot))
+    console.print(_summary(page_state))
 
 
-def _summary(snapshot: Snapshot) -> Table:
+def _summary(page_state: PageState) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2))
     table.add_column()
     table.add_column(overflow="fold")
-    for name, value in _rows(snapshot):
+    for name, value in _rows(page_state):
         table.add_row(name, Text(printable(value)))
     return table
 
 
-def _rows(snapshot: Snapshot) -> list[tuple[str, str]]:
-    source, verdict, now = snapshot.source, snapshot.verdict, snapshot.made_at
-    running = sum(worker.state == "running" for worker in snapshot.workers)
+def _rows(page_state: PageState) -> list[tuple[str, str]]:
+    source, verdict, now = page_state.source, page_state.verdict, page_state.made_at
+    running = sum(worker.state == "running" for worker in page_state.workers)
     return [
         ("verified", _moment(verdict.verified_at, now)),
         ("last heartbeat", _moment(verdict.last_heartbeat_at, now)),
         ("last line", _moment(source.last_at, now)),
-        *_audit_rows([audit for audit in snapshot.audits if audit.project_id is None]),
-        *((lane.name, _lane(lane)) for lane in snapshot.lanes if lane.batches),
-        ("dead letters open", f"{snapshot.dead_letters_open:,}"),
+        *_audit_rows([audit for audit in page_state.audits if audit.project_id is None]),
+        *((lane.name, _lane(lane)) for lane in page_state.lanes if lane.batches),
+        ("dead letters open", f"{page_state.dead_letters_open:,}"),
         *(
             (f"backfill {run.run_id}", f"{run.status}, {run.processed:,} of {run.planned:,} rows")
-            for run in snapshot.backfills[:1]
+            for run in page_state.backfills[:1]
         ),
-        ("workers", f"{running} running, {len(snapshot.workers)} known"),
+        ("workers", f"{running} running, {len(page_state.workers)} known"),
         *([("not read", f"{len(source.unread)} files")] if source.unread else []),
         ("lines", f"{source.lines:,}, {source.broken:,} broken, {source.unknown:,} unknown"),
     ]
@@ -99,7 +99,7 @@ def _audit_rows(whole: list[Audit]) -> list[tuple[str, str]]:
     ]
 
 
-def _lane(lane: Lane) -> str:
+def _lane(lane: LaneTotals) -> str:
     settled = ", ".join(f"{count:,} {outcome}" for outcome, count in lane.outcomes.items() if count)
     lag = f"lag p50 {_ms(lane.lag_ms['p50'])}, p99 {_ms(lane.lag_ms['p99'])}"
     return f"{settled or 'none settled'}; {lag}"

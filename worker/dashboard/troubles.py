@@ -1,15 +1,15 @@
 """Warnings and errors that have no place of their own on the page, by kind."""
 
-from worker.dashboard.lines import Line, cut
-from worker.dashboard.snapshot import Trouble
+from worker.dashboard.log_line import LogLine, cut
+from worker.dashboard.page_state import Trouble
 
 MOST_TROUBLES = 50
 MOST_FIELDS = 20
 LONGEST_NAME = 100
 LONGEST_TEXT = 1000
 LARGEST_EXACT = 2**53  # what a browser reads as the same number
-COMMON = {"timestamp", "level", "event", "schema_version"}
-TELLING = ("error", "duty", "lane", "logger", "kind", "sqlstate")  # fields that divide an event into kinds
+NOT_SHOWN = {"timestamp", "level", "event", "schema_version"}
+DIVIDING = ("error", "duty", "lane", "logger", "kind", "sqlstate")  # fields that divide an event into kinds
 
 
 class Troubles:
@@ -19,10 +19,10 @@ class Troubles:
         """Know none yet."""
         self._kinds: dict[tuple[str, ...], Trouble] = {}
 
-    def take(self, line: Line, at: float) -> None:
+    def take(self, line: LogLine, at: float) -> None:
         """Take a line of the level warning or higher."""
         event = cut(line["event"], LONGEST_NAME)
-        kind = (event, *(cut(line.get(name), LONGEST_NAME) for name in TELLING))
+        kind = (event, *(cut(line.get(name), LONGEST_NAME) for name in DIVIDING))
         trouble = self._kinds.get(kind)
         if trouble is None:
             trouble = self._kinds[kind] = Trouble(event, "", 0, at, at, {})
@@ -39,8 +39,8 @@ class Troubles:
         return sorted(self._kinds.values(), key=lambda trouble: -trouble.last_at)
 
 
-def _shown(line: Line) -> dict[str, object]:
-    own = [(name, value) for name, value in line.items() if name not in COMMON]
+def _shown(line: LogLine) -> dict[str, object]:
+    own = [(name, value) for name, value in line.items() if name not in NOT_SHOWN]
     return {cut(name, LONGEST_NAME): _value(value) for name, value in own[:MOST_FIELDS]}
 
 

@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 
-from worker.dashboard.lines import Line, cut
-from worker.dashboard.snapshot import Waiting, Worker
+from worker.dashboard.log_line import LogLine, cut
+from worker.dashboard.page_state import LANES, Waiting, Worker
 
 BLIND_AFTER_SECONDS = 15.0
 MOST_WORKERS = 200
 LONGEST_NAME = 200
-LANES = ("live", "repair", "backfill")
 
 
 @dataclass(slots=True)
@@ -55,23 +54,23 @@ class Workers:
         self.last_heartbeat_at: float | None = None
         self.queue: Queue | None = None
 
-    def _of(self, line: Line) -> Heard:
+    def _of(self, line: LogLine) -> Heard:
         name = cut(line["worker"], LONGEST_NAME)
         if name not in self._heard and len(self._heard) >= MOST_WORKERS:
             del self._heard[min(self._heard, key=lambda known: self._heard[known].last_at())]
         return self._heard.setdefault(name, Heard())
 
-    def started(self, line: Line, at: float) -> None:
+    def started(self, line: LogLine, at: float) -> None:
         """Take `worker_started`."""
         worker = self._of(line)
         worker.started_at = max(at, worker.started_at or 0.0)
 
-    def stopped(self, line: Line, at: float) -> None:
+    def stopped(self, line: LogLine, at: float) -> None:
         """Take `worker_stopped`."""
         worker = self._of(line)
         worker.stopped_at = max(at, worker.stopped_at or 0.0)
 
-    def heartbeat(self, line: Line, at: float) -> None:
+    def heartbeat(self, line: LogLine, at: float) -> None:
         """Take `worker_heartbeat`."""
         worker = self._of(line)
         if at >= (worker.heartbeat_at or 0.0):

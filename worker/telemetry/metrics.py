@@ -9,7 +9,7 @@ from wsgiref.simple_server import WSGIServer
 from prometheus_client import Metric, start_http_server
 from prometheus_client.registry import Collector
 
-from shared.metrics import Histogram, Tally, gauge, gauges, open_registry
+from shared.metrics import Counter, Histogram, gauge, gauges, open_registry
 from shared.postgres.faults import is_transient
 from shared.settings import SettingsError
 from worker.lanes import KNOWN_LANES
@@ -145,12 +145,14 @@ class WorkerMetrics:
             LAG_SECONDS,
             lane=LANES,
         )
-        self._settled = Tally("events_settled", "Events that are done with.", lane=LANES, outcome=FINAL)
-        self._postponed = Tally("events_postponed", "Times that an event was left pending.", lane=LANES)
+        self._settled = Counter("events_settled", "Events that are done with.", lane=LANES, outcome=FINAL)
+        self._postponed = Counter("events_postponed", "Times that an event was left pending.", lane=LANES)
         self._duration = Histogram(
             "batch_duration_seconds", "How long a batch's transaction took.", BATCH_SECONDS, lane=LANES
         )
-        self._failures = Tally("batch_failures", "Batches that changed nothing.", transient=("true", "false"))
+        self._failures = Counter(
+            "batch_failures", "Batches that changed nothing.", transient=("true", "false")
+        )
         self.registry = open_registry(
             self._database, self._lag, self._settled, self._postponed, self._duration, self._failures
         )

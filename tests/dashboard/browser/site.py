@@ -1,4 +1,4 @@
-"""A stand-in for the dashboard's server: it serves the real page of whatever snapshot a test sets."""
+"""A stand-in for the dashboard's server: it serves the real page of whatever page_state a test sets."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from playwright.async_api import BrowserContext, Route
 
 from worker.dashboard import page
+from worker.dashboard.page_state import PageState
 from worker.dashboard.rendering import served, to_json
 from worker.dashboard.server import HEADERS
-from worker.dashboard.snapshot import Snapshot
 
 ADDRESS = "http://127.0.0.1:8080/"  # nobody has to listen there: the browser is answered before it connects
 
@@ -19,7 +19,7 @@ NO_CHARTS = "var Plotly = {react() {}};"
 class Site:
     """What is served at ADDRESS; while `away`, every connection is refused."""
 
-    snapshot: Snapshot
+    page_state: PageState
     charts: bool = True  # else a library that draws nothing, which takes less time
     away: bool = False
     answered: list[str] = field(default_factory=list)
@@ -40,9 +40,9 @@ class Site:
     def _content(self, path: str) -> tuple[str, str]:
         match path:
             case "/":
-                return served(self.snapshot), "text/html; charset=utf-8"
+                return served(self.page_state), "text/html; charset=utf-8"
             case "/snapshot.json":
-                return to_json(self.snapshot), "application/json"
+                return to_json(self.page_state), "application/json"
             case "/style.css":
                 return page.style(), "text/css"
             case "/script.js":
@@ -51,8 +51,8 @@ class Site:
                 return page.plotly() if self.charts else NO_CHARTS, "text/javascript"
 
 
-async def serve(context: BrowserContext, snapshot: Snapshot, *, charts: bool = True) -> Site:
-    """Serve the snapshot to this context."""
-    site = Site(snapshot, charts)
+async def serve(context: BrowserContext, page_state: PageState, *, charts: bool = True) -> Site:
+    """Serve the page_state to this context."""
+    site = Site(page_state, charts)
     await context.route(f"{ADDRESS}**", site.answer)
     return site

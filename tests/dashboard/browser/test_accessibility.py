@@ -7,10 +7,10 @@ import pytest
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Browser, Page
 
+from tests.dashboard.browser.page_states import empty, rich
 from tests.dashboard.browser.site import ADDRESS, serve
-from tests.dashboard.browser.snapshots import empty, rich
 from tests.dashboard.browser.watching import LIGHT, watch
-from worker.dashboard.snapshot import Snapshot
+from worker.dashboard.page_state import PageState
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")  # in which the browser lives
 
@@ -28,7 +28,7 @@ TAKE_TONE = "(tone) => { document.getElementById('verdict').className = `verdict
 @pytest.mark.slow
 @pytest.mark.parametrize("made", [pytest.param(rich, marks=pytest.mark.wide), empty])
 async def test_axe_finds_no_violation_in_light_dark_or_narrow(
-    made: Callable[[], Snapshot], browser: Browser
+    made: Callable[[], PageState], browser: Browser
 ) -> None:
     context = await browser.new_context(**LIGHT)
     await serve(context, made())

@@ -8,11 +8,11 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext
 
+from tests.dashboard.browser.page_states import HOSTILE, LANES, NOW, empty, good, hostile, rich
 from tests.dashboard.browser.site import ADDRESS, Site, serve
-from tests.dashboard.browser.snapshots import HOSTILE, LANES, NOW, empty, good, hostile, rich
 from tests.dashboard.browser.watching import LIGHT, PAGE_ASKS_SECONDS, Watched, watch
+from worker.dashboard.page_state import PageState
 from worker.dashboard.rendering import self_contained
-from worker.dashboard.snapshot import Snapshot
 from worker.dashboard.writing import write_page
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")  # in which the browser lives
@@ -21,12 +21,12 @@ SHOWN_HOSTILE = HOSTILE.replace("\u2028", "⟨U+2028⟩").replace("\u202e", "⟨
 LAST_AUDIT = "compared 120,417 missing 1 mismatched 1 orphaned 1 pending 2"
 
 
-async def _opened(browser: Browser, snapshot: Snapshot, *, charts: bool = False) -> tuple[Site, Watched]:
-    """Open the page on a snapshot, with a clock that only the test moves."""
+async def _opened(browser: Browser, page_state: PageState, *, charts: bool = False) -> tuple[Site, Watched]:
+    """Open the page on a page_state, with a clock that only the test moves."""
     context = await browser.new_context(**LIGHT)
     await context.clock.install(time=0)  # the browser believes in 1970: no age may come from its clock
     await context.clock.pause_at(1)
-    site = await serve(context, snapshot, charts=charts)
+    site = await serve(context, page_state, charts=charts)
     watched = await watch(context)
     await watched.page.goto(ADDRESS)
     return site, watched
@@ -66,8 +66,8 @@ async def test_the_page_turns_blind_by_its_own_clock_and_only_changes_are_announ
         new MutationObserver(() => { window.announced++; })
             .observe(document.querySelector('[role=status]'), everything);
     }""")
-    verdict = replace(site.snapshot.verdict, verified_at=NOW - 1)
-    site.snapshot = replace(site.snapshot, verdict=verdict)  # made anew, and it says the same
+    verdict = replace(site.page_state.verdict, verified_at=NOW - 1)
+    site.page_state = replace(site.page_state, verdict=verdict)  # made anew, and it says the same
     await _pass(watched, 2)
     await watched.until("() => /^Verified [12] s ago$/.test(document.getElementById('verified').textContent)")
     await watched.page.clock.run_for(9_000)
@@ -79,7 +79,7 @@ async def test_the_page_turns_blind_by_its_own_clock_and_only_changes_are_announ
     assert (await watched.text("#verdict-title"), await watched.text("#go-on-answer")) == ("Blind", "No")
     assert await watched.page.evaluate("window.announced") > 0
     assert "silent" in await watched.text("#workers-rows tr:first-child")
-    site.snapshot = good(NOW + 14, live=True)
+    site.page_state = good(NOW + 14, live=True)
     await watched.page.clock.run_for(1_000)
     await watched.until("() => document.getElementById('verdict').dataset.state === 'in_sync'")
 
@@ -105,7 +105,7 @@ async def test_a_silent_dashboard_gets_a_notice_then_an_unknown_verdict_and_reco
             "No",
         )
         site.away = False
-        site.snapshot = good(site.snapshot.made_at + 17, live=True)
+        site.page_state = good(site.page_state.made_at + 17, live=True)
         await _pass(watched, 2)
         await watched.page.locator("#notice").wait_for(state="hidden")
         assert await watched.state() == "in_sync"
@@ -139,11 +139,11 @@ async def test_only_the_parts_whose_data_changed_are_drawn_anew(browser: Browser
             observer.observe(plot, {childList: true, subtree: true, attributes: true});
         }
     }""")
-    site.snapshot = replace(site.snapshot, dead_letters=site.snapshot.dead_letters[:1])
+    site.page_state = replace(site.page_state, dead_letters=site.page_state.dead_letters[:1])
     await _pass(watched, 2)
     await watched.until("() => document.querySelectorAll('#letters-rows tr').length === 1")
     assert await watched.page.evaluate("window.drawn") == 0
-    site.snapshot = replace(site.snapshot, audits=site.snapshot.audits[:-1])
+    site.page_state = replace(site.page_state, audits=site.page_state.audits[:-1])
     await _pass(watched, 2)
     await watched.until("() => window.drawn > 0")
 
@@ -151,8 +151,8 @@ async def test_only_the_parts_whose_data_changed_are_drawn_anew(browser: Browser
 async def test_the_reading_of_a_long_log_shows_how_far_it_is(browser: Browser) -> None:
     site, watched = await _opened(browser, rich(live=True))
     assert "94 %, 412.3 MB of 436.2 MB" in await watched.text("#reading")
-    done = replace(site.snapshot.source, bytes_read=site.snapshot.source.bytes_total)
-    site.snapshot = replace(site.snapshot, source=done, made_at=NOW + 1)
+    done = replace(site.page_state.source, bytes_read=site.page_state.source.bytes_total)
+    site.page_state = replace(site.page_state, source=done, made_at=NOW + 1)
     await _pass(watched, 2)
     await watched.page.locator("#reading").wait_for(state="hidden")
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from worker.dashboard.audits import is_clean, left, proves
-from worker.dashboard.snapshot import Audit, Backfill, GoOn, Verdict, Waiting
+from worker.dashboard.page_state import Audit, Backfill, GoOn, PageVerdict, Waiting
 from worker.dashboard.workers import BLIND_AFTER_SECONDS
 from worker.proof import LATE_AFTER_SECONDS, outdated_after
 
@@ -12,7 +12,7 @@ UNFINISHED = {"running", "paused", "interrupted"}
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class Evidence:
     """What the answers rest on. `now` is a moment of the wall clock, or the end of a log."""
 
     now: float
@@ -25,24 +25,24 @@ class Facts:
     unknown_version: int = 0  # events that wait for a worker of a later release
 
 
-def verdict(facts: Facts) -> Verdict:
+def page_verdict(evidence: Evidence) -> PageVerdict:
     """Say whether both tables agree: the first of the rules that has something to say decides."""
-    said = next(said for rule in RULES if (said := rule(facts)) is not None)
-    proof = _last_proof(facts)
+    said = next(said for rule in RULES if (said := rule(evidence)) is not None)
+    proof = _last_proof(evidence)
     return replace(
         said,
         verified_at=None if proof is None else proof.at,
-        last_heartbeat_at=facts.last_heartbeat_at,
+        last_heartbeat_at=evidence.last_heartbeat_at,
         blind_after_seconds=BLIND_AFTER_SECONDS,
     )
 
 
-def _whole(facts: Facts) -> list[Audit]:
-    return [audit for audit in facts.audits if audit.project_id is None]
+def _whole(evidence: Evidence) -> list[Audit]:
+    return [audit for audit in evidence.audits if audit.project_id is None]
 
 
-def _last_proof(facts: Facts) -> Audit | None:
-    return next((audit for audit in reversed(_whole(facts)) if proves(audit)), None)
+def _last_proof(evidence: Evidence) -> Audit | None:
+    return next((audit for audit in reversed(_whole(evidence)) if proves(audit)), None)
 
 
 def _first_of_last(audits: list[Audit], kind: Callable[[Audit], bool]) -> float | None:
@@ -59,41 +59,47 @@ def _is_drift(audit: Audit) -> bool:
     return audit.verdict == "drift" or (audit.verdict != "repaired" and proves(audit) and left(audit) > 0)
 
 
-def _blind(facts: Facts) -> Verdict | None:
-    if facts.last_heartbeat_at is None:
+def _blind(evidence: Evidence) -> PageVerdict | None:
+    if evidence.last_heartbeat_at is None:
         detail = "No worker was heard of: nobody knows what waits."
-        return Verdict("blind", "bad", "Blind", detail)
-    if facts.now - facts.last_heartbeat_at <= BLIND_AFTER_SECONDS:
+        return PageVerdict("blind", "bad", "Blind", detail)
+    if evidence.now - evidence.last_heartbeat_at <= BLIND_AFTER_SECONDS:
         return None
     detail = (
         f"No heartbeat of any worker for over {BLIND_AFTER_SECONDS:.0f} seconds: nobody knows what waits."
     )
-    return Verdict("blind", "bad", "Blind", detail, since=facts.last_heartbeat_at + BLIND_AFTER_SECONDS)
+    return PageVerdict(
+        "blind", "bad", "Blind", detail, since=evidence.last_heartbeat_at + BLIND_AFTER_SECONDS
+    )
 
 
-def _database_away(facts: Facts) -> Verdict | None:
-    if facts.database_away_since is None:
+def _database_away(evidence: Evidence) -> PageVerdict | None:
+    if evidence.database_away_since is None:
         return None
     detail = "No worker reaches PostgreSQL: nothing is applied, and nothing compared."
-    return Verdict("database_away", "bad", "PostgreSQL is away", detail, since=facts.database_away_since)
+    return PageVerdict(
+        "database_away", "bad", "PostgreSQL is away", detail, since=evidence.database_away_since
+    )
 
 
-def _drift(facts: Facts) -> Verdict | None:
-    proof = _last_proof(facts)
+def _drift(evidence: Evidence) -> PageVerdict | None:
+    proof = _last_proof(evidence)
     if proof is not None and _is_drift(proof):
         found = max(left(proof), 1)
-        proofs = [audit for audit in _whole(facts) if proves(audit)]
+        proofs = [audit for audit in _whole(evidence) if proves(audit)]
         detail = f"{_pairs(found)} although no event for them waits."
-        return Verdict("drift", "bad", f"Drift: {found:,}", detail, since=_first_of_last(proofs, _is_drift))
+        return PageVerdict(
+            "drift", "bad", f"Drift: {found:,}", detail, since=_first_of_last(proofs, _is_drift)
+        )
     since = 0.0 if proof is None else proof.at
-    scoped = [audit for audit in facts.audits if audit.project_id is not None and audit.at > since]
+    scoped = [audit for audit in evidence.audits if audit.project_id is not None and audit.at > since]
     newest = {audit.project_id: audit for audit in scoped if proves(audit)}
     drifted = [audit for audit in newest.values() if _is_drift(audit)]
     if not drifted:
         return None
     found = sum(max(left(audit), 1) for audit in drifted)
     detail = f"{_pairs(found)} although no event for them waits, in {_projects(len(drifted))}."
-    return Verdict("drift", "bad", f"Drift: {found:,}", detail, since=min(audit.at for audit in drifted))
+    return PageVerdict("drift", "bad", f"Drift: {found:,}", detail, since=min(audit.at for audit in drifted))
 
 
 def _pairs(count: int) -> str:
@@ -104,61 +110,61 @@ def _projects(count: int) -> str:
     return "a project that was audited alone" if count == 1 else f"{count} projects that were audited alone"
 
 
-def _incomplete(facts: Facts) -> Verdict | None:
-    whole = _whole(facts)
+def _incomplete(evidence: Evidence) -> PageVerdict | None:
+    whole = _whole(evidence)
     if not whole or proves(whole[-1]):
         return None
     detail = f"The last audit proves nothing: {whole[-1].error or 'it came to no end.'}"
     since = _first_of_last(whole, lambda audit: not proves(audit))
-    return Verdict("incomplete", "warning", "Not proved", detail, since=since)
+    return PageVerdict("incomplete", "warning", "Not proved", detail, since=since)
 
 
-def _repaired(facts: Facts) -> Verdict | None:
-    proof = _last_proof(facts)
+def _repaired(evidence: Evidence) -> PageVerdict | None:
+    proof = _last_proof(evidence)
     if proof is None or proof.verdict != "repaired":
         return None
     mended = "One pair was" if proof.repaired == 1 else f"{proof.repaired:,} pairs were"
     detail = f"{mended} repaired and compared again. Clean is only what the next audit finds clean."
-    return Verdict("repaired", "warning", "Repaired", detail, since=proof.at)
+    return PageVerdict("repaired", "warning", "Repaired", detail, since=proof.at)
 
 
-def _unverified(facts: Facts) -> Verdict | None:
-    if _last_proof(facts) is not None:
+def _unverified(evidence: Evidence) -> PageVerdict | None:
+    if _last_proof(evidence) is not None:
         return None
-    return Verdict("unverified", "unknown", "Not verified", "No audit has compared all pairs yet.")
+    return PageVerdict("unverified", "unknown", "Not verified", "No audit has compared all pairs yet.")
 
 
-def _outdated(facts: Facts) -> Verdict | None:
-    proof = _last_proof(facts)
+def _outdated(evidence: Evidence) -> PageVerdict | None:
+    proof = _last_proof(evidence)
     if proof is None:
         return None
     bound = outdated_after(proof.duration_seconds)
-    if facts.now - proof.at <= bound:
+    if evidence.now - proof.at <= bound:
         return None
     detail = f"No audit of all pairs has ended for over {bound / 60:.0f} minutes."
-    return Verdict("outdated", "warning", "Out of date", detail, since=proof.at + bound)
+    return PageVerdict("outdated", "warning", "Out of date", detail, since=proof.at + bound)
 
 
-def _late(facts: Facts) -> Verdict | None:
-    oldest = facts.waiting["live"].oldest_seconds
-    if oldest is None or oldest <= LATE_AFTER_SECONDS or facts.last_heartbeat_at is None:
+def _late(evidence: Evidence) -> PageVerdict | None:
+    oldest = evidence.waiting["live"].oldest_seconds
+    if oldest is None or oldest <= LATE_AFTER_SECONDS or evidence.last_heartbeat_at is None:
         return None
     detail = f"A user's write has waited for {oldest:,.0f} seconds to reach project_collections."
-    since = facts.last_heartbeat_at - oldest + LATE_AFTER_SECONDS
-    return Verdict("late", "warning", "Late", detail, since=since)
+    since = evidence.last_heartbeat_at - oldest + LATE_AFTER_SECONDS
+    return PageVerdict("late", "warning", "Late", detail, since=since)
 
 
-def _in_sync(facts: Facts) -> Verdict:
-    whole = _whole(facts)
+def _in_sync(evidence: Evidence) -> PageVerdict:
+    whole = _whole(evidence)
     proof = whole[-1]
     detail = f"All {proof.compared:,} pairs agree."
     if proof.pending:
         way = "One is" if proof.pending == 1 else f"{proof.pending:,} are"
         detail = f"{proof.compared:,} pairs were compared. {way} on the way, and none has drifted."
-    return Verdict("in_sync", "good", "In sync", detail, since=_first_of_last(whole, is_clean))
+    return PageVerdict("in_sync", "good", "In sync", detail, since=_first_of_last(whole, is_clean))
 
 
-RULES: tuple[Callable[[Facts], Verdict | None], ...] = (
+RULES: tuple[Callable[[Evidence], PageVerdict | None], ...] = (
     _blind,
     _database_away,
     _drift,
@@ -181,27 +187,27 @@ OBSTACLES: dict[str, str] = {
 }
 
 
-def go_on(facts: Facts, answer: Verdict) -> GoOn:
+def go_on(evidence: Evidence, answer: PageVerdict) -> GoOn:
     """Say whether the next step may be taken: only what is proved, quiet and complete lets it."""
     reasons = [OBSTACLES[answer.state]] if answer.state in OBSTACLES else []
-    reasons += _waiting_reasons(facts)
-    if facts.dead_letters_open:
-        reasons.append(f"Dead letters are open: {facts.dead_letters_open:,}. Replay or discard them.")
-    reasons += [_backfill_reason(run) for run in _unfinished(facts.backfills)]
+    reasons += _waiting_reasons(evidence)
+    if evidence.dead_letters_open:
+        reasons.append(f"Dead letters are open: {evidence.dead_letters_open:,}. Replay or discard them.")
+    reasons += [_backfill_reason(run) for run in _unfinished(evidence.backfills)]
     return GoOn(not reasons, reasons)
 
 
-def _waiting_reasons(facts: Facts) -> list[str]:
+def _waiting_reasons(evidence: Evidence) -> list[str]:
     reasons = []
-    oldest = facts.waiting["live"].oldest_seconds
+    oldest = evidence.waiting["live"].oldest_seconds
     if oldest is not None and oldest > LATE_AFTER_SECONDS:
         reasons.append(f"Users' writes are late: one has waited for {oldest:,.0f} seconds.")
     for lane, whose in (("repair", "repairs"), ("backfill", "backfills")):
-        if pending := facts.waiting[lane].pending:
+        if pending := evidence.waiting[lane].pending:
             reasons.append(f"Events of {whose} wait: {pending:,}.")
-    if facts.unknown_version:
+    if evidence.unknown_version:
         reasons.append(
-            f"Events of a later version wait: {facts.unknown_version:,}. Deploy the worker that knows it."
+            f"Events of a later version wait: {evidence.unknown_version:,}. Deploy the worker that knows it."
         )
     return reasons
 

@@ -11,7 +11,7 @@ SAMPLE: Final = 200
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-class Lines:
+class LineSplitter:
     """Divides the bytes of one file into lines and folds them in."""
 
     def __init__(self, state: LogState, clock: Clock) -> None:

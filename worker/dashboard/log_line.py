@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from shared.logs.contract import CONTRACT, TYPES, LogEvent
 
-Line = Mapping[str, Any]
+LogLine = Mapping[str, Any]
 
 LARGEST: Final = 2**63  # of a number; PostgreSQL has no larger one, and floats take it
 EARLIEST: Final = datetime(2020, 1, 1, tzinfo=UTC).timestamp()  # nothing of ours is older
@@ -114,7 +114,7 @@ class Shape:
             tuple(name for name, field in event.fields.items() if field.type == "number"),
         )
 
-    def fits(self, line: Line) -> bool:
+    def fits(self, line: LogLine) -> bool:
         """Say whether all fields are there with the right types, and integers are not negative."""
         get = line.get
         for name, kinds in self.kinds:

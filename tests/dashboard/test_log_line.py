@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from shared.logs.contract import CONTRACT, SCHEMA_VERSION
+from shared.logs.contract import CONTRACT, LOG_VERSION
 from tests.dashboard.loglines import NOW, fields, folded, line, stamp
-from worker.dashboard.lines import Stamps
+from worker.dashboard.log_line import Stamps
 from worker.dashboard.log_state import Clock, LogState
 from worker.dashboard.rendering import to_json
 from worker.dashboard.terminal import show
@@ -70,7 +70,7 @@ def test_what_is_no_line_of_ours_is_counted_and_shown(broken: str) -> None:
     assert state.source.broken_sample is not None
     assert broken.startswith(state.source.broken_sample[:150])
     assert len(state.source.broken_sample) <= 200
-    assert state.snapshot(live=False).lanes[0].batches == 0
+    assert state.page_state(live=False).lanes[0].batches == 0
 
 
 def test_blank_lines_are_no_lines() -> None:
@@ -87,18 +87,18 @@ def test_unknown_events_are_counted_apart_and_their_warnings_shown() -> None:
     unheard = {**fields("redis_lost"), "event": "moon_lost", "phase": {"of": [1, 2]}}
     state = folded(json.dumps(unheard), json.dumps({**unheard, "level": "info"}))
     assert (state.source.lines, state.source.broken, state.source.unknown) == (2, 0, 2)
-    [trouble] = state.snapshot(live=False).troubles
+    [trouble] = state.page_state(live=False).troubles
     assert (trouble.event, trouble.count, trouble.fields["phase"]) == ("moon_lost", 1, '{"of": [1, 2]}')
 
 
 def test_a_newer_schema_is_read_as_far_as_it_goes() -> None:
-    newer = {"schema_version": SCHEMA_VERSION + 1}
+    newer = {"schema_version": LOG_VERSION + 1}
     readable = json.dumps({**fields("batch_settled", applied=3, claimed=3), **newer, "more": 1})
     unreadable = json.dumps({**fields("batch_settled"), **newer, "applied": {"sum": 3}})
     state = folded(readable, unreadable)
     source = state.source
     assert (source.lines, source.broken, source.unknown, source.newer_schema) == (2, 0, 0, 2)
-    assert state.snapshot(live=False).lanes[0].outcomes["applied"] == 3
+    assert state.page_state(live=False).lanes[0].outcomes["applied"] == 3
 
 
 def test_a_line_of_an_older_version_that_is_of_no_use_is_unknown() -> None:
@@ -158,9 +158,9 @@ def test_no_log_stops_the_reading_or_the_page(lines: list[str]) -> None:
     state.fold(lines, Clock())
     assert state.source.lines == sum(bool(line.strip()) for line in lines)
     for live in (False, True):
-        snapshot = state.snapshot(live=live)
-        written = to_json(snapshot)
+        page_state = state.page_state(live=live)
+        written = to_json(page_state)
         assert written.isascii()
         json.loads(written, parse_constant=pytest.fail)
         with io.TextIOWrapper(io.BytesIO(), encoding="utf-8") as terminal:  # refuses lone surrogates
-            show(Console(file=terminal), snapshot)
+            show(Console(file=terminal), page_state)

@@ -1,20 +1,20 @@
-"""Snapshots made by hand: of a day with everything in it, of an empty log, and of texts that mean harm."""
+"""Pages made by hand: of a day with everything in it, of an empty log, and of texts that mean harm."""
 
 import math
 from dataclasses import replace
 
-from worker.dashboard.snapshot import (
+from worker.dashboard.page_state import (
     Audit,
     Backfill,
     DeadLetter,
     Finding,
     GoOn,
-    Lane,
+    LaneTotals,
+    LogSource,
+    PageState,
+    PageVerdict,
     Series,
-    Snapshot,
-    Source,
     Trouble,
-    Verdict,
     Waiting,
     Worker,
 )
@@ -29,12 +29,12 @@ HOSTILE = (
 )
 
 
-def rich(now: float = NOW, *, live: bool = False) -> Snapshot:
+def rich(now: float = NOW, *, live: bool = False) -> PageState:
     """Return three days of work: two drifts, one of them open, a backfill under way, letters, two workers."""
-    return Snapshot(
+    return PageState(
         made_at=now,
         live=live,
-        source=Source(
+        source=LogSource(
             files=3,
             bytes_read=412_331_906,
             bytes_total=436_207_616,
@@ -46,7 +46,7 @@ def rich(now: float = NOW, *, live: bool = False) -> Snapshot:
             first_at=now - 3 * DAY,
             last_at=now - 2.4,
         ),
-        verdict=Verdict(
+        verdict=PageVerdict(
             state="drift",
             tone="bad",
             title="Drift: 3",
@@ -86,20 +86,20 @@ def rich(now: float = NOW, *, live: bool = False) -> Snapshot:
     )
 
 
-def good(now: float = NOW, *, live: bool = False) -> Snapshot:
+def good(now: float = NOW, *, live: bool = False) -> PageState:
     """Return the same days with nothing wrong at their end: repaired, closed, finished and audited again."""
-    snapshot = rich(now, live=live)
-    drift = replace(snapshot.audits[-1], at=now - 9 * MINUTE)
+    page_state = rich(now, live=live)
+    drift = replace(page_state.audits[-1], at=now - 9 * MINUTE)
     repair = replace(drift, run_id=58, at=now - 6 * MINUTE, verdict="repaired", repair=True, repaired=3)
     clean = _audit(59, now - 40, 120_417, (0, 0, 0), pending=2)
     mended = [
         replace(finding, at=drift.at, after=finding.legacy, outcome="repaired", repaired_at=repair.at)
-        for finding in snapshot.findings
+        for finding in page_state.findings
     ]
     return replace(
-        snapshot,
+        page_state,
         verdict=replace(
-            snapshot.verdict,
+            page_state.verdict,
             state="in_sync",
             tone="good",
             title="In sync",
@@ -107,9 +107,9 @@ def good(now: float = NOW, *, live: bool = False) -> Snapshot:
             since=now - 40,
         ),
         go_on=GoOn(may=True),
-        waiting=snapshot.waiting | {"backfill": Waiting(pending=0, oldest_seconds=0.0)},
+        waiting=page_state.waiting | {"backfill": Waiting(pending=0, oldest_seconds=0.0)},
         dead_letters_open=0,
-        audits=[*snapshot.audits[:-1], drift, repair, clean],
+        audits=[*page_state.audits[:-1], drift, repair, clean],
         findings=mended,
         dead_letters=[
             replace(
@@ -117,11 +117,11 @@ def good(now: float = NOW, *, live: bool = False) -> Snapshot:
                 state="replayed" if letter.state == "dead" else letter.state,
                 closed_at=now - 3 * MINUTE,
             )
-            for letter in snapshot.dead_letters
+            for letter in page_state.dead_letters
         ],
         backfills=[
             replace(
-                snapshot.backfills[0],
+                page_state.backfills[0],
                 status="finished",
                 processed=1_200_000,
                 enqueued=1_190_870,
@@ -129,19 +129,21 @@ def good(now: float = NOW, *, live: bool = False) -> Snapshot:
                 throttled_by=None,
                 duration_seconds=12 * MINUTE,
             ),
-            *snapshot.backfills[1:],
+            *page_state.backfills[1:],
         ],
         series={name: _series(now, *span, backfill_ended=now - 2 * MINUTE) for name, span in RANGES.items()},
     )
 
 
-def empty(now: float = NOW, *, live: bool = False) -> Snapshot:
+def empty(now: float = NOW, *, live: bool = False) -> PageState:
     """Return what a log without a line gives."""
-    return Snapshot(
+    return PageState(
         made_at=now,
         live=live,
-        source=Source(0, 0, 0, 0, 0, None, 0, 0, None, None),
-        verdict=Verdict("blind", "unknown", "Blind: no heartbeat", "The log holds no heartbeat of a worker."),
+        source=LogSource(0, 0, 0, 0, 0, None, 0, 0, None, None),
+        verdict=PageVerdict(
+            "blind", "unknown", "Blind: no heartbeat", "The log holds no heartbeat of a worker."
+        ),
         go_on=GoOn(may=False, reasons=["No worker is heard: python -m worker."]),
         waiting={lane: Waiting(None, None) for lane in LANES},
         dead_letters_open=None,
@@ -158,29 +160,29 @@ def empty(now: float = NOW, *, live: bool = False) -> Snapshot:
     )
 
 
-def hostile(now: float = NOW, *, live: bool = False) -> Snapshot:
+def hostile(now: float = NOW, *, live: bool = False) -> PageState:
     """Return a day on which every text that others choose is an attack."""
-    snapshot = rich(now, live=live)
+    page_state = rich(now, live=live)
     side = {"research_context": HOSTILE, "created_at": HOSTILE, "updated_at": None}
-    for finding in snapshot.findings:
+    for finding in page_state.findings:
         finding.collection_id = finding.project_id = HOSTILE
         finding.legacy = finding.before = finding.after = dict(side)
         finding.differs = ["research_context", HOSTILE]
-    for letter in snapshot.dead_letters:
+    for letter in page_state.dead_letters:
         letter.error = letter.collection_id = letter.project_id = letter.event_type = HOSTILE
-    for worker in snapshot.workers:
+    for worker in page_state.workers:
         worker.name = HOSTILE
-    for trouble in snapshot.troubles:
+    for trouble in page_state.troubles:
         trouble.event, trouble.fields = HOSTILE, {HOSTILE: HOSTILE}
-    for audit in snapshot.audits:
+    for audit in page_state.audits:
         audit.error = audit.project_id = audit.requested_by = HOSTILE
-    for run in snapshot.backfills:
+    for run in page_state.backfills:
         run.throttled_by = run.driver = run.project_id = HOSTILE
-    snapshot.source.broken_sample = HOSTILE
-    snapshot.source.unread = [HOSTILE]
-    snapshot.verdict.title = snapshot.verdict.detail = HOSTILE
-    snapshot.go_on.reasons = [HOSTILE]
-    return snapshot
+    page_state.source.broken_sample = HOSTILE
+    page_state.source.unread = [HOSTILE]
+    page_state.verdict.title = page_state.verdict.detail = HOSTILE
+    page_state.go_on.reasons = [HOSTILE]
+    return page_state
 
 
 def _wave(at: float, period: float, low: float, high: float, phase: float = 0.0) -> float:
@@ -190,10 +192,10 @@ def _wave(at: float, period: float, low: float, high: float, phase: float = 0.0)
     return low + (high - low) * min(1.0, max(0.0, 0.5 + 0.32 * slow + 0.18 * fast))
 
 
-def _lane(name: str, **outcomes: int) -> Lane:
+def _lane(name: str, **outcomes: int) -> LaneTotals:
     lags = {"live": (2.1, 3.4, 9.8, 812.0), "repair": (4.0, 8.1, 8.1, 9.2)}
     p50, p95, p99, longest = lags.get(name, (9_300.0, 31_400.0, 37_900.0, 41_000.0))
-    return Lane(
+    return LaneTotals(
         name,
         outcomes,
         postponed=11 if name == "live" else 0,

@@ -1,17 +1,19 @@
 """What the page shows, at one moment: the interface between what reads the log and what draws it.
 
-A snapshot is JSON: `dataclasses.asdict` of `Snapshot`. Times are UTC in seconds since 1970, durations in
+A page_state is JSON: `dataclasses.asdict` of `PageState`. Times are UTC in seconds since 1970, durations in
 seconds, lags in milliseconds. None means unknown. Every list is bounded, whatever the size of the log.
 """
 
 from dataclasses import dataclass, field
 from typing import Literal
 
+LANES = ("live", "repair", "backfill")
+
 Tone = Literal["good", "warning", "bad", "unknown"]
 
 
 @dataclass(slots=True)
-class Verdict:
+class PageVerdict:
     """The answer on top of the page, e.g. state `in_sync`, title "In sync", tone `good`.
 
     states: in_sync, repaired, drift, incomplete, unverified (no audit yet), outdated (the last audit is
@@ -138,7 +140,7 @@ class Waiting:
 
 
 @dataclass(slots=True)
-class Lane:
+class LaneTotals:
     """One lane's totals over everything that was read."""
 
     name: str  # live | repair | backfill
@@ -181,7 +183,7 @@ class Series:
 
 
 @dataclass(slots=True)
-class Source:
+class LogSource:
     """How much of the log was read, and how much of it was no use."""
 
     files: int
@@ -198,17 +200,17 @@ class Source:
 
 
 @dataclass(slots=True)
-class Snapshot:
+class PageState:
     """Everything on the page."""
 
     made_at: float
     live: bool  # served, and growing; else a file to keep: its clock stands still at made_at
-    source: Source
-    verdict: Verdict
+    source: LogSource
+    verdict: PageVerdict
     go_on: GoOn
     waiting: dict[str, Waiting]  # live | repair | backfill
     dead_letters_open: int | None  # by the newest heartbeat, else by what was read
-    lanes: list[Lane]
+    lanes: list[LaneTotals]
     audits: list[Audit]  # the newest last, thinned evenly beyond a few hundred
     findings: list[Finding]  # the newest first
     findings_total: int
