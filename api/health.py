@@ -19,7 +19,7 @@ from shared.migration_state import REVISION, read_revision
 from shared.postgres.advice import advice_on
 from shared.postgres.database import refuse_wrong_sequences
 from shared.postgres.pooler import PoolerError, UnfitServerError
-from shared.redis.client import Command
+from shared.redis.client import RedisCommand
 from shared.redis.deployment import UNLEARNED, Deployment
 from shared.redis.doorbell import ring_commands
 from shared.redis.faults import REDIS_ERRORS, fault_of, faults_in
@@ -91,7 +91,7 @@ async def check_redis(redis: Redis, deployment: Deployment) -> dict[str, Check]:
 
     While it is not known where to ring, it is only asked whether it lets us in.
     """
-    commands: Sequence[Command] = (("PING",),)
+    commands: Sequence[RedisCommand] = (("PING",),)
     with suppress(*UNLEARNED):
         async with asyncio.timeout(POSTGRESQL_SECONDS):
             commands = ring_commands(await deployment.names(), "live")

@@ -21,9 +21,9 @@ from api.sync_state import SyncState, read_sync_state
 ProjectId = Annotated[str, Path(examples=["a1111111-0000-4000-8000-000000000001"])]
 CollectionId = Annotated[str, Path(examples=["c1111111-0000-4000-8000-000000000001"])]
 
-ALL = "/projects/{project_id}/collections"
-ONE = "/projects/{project_id}/collections/{collection_id}"
-SYNC = "/projects/{project_id}/collections/{collection_id}/sync"
+COLLECTIONS_PATH = "/projects/{project_id}/collections"
+COLLECTION_PATH = "/projects/{project_id}/collections/{collection_id}"
+SYNC_PATH = "/projects/{project_id}/collections/{collection_id}/sync"
 
 # Clients of the legacy service send JSON without a Content-Type.
 router = APIRouter(
@@ -31,7 +31,7 @@ router = APIRouter(
 )
 
 
-@router.get(ALL, responses=documentation.READ)
+@router.get(COLLECTIONS_PATH, responses=documentation.READ)
 async def list_collections(
     sync: Sync, project_id: ProjectId, caller: Caller = DEFAULT_CALLER
 ) -> list[ListedCollection]:
@@ -40,7 +40,7 @@ async def list_collections(
     return [ListedCollection.model_validate(row) for row in rows]
 
 
-@router.post(ALL, responses=documentation.CREATE)
+@router.post(COLLECTIONS_PATH, responses=documentation.CREATE)
 async def create_collection(
     sync: Sync, project_id: ProjectId, new: NewCollection, caller: Caller = DEFAULT_CALLER
 ) -> CreatedCollection:
@@ -49,7 +49,7 @@ async def create_collection(
     return CreatedCollection.model_validate(dict(row))
 
 
-@router.put(ONE, responses=documentation.CHANGE)  # before DELETE: 405 says `Allow: PUT`
+@router.put(COLLECTION_PATH, responses=documentation.CHANGE)  # before DELETE: 405 says `Allow: PUT`
 async def update_collection(
     sync: Sync,
     project_id: ProjectId,
@@ -62,7 +62,7 @@ async def update_collection(
     return UpdatedCollection.model_validate(dict(row))
 
 
-@router.delete(ONE, responses=documentation.WRITE_TO_ONE)
+@router.delete(COLLECTION_PATH, responses=documentation.WRITE_TO_ONE)
 async def delete_collection(
     sync: Sync, project_id: ProjectId, collection_id: CollectionId, caller: Caller = DEFAULT_CALLER
 ) -> DeletedCollection:
@@ -71,7 +71,7 @@ async def delete_collection(
     return DeletedCollection()
 
 
-@router.get(SYNC, responses=documentation.READ_ONE)
+@router.get(SYNC_PATH, responses=documentation.READ_ONE)
 async def read_collection_sync(
     sync: Sync, project_id: ProjectId, collection_id: CollectionId, caller: Caller = DEFAULT_CALLER
 ) -> SyncState:

@@ -11,7 +11,7 @@ from benchmarks.bench import require
 from deploy.local.errors import LocalError
 from deploy.local.programs import launch
 
-PATIENCE_SECONDS = 60
+BACKFILL_TIMEOUT_SECONDS = 60
 PROCESSED = "SELECT coalesce(max(processed), 0) FROM backfill_runs"
 IS_RUNNING = "SELECT EXISTS (SELECT FROM backfill_runs WHERE status = 'running' AND driver IS NOT NULL)"
 IS_DRAINED = "SELECT NOT EXISTS (SELECT FROM outbox_events)"
@@ -48,8 +48,8 @@ async def until(holds: Callable[[], Awaitable[bool]], what: str) -> None:
 
     """
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(BACKFILL_TIMEOUT_SECONDS):
             while not await holds():  # noqa: ASYNC110 - it is another process
                 await asyncio.sleep(0.02)
     except TimeoutError:
-        raise LocalError(f"Not within {PATIENCE_SECONDS} s: {what}.") from None
+        raise LocalError(f"Not within {BACKFILL_TIMEOUT_SECONDS} s: {what}.") from None

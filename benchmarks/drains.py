@@ -12,8 +12,8 @@ from benchmarks.legacy_rows import differing, empty, tidy
 from shared.logs.setup import configure_logging
 from worker.main import arq_settings
 
-PATIENCE_SECONDS = 3_600
-LOOK_SECONDS = 0.02
+DRAIN_TIMEOUT_SECONDS = 3_600
+POLL_SECONDS = 0.02
 
 IS_PENDING = "SELECT EXISTS (SELECT FROM outbox_events WHERE id = $1)"
 IS_ANY_PENDING = "SELECT EXISTS (SELECT FROM outbox_events)"
@@ -45,9 +45,9 @@ async def drain(bench: Bench) -> float:
 async def drained_by_others(sql: asyncpg.Connection) -> None:
     """Wait until no event is pending; any but the newest is looked for last, since that is dear before."""
     newest = await sql.fetchval("SELECT max(id) FROM outbox_events")
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(DRAIN_TIMEOUT_SECONDS):
         while await sql.fetchval(IS_PENDING, newest) or await sql.fetchval(IS_ANY_PENDING):  # noqa: ASYNC110 - others
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
 
 async def require_drained(sql: asyncpg.Connection, dead: int = 0) -> None:

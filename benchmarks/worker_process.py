@@ -16,8 +16,8 @@ import orjson
 from deploy.local.errors import LocalError
 from deploy.local.programs import launch
 
-BEGIN_PATIENCE_SECONDS = 30
-SETTLE_PATIENCE_SECONDS = 60
+BEGIN_TIMEOUT_SECONDS = 30
+SETTLE_TIMEOUT_SECONDS = 60
 VISIBLE = {"applied", "conflated"}  # a conflated event is shown by the newer one of its batch
 
 
@@ -46,7 +46,7 @@ class Worker:
         """
         missing = set(event_ids)
         try:
-            async with asyncio.timeout(SETTLE_PATIENCE_SECONDS):
+            async with asyncio.timeout(SETTLE_TIMEOUT_SECONDS):
                 while missing := missing - self.applied_at.keys():  # noqa: ASYNC110 - it is another process
                     await asyncio.sleep(0.02)
         except TimeoutError:
@@ -90,7 +90,7 @@ async def working() -> AsyncIterator[Worker]:
 
     reading = asyncio.create_task(read())
     try:
-        async with asyncio.timeout(BEGIN_PATIENCE_SECONDS):
+        async with asyncio.timeout(BEGIN_TIMEOUT_SECONDS):
             await began.wait()
     except TimeoutError:
         worker.process.kill()

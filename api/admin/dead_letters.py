@@ -19,7 +19,7 @@ logger = structlog.get_logger(__name__)
 
 MOST_LISTED = 100
 
-State = Literal["dead", "superseded", "replayed", "discarded"]
+LetterState = Literal["dead", "superseded", "replayed", "discarded"]
 LetterId = Annotated[int, Field(ge=1, lt=2**63)]
 
 EXAMPLE: JsonDict = {
@@ -83,7 +83,7 @@ class Filters(BaseModel):
 class Listing(Filters):
     """A page of letters, oldest first."""
 
-    state: State | Literal["all"] = "dead"
+    state: LetterState | Literal["all"] = "dead"
     after_id: int = Field(0, ge=0, lt=2**63, description="Begin after this letter: `next_after_id`.")
     limit: int = Field(MOST_LISTED, ge=1, le=AT_ONCE)
 
@@ -122,7 +122,7 @@ class DeadLetter(BaseModel):
     sqlstate: str | None = Field(description="PostgreSQL's error; null when the event was malformed.")
     error: str = Field(description="Why; it holds names out of the schema, never a user's values.")
     attempts: int
-    state: State = Field(description="superseded: a newer event of the collection was applied since.")
+    state: LetterState = Field(description="superseded: a newer event of the collection was applied since.")
     closed_at: Timestamp | None
     replayed_as: int | None = Field(description="The event that took its place.")
     trace_id: str | None = Field(description="The trace of the request that appended the event.")

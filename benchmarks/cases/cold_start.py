@@ -21,7 +21,7 @@ from deploy.local.service import LOOPBACK
 from shared.events import EventType
 
 FIRST_PORT = 32_000
-PATIENCE_SECONDS = 60
+ANSWER_TIMEOUT_SECONDS = 60
 LIBRARIES = "import arq, asyncpg, pydantic_settings, sqlalchemy.ext.asyncio, structlog, uvloop"
 LIMIT = "Python importing the libraries"
 
@@ -80,7 +80,7 @@ async def first_write(project_id: str) -> float:
 
 def post(port: int, project_id: str) -> int:
     """Create a collection; return the answer's status."""
-    with closing(HTTPConnection(LOOPBACK, port, timeout=PATIENCE_SECONDS)) as connection:
+    with closing(HTTPConnection(LOOPBACK, port, timeout=ANSWER_TIMEOUT_SECONDS)) as connection:
         body = json.dumps({"collection_name": "first"})
         connection.request(
             "POST", f"/projects/{project_id}/collections", body, headers={"User-ID": project_id}

@@ -17,7 +17,7 @@ from shared.redis.deployment import Names, read_identity
 from shared.redis.doorbell import ring
 
 HOT_EVENTS, HOT_ROWS = 5_000, 200
-PATIENCE_SECONDS = 300
+DRAIN_TIMEOUT_SECONDS = 300
 POLL_SECONDS = 0.005
 
 BARE = """
@@ -61,7 +61,7 @@ async def _ring_and_wait(sql: asyncpg.Connection, redis: Redis) -> None:
     """Ring as the API does; look for any event only once the newest is gone, since that is dear before."""
     newest = await sql.fetchval("SELECT max(id) FROM outbox_events")
     await ring(redis, Names(await read_identity(sql)))
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(DRAIN_TIMEOUT_SECONDS):
         while await sql.fetchval(IS_PENDING, newest) or await sql.fetchval(IS_ANY_PENDING):  # noqa: ASYNC110 - others
             await asyncio.sleep(POLL_SECONDS)
 

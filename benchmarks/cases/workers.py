@@ -20,7 +20,7 @@ NOT_LOWER = 0.95
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'collection-sync%'"
 # By whatever statement. An event that another worker has in hand is fetched too, and passed over.
 FETCHED = "SELECT idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'outbox_events'"
-LOOK_SECONDS = 0.01
+POLL_SECONDS = 0.01
 
 
 async def measure(bench: Bench) -> Sequence[Figure]:
@@ -47,7 +47,7 @@ async def measure(bench: Bench) -> Sequence[Figure]:
 async def fetched(sql: asyncpg.Connection) -> int:
     """Return how many rows of the outbox were fetched by index so far; sessions count them when they end."""
     while await sql.fetchval(SESSIONS):  # noqa: ASYNC110 - other processes
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
     await sql.execute("SELECT pg_stat_clear_snapshot()")
     return int(await sql.fetchval(FETCHED))
 

@@ -11,7 +11,7 @@ from deploy.local.programs import ROOT
 
 REQUIREMENTS = Path(__file__).parent / "requirements"
 KEPT = ROOT / ".local" / "peers"
-PATIENCE_SECONDS = 300
+INSTALL_TIMEOUT_SECONDS = 300
 
 
 class Unmeasured(Exception):  # noqa: N818 - a fact about a peer, not a fault of ours
@@ -64,11 +64,11 @@ def _home(requirements: Path, kept: Path) -> Path:
 async def _run(*command: str) -> None:
     process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=STDOUT)
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(INSTALL_TIMEOUT_SECONDS):
             printed, _ = await process.communicate()
     except TimeoutError:
         process.kill()
-        raise Unmeasured(f"not installed within {PATIENCE_SECONDS} s") from None
+        raise Unmeasured(f"not installed within {INSTALL_TIMEOUT_SECONDS} s") from None
     if process.returncode:
         last_line = printed.decode(errors="replace").strip().rpartition("\n")[2]
         raise Unmeasured(f"not installed: {last_line}")

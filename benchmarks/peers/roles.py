@@ -18,8 +18,8 @@ from deploy.local.children import tied_to_us
 from deploy.local.programs import ROOT
 
 LONGEST_LINE = 2**24  # a report of all events
-PATIENCE_SECONDS = 180
-LOOK_SECONDS = 0.05
+TURN_TIMEOUT_SECONDS = 180
+POLL_SECONDS = 0.05
 SETTLED = b'"event_settled"'
 
 
@@ -32,10 +32,10 @@ async def patience(what: str) -> AsyncIterator[None]:
 
     """
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TURN_TIMEOUT_SECONDS):
             yield
     except TimeoutError:
-        raise Unmeasured(f"{what} took over {PATIENCE_SECONDS} s") from None
+        raise Unmeasured(f"{what} took over {TURN_TIMEOUT_SECONDS} s") from None
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class PeerWorkers:
             while sum(role.count for role in self.roles) < count:
                 if ended := [role for role in self.roles if role.process.returncode is not None]:
                     raise ended[0].end()
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.sleep(POLL_SECONDS)
 
     async def applied(self) -> dict[int, float]:
         """Put their reports together."""
@@ -164,7 +164,7 @@ class OwnWorkers:
         """Wait for the lines of so many events; the database is not asked, which would disturb."""
         async with patience(f"{count} events"):
             while sum(log.read_bytes().count(SETTLED) for log in self.logs) < count:  # noqa: ASYNC110 - files
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.sleep(POLL_SECONDS)
 
     async def applied(self) -> dict[int, float]:
         """Read the lines of all events; those that a newer one made needless count as well."""

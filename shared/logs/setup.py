@@ -28,7 +28,7 @@ LEAST_LEVELS = {"arq": logging.ERROR, "uvicorn.access": logging.WARNING, "httpx"
 COMPACT = json.JSONEncoder(ensure_ascii=False, default=str, separators=(",", ":"))
 
 
-class Lines:
+class LineWriter:
     """Makes the lines of one process, and writes them: structlog's last processor, and its logger."""
 
     def __init__(self, process: str, handlers: Sequence[logging.Handler]) -> None:
@@ -115,7 +115,7 @@ class LogStreamHandler(logging.StreamHandler[TextIO]):
 class LibraryHandler(logging.Handler):
     """Makes a `library_message` of what a library logs: its words are values, and it adds no field."""
 
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, lines: LineWriter) -> None:
         """Pass on from `info`; to close this closes the lines' handlers."""
         super().__init__(logging.INFO)
         self._lines = lines
@@ -167,7 +167,7 @@ def configure_logging(process: str, log_file: Path | None, stream: TextIO | None
         raise SettingsError(msg) from None
     if stream is not None:  # the second, because it may block, and the process be killed meanwhile
         handlers.append(LogStreamHandler(stream))
-    lines = Lines(process, handlers)
+    lines = LineWriter(process, handlers)
     structlog.configure(
         processors=[lines],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -196,7 +196,7 @@ def log_many(event: str, rows: Sequence[tuple[str, Mapping[str, object]]]) -> No
 
     """
     last = structlog.get_config()["processors"][-1]
-    if not isinstance(last, Lines):
+    if not isinstance(last, LineWriter):
         for level, fields in rows:
             getattr(logger, level)(event, **fields)
     elif rows:

@@ -34,7 +34,7 @@ RELIED_ON_IN_A_TRANSACTION = {
     "row_security": "off",
     "standard_conforming_strings": "on",
 }
-LOOK_SECONDS = 2.0  # for a database that may be away
+REACH_SECONDS = 2.0  # for a database that may be away
 
 # Of an engine whose sessions are a pooler's: each of them is ours for one transaction only.
 POOLED = "collection_sync_pooled"
@@ -134,7 +134,7 @@ async def refuse_wrong_pooler(engine: AsyncEngine) -> None:
 
     """
     with suppress(SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
-        async with asyncio.timeout(LOOK_SECONDS), engine.connect():
+        async with asyncio.timeout(REACH_SECONDS), engine.connect():
             pass
 
 

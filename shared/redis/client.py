@@ -8,7 +8,7 @@ from redis.exceptions import ConnectionError, ResponseError  # noqa: A004 - its 
 
 REDIS_TIMEOUT_SECONDS = 1
 
-Command = tuple[str | bytes | int, ...]
+RedisCommand = tuple[str | bytes | int, ...]
 
 
 class _OnUvloop:
@@ -44,7 +44,7 @@ def open_redis(url: str) -> Redis:
     return Redis.from_pool(open_pool(url))
 
 
-async def exchange(redis: Redis, commands: Sequence[Command]) -> list[object]:
+async def exchange(redis: Redis, commands: Sequence[RedisCommand]) -> list[object]:
     """Send the commands in one message and return Redis's answers, in which a refusal is a ResponseError.
 
     In less time than a pipeline of redis-py takes: so a ring needs no script to be as fast.

@@ -73,7 +73,7 @@ def job_key(names: Names) -> str:
     return f"{job_key_prefix}{names.job_id}"
 
 
-def ring_commands(names: Names, lane: Lane) -> tuple[Command, ...]:
+def ring_commands(names: Names, lane: Lane) -> tuple[RedisCommand, ...]:
     """Return what a ring consists of.
 
     The arq job is for workers that do not listen at the moment. Its id is always the same, so that there is

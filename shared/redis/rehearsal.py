@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from redis.asyncio import Redis
 
-from shared.redis.client import Command, exchange
+from shared.redis.client import RedisCommand, exchange
 
 
-async def rehearse(redis: Redis, commands: Sequence[Command]) -> list[object]:
+async def rehearse(redis: Redis, commands: Sequence[RedisCommand]) -> list[object]:
     """Return what Redis answers to each of the commands, a ResponseError where it refuses it; one round trip.
 
     Redis looks at rights, memory and whether it takes writes when a command is queued, and all of these are

@@ -125,7 +125,7 @@ async def test_not_ready_without_postgresql_and_the_answer_holds_no_address(sett
 async def test_not_ready_in_bounded_time_when_postgresql_accepts_and_says_nothing(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(database, "REACH_SECONDS", 0.05)
     monkeypatch.setattr(health, "POSTGRESQL_SECONDS", 0.05)
     async with silent_server() as hanging:
         url = hanging.replace("redis://", "postgresql+asyncpg://nobody@") + "/nothing"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from shared.logs.setup import Lines
+from shared.logs.setup import LineWriter
 
 
 class Nowhere(io.StringIO):
@@ -19,7 +19,7 @@ class Nowhere(io.StringIO):
 def _lines_as_in_a_worker() -> Iterator[None]:
     """Let every line be made, as `configure_logging` has it, and go nowhere."""
     configured = structlog.get_config()
-    lines = Lines("worker", [logging.StreamHandler(Nowhere())])
+    lines = LineWriter("worker", [logging.StreamHandler(Nowhere())])
     structlog.configure(
         processors=[lines],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

@@ -12,12 +12,12 @@ import pytest
 import structlog
 
 from shared.logs.contract import CONTRACT
-from shared.logs.setup import Lines
+from shared.logs.setup import LineWriter
 from tests.log_lines import breaches, hold_against_contract, seen
 
 WHOLE_SUITE = "not wide and not long and not debezium"  # as in pyproject.toml
 NEVER_SEEN = pytest.StashKey[list[str]]()
-line_of = Lines("test", [])
+line_of = LineWriter("test", [])
 
 
 class HeldLogger(structlog.BoundLoggerBase):

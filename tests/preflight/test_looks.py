@@ -20,7 +20,7 @@ from tests.preflight.conftest import OF_THE_TESTS_SERVER, checked
 from tests.processes import HANG_SECONDS
 from tests.security.as_role import ROLES, ROLES_SQL, connected
 from worker.preflight import examination
-from worker.preflight.check import Found, State
+from worker.preflight.check import Found, Severity
 from worker.preflight.checks import connections, server, vacuum
 from worker.preflight.examination import DATABASE
 from worker.preflight.needs import WORKER
@@ -57,7 +57,7 @@ async def test_a_login_in_none_of_the_roles_is_told_so(
     login = make_url(urls["worker"]).username
     await sql.execute(f"REVOKE {WORKER} FROM {login}; ALTER TABLE outbox_events ENABLE ROW LEVEL SECURITY")
     made = await checked(at(settings, urls["worker"]))
-    assert (made["roles"].state, made["row_security"].state) == (State.STOP, State.STOP)
+    assert (made["roles"].state, made["row_security"].state) == (Severity.STOP, Severity.STOP)
     assert made["roles"].sentence.startswith(f"{login} is in none of our roles")
     assert f"may hide rows from {login}" in made["row_security"].sentence
 
@@ -91,9 +91,9 @@ async def test_a_check_that_cannot_look_is_not_fine(settings: Settings, sql: asy
     async with sql.transaction():
         await sql.execute(LOCKED)
         made = await checked(settings)
-    assert made["triggers"].state is State.WARN
+    assert made["triggers"].state is Severity.WARN
     assert made["triggers"].sentence.startswith("could not look: ")
-    assert made["writable"].state is State.OK
+    assert made["writable"].state is Severity.OK
 
 
 async def test_no_check_can_change_anything(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,10 +117,10 @@ async def test_a_server_that_does_not_answer_is_one_stop_and_nothing_else_is_kno
     async with silent:
         port = silent.sockets[0].getsockname()[1]
         made = await checked(at(settings, f"postgresql://nobody:secret@127.0.0.1:{port}/nowhere"))
-    assert made["database"].state is State.STOP
+    assert made["database"].state is Severity.STOP
     assert "it took too long" in made["database"].sentence
     assert {made[name].sentence for name in DATABASE} == {"could not look: PostgreSQL was not reached"}
-    assert made["redis_listening"].state is State.OK
+    assert made["redis_listening"].state is Severity.OK
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ async def test_why_a_server_cannot_be_reached_is_said_without_the_password(
 ) -> None:
     url = make_url(database_url).set(**change).render_as_string(hide_password=False)
     made = await checked(at(settings, url))
-    assert made["database"].state is State.STOP
+    assert made["database"].state is Severity.STOP
     assert words in made["database"].sentence
     assert made["database"].fix
     assert "hunter2" not in str(made)
@@ -149,7 +149,7 @@ async def test_a_session_that_leaves_a_transaction_open_is_named(
     async with sql.transaction():
         await sql.execute("CREATE TABLE something ()")
         check = (await checked(settings))["held_back"]
-    assert check.state is State.WARN
+    assert check.state is Severity.WARN
     assert check.fix is not None
     assert f"SELECT pg_terminate_backend({sql.get_server_pid()});" in check.fix.splitlines()
 
@@ -159,7 +159,7 @@ async def test_connections_that_are_left_are_held_against_those_that_are_needed(
 ) -> None:
     monkeypatch.setattr(connections, "NEEDED", {"collection_sync_api": 1_000})
     check = (await checked(settings))["connections"]
-    assert check.state is State.WARN
+    assert check.state is Severity.WARN
     assert "connections left" in check.sentence
 
 
@@ -195,14 +195,14 @@ async def test_a_standby_one_that_is_missing_and_what_was_prepared_are_named(
         await connection.execute("BEGIN; CREATE TABLE something (); PREPARE TRANSACTION 'it''s forgotten'")
         await connection.close()
         made = await checked(at(settings, other.url_of(MIGRATED)))
-        assert made["held_back"].state is State.WARN
+        assert made["held_back"].state is Severity.WARN
         assert made["held_back"].fix == "ROLLBACK PREPARED 'it''s forgotten';"
-        assert made["durability"].state is State.STOP
+        assert made["durability"].state is Severity.STOP
         assert "waits for a standby" in made["durability"].sentence
     (data / "data" / "standby.signal").touch()
     with Postgres(data, settings=options) as standby:
         async with asyncio.timeout(HANG_SECONDS):
             made = await checked(at(settings, standby.url_of(MIGRATED)))
-    assert made["writable"].state is State.STOP
+    assert made["writable"].state is Severity.STOP
     assert "leads to a standby" in made["writable"].sentence
-    assert made["columns"].state is State.OK
+    assert made["columns"].state is Severity.OK

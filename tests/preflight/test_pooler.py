@@ -7,7 +7,7 @@ from tests.preflight.conftest import OF_THE_TESTS_SERVER, checked
 from tests.scaling.conftest import pooled as pooled  # noqa: PLC0414 - a fixture of ours, too
 from tests.scaling.conftest import pooled_settings as pooled_settings  # noqa: PLC0414
 from tests.scaling.pgbouncer import Poolers
-from worker.preflight.check import State
+from worker.preflight.check import Severity
 
 
 async def test_through_a_pooler_that_is_declared_everything_is_looked_at(pooled_settings: Settings) -> None:
@@ -21,6 +21,6 @@ async def test_a_pooler_that_is_not_declared_is_one_stop_that_says_what_to_set(
 ) -> None:
     url = SecretStr(pooled.settings_through(settings).database_url.get_secret_value())
     made = await checked(settings.model_copy(update={"database_url": url}))
-    assert made["database"].state is State.STOP
+    assert made["database"].state is Severity.STOP
     assert "Set DATABASE_POOLER=transaction" in made["database"].sentence
     assert made["triggers"].sentence == "could not look: PostgreSQL was not reached"

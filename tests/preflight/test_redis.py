@@ -16,7 +16,7 @@ from shared.redis.doorbell import dismiss, ring
 from shared.settings import Settings
 from tests.doorbell.place import NOWHERE, names_of
 from tests.preflight.conftest import checked
-from worker.preflight.check import Check, State
+from worker.preflight.check import Check, Severity
 
 REDIS_CHECKS = (
     "redis_server",
@@ -76,7 +76,7 @@ async def test_a_right_that_is_missing_is_named(
 ) -> None:
     async with as_user(redis, settings, *rules) as limited:
         made = await checked(limited)
-        assert (made["redis"].state, made[check].state) == (State.OK, State.WARN)
+        assert (made["redis"].state, made[check].state) == (Severity.OK, Severity.WARN)
         assert words in made[check].sentence
 
 
@@ -106,10 +106,10 @@ async def test_a_redis_that_throws_keys_away_or_is_full_is_named(redis: Redis, s
         await redis.config_set("maxmemory", 10 * 2**30)
         await redis.config_set("maxmemory-policy", "allkeys-lru")
         check = (await checked(settings))["redis_memory"]
-        assert (check.state, check.fix) == (State.WARN, "CONFIG SET maxmemory-policy noeviction")
+        assert (check.state, check.fix) == (Severity.WARN, "CONFIG SET maxmemory-policy noeviction")
         assert "allkeys-lru" in check.sentence
         await redis.config_set("maxmemory-policy", "noeviction")
-        assert (await checked(settings))["redis_memory"].state is State.OK
+        assert (await checked(settings))["redis_memory"].state is Severity.OK
         await redis.config_set("maxmemory", 1)
         assert "of 1 bytes" in (await checked(settings))["redis_memory"].sentence
     finally:
@@ -136,7 +136,7 @@ async def test_a_redis_that_takes_no_rings_is_named(
 
     monkeypatch.setattr(Redis, "info", saying)
     check = (await checked(settings))["redis_server"]
-    assert check.state is State.WARN
+    assert check.state is Severity.WARN
     assert words in check.sentence
 
 
@@ -154,14 +154,14 @@ async def test_a_copy_with_the_same_identity_is_suspected_where_more_listen_than
         await another.get_message(timeout=None)
         await sql.execute("INSERT INTO worker_processes (name) VALUES ('alive')")
         check = (await checked(settings))["redis_sharing"]
-        assert check.state is State.WARN
+        assert check.state is Severity.WARN
         assert check.sentence.startswith("2 processes listen for rings of this database")
         await sql.execute("INSERT INTO worker_processes (name) VALUES ('alive, too')")
-        assert (await checked(settings))["redis_sharing"].state is State.OK
+        assert (await checked(settings))["redis_sharing"].state is Severity.OK
 
 
 def unreached(check: Check) -> bool:
-    return check.state is State.WARN and "was not reached" in check.sentence
+    return check.state is Severity.WARN and "was not reached" in check.sentence
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ async def test_a_redis_that_is_away_is_one_check_and_the_others_say_that_they_we
 ) -> None:
     url = change(make_url(settings.redis_url.get_secret_value())).render_as_string(hide_password=False)
     made = await checked(settings.model_copy(update={"redis_url": SecretStr(url)}))
-    assert (made["redis"].state, made["database"].state) == (State.WARN, State.OK)
+    assert (made["redis"].state, made["database"].state) == (Severity.WARN, Severity.OK)
     assert words in made["redis"].sentence
     assert "wrong" not in str(made)
     assert all(unreached(made[name]) for name in REDIS_CHECKS)

@@ -13,7 +13,7 @@ from tests.forked import run
 from tests.preflight.conftest import OF_THE_TESTS_SERVER, checked
 from tests.preflight.worlds import SINCE, WORLDS, World
 from tests.processes import environment
-from worker.preflight.check import State
+from worker.preflight.check import Severity
 from worker.preflight.examination import DATABASE
 
 TEN = (
@@ -41,7 +41,7 @@ async def test_nothing_stops_in_a_fresh_database(names: Mapping[str, Any], setti
     del names  # asked for so that the roles and their logins are there
     checks = await checked(settings)
     assert {name for name, check in checks.items() if check.state} == OF_THE_TESTS_SERVER
-    assert max(check.state for check in checks.values()) is State.WARN
+    assert max(check.state for check in checks.values()) is Severity.WARN
 
 
 @pytest.mark.parametrize("name", WORLDS)
@@ -61,7 +61,7 @@ async def test_a_world_that_would_bite_is_named_and_its_fix_cures_it(
         assert world.cure in check.fix
         if not world.cure:
             await sql.execute(check.fix)
-            assert (await checked(settings))[world.check].state is State.OK
+            assert (await checked(settings))[world.check].state is Severity.OK
 
 
 def test_every_check_has_a_world_that_trips_it_or_a_test_of_its_own() -> None:

@@ -12,12 +12,12 @@ from shared.settings import Settings
 from tests.forked import run
 from tests.log_lines import hold_printed
 from tests.processes import HANG_SECONDS, Running, running
-from worker.status.answer import Verdict
+from worker.status.answer import Answer
 from worker.status.commands import WATCH, WORKER
 from worker.status.facts import Facts
 from worker.status.look import look
+from worker.status.rules import answer_from
 from worker.status.session import engine_of
-from worker.status.verdict import verdict
 
 MOST_STEPS = 20
 
@@ -29,9 +29,9 @@ async def facts_of(database_url: str) -> Facts:
         return await look(engine)
 
 
-async def seen(database_url: str) -> Verdict:
+async def seen(database_url: str) -> Answer:
     """Return what it would say."""
-    return verdict(await facts_of(database_url))
+    return answer_from(await facts_of(database_url))
 
 
 class Operator:
@@ -44,7 +44,7 @@ class Operator:
         self.workers: list[Running] = []
         self._terminals = terminals
 
-    async def see(self) -> Verdict:
+    async def see(self) -> Answer:
         said = await seen(self.env["DATABASE_URL"])
         if self.words[-1:] != [said.word]:
             self.words.append(said.word)
@@ -75,13 +75,13 @@ class Operator:
             assert done.returncode in {0, 1}, (step, done.stderr)
             assert "Traceback" not in done.stderr, (step, done.stderr)
 
-    async def until_not(self, word: str) -> Verdict:
+    async def until_not(self, word: str) -> Answer:
         async with asyncio.timeout(HANG_SECONDS):
             while (said := await self.see()).word == word:
                 await asyncio.sleep(0.02)
         return said
 
-    async def until(self, word: str) -> Verdict:
+    async def until(self, word: str) -> Answer:
         async with asyncio.timeout(HANG_SECONDS):
             while (said := await self.see()).word != word:
                 await asyncio.sleep(0.02)

@@ -9,7 +9,7 @@ from tests.dead_letters.test_replay import dead
 from tests.draining import drain
 from tests.legacy_rows import set_collection
 from tests.status.scenes import audited, in_sync
-from worker.status.answer import Verdict
+from worker.status.answer import Answer
 from worker.status.collection import Collection, read
 from worker.status.collection_lines import lines
 from worker.status.session import engine_of
@@ -22,7 +22,7 @@ async def found(database_url: str, collection_id: str = "c1") -> Collection:
         return await read(engine, collection_id)
 
 
-async def said(database_url: str, collection_id: str = "c1") -> Verdict:
+async def said(database_url: str, collection_id: str = "c1") -> Answer:
     return why(await found(database_url, collection_id))
 
 

@@ -11,8 +11,8 @@ from tests.scaling.conftest import pooled_settings as pooled_settings  # noqa: P
 from tests.status.scenes import in_sync
 from worker.status.collection import read
 from worker.status.look import look
+from worker.status.rules import answer_from
 from worker.status.session import engine_of, looking
-from worker.status.verdict import verdict
 from worker.status.why import why
 
 IN_FORCE = text("SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only')")
@@ -27,5 +27,5 @@ async def test_through_a_pooler_a_look_is_one_snapshot_too(
         async with looking(through) as connection:
             assert tuple((await connection.execute(IN_FORCE)).one()) == ("repeatable read", "on")
         facts = await look(through)
-        assert (verdict(facts).word, facts.unknown) == ("in_sync", {})
+        assert (answer_from(facts).word, facts.unknown) == ("in_sync", {})
         assert why(await read(through, "c1")).word == "in_sync"

@@ -13,11 +13,11 @@ from tests.twins import bulk, doorbell, pooler, relay, writes
 from tests.twins.replacing import Put, all_of, instead_of, with_statement
 from worker.dashboard.page_state import PageVerdict
 from worker.dashboard.page_verdict import RULES, Evidence
-from worker.preflight.check import Check, State
+from worker.preflight.check import Check, Severity
 from worker.relay.settle import CONFLATED
 from worker.rollback.run import IS_ENRICHED
 from worker.status import course
-from worker.status import verdict as status_verdict
+from worker.status import rules as status_rules
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ JOURNEY = "tests/field/test_worlds.py::test_the_journey_is_made_or_refused_in_wo
 REFUSED = "tests/startup/test_refusals.py::test_what_no_process_can_use_is_refused_and_nothing_of_it_shown"
 ADDRESS = "tests/shared/test_database_address.py::test_"
 FOUR_WORKERS = "tests/scaling/test_four_workers.py::test_"
-STATUS_IS = "tests/status/test_verdict.py::test_the_verdict_is"
+STATUS_IS = "tests/status/test_answer.py::test_the_verdict_is"
 LIFE = "tests/status/test_lives.py::test_nothing_is_in_sync_that_was_not_proved_since_it_was_last_changed"
 
 GRANT_ALL = "GRANT ALL ON ALL TABLES IN SCHEMA public TO collection_sync_api"
@@ -583,7 +583,9 @@ TWINS = {
     ),
     "a check that could not look taken for fine": Twin(
         "what could not be looked at is not fine",
-        instead_of("worker.preflight.examination.not_looked", lambda name, why: Check(name, State.OK, why)),
+        instead_of(
+            "worker.preflight.examination.not_looked", lambda name, why: Check(name, Severity.OK, why)
+        ),
         ("tests/preflight/test_looks.py::test_a_check_that_cannot_look_is_not_fine",),
     ),
     # All of it
@@ -699,8 +701,8 @@ TWINS = {
     "what is missing before the backfill called drift": Twin(
         "status never says in sync unless it was proved since",
         instead_of(
-            "worker.status.verdict.RULES",
-            tuple(rule for rule in status_verdict.RULES if rule is not course.not_backfilled),
+            "worker.status.rules.RULES",
+            tuple(rule for rule in status_rules.RULES if rule is not course.not_backfilled),
         ),
         (
             LIFE,

@@ -12,7 +12,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from shared.redis.client import Command, exchange
+from shared.redis.client import RedisCommand, exchange
 from shared.redis.deployment import Names
 from shared.redis.doorbell import dismiss, job_key
 from shared.redis.faults import faults_in
@@ -54,7 +54,7 @@ class QueueWatch:
             one of REDIS_ERRORS: Redis is away, or refuses us.
 
         """
-        commands: list[Command] = []
+        commands: list[RedisCommand] = []
         if is_due := time.monotonic() - self._healthy_at >= self._health_seconds:
             commands.append(("PSETEX", self._health_key, (self._health_seconds + 1) * 1000, "polls"))
         if names is not None:

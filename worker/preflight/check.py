@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-NAMED = 5  # of troubles of one kind; the others are counted
+MOST_SHOWN = 5  # of troubles of one kind; the others are counted
 
 
-class State(IntEnum):
+class Severity(IntEnum):
     """How bad it is: `stop` makes a promise untrue or keeps a process from working."""
 
     OK = 0
@@ -25,7 +25,7 @@ class State(IntEnum):
 class Trouble:
     """One thing that is not as it should be; the fix is a command or SQL, None where there is none."""
 
-    state: State
+    state: Severity
     sentence: str
     fix: str | None = None
 
@@ -43,7 +43,7 @@ class Check:
     """A check that was made, or that could not be: then it is no better than `warn`."""
 
     name: str
-    state: State
+    state: Severity
     sentence: str
     fix: str | None = None
 
@@ -54,12 +54,12 @@ class Check:
 
 def warn(sentence: str, fix: str | None = None) -> Trouble:
     """Make a trouble that may bite."""
-    return Trouble(State.WARN, sentence, fix)
+    return Trouble(Severity.WARN, sentence, fix)
 
 
 def stop(sentence: str, fix: str | None = None) -> Trouble:
     """Make a trouble that must be cured before anything is started."""
-    return Trouble(State.STOP, sentence, fix)
+    return Trouble(Severity.STOP, sentence, fix)
 
 
 def each(rows: Iterable[Any], trouble: Callable[[Any], Trouble]) -> list[Trouble]:
@@ -71,8 +71,8 @@ def judged(name: str, found: Found) -> Check:
     """Make a check of what was found: the worst first, and of many the first few."""
     worst_first = sorted(found.troubles, key=lambda trouble: -trouble.state)
     if not worst_first:
-        return Check(name, State.OK, found.fine)
-    shown = worst_first[:NAMED]
+        return Check(name, Severity.OK, found.fine)
+    shown = worst_first[:MOST_SHOWN]
     sentences = [trouble.sentence for trouble in shown]
     if more := len(worst_first) - len(shown):
         sentences.append(f"And {more} more.")
@@ -82,4 +82,4 @@ def judged(name: str, found: Found) -> Check:
 
 def not_looked(name: str, why: str) -> Check:
     """Make the check of what could not be looked at: nothing is known, so nothing is fine."""
-    return Check(name, State.WARN, f"could not look: {why}")
+    return Check(name, Severity.WARN, f"could not look: {why}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from shared.settings import CommandSettings
 from worker.command_line.run import FAILURE, SUCCESS, print_json, stdout
-from worker.preflight.check import Check, State
+from worker.preflight.check import Check, Severity
 from worker.preflight.examination import examine
 
 NAME_WIDTH = 18
@@ -24,7 +24,7 @@ async def execute(
     else:
         for line in lines(checks):
             show(line)
-    return FAILURE if worst is State.STOP else SUCCESS
+    return FAILURE if worst is Severity.STOP else SUCCESS
 
 
 def lines(checks: Sequence[Check]) -> Iterator[str]:
@@ -35,7 +35,7 @@ def lines(checks: Sequence[Check]) -> Iterator[str]:
             yield f"{'':<5} {'':<{NAME_WIDTH}} > {fix}"
     count = Counter(check.state for check in checks)
     yield ""
-    yield f"{count[State.STOP]} stop, {count[State.WARN]} warn, {count[State.OK]} ok."
+    yield f"{count[Severity.STOP]} stop, {count[Severity.WARN]} warn, {count[Severity.OK]} ok."
 
 
 def show(line: str) -> None:

@@ -30,8 +30,8 @@ from worker.preflight.checks import (
     vacuum,
 )
 
-AT_ONCE = 2  # connections: there may be few left
-LOOK_SECONDS = 2
+CONNECTIONS_AT_ONCE = 2  # connections: there may be few left
+CHECK_SECONDS = 2
 CONNECT_SECONDS = 5.0
 WHOLE_SECONDS = 15.0
 
@@ -110,14 +110,14 @@ async def examine(settings: CommandSettings | Settings) -> list[Check]:
     Where PostgreSQL or Redis cannot be reached, that is a check, and those that depend on it say that they
     were not made.
     """
-    run = Run(settings)
+    examination = Examination(settings)
     try:
-        return await run.checks()
+        return await examination.checks()
     finally:
-        await run.close()
+        await examination.close()
 
 
-class Run:
+class Examination:
     """One run's connections, and the time that is left to it."""
 
     def __init__(self, settings: CommandSettings | Settings) -> None:
@@ -125,12 +125,12 @@ class Run:
         self._engine = create_engine(
             settings,
             application_name="collection-sync preflight",
-            pool_size=AT_ONCE,
-            statement_timeout_seconds=LOOK_SECONDS,
+            pool_size=CONNECTIONS_AT_ONCE,
+            statement_timeout_seconds=CHECK_SECONDS,
             checks_sequences=False,
             checks_writable=False,
         )
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._places = asyncio.Semaphore(CONNECTIONS_AT_ONCE)
         url = settings.redis_url
         self._redis = None if url is None else open_redis(url.get_secret_value())
         self._ends_at = asyncio.get_running_loop().time() + WHOLE_SECONDS
@@ -202,7 +202,7 @@ class Run:
         async with self._places:
             now = asyncio.get_running_loop().time()
             try:
-                async with asyncio.timeout_at(min(self._ends_at, now + LOOK_SECONDS + 1)):
+                async with asyncio.timeout_at(min(self._ends_at, now + CHECK_SECONDS + 1)):
                     return judged(name, await look())
             except LOOKING_FAILS as error:
                 return not_looked(name, why(error))

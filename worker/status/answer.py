@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Answer:
     """The answer. next_steps: commands, in the order in which to type them; none where all is done."""
 
     word: str

@@ -6,7 +6,7 @@ from worker.status.collection import APPLIED, EVENT, LEGACY, LETTER, TARGET, Col
 
 DASH = "-"
 LONGEST = 200
-PARTS = {
+TITLES = {
     "legacy": ("collections", LEGACY),
     "target": ("project_collections", TARGET),
     "applied": ("applied", APPLIED),
@@ -19,7 +19,7 @@ PARTS = {
 def lines(found: Collection) -> Iterator[str]:
     """Yield what a person reads."""
     yield f"collection {found.collection_id}"
-    for part, (title, names) in PARTS.items():
+    for part, (title, names) in TITLES.items():
         rows = getattr(found, part)
         if isinstance(rows, dict):
             rows = [rows] if rows else []

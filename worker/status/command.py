@@ -14,16 +14,16 @@ from shared.process.printable import printable
 from shared.settings import CommandSettings
 from worker.command_line.run import FAILURE, SUCCESS, print_json, stdout
 from worker.status import commands, figures
-from worker.status.answer import Verdict
+from worker.status.answer import Answer
 from worker.status.facts import Facts
 from worker.status.look import look
 from worker.status.machine import as_json
+from worker.status.rules import answer_from
 from worker.status.session import engine_of
-from worker.status.verdict import verdict
 
-LOOK_SECONDS = 1.0
+WATCH_SECONDS = 1.0
 
-Seen = tuple[Verdict, Facts | None]
+AnswerAndFacts = tuple[Answer, Facts | None]
 
 
 async def execute(options: argparse.Namespace, settings: CommandSettings, interrupted: asyncio.Event) -> int:
@@ -40,7 +40,7 @@ async def execute(options: argparse.Namespace, settings: CommandSettings, interr
     return SUCCESS if seen[0].is_well else FAILURE
 
 
-async def looked(engine: AsyncEngine) -> Seen:
+async def looked(engine: AsyncEngine) -> AnswerAndFacts:
     """Return what one look shows; where PostgreSQL does not answer that is the verdict."""
     try:
         facts = await look(engine)
@@ -49,11 +49,11 @@ async def looked(engine: AsyncEngine) -> Seen:
             raise
         what = sqlstate(error) or type(error).__name__
         sentence = f"PostgreSQL is away or busy ({what}): nothing is known."
-        return Verdict("database_away", sentence, [commands.PREFLIGHT, commands.WATCH]), None
-    return verdict(facts), facts
+        return Answer("database_away", sentence, [commands.PREFLIGHT, commands.WATCH]), None
+    return answer_from(facts), facts
 
 
-async def watched(engine: AsyncEngine, interrupted: asyncio.Event, *, quiet: bool) -> Seen:
+async def watched(engine: AsyncEngine, interrupted: asyncio.Event, *, quiet: bool) -> AnswerAndFacts:
     """Look each second until interrupted: redraw at a terminal, else print a verdict where it is another."""
     seen = await looked(engine)
     with screen() if stdout.is_terminal and not quiet else contextlib.nullcontext() as live:
@@ -65,7 +65,7 @@ async def watched(engine: AsyncEngine, interrupted: asyncio.Event, *, quiet: boo
                 said = seen[0].word
                 stdout.print(Text(printable(seen[0].sentence)), soft_wrap=True)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(interrupted.wait(), LOOK_SECONDS)
+                await asyncio.wait_for(interrupted.wait(), WATCH_SECONDS)
             if not interrupted.is_set():
                 seen = await looked(engine)
     return seen
@@ -76,12 +76,12 @@ def screen() -> Live:
     return Live(console=stdout, auto_refresh=False)
 
 
-def text_of(seen: Seen) -> Text:
+def text_of(seen: AnswerAndFacts) -> Text:
     """Return what a person reads: the sentence, what to type next, the figures."""
     return Text("\n").join(Text(printable(line), style) for line, style in _lines(*seen))
 
 
-def _lines(said: Verdict, facts: Facts | None) -> Iterator[tuple[str, str]]:
+def _lines(said: Answer, facts: Facts | None) -> Iterator[tuple[str, str]]:
     yield said.sentence, "bold"
     if said.next_steps:
         yield "Next:", ""

@@ -2,7 +2,7 @@
 
 from worker.proof import LATE_AFTER_SECONDS
 from worker.status import commands
-from worker.status.answer import Verdict
+from worker.status.answer import Answer
 from worker.status.facts import Backfill, Facts, History
 from worker.status.validity import is_recent_enough
 from worker.status.words import clock, count, done_about, percent, span
@@ -10,7 +10,7 @@ from worker.status.words import clock, count, done_about, percent, span
 SILENT_SECONDS = 3.0  # a driver that lives says so once a second
 
 
-def backfill(facts: Facts) -> Verdict | None:
+def backfill(facts: Facts) -> Answer | None:
     """Speak while a run is running, paused or left by its driver."""
     run = facts.known_history.backfill
     if run is None or run.status not in {"running", "paused"}:
@@ -18,14 +18,14 @@ def backfill(facts: Facts) -> Verdict | None:
     done = f"{run.processed:,} of {run.planned:,} rows are done"
     if run.status == "paused":
         sentence = f"Backfill paused at {percent(run)}: {done}."
-        return Verdict("backfill_paused", sentence, [*_start_worker(facts), commands.RESUME])
+        return Answer("backfill_paused", sentence, [*_start_worker(facts), commands.RESUME])
     is_silent = facts.server.now - run.heard_at > SILENT_SECONDS
     if not run.in_worker and (run.has_let_go or is_silent):
         sentence = f"Backfill interrupted at {percent(run)}: {done}, and nobody goes on."
-        return Verdict("interrupted", sentence, [*_start_worker(facts), commands.RESUME])
+        return Answer("interrupted", sentence, [*_start_worker(facts), commands.RESUME])
     if not facts.alive:
         return stopped(facts)
-    return Verdict("backfilling", _progress(run, facts.server.now), [commands.WATCH])
+    return Answer("backfilling", _progress(run, facts.server.now), [commands.WATCH])
 
 
 def _progress(run: Backfill, now: float) -> str:
@@ -36,7 +36,7 @@ def _progress(run: Backfill, now: float) -> str:
     return f"{sentence}." if at is None else f"{sentence}, done about {clock(at, now)}."
 
 
-def not_backfilled(facts: Facts) -> Verdict | None:
+def not_backfilled(facts: Facts) -> Answer | None:
     """Speak where not all was brought over: never begun, given up, of one project only, or taken back."""
     history, now = facts.known_history, facts.server.now
     if history.backfilled_at is not None or _is_proved_without(history):
@@ -46,16 +46,16 @@ def not_backfilled(facts: Facts) -> Verdict | None:
     if back is not None and back.status != "finished":
         sentence = f"Rollback interrupted: it began at {clock(back.ended_at, now)} and has not ended."
         if not facts.alive:
-            return Verdict("rollback_interrupted", sentence, [commands.ROLL_BACK])
+            return Answer("rollback_interrupted", sentence, [commands.ROLL_BACK])
         sentence += " Stop the workers to go on with it, or go forward."  # it refuses beside a worker
-        return Verdict("rollback_interrupted", sentence, [commands.BACKFILL])
+        return Answer("rollback_interrupted", sentence, [commands.BACKFILL])
     if back is not None:
         sentence = f"Rolled back at {clock(back.ended_at, now)}. To go forward again, backfill again."
-        return Verdict("rolled_back", sentence, go_on)
+        return Answer("rolled_back", sentence, go_on)
     run = history.backfill
     ended = "" if run is None else f" The last run, {run.id}, {_ended(run)}."
     sentence = f"Not backfilled yet: what was there before is not in project_collections.{ended}"
-    return Verdict("not_backfilled", sentence, go_on)
+    return Answer("not_backfilled", sentence, go_on)
 
 
 def _is_proved_without(history: History) -> bool:
@@ -69,12 +69,12 @@ def _ended(run: Backfill) -> str:
     return f"{of_one}{'was cancelled' if run.status == 'cancelled' else 'is finished'}"
 
 
-def stopped(facts: Facts) -> Verdict | None:
+def stopped(facts: Facts) -> Answer | None:
     """Speak where no worker is alive."""
     if facts.alive:
         return None
     waits = f" {count(facts.waiting, 'event waits', 'events wait')}." if facts.waiting else ""
-    return Verdict("stopped", f"Stopped: {_last_worker(facts)}.{waits}", [commands.WORKER])
+    return Answer("stopped", f"Stopped: {_last_worker(facts)}.{waits}", [commands.WORKER])
 
 
 def _last_worker(facts: Facts) -> str:
@@ -87,17 +87,17 @@ def _last_worker(facts: Facts) -> str:
     return f"the last worker, {last.name}, fell silent {span(now - last.heard_at)} ago without a word"
 
 
-def later_versions(facts: Facts) -> Verdict | None:
+def later_versions(facts: Facts) -> Answer | None:
     """Speak where events wait for a worker that is not there."""
     if not facts.later_versions:
         return None
     waits = count(facts.later_versions, "event of a later version waits", "events of a later version wait")
-    return Verdict(
+    return Answer(
         "later_version", f"{waits}: start workers of the release that wrote them.", [commands.WATCH]
     )
 
 
-def settling(facts: Facts) -> Verdict | None:
+def settling(facts: Facts) -> Answer | None:
     """Speak while events of a backfill or a repair wait."""
     lanes = facts.lanes or {}
     bulk = {name: lanes[name] for name in ("repair", "backfill") if lanes[name].pending}
@@ -109,7 +109,7 @@ def settling(facts: Facts) -> Verdict | None:
         f"Settling: of the events that workers are to apply, {waits} wait, the oldest for {span(oldest)}."
     )
     looks = [commands.PREFLIGHT] if oldest > LATE_AFTER_SECONDS else []
-    return Verdict("settling", sentence, [*looks, commands.WATCH])
+    return Answer("settling", sentence, [*looks, commands.WATCH])
 
 
 def _whose(lane: str) -> str:

@@ -34,7 +34,7 @@ class Worker:
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class Waiting:
     """What waits in one lane; counted up to 100,000."""
 
     pending: int
@@ -147,7 +147,7 @@ class Facts:
     server: Server
     sequence_faults: Sequence[str] | None = None
     workers: Sequence[Worker] | None = None
-    lanes: Mapping[str, Lane] | None = None
+    lanes: Mapping[str, Waiting] | None = None
     later_versions: int | None = None
     holders: Sequence[Holder] | None = None
     history: History | None = None

@@ -12,7 +12,7 @@ from worker.vitals.heartbeat import MOST_COUNTED
 DASH = "-"
 NAMED = 5  # of many of a kind; the others are counted
 WIDTH = 15
-LANES = {"live": "live writes", "repair": "repairs", "backfill": "backfill events"}
+LANE_WORDS = {"live": "live writes", "repair": "repairs", "backfill": "backfill events"}
 
 
 def lines(facts: Facts) -> Iterator[str]:
@@ -31,7 +31,7 @@ def rows(facts: Facts) -> Iterator[tuple[str, str]]:
     if server.revision is None and "schema" not in unknown:
         return
     yield "workers", _workers(facts)
-    for name, said in LANES.items():
+    for name, said in LANE_WORDS.items():
         yield said, _lane(facts, name)
     if facts.later_versions:
         yield "later versions", count(facts.later_versions, "event waits", "events wait")

@@ -4,11 +4,11 @@ from dataclasses import asdict
 from typing import Any
 
 from shared.migration_state import REVISION
-from worker.status.answer import Verdict
+from worker.status.answer import Answer
 from worker.status.facts import Facts
 
 
-def as_json(said: Verdict, facts: Facts | None) -> dict[str, Any]:
+def as_json(said: Answer, facts: Facts | None) -> dict[str, Any]:
     """Return the line: moments are seconds since 1970 by the database's clock, durations seconds."""
     answer = {
         "verdict": said.word,

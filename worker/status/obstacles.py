@@ -2,7 +2,7 @@
 
 from shared.migration_state import REVISION
 from worker.status import commands
-from worker.status.answer import Verdict
+from worker.status.answer import Answer
 from worker.status.facts import LOCKED, Facts
 from worker.status.words import span, who
 
@@ -10,37 +10,37 @@ STUCK_SECONDS = 2.0  # so long our own statements wait
 API = "collection-sync api"  # whose requests may wait for a row of the monolith's: that holds up no event
 
 
-def not_migrated(facts: Facts) -> Verdict | None:
+def not_migrated(facts: Facts) -> Answer | None:
     """Speak where the schema is not that of this release."""
     revision = facts.server.revision
     if "schema" in facts.unknown or (revision is not None and revision >= REVISION):
         return None
     found = "was never migrated" if revision is None else f"is at revision {revision}"
     sentence = f"Not migrated: the database {found}; this release needs revision {REVISION}."
-    return Verdict("not_migrated", sentence, [commands.UPGRADE])
+    return Answer("not_migrated", sentence, [commands.UPGRADE])
 
 
-def unfit(facts: Facts) -> Verdict | None:
+def unfit(facts: Facts) -> Answer | None:
     """Speak where ids would be drawn once more, or out of order."""
     if not facts.sequence_faults:
         return None
     sentence = (
         f"Unfit: {'; '.join(facts.sequence_faults)}. Nothing is written or applied until that is mended."
     )
-    return Verdict("unfit", sentence, [commands.MEND_SEQUENCES])
+    return Answer("unfit", sentence, [commands.MEND_SEQUENCES])
 
 
-def read_only(facts: Facts) -> Verdict | None:
+def read_only(facts: Facts) -> Answer | None:
     """Speak where our processes could write nothing."""
     if facts.server.is_standby or not facts.server.is_read_only:
         return None
     sentence = (
         "Read-only: default_transaction_read_only is on, so nothing is written or applied until it is off."
     )
-    return Verdict("read_only", sentence, [commands.PREFLIGHT, commands.WATCH])
+    return Answer("read_only", sentence, [commands.PREFLIGHT, commands.WATCH])
 
 
-def stuck(facts: Facts) -> Verdict | None:
+def stuck(facts: Facts) -> Answer | None:
     """Speak where another's session keeps events from being applied."""
     is_dark = LOCKED in facts.unknown.values()
     for holder in facts.holders or ():
@@ -52,15 +52,15 @@ def stuck(facts: Facts) -> Verdict | None:
         if not held and holder.waited_seconds is not None:
             held = f" for at least {span(holder.waited_seconds)}"
         sentence = f"Stuck: held by {who(holder)}{held}. It goes on when that transaction ends."
-        return Verdict("stuck", sentence, [commands.WATCH])
+        return Answer("stuck", sentence, [commands.WATCH])
     return None
 
 
-def unknown(facts: Facts) -> Verdict | None:
+def unknown(facts: Facts) -> Answer | None:
     """Speak where too little is known to say anything else."""
     needed = ("history", "lanes", "letters", "workers")
     missing = [name for name in needed if getattr(facts, name) is None]
     if not missing:
         return None
     reasons = "; ".join(f"{name}: {facts.unknown.get(name, 'not read')}" for name in missing)
-    return Verdict("unknown", f"Not known ({reasons}).", [commands.WATCH])
+    return Answer("unknown", f"Not known ({reasons}).", [commands.WATCH])

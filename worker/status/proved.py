@@ -2,13 +2,13 @@
 
 from worker.proof import LATE_AFTER_SECONDS, outdated_after
 from worker.status import commands
-from worker.status.answer import Verdict
+from worker.status.answer import Answer
 from worker.status.facts import Audit, Facts
 from worker.status.validity import is_recent_enough, valid_proof
 from worker.status.words import clock, count, span
 
 
-def drift(facts: Facts) -> Verdict | None:
+def drift(facts: Facts) -> Answer | None:
     """Speak where pairs differ although no event for them waits, and no dead letter is why."""
     history, now = facts.known_history, facts.server.now
     mend = [commands.REPAIR, commands.AUDIT]
@@ -19,12 +19,12 @@ def drift(facts: Facts) -> Verdict | None:
         left = max(proof.found - proof.repaired, 1)
         since = clock(proof.ended_at, now)
         sentence = f"Drift: {count(left, 'pair differs', 'pairs differ')}, by the audit of {since}."
-        return Verdict("drift", sentence, mend)
+        return Answer("drift", sentence, mend)
     if history.drifted:
         left = sum(max(audit.found - audit.repaired, 1) for audit in history.drifted)
         projects = count(len(history.drifted), "project", "projects")
         sentence = f"Drift: {count(left, 'pair differs', 'pairs differ')} in {projects} audited alone."
-        return Verdict("drift", sentence, mend)
+        return Answer("drift", sentence, mend)
     return None
 
 
@@ -36,47 +36,47 @@ def _is_for_letters(facts: Facts, proof: Audit) -> bool:
     return is_listed_whole and bool(history.findings) and history.findings <= letters
 
 
-def incomplete(facts: Facts) -> Verdict | None:
+def incomplete(facts: Facts) -> Answer | None:
     """Speak where the last audit came to no end, or could not see."""
     whole = facts.known_history.whole
     if whole is None or whole.proves or not is_recent_enough(whole, facts.known_history):
         return None
     why = (whole.error or "it came to no end").rstrip(".")
     sentence = f"Not proved: the last audit proves nothing ({why})."
-    return Verdict("incomplete", sentence, _audit_or_wait(facts))
+    return Answer("incomplete", sentence, _audit_or_wait(facts))
 
 
-def repaired(facts: Facts) -> Verdict | None:
+def repaired(facts: Facts) -> Answer | None:
     """Speak where the last audit mended something: only the next one can be clean."""
     proof = facts.known_history.proof
     if proof is None or proof.verdict != "repaired" or proof != facts.known_history.whole:
         return None
     mended = count(proof.repaired, "pair was", "pairs were")
     sentence = f"Repaired: {mended} mended and compared again. Clean is only what the next audit finds clean."
-    return Verdict("repaired", sentence, _audit_or_wait(facts))
+    return Answer("repaired", sentence, _audit_or_wait(facts))
 
 
-def not_audited(facts: Facts) -> Verdict:
+def not_audited(facts: Facts) -> Answer:
     """Say that no audit says anything about now."""
     proof = facts.known_history.proof
     sentence = "Not audited: no audit has compared all pairs."
     if proof is not None:
         at = clock(proof.ended_at, facts.server.now)
         sentence = f"Not audited: the last audit of all pairs, of {at}, is older than what was done since."
-    return Verdict("not_audited", sentence, _audit_or_wait(facts))
+    return Answer("not_audited", sentence, _audit_or_wait(facts))
 
 
-def outdated(facts: Facts, proof: Audit) -> Verdict | None:
+def outdated(facts: Facts, proof: Audit) -> Answer | None:
     """Speak where the last proof is old."""
     bound = outdated_after(proof.ended_at - proof.started_at)
     age = facts.server.now - proof.ended_at
     if age <= bound:
         return None
     sentence = f"Audit outdated: the last of all pairs ended {span(age)} ago."
-    return Verdict("outdated", sentence, _audit_or_wait(facts))
+    return Answer("outdated", sentence, _audit_or_wait(facts))
 
 
-def dead_letters(facts: Facts, _proof: Audit) -> Verdict | None:
+def dead_letters(facts: Facts, _proof: Audit) -> Answer | None:
     """Speak where events died and nothing else is wrong."""
     letters = facts.letters or []
     if not letters:
@@ -95,25 +95,25 @@ def dead_letters(facts: Facts, _proof: Audit) -> Verdict | None:
     else:
         steps = [f"{commands.LETTERS} show {first.id}", f"{commands.LETTERS} replay --wait {first.id}"]
         sentence += ". Mend what its reason names, then replay."
-    return Verdict("dead_letters", sentence, [*steps, commands.AUDIT])
+    return Answer("dead_letters", sentence, [*steps, commands.AUDIT])
 
 
-def late(facts: Facts, _proof: Audit) -> Verdict | None:
+def late(facts: Facts, _proof: Audit) -> Answer | None:
     """Speak where a user's write has waited for too long."""
     oldest = (facts.lanes or {})["live"].oldest_seconds
     if oldest is None or oldest <= LATE_AFTER_SECONDS:
         return None
     sentence = f"Late: a user's write has waited for {span(oldest)}, although a worker is alive."
-    return Verdict("late", sentence, [commands.PREFLIGHT, commands.WATCH])
+    return Answer("late", sentence, [commands.PREFLIGHT, commands.WATCH])
 
 
-def in_sync(facts: Facts, proof: Audit) -> Verdict:
+def in_sync(facts: Facts, proof: Audit) -> Answer:
     """Say that all is well."""
     ago = f"audited {span(facts.server.now - proof.ended_at)} ago"
     if not proof.pending:
-        return Verdict("in_sync", f"In sync: all {proof.compared:,} pairs agree, {ago}.")
+        return Answer("in_sync", f"In sync: all {proof.compared:,} pairs agree, {ago}.")
     way = count(proof.pending, "was", "were")
-    return Verdict(
+    return Answer(
         "in_sync", f"In sync: of {proof.compared:,} pairs {way} on the way and none had drifted, {ago}."
     )
 

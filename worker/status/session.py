@@ -35,7 +35,7 @@ WHY = {
     INSUFFICIENT_PRIVILEGE: "this login may not see it",
 } | dict.fromkeys(NOT_MIGRATED, "a table or column is missing")
 
-Part = TypeVar("Part")
+Fact = TypeVar("Fact")
 
 
 @contextlib.asynccontextmanager
@@ -72,7 +72,7 @@ class Parts:
         self._connection = connection
         self.unknown: dict[str, str] = {}
 
-    async def read(self, name: str, look: Callable[[AsyncConnection], Awaitable[Part]]) -> Part | None:
+    async def read(self, name: str, look: Callable[[AsyncConnection], Awaitable[Fact]]) -> Fact | None:
         """Return what the look returns; None, and why under that name, where it may not, or has to wait."""
         try:
             async with self._connection.begin_nested():

@@ -4,7 +4,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from worker.lanes import KNOWN_LANES, NAMES
-from worker.status.facts import Holder, Lane, Worker
+from worker.status.facts import Holder, Waiting, Worker
 from worker.vitals.heartbeat import LOOK as LANES
 from worker.vitals.heartbeat import MOST_COUNTED
 
@@ -59,18 +59,18 @@ async def workers(connection: AsyncConnection) -> list[Worker]:
     return [Worker(*row) for row in found]
 
 
-async def lanes(connection: AsyncConnection) -> tuple[dict[str, Lane], int]:
+async def lanes(connection: AsyncConnection) -> tuple[dict[str, Waiting], int]:
     """Return what waits by lane, and how many events are of a later version than this release knows.
 
     Served by outbox_events_claim_order, and counted up to MOST_COUNTED, as for a worker's heartbeat.
     """
     rows = (await connection.execute(LANES, {"most": MOST_COUNTED})).all()
-    found: dict[str, Lane] = {}
+    found: dict[str, Waiting] = {}
     for name in NAMES.values():
         of_name = [row for row in rows if KNOWN_LANES[row.lane] == name]
         pending = sum(row.pending for row in of_name)
         oldest = max(row.oldest_seconds for row in of_name) if pending else None
-        found[name] = Lane(pending, oldest)
+        found[name] = Waiting(pending, oldest)
     return found, rows[0].unknown_events
 
 

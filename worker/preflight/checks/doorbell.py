@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ReadOnlyError, ResponseError
 
 from shared.migration_state import VERSION_TABLE
-from shared.redis.client import REDIS_TIMEOUT_SECONDS, Command
+from shared.redis.client import REDIS_TIMEOUT_SECONDS, RedisCommand
 from shared.redis.deployment import Names, read_identity
 from shared.redis.doorbell import job_key, ring_commands
 from shared.redis.rehearsal import rehearse
@@ -28,7 +28,7 @@ SLOWER = "until it is mended, events wait up to 0.9 s for a sweep"
 # What API, commands and `python -m worker` send. All are queued, and discarded: Redis refuses what a user may
 # not run, or what it does not know, when it is queued. Arq's own worker sends more.
 LISTENED = NAMES.channels
-QUEUED: Sequence[Command] = (
+QUEUED: Sequence[RedisCommand] = (
     *ring_commands(NAMES, "live"),
     ("PUBLISH", NAMES.channel("bulk"), ""),
     ("SUBSCRIBE", *LISTENED),
@@ -105,7 +105,7 @@ async def _refused(redis: Redis) -> list[str]:
     return list(dict.fromkeys(what for what in named if what))
 
 
-def _named(error: ResponseError, command: Command) -> str | None:
+def _named(error: ResponseError, command: RedisCommand) -> str | None:
     if isinstance(error, ReadOnlyError):  # a replica's: `server` says so
         return None
     name = str(command[0])

@@ -52,7 +52,7 @@ UNKEPT_KEYS = """
     WHERE tgisinternal AND tgenabled <> 'O' AND conrelid IN (to_regclass($1), to_regclass($2))
     ORDER BY 1, 2
 """
-RULES = """
+REWRITE_RULES = """
     SELECT ev_class::regclass::text AS relation, quote_ident(rulename) AS name
     FROM pg_rewrite
     JOIN unnest($1::text[]) AS ours (relation) ON ev_class = to_regclass(ours.relation)
@@ -199,7 +199,7 @@ def _trigger(row: asyncpg.Record) -> Trouble:
 
 async def rules(connection: asyncpg.Connection) -> Found:
     """Look for rules, with which statements such as ours are refused or rewritten."""
-    rows = await connection.fetch(RULES, [*WRITTEN, *OURS, "activity_logs"])
+    rows = await connection.fetch(REWRITE_RULES, [*WRITTEN, *OURS, "activity_logs"])
     return Found(
         "No rule rewrites our statements.",
         each(

@@ -7,11 +7,11 @@ they are: to repair them would be a second migration on top of the first. Nothin
 from collections.abc import Callable
 
 from worker.status import course, obstacles, proved
-from worker.status.answer import Verdict
+from worker.status.answer import Answer
 from worker.status.facts import Audit, Facts
 from worker.status.validity import valid_proof
 
-RULES: tuple[Callable[[Facts], Verdict | None], ...] = (
+RULES: tuple[Callable[[Facts], Answer | None], ...] = (
     obstacles.not_migrated,
     obstacles.unfit,
     obstacles.read_only,
@@ -26,7 +26,7 @@ RULES: tuple[Callable[[Facts], Verdict | None], ...] = (
     proved.incomplete,
     proved.repaired,
 )
-RULES_OF_PROOF: tuple[Callable[[Facts, Audit], Verdict | None], ...] = (
+RULES_OF_PROOF: tuple[Callable[[Facts, Audit], Answer | None], ...] = (
     proved.outdated,
     proved.dead_letters,
     proved.late,
@@ -34,7 +34,7 @@ RULES_OF_PROOF: tuple[Callable[[Facts, Audit], Verdict | None], ...] = (
 )
 
 
-def verdict(facts: Facts) -> Verdict:
+def answer_from(facts: Facts) -> Answer:
     """Say where the migration stands."""
     for rule in RULES:
         if (said := rule(facts)) is not None:

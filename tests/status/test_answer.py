@@ -7,11 +7,22 @@ import pytest
 
 from shared.migration_state import REVISION
 from worker.status import commands
-from worker.status.facts import LOCKED, Audit, Backfill, Facts, History, Holder, Lane, Letter, Server, Worker
-from worker.status.verdict import verdict
+from worker.status.facts import (
+    LOCKED,
+    Audit,
+    Backfill,
+    Facts,
+    History,
+    Holder,
+    Letter,
+    Server,
+    Waiting,
+    Worker,
+)
+from worker.status.rules import answer_from
 
 NOW = 1_000_000.0
-NOTHING = {name: Lane(0, None) for name in ("live", "repair", "backfill")}
+NOTHING = {name: Waiting(0, None) for name in ("live", "repair", "backfill")}
 ALIVE = Worker("host:1:ab", NOW - 0.5, None)
 PROOF = Audit(
     id=1, status="finished", verdict="in_sync", requested_by="schedule", project_id=None, repair=False,
@@ -45,7 +56,7 @@ def with_audit(audit: Audit, **more: Any) -> Facts:  # noqa: ANN401 - fields of 
 
 
 def waiting(facts: Facts, **oldest: float) -> Facts:
-    return replace(facts, lanes=NOTHING | {name: Lane(7, seconds) for name, seconds in oldest.items()})
+    return replace(facts, lanes=NOTHING | {name: Waiting(7, seconds) for name, seconds in oldest.items()})
 
 
 CASES = {
@@ -260,7 +271,7 @@ CASES = {
 
 @pytest.mark.parametrize(("facts", "word", "said", "steps"), CASES.values(), ids=CASES)
 def test_the_verdict_is(facts: Facts, word: str, said: str, steps: list[str]) -> None:
-    answer = verdict(facts)
+    answer = answer_from(facts)
     assert (answer.word, list(answer.next_steps)) == (word, steps), answer.sentence
     assert said in answer.sentence
     assert answer.sentence.endswith(".")
