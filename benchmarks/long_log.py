@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.commands import Ran, run_command
-from shared.logs.contract import LOG_VERSION, problems
+from shared.logs.contract import problems
+from shared.logs.declaring import LOG_VERSION
 
 BLOCK_LINES = 20_000
 LINES_A_SECOND = 400  # in the log's own time

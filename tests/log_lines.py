@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from shared.logs.contract import COMMON, problems
+from shared.logs.contract import problems
+from shared.logs.declaring import COMMON
 
 seen: set[str] = set()  # the names of all events that any line of this session had
 breaches: list[str] = []  # of the test that runs: the fixture of tests/logs/plugin.py fails it for them

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 MADE = "<!-- Made from the code by `python -m deploy.docs`; what is changed here is lost. -->"
+MADE_BELOW = "<!-- What follows is made from the code by `python -m deploy.docs`. -->"
 
 Schema = dict[str, Any]  # a JSON schema
 

@@ -16,7 +16,7 @@ from typing import TextIO
 import orjson
 import structlog
 
-from shared.logs.contract import LOG_VERSION
+from shared.logs.declaring import LOG_VERSION
 from shared.logs.file import LogFileHandler
 from shared.process.streams import Patient, patient
 from shared.settings import SettingsError

@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 
 from shared.postgres.advice import advice_on
 from shared.redis.cancellation import heed_cancellation
-from shared.redis.client import REDIS_TIMEOUT_SECONDS, Command, exchange
+from shared.redis.client import REDIS_TIMEOUT_SECONDS, RedisCommand, exchange
 from shared.redis.deployment import UNLEARNED, Deployment, Lane, Names
 from shared.redis.faults import REDIS_ERRORS, fault_of, faults_in
 from shared.redis.outage import Fault, Outage

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.logs.contract import CONTRACT, LOG_VERSION, problems
+from shared.logs.contract import CONTRACT, problems
+from shared.logs.declaring import LOG_VERSION
 from worker.dashboard.log_state import Clock, LogState
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC).timestamp()

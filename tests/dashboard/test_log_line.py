@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from shared.logs.contract import CONTRACT, LOG_VERSION
+from shared.logs.contract import CONTRACT
+from shared.logs.declaring import LOG_VERSION
 from tests.dashboard.loglines import NOW, fields, folded, line, stamp
 from worker.dashboard.log_line import Stamps
 from worker.dashboard.log_state import Clock, LogState

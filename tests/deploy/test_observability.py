@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from shared.logs.contract import COMMON, CONTRACT
+from shared.logs.contract import CONTRACT
+from shared.logs.declaring import COMMON
 from tests.forked import ROOT
 from tests.metrics.page import documented
 from tests.metrics.promql import names_and_labels

@@ -1,4 +1,4 @@
-"""The pages of docs/reference say what the code does."""
+"""The pages that are made from the code say what it does."""
 
 import argparse
 import re
@@ -21,13 +21,17 @@ def test_the_pages_are_what_the_code_makes() -> None:
 
 
 def test_a_page_that_was_changed_by_hand_is_found_and_the_command_named(tmp_path: Path) -> None:
+    (tmp_path / "reference").mkdir()
     for name, text in PAGE.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     assert outdated(tmp_path) == {}
-    changed = tmp_path / "settings.md"
-    changed.write_text(PAGE["settings.md"].replace("required", "optional", 1), encoding="utf-8")
-    (tmp_path / "http.md").unlink()
-    assert outdated(tmp_path) == {changed: PAGE["settings.md"], tmp_path / "http.md": PAGE["http.md"]}
+    changed = tmp_path / "reference/settings.md"
+    changed.write_text(PAGE["reference/settings.md"].replace("required", "optional", 1), encoding="utf-8")
+    (tmp_path / "reference/http.md").unlink()
+    assert outdated(tmp_path) == {
+        changed: PAGE["reference/settings.md"],
+        tmp_path / "reference/http.md": PAGE["reference/http.md"],
+    }
 
 
 def test_the_check_of_the_command_says_what_is_out_of_date_and_changes_nothing(
@@ -35,12 +39,12 @@ def test_the_check_of_the_command_says_what_is_out_of_date_and_changes_nothing(
 ) -> None:
     monkeypatch.setattr(sys, "argv", [COMMAND, "--check"])
     assert (main(), capsys.readouterr().out) == (0, "")
-    monkeypatch.setitem(PAGES, "settings.md", lambda: "# Another\n")
+    monkeypatch.setitem(PAGES, "reference/settings.md", lambda: "# Another\n")
     assert main() == 1
     assert (
         capsys.readouterr().out == f"docs/reference/settings.md is out of date\nMake them anew: {COMMAND}\n"
     )
-    assert (DIRECTORY / "settings.md").read_text(encoding="utf-8") == PAGE["settings.md"]
+    assert (DIRECTORY / "reference/settings.md").read_text(encoding="utf-8") == PAGE["reference/settings.md"]
 
 
 def test_each_process_reads_the_settings_that_the_page_says_it_reads() -> None:
@@ -56,7 +60,7 @@ def test_each_process_reads_the_settings_that_the_page_says_it_reads() -> None:
 
 @pytest.mark.parametrize("parser", parsers(), ids=lambda parser: parser.prog)
 def test_every_option_of_every_command_is_on_the_page(parser: argparse.ArgumentParser) -> None:
-    section = PAGE["commands.md"].split(f"## `{parser.prog}`\n")[1].split("\n## ")[0]
+    section = PAGE["reference/commands.md"].split(f"## `{parser.prog}`\n")[1].split("\n## ")[0]
     told = parser.format_help()
     for option in set(re.findall(r"--[a-z][a-z-]+", told)) - {"--help"}:
         assert re.search(rf"{option}\b", section), option
@@ -77,7 +81,7 @@ def test_a_usage_line_shows_what_must_be_given_what_may_be_and_what_excludes_wha
 
 
 def test_every_operation_of_the_api_is_on_the_page_with_links_that_lead_somewhere() -> None:
-    page = PAGE["http.md"]
+    page = PAGE["reference/http.md"]
     names = {name.lower() for name in re.findall(r"^### (\w+)$", page, re.MULTILINE)}
     assert set(re.findall(r"\]\(#(\w+)\)", page)) == names
     for operation in ("POST /projects/{project_id}/collections", "POST /admin/backfill/pause", "GET /readyz"):

@@ -1,6 +1,6 @@
 """During a deploy one reader reads the lines of several releases."""
 
-from shared.logs.contract import LOG_VERSION
+from shared.logs.declaring import LOG_VERSION
 from tests.log_lines import breaches, hold_against_contract
 
 OF_THE_FIRST_RELEASE = {"event": "job_unfinished", "level": "warning", "error": "ConnectionError"}

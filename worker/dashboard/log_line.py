@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from shared.logs.contract import CONTRACT, TYPES, LogEvent
+from shared.logs.contract import CONTRACT
+from shared.logs.declaring import TYPES, LogEvent
 
 LogLine = Mapping[str, Any]
 

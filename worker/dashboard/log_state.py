@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from shared.logs.contract import LOG_VERSION
+from shared.logs.declaring import LOG_VERSION
 from worker.dashboard import lags
 from worker.dashboard.audits import Audits, Findings
 from worker.dashboard.backfills import ENDS, Backfills
