@@ -85,7 +85,6 @@ async def list_collections(sync: CollectionSync, caller: str, project_id: str) -
 async def create_collection(
     sync: CollectionSync, caller: str, project_id: str, values: Mapping[str, Any]
 ) -> Written:
-    """Write a new collection with an id of its own and return its row."""
     return await write(sync, Write(EventType.CREATED, caller, project_id, str(uuid.uuid4()), values))
 
 
@@ -101,5 +100,4 @@ async def update_collection(
 
 
 async def delete_collection(sync: CollectionSync, caller: str, project_id: str, collection_id: str) -> None:
-    """Mark the collection as deleted; its row and its articles stay."""
     await write(sync, Write(EventType.DELETED, caller, project_id, collection_id, {"is_active": False}))

@@ -47,7 +47,6 @@ def report_silence(task: asyncio.Task[None]) -> None:
 
 @asynccontextmanager
 async def ringing(doorbell: Doorbell) -> AsyncIterator[None]:
-    """Keep the doorbell's one task running while the body runs."""
     task = asyncio.create_task(doorbell.run(), name="doorbell")
     task.add_done_callback(report_silence)
     try:
@@ -88,7 +87,6 @@ async def collection_sync(app: FastAPI, settings: Settings) -> AsyncIterator[Non
 
 
 def of_request(request: Request) -> CollectionSync:
-    """Return the resources of the app that received the request."""
     sync: CollectionSync = request.app.state.collection_sync
     return sync
 

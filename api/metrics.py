@@ -31,12 +31,10 @@ class ProcessState(Collector):
     """What the process knows of itself, read when somebody looks."""
 
     def __init__(self) -> None:
-        """Show names without numbers until there is something to look at."""
         self.sync: CollectionSync | None = None
         self.in_flight = 0
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the requests under way and, while the service runs, what they share."""
         yield gauge("http_requests_in_flight", "Requests that are not answered yet.", self.in_flight)
         yield gauge("database_connections_in_use", "Connections of the pool at work.", connections(self.sync))
         yield gauge("database_connections_limit", "Connections that the pool has at most.", POOL_SIZE)
@@ -50,13 +48,11 @@ class ProcessState(Collector):
 
 
 def connections(sync: CollectionSync | None) -> int | None:
-    """Count the connections that requests hold at this moment."""
     pool = sync and sync.engine.pool
     return pool.checkedout() if isinstance(pool, QueuePool) else None
 
 
 def refused(sync: CollectionSync | None) -> Counter:
-    """Count the requests refused for want of room, by lane."""
     counter = Counter("requests_refused", "Requests answered with 503 for want of room.", lane=())
     if sync is not None:
         for bulkhead in fields(sync.bulkheads):
@@ -65,7 +61,6 @@ def refused(sync: CollectionSync | None) -> Counter:
 
 
 def appended(sync: CollectionSync | None) -> Counter:
-    """Count the events that committed writes appended, by type."""
     counter = Counter("events_appended", "Events of committed writes.", event_type=EventType)
     if sync is not None:
         for event_type, count in sync.appended.copy().items():
@@ -77,7 +72,6 @@ class ApiMetrics:
     """The metrics of one API process."""
 
     def __init__(self) -> None:
-        """Begin with nothing counted."""
         self.state = ProcessState()
         self._requests = Counter("http_requests", "Requests answered.", method=(), route=(), status=())
         self._duration = Histogram(
@@ -91,7 +85,6 @@ class ApiMetrics:
 
     @contextmanager
     def showing(self, sync: CollectionSync) -> Iterator[None]:
-        """Show what these resources are at while the body runs."""
         self.state.sync = sync
         try:
             yield
@@ -110,7 +103,6 @@ class Measured:
     """ASGI middleware that counts requests; it changes nothing about them."""
 
     def __init__(self, app: ASGIApp, metrics: ApiMetrics) -> None:
-        """Take the application to measure, and where to count."""
         self._app = app
         self._metrics = metrics
 

@@ -91,7 +91,6 @@ class NewCollection(CollectionFields):
     collection_name: Name  # the one that must be there; it keeps its place
 
     def values(self) -> dict[str, Any]:
-        """Return the columns to insert, with the defaults of a new collection."""
         return self.model_dump() | {
             "linked_hypothesis_ids": self.linked_hypothesis_ids or [],
             "linked_question_ids": self.linked_question_ids or [],
@@ -108,7 +107,6 @@ class CollectionChanges(CollectionFields):
     )
 
     def values(self) -> dict[str, Any]:
-        """Return the columns to set."""
         return self.model_dump(exclude_none=True)
 
 

@@ -34,17 +34,14 @@ case could not be measured: the others are shown. The scale `small` judges no ta
 
 
 def names() -> list[str]:
-    """Name the cases there are."""
     return [module.name for module in pkgutil.iter_modules(cases.__path__)]
 
 
 def load(name: str) -> Case:
-    """Return the case of this name."""
     return cast("Case", importlib.import_module(f"benchmarks.cases.{name}"))
 
 
 async def measure(name: str, scale: Scale, say: Callable[[str], None]) -> tuple[Measured, dict[str, str]]:
-    """Measure one case on services of its own."""
     say(f"{name}: {(load(name).__doc__ or '').splitlines()[0]}")
     began = time.monotonic()
     async with services(scale, lambda line: say(f"  {line}")) as bench:
@@ -81,7 +78,6 @@ def run(chosen: Sequence[str], scale: Scale) -> tuple[list[Measured], dict[str, 
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line's grammar."""
     known = "\n".join(f"  {name:<14}{(load(name).__doc__ or '').splitlines()[0]}" for name in names())
     made = argparse.ArgumentParser(
         prog="python -m benchmarks",
@@ -102,7 +98,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Measure, print and return the exit status."""
     grammar = parser()
     arguments = grammar.parse_args()
     scale = Scale[arguments.scale.upper()]

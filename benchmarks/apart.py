@@ -13,7 +13,6 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Run it to its end and return its exit status."""
     _, told, *program = sys.argv
     child = os.posix_spawn(program[0], program, os.environ)
     _, status, usage = os.wait4(child, 0)

@@ -46,7 +46,6 @@ class Bench:
 
     @property
     def url(self) -> str:
-        """The database's address for asyncpg, password included."""
         return self.settings.database_url.get_secret_value().replace("+asyncpg", "")
 
     def choose(self, small: int, normal: int, full: int | None = None) -> int:
@@ -89,7 +88,6 @@ async def services(
 
 
 async def environment(bench: Bench) -> dict[str, str]:
-    """Say on what it is measured."""
     async with bench.sql() as sql:
         shown = {
             name: await sql.fetchval(f"SHOW {name}")
@@ -106,7 +104,6 @@ async def environment(bench: Bench) -> dict[str, str]:
 
 
 async def timed(work: Awaitable[object]) -> float:
-    """Return the seconds that it takes."""
     clock = asyncio.get_running_loop().time
     began = clock()
     await work

@@ -36,7 +36,6 @@ class Figure:
 
     @property
     def median(self) -> float:
-        """The median of the samples."""
         return statistics.median(self.samples)
 
 
@@ -63,19 +62,16 @@ class Measured:
         return statistics.median(self.ratios(figure, beside))
 
     def ratios(self, figure: Figure, beside: Beside) -> list[float]:
-        """Return the ratio of each pair of samples, in the order of repeats."""
         other = next(other for other in self.figures if other.name == beside.figure)
         return [mine / theirs for mine, theirs in zip(figure.samples, other.samples, strict=True)]
 
     def verdicts(self) -> Iterator[Verdict]:
-        """Yield one for every target."""
         for figure in self.figures:
             yield from _verdicts(figure.name, figure.median, figure, figure.unit)
             for beside in figure.beside:
                 yield from _verdicts(figure.name, self.ratio(figure, beside), beside, f"x {beside.figure}")
 
     def as_json(self) -> dict[str, Any]:
-        """Return everything, for a machine to read."""
         return {
             "case": self.case,
             "seconds": round(self.seconds, 1),

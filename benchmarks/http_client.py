@@ -15,14 +15,12 @@ class HttpClient:
     """Sends one request after the other, as the user who owns everything."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take an open connection."""
         self._reader = reader
         self._writer = writer
 
     @classmethod
     @asynccontextmanager
     async def connected(cls, port: int) -> AsyncIterator[Self]:
-        """Connect to this port of the loopback address for as long as the block."""
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             yield cls(reader, writer)
@@ -30,12 +28,6 @@ class HttpClient:
             writer.close()
 
     async def ask(self, method: str, path: str, body: bytes = b"") -> bytes:
-        """Return the answer's body.
-
-        Raises:
-            LocalError: the answer is not 200.
-
-        """
         head = (
             f"{method} {path} HTTP/1.1\r\nHost: api\r\nUser-ID: owner\r\nContent-Length: {len(body)}\r\n\r\n"
         )

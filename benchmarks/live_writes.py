@@ -104,7 +104,6 @@ class Writers:
     """Write legacy rows and their events in one transaction each, then press the bell, as the API does."""
 
     def __init__(self, pool: asyncpg.Pool, doorbell: Doorbell, worker: Worker) -> None:
-        """Take what to write with, the bell to press, and the worker that says when an event was applied."""
         self.worker = worker
         self._pool = pool
         self._doorbell = doorbell

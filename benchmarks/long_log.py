@@ -41,13 +41,11 @@ class Mix:
     """Makes lines as a busy system writes them: of one hundred, 85 are of events."""
 
     def __init__(self, seed: int, begin: float) -> None:
-        """Begin at a time, in seconds since 1970."""
         self._random = random.Random(seed)  # noqa: S311 - no secret
         self._now = begin
         self._event_id = 0
 
     def line(self) -> bytes:
-        """Return the next line."""
         self._now += 1 / LINES_A_SECOND
         choice = self._random.random()
         if choice < 0.85:  # noqa: PLR2004 - the mix

@@ -46,7 +46,6 @@ ACKNOWLEDGE = "DELETE FROM outbox_events WHERE id = ANY($1)"
 
 
 async def apply(connection: asyncpg.Connection, events: Sequence[asyncpg.Record]) -> None:
-    """Apply the newest event of each collection."""
     newest = {event["aggregate_id"]: event for event in events}.values()
     states = {event["id"]: (event, json.loads(event["payload"])) for event in newest}
     guarded = [
@@ -80,7 +79,6 @@ async def run_once(connection: asyncpg.Connection) -> int:
 
 
 async def main() -> None:
-    """Run batches for ever."""
     url = load_settings(Settings).database_url.get_secret_value().replace("+asyncpg", "")
     connection = await asyncpg.connect(url)
     print("ready", flush=True)

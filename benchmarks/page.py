@@ -196,7 +196,6 @@ def _figure(case: Measured, plot: Plot) -> str:
 
 
 def _table(name: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lay out cells of HTML, in a region that scrolls by keyboard as well."""
     head = "".join(f'<th scope="col">{head}</th>' for head in heads)
     body = "".join(
         f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>'

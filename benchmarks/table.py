@@ -11,7 +11,6 @@ def as_table(measured: Sequence[Measured]) -> str:
 
 
 def number(value: float) -> str:
-    """Show three significant digits or more."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"  # noqa: PLR2004
 
 

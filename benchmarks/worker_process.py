@@ -53,11 +53,9 @@ class Worker:
             raise LocalError(f"The worker takes too long. Its last lines:\n{self.last_lines()}") from None
 
     def last_lines(self) -> str:
-        """Return the end of what it wrote."""
         return b"".join(self.lines[-10:]).decode(errors="replace")
 
     def cpu_seconds(self) -> float | None:
-        """Return the processor time that it took so far; None where there is no /proc to tell it."""
         try:
             fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         except FileNotFoundError:

@@ -60,7 +60,6 @@ def read_lock(path: Path) -> tuple[Locked, list[str]]:
 
 
 def differences_of(shipped: Locked, tested: Locked) -> list[str]:
-    """Name what is shipped and not tested in that version."""
     return [
         f"{SHIPPED} has {requirement}, {ALL} has {tested.get(name)}"
         for name, requirement in shipped.items()
@@ -69,7 +68,6 @@ def differences_of(shipped: Locked, tested: Locked) -> list[str]:
 
 
 def wanted_here(locked: Locked) -> dict[str, str]:
-    """Return the versions that belong on this system and Python, by name."""
     return {
         name: str(requirement.specifier).removeprefix("==")
         for name, requirement in locked.items()
@@ -78,7 +76,6 @@ def wanted_here(locked: Locked) -> dict[str, str]:
 
 
 def installation_problems(wanted: Mapping[str, str], installed: Mapping[str, str]) -> list[str]:
-    """Say where what is installed is not what is locked."""
     names = sorted((wanted.keys() | installed.keys()) - NOT_OURS)
     return [
         f"{name}: locked {wanted.get(name, 'not at all')}, installed {installed.get(name, 'not at all')}"
@@ -103,7 +100,6 @@ def licences_of(distribution: Distribution) -> set[str]:
 
 
 def licence_problems(found: Iterable[Distribution]) -> list[str]:
-    """Name the distributions whose licence nobody has allowed."""
     return [
         f"{one.name}: licence {', '.join(sorted(refused))} is not on the list"
         for one in found
@@ -127,7 +123,6 @@ def ask(program: str, service: str, lock: Path) -> Iterator[tuple[str, str, list
 
 
 def vulnerabilities(program: str | None, lock: Path) -> tuple[dict[str, str], list[str]]:
-    """Return the versions that some service answered for, and what is known against them."""
     answered: dict[str, str] = {}
     problems: set[str] = set()
     for service in SERVICES if program else ():
@@ -149,7 +144,6 @@ def offline_problems() -> tuple[dict[str, str], list[str]]:
 
 
 def main() -> int:
-    """Print what was found and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m deploy.dependencies",
         description="Check the lock files, what is installed, its licences, and known vulnerabilities.",

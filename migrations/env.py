@@ -48,7 +48,6 @@ def migrate(connection: Connection) -> None:
 
 
 async def migrate_online() -> None:
-    """Open one connection of our own and migrate over it."""
     engine = create_engine(
         load_settings(DatabaseSettings),
         application_name="collection-sync migrations",

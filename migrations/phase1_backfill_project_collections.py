@@ -27,7 +27,6 @@ first. Afterwards this script without options brings everything back."""
 
 
 def grammar() -> argparse.ArgumentParser:
-    """Return the command line's grammar."""
     parser = argument_parser(NAME, DESCRIPTION)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done; change nothing")
     parser.add_argument(
@@ -38,7 +37,6 @@ def grammar() -> argparse.ArgumentParser:
 
 
 def parse(words: list[str]) -> argparse.Namespace:
-    """Read the command line; end the process with status 2 when it is wrong."""
     parser = grammar()
     options = parser.parse_args(words)
     if options.yes and not options.rollback:

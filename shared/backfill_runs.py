@@ -98,7 +98,6 @@ class RunUnfinishedError(BackfillRunError):
     """There is a run already that is neither finished nor cancelled."""
 
     def __init__(self, run: BackfillRun) -> None:
-        """Take the run that is in the way."""
         super().__init__(f"Backfill {run.id} is not finished: it is {run.status}.")
         self.run = run
 
@@ -107,7 +106,6 @@ class RunDrivenError(BackfillRunError):
     """Another process drives the run, and gave a sign of life within the last three seconds."""
 
     def __init__(self, run: BackfillRun) -> None:
-        """Take the run as it was found."""
         super().__init__(f"Backfill {run.id} is being driven by {run.driver}.")
         self.run = run
 
@@ -116,7 +114,6 @@ class NoUnfinishedRunError(BackfillRunError):
     """There is no run that could be paused, resumed or cancelled."""
 
     def __init__(self, last: BackfillRun | None) -> None:
-        """Take the last run there was."""
         was = "none has run yet" if last is None else f"the last one, {last.id}, is {last.status}"
         super().__init__(f"There is no unfinished backfill: {was}.")
         self.last = last

@@ -48,7 +48,6 @@ class Counter(Collector):
     """A counter for each combination of its labels. One thread adds, any may read."""
 
     def __init__(self, name: str, meaning: str, **labels: Iterable[str]) -> None:
-        """Take the name without prefix and `_total`, and each label with the values to show from zero on."""
         self._name, self._meaning, self._labels = PREFIX + name, meaning, tuple(labels)
         self._counts: dict[LabelValues, float] = dict.fromkeys(product(*labels.values()), 0)
 
@@ -57,7 +56,6 @@ class Counter(Collector):
         self._counts[labels] = self._counts.get(labels, 0) + count
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """Yield what was counted so far."""
         family = CounterMetricFamily(self._name, self._meaning, labels=self._labels)
         for labels, count in self._counts.copy().items():
             family.add_metric(labels, count)
@@ -71,7 +69,6 @@ class Histogram(Collector):
     """
 
     def __init__(self, name: str, meaning: str, bounds: Sequence[float], **labels: Iterable[str]) -> None:
-        """Take the name without prefix, ascending bounds, and each label with the values to show at once."""
         self._name, self._meaning, self._labels = PREFIX + name, meaning, tuple(labels)
         self._bounds = tuple(bounds)
         self._titles = [*map(floatToGoString, self._bounds), "+Inf"]

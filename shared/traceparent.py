@@ -40,7 +40,6 @@ def current_traceparent() -> str | None:
 
 
 def trace_id_of(traceparent: str) -> str:
-    """Return the 32 hexadecimal digits of the trace."""
     return traceparent[3:35]
 
 

@@ -86,11 +86,6 @@ class Tracing:
     """
 
     def __init__(self, process: str) -> None:
-        """Take the process: `api` or `worker`.
-
-        The service is called `collection-sync-<process>`, unless OTEL_SERVICE_NAME or
-        OTEL_RESOURCE_ATTRIBUTES calls it something else.
-        """
         self._process = process
         self._shut_down: Callable[[], None] | None = None
 

@@ -104,7 +104,6 @@ class BackfillConflictError(RefusalError):
     status = HTTPStatus.CONFLICT
 
     def __init__(self, error: BackfillRunError, run: BackfillRun | None) -> None:
-        """Take the reason, and the run as it is."""
         self.detail = str(error)
         self.more = {"run": None if run is None else Backfill.model_validate(run).model_dump(mode="json")}
 

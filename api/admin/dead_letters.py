@@ -68,7 +68,6 @@ class Filters(BaseModel):
     until: AwareDatetime | None = Field(None, description="It died before then.")
 
     def selection(self, state: str | None = "dead") -> Selection:
-        """Return them as the database is asked for them."""
         return Selection(
             state=state,
             collection_id=self.collection_id,
@@ -167,12 +166,10 @@ class DeadLetterConflictError(RefusalError):
     status = HTTPStatus.CONFLICT
 
     def __init__(self, detail: str) -> None:
-        """Take the reason."""
         self.detail = detail
 
 
 async def read_page(sync: CollectionSync, listing: Listing) -> DeadLetterPage:
-    """Return a page of the letters that are meant."""
     selection = listing.selection(None if listing.state == "all" else listing.state)
     async with sync.engine.connect() as connection:
         found = await dead_letters.find(
@@ -234,7 +231,6 @@ async def discard_one(sync: CollectionSync, letter_id: int) -> DeadLetter:
 
 
 async def replay_chosen(sync: CollectionSync, choice: Choice) -> Replayed:
-    """Replay the letters that were chosen, AT_ONCE at most."""
     async with sync.engine.begin() as connection:
         done = await dead_letters.replay(connection, await _chosen(connection, choice))
         remaining = await _remaining(connection, choice)

@@ -56,7 +56,6 @@ class AdminRoute(GuardedRoute):
 
     @staticmethod
     def bulkhead(bulkheads: Bulkheads, _request: Request) -> Bulkhead:
-        """Keep administrators out of the users' way, and users out of theirs."""
         return bulkheads.admin
 
 

@@ -130,7 +130,6 @@ class NoWorkerError(RefusalError):
     headers = MappingProxyType({"Retry-After": str(NO_WORKER_RETRY_SECONDS)})
 
     def __init__(self, audit_id: int, last: AuditRun | None) -> None:
-        """Take the audit that waits, and the last one that came to an end."""
         self.detail = f"{NO_WORKER.format(audit_id=audit_id)} {_last_known(last)}"
 
 
@@ -199,7 +198,6 @@ def _more(verdict: str, run: AuditRun) -> str | None:
 
 
 def under_way(run: AuditRun) -> VerificationUnderWay:
-    """Turn an audit that has not ended into its answer."""
     waits = "waits for its turn" if run.status == "requested" else "is under way"
     message = f"Audit {run.id} {waits}. Ask again with ?audit_id={run.id}."
     return VerificationUnderWay.model_validate(asdict(run) | {"audit_id": run.id, "message": message})

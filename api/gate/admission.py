@@ -31,7 +31,6 @@ class Bulkhead:
     """Lets a number of requests work at once, lets a number of others wait a moment, refuses the rest."""
 
     def __init__(self, name: str, places: int, seats: int = 0) -> None:
-        """Take the name for the log, how many may work, and how many may wait."""
         self._name = name
         self._places = asyncio.Semaphore(places)
         self._seats = seats

@@ -27,7 +27,6 @@ def echoable(value: object, levels: int = DEEPEST) -> object:
 
 
 def echoable_scalar(value: object) -> object:
-    """Do the same for what has no parts."""
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     if isinstance(value, float) and not math.isfinite(value):

@@ -145,7 +145,6 @@ def is_unavailable(error: Exception) -> bool:
 
 
 def answer(status: int, detail: object, headers: Mapping[str, str], **more: object) -> JSONResponse:
-    """Build an error response of the one shape that all of ours have."""
     return JSONResponse({"detail": detail, **more}, status_code=status, headers=headers)
 
 

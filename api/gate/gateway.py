@@ -48,11 +48,9 @@ class GatewayRoute(GuardedRoute):
 
     @staticmethod
     def admit(request: Request) -> None:
-        """Let a request of the gateway's pass, of one caller."""
         require_gateway_token(request)
         require_one_caller(request)
 
     @staticmethod
     def bulkhead(bulkheads: Bulkheads, request: Request) -> Bulkhead:
-        """Keep readers and writers apart."""
         return bulkheads.reads if request.method == "GET" else bulkheads.writes

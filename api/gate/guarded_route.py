@@ -40,7 +40,6 @@ class GuardedRoute(ForgivingRoute):
         return redirect(request)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Wrap FastAPI's handler in the gate and the bounds."""
         handle = super().get_route_handler()
         takes_body = self.body_field is not None
 

@@ -18,14 +18,12 @@ class ForgivingRoute(APIRoute):
     """A route that also takes its path with slashes behind it, only to say where it really is."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Match as any route; with a slash too many, whatever the method."""
         if not has_slash(scope):
             return super().matches(scope)
         match, child = super().matches({**scope, "path": scope["path"].rstrip(SLASH)})
         return (match if match is Match.NONE else Match.FULL), child
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request, or say where to."""
         if has_slash(scope):
             await self.send_on(Request(scope, receive))(scope, receive, send)
         else:
@@ -37,7 +35,6 @@ class ForgivingRoute(APIRoute):
 
 
 def has_slash(scope: Scope) -> bool:
-    """Return whether the path has a slash too many."""
     path: str = scope["path"] if scope["type"] == "http" else ""
     return path.endswith(SLASH)
 

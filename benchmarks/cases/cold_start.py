@@ -53,7 +53,6 @@ async def imported(code: str) -> None:
 
 
 async def first_event(sql: asyncpg.Connection, collection_id: str) -> float:
-    """Start a worker while an event waits; return the seconds until it is applied."""
     event_id = await commit_write(sql, EventType.CREATED, collection_id, "pending")
     began = time.time()
     async with working() as worker:
@@ -79,7 +78,6 @@ async def first_write(project_id: str) -> float:
 
 
 def post(port: int, project_id: str) -> int:
-    """Create a collection; return the answer's status."""
     with closing(HTTPConnection(LOOPBACK, port, timeout=ANSWER_TIMEOUT_SECONDS)) as connection:
         body = json.dumps({"collection_name": "first"})
         connection.request(

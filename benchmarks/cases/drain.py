@@ -77,7 +77,6 @@ async def bare(bench: Bench, append: Append) -> tuple[float, int]:
 
 
 async def measure(bench: Bench) -> Sequence[Figure]:
-    """Take turns: each begins with empty tables, and ends with the target as the legacy table is."""
     events = bench.choose(1_000, 40_000, 200_000)
     bench.facts.update(events=events, mix="60 % created, 30 % updated, 10 % deleted")
     samples = defaultdict[str, list[float]](list)
@@ -101,7 +100,6 @@ async def measure(bench: Bench) -> Sequence[Figure]:
 
 
 def figures(samples: dict[str, list[float]]) -> list[Figure]:
-    """Put the issue's targets beside what was measured."""
     beside = {
         BARE_NAME: [],
         LOOP_NAME: [Beside(BARE_NAME)],

@@ -56,13 +56,11 @@ async def measure(bench: Bench) -> Sequence[Figure]:
 
 
 async def log_statements(sql: asyncpg.Connection) -> None:
-    """Let PostgreSQL's log have a line for each statement."""
     for statement in LOG_STATEMENTS:
         await sql.execute(statement)
 
 
 def statements_of_a_worker(log: Path, read_from: int) -> int:
-    """Count the statements in the rest of PostgreSQL's log that a worker's sessions sent."""
     with log.open("rb") as lines:
         lines.seek(read_from)
         return sum(line.startswith(b"by collection-sync") and b"LOG:" in line for line in lines)

@@ -41,7 +41,6 @@ async def measure(bench: Bench) -> Sequence[Figure]:
 async def write(
     writers: Writers, seconds: Mapping[int, float], beside: str, samples: Mapping[str, list[float]]
 ) -> None:
-    """Write at each rate, and add the percentiles of each to the samples."""
     for rate, duration in seconds.items():
         latencies = await writers.write_steadily(rate, duration)
         for percent, value in zip((50, 95, 99), p50_p95_p99_ms(latencies), strict=True):
@@ -49,12 +48,10 @@ async def write(
 
 
 def name_of(percent: int, rate: int, beside: str = "") -> str:
-    """Name the figure."""
     return f"p{percent} at {rate:,}/s{beside}"
 
 
 def figure(name: str, taken: Sequence[float]) -> Figure:
-    """Return the figure of this name; the 99th percentiles have targets."""
     alone, _, backfill = name.partition(" beside")
     at_most = {name_of(99, rate): limit for rate, limit in P99_AT_MOST_MS.items()}.get(alone, math.inf)
     beside = [Beside(alone)] if backfill else [Beside(LIMIT)] if alone == name_of(50, 100) else []

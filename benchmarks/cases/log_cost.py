@@ -14,7 +14,6 @@ TARGET = 0.9  # of the speed without
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Let no drain write a line."""
     with mock.patch.multiple(
         "worker.telemetry.reporter", log_summary=mock.Mock(), event_lines=lambda _: iter(())
     ):

@@ -49,7 +49,6 @@ Work = Callable[[Turn], Awaitable[Measures]]
 
 
 async def drain(turn: Turn) -> Measures:
-    """Let one worker drain a backlog."""
     seconds = turn.bench.choose(1, 1, 2)
     written = await turn.backlog("mixed", seconds * turn.system.speed)
     async with turn.workers(1) as workers:
@@ -60,7 +59,6 @@ async def drain(turn: Turn) -> Measures:
 
 
 async def hot_backlog(turn: Turn) -> Measures:
-    """Let two workers start on a backlog of few keys."""
     written = await turn.backlog("hot", turn.bench.choose(1_000, 2_000, 5_000), HOT_KEYS)
     async with turn.workers(2) as workers:
         await workers.settle(len(written))
@@ -94,7 +92,6 @@ async def added(turn: Turn) -> Measures:
 
 
 def require_all(written: Iterable[int], applied: Iterable[int]) -> None:
-    """Make sure that each event was dealt with."""
     if missing := set(written) - set(applied):
         raise Unmeasured(f"{len(missing)} events were never applied")
 
@@ -109,7 +106,6 @@ def events_per_second(applied_at: Sequence[float]) -> float:
 
 
 async def environments(samples: Samples) -> dict[str, Path]:
-    """Return the interpreter of each system that can be measured."""
     pythons = {}
     for system in SYSTEMS:
         try:

@@ -53,7 +53,6 @@ async def fetched(sql: asyncpg.Connection) -> int:
 
 
 def figures(speeds: dict[str, list[float]], rows: dict[str, list[float]]) -> list[Figure]:
-    """Put each number of workers beside the number before."""
     beside = {ONE: [], TWO: [Beside(ONE, at_least=1.0)], FOUR: [Beside(TWO, at_least=NOT_LOWER)]}
     return [
         *(Figure(name, "events/s", speeds[name], besides) for name, besides in beside.items()),

@@ -91,16 +91,13 @@ class Target:
 
     @property
     def p50s(self) -> list[float]:
-        """The medians of the repeats."""
         return [statistics.median(repeat) for repeat in self.latencies]
 
     @property
     def p99(self) -> float:
-        """The 99th percentile of all repeats together."""
         return statistics.quantiles(itertools.chain(*self.latencies), n=100)[98]
 
     async def check(self, sql: asyncpg.Connection) -> None:
-        """Make sure that everything that was asked for is there, and nothing else."""
         left = await sql.fetchrow(LEFT, self.project_id)
         created, active = self.asked["POST"], self.asked["POST"] - self.asked["DELETE"]
         events = self.asked.total() if self.name == EVENT else 0
@@ -114,7 +111,6 @@ class User:
     """Writes one collection after the other: six creations, three changes and a deletion of every ten."""
 
     def __init__(self, target: Target, client: HttpClient) -> None:
-        """Take the application and a connection to it."""
         self._target = target
         self._client = client
         self._all = f"/projects/{target.project_id}/collections"
@@ -122,7 +118,6 @@ class User:
         self._numbers = itertools.count()
 
     async def write(self) -> float:
-        """Make the next request and return the seconds until its answer was there."""
         number = next(self._numbers)
         kind = KINDS[number % len(KINDS)]
         path, body = self._all if kind == "POST" else self._one, b""
@@ -195,7 +190,6 @@ async def all_served(sql: asyncpg.Connection) -> AsyncIterator[list[Target]]:
 
 
 async def measure(bench: Bench) -> Sequence[Figure]:
-    """Let the three applications take turns."""
     repeats, seconds = bench.choose(1, 30, 60), bench.choose(100, 250, 1000) / 1000
     bench.facts.update({"clients": CLIENTS, "writes": ", ".join(KINDS), "worker": "none"})
     async with bench.sql() as sql, all_served(sql) as targets:
@@ -212,7 +206,6 @@ async def measure(bench: Bench) -> Sequence[Figure]:
 
 
 def figures(event: Target, legacy: Target, dual: Target) -> list[Figure]:
-    """Put the application as it is beside the others."""
     added = [mine - theirs for mine, theirs in zip(event.p50s, legacy.p50s, strict=True)]
     rates = [Beside(f"requests/s {LEGACY}", at_least=0.95), Beside(f"requests/s {DUAL}", at_least=1.0)]
     return [

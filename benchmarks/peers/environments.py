@@ -19,7 +19,6 @@ class Unmeasured(Exception):  # noqa: N818 - a fact about a peer, not a fault of
 
 
 def pins(name: str) -> str:
-    """Return what was asked for by version: the peer itself."""
     asked = (REQUIREMENTS / f"{name}.in").read_text().split()
     return ", ".join(line for line in asked if "==" in line)
 

@@ -96,12 +96,10 @@ class Role:
         return answer
 
     def end(self) -> Unmeasured:
-        """Return the error that says how it ended."""
         last_line = self.errors.read_text(errors="replace").strip().rpartition("\n")[2]
         return Unmeasured(f"a process ended: {last_line}")
 
     async def read(self) -> None:
-        """Keep counts and answers until stdout ends."""
         while self.process.stdout is not None and (line := await self.process.stdout.readline()):
             told = json.loads(line)
             self.count = told.get("count", self.count)
@@ -112,7 +110,6 @@ class Role:
 
 @asynccontextmanager
 async def role(place: Place, python: Path, module: str, name: str) -> AsyncIterator[Role]:
-    """Run a role of a system for as long as the block."""
     command = (str(python), "-m", "benchmarks.peers.systems", module, name)
     errors = place.directory / f"{module}-{name}.txt"
     with errors.open("wb") as stderr:
@@ -141,7 +138,6 @@ class PeerWorkers:
     roles: list[Role]
 
     async def settle(self, count: int) -> None:
-        """Wait for their counts."""
         async with patience(f"{count} events"):
             while sum(role.count for role in self.roles) < count:
                 if ended := [role for role in self.roles if role.process.returncode is not None]:
@@ -149,7 +145,6 @@ class PeerWorkers:
                 await asyncio.sleep(POLL_SECONDS)
 
     async def applied(self) -> dict[int, float]:
-        """Put their reports together."""
         reports = [await role.ask(do="report") for role in self.roles]
         return {number: at for report in reports for number, at in report["applied"]}
 
@@ -175,7 +170,6 @@ class OwnWorkers:
 
 @asynccontextmanager
 async def own_workers(place: Place, count: int) -> AsyncIterator[Workers]:
-    """Run workers of collection-sync."""
     async with AsyncExitStack() as stack:
         logs = [place.directory / f"worker-{number}.txt" for number in range(count)]
         for log in logs:
@@ -188,7 +182,6 @@ async def own_workers(place: Place, count: int) -> AsyncIterator[Workers]:
 
 @asynccontextmanager
 async def peer_workers(place: Place, python: Path, module: str, count: int) -> AsyncIterator[Workers]:
-    """Run workers of a peer."""
     async with AsyncExitStack() as stack:
         roles = [await stack.enter_async_context(role(place, python, module, "work")) for _ in range(count)]
         yield PeerWorkers(roles)

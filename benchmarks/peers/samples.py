@@ -61,12 +61,10 @@ class Samples:
         return ", ".join(what) in self.absent
 
     def take(self, system: str, measures: Mapping[str, float]) -> None:
-        """Note one repeat."""
         for measure, value in measures.items():
             self._taken[measure, system].append(value)
 
     def leave_out(self, *what: str, why: Unmeasured) -> None:
-        """Note that a system, or one of its measures, is absent, and say so."""
         self.absent[", ".join(what)] = str(why)
         self.say(f"ABSENT: {', '.join(what)}: {why}")
 

@@ -51,7 +51,6 @@ class System:
     speed: int
 
     def describe(self, settings: Mapping[str, object]) -> str:
-        """Name the version and the settings that differ from its defaults."""
         shown = ", ".join(f"{name} {value}" for name, value in settings.items()) or "its defaults"
         return shown if self.environment is None else f"{pins(self.environment)}: {shown}"
 
@@ -67,7 +66,6 @@ class Turn:
 
     @asynccontextmanager
     async def writer(self) -> AsyncIterator[Role]:
-        """Run the process that writes; its system is installed by then."""
         async with role(self.place, self.python, self.system.module, "write") as writer:
             settings = (await writer.ask(do="describe"))["settings"]
             self.bench.facts[self.system.name] = self.system.describe(settings)
@@ -75,7 +73,6 @@ class Turn:
 
     @asynccontextmanager
     async def workers(self, count: int) -> AsyncIterator[Workers]:
-        """Run the system's workers."""
         if self.system.module == OWN_MODULE:
             started = own_workers(self.place, count)
         else:
@@ -127,7 +124,6 @@ async def turn_of(bench: Bench, system: System, python: Path) -> AsyncIterator[T
 
 
 async def prepare(url: str) -> None:
-    """Make the project to write in."""
     connection = await asyncpg.connect(url)
     for statement in PREPARE:
         await connection.execute(statement, PROJECT)

@@ -28,12 +28,10 @@ VARIABLE = re.compile(r"^  ([A-Z_]+) ", re.MULTILINE)
 
 
 def commands_page() -> str:
-    """Return the page."""
     return page("Commands", INTRODUCTION, *(part for parser in parsers() for part in command(parser)))
 
 
 def parsers() -> list[argparse.ArgumentParser]:
-    """Return the grammars of the operators' commands."""
     phase1 = import_module("migrations.phase1_backfill_project_collections")  # a script, in no package
     modules = (
         the_worker, the_preflight, the_status, the_backfill, the_audit, the_dead_letters, the_dashboard,
@@ -43,7 +41,6 @@ def parsers() -> list[argparse.ArgumentParser]:
 
 
 def command(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """Yield the parts of a command's section, and those of its subcommands."""
     yield f"## {code(parser.prog)}"
     yield parser.description or ""
     subcommands = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
@@ -71,7 +68,6 @@ def arguments(parser: argparse.ArgumentParser, name: str) -> Iterator[str]:
 
 
 def of_group(group: argparse._ArgumentGroup) -> str:
-    """Return the title of a group that the command made itself."""
     return "" if group.title in {"options", "positional arguments"} else group.title or ""
 
 
@@ -85,7 +81,6 @@ VALUES = {None: "{}", 0: "", "?": "[{}]", "+": "{} ...", "*": "[{} ...]"}
 
 
 def written(action: argparse.Action) -> list[str]:
-    """Return the words that an argument is written with."""
     value = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
     values = VALUES[action.nargs].format(value)
     return [word for word in (", ".join(action.option_strings), values) if word]
@@ -109,7 +104,6 @@ def usage(parser: argparse.ArgumentParser, name: str) -> str:
 
 
 def choice(alternatives: Sequence[argparse.Action]) -> str:
-    """Return arguments of which one may be given, as a usage line has them."""
     return "[" + " | ".join(" ".join(written(action)) for action in alternatives) + "]"
 
 

@@ -21,7 +21,6 @@ Row = Sequence[str]
 
 
 def http_page() -> str:
-    """Return the page."""
     document = openapi()
     parts = [INTRODUCTION]
     for tag, title in TITLES.items():
@@ -46,7 +45,6 @@ def openapi() -> dict[str, Any]:
 
 
 def section(operations: Mapping[str, Schema], tokens: Schema) -> Iterator[str]:
-    """Yield what all operations of a section have in common, then each of them."""
     told = [answers(operation) for operation in operations.values()]
     common = [row for row in told[0] if len(told) > 1 and all(row in rows for rows in told)]
     taken = sorted({scheme for operation in operations.values() for scheme in schemes(operation)})
@@ -61,12 +59,10 @@ def section(operations: Mapping[str, Schema], tokens: Schema) -> Iterator[str]:
 
 
 def schemes(operation: Schema) -> list[str]:
-    """Return the names of the tokens that an operation takes, of which one is enough."""
     return [scheme for choice in operation.get("security", ()) for scheme in choice]
 
 
 def described(name: str, operation: Schema, common: Sequence[Row]) -> Iterator[str]:
-    """Yield the parts of an operation's section."""
     yield f"### {code(name)}"
     yield str(operation.get("description", operation["summary"]))
     if parameters := operation.get("parameters"):
@@ -78,30 +74,25 @@ def described(name: str, operation: Schema, common: Sequence[Row]) -> Iterator[s
 
 
 def carried(scheme: Schema) -> str:
-    """Say where a request carries a token."""
     return code("Authorization: Bearer …" if scheme["type"] == "http" else f"{scheme['name']}: …")
 
 
 def parameter(told: Schema) -> Row:
-    """Return a row for a parameter."""
     schema = told["schema"]
     otherwise = "required" if told.get("required") else default(schema.get("default"))
     return code(told["name"]), told["in"], shape(schema), otherwise, told.get("description", "")
 
 
 def content(told: Schema) -> Schema:
-    """Return the schema of a body."""
     schema: Schema = told["content"]["application/json"]["schema"]
     return schema
 
 
 def answers(operation: Schema) -> list[Row]:
-    """Return a row for each answer of an operation."""
     return [answer(status, told) for status, told in sorted(operation["responses"].items())]
 
 
 def answer(status: str, told: Schema) -> Row:
-    """Return a row for an answer."""
     headers = "".join(f", with `{name}`" for name in told.get("headers", ()))
     what = shape(content(told)) if "content" in told else ""
     when = "It is done." if told["description"] == "Successful Response" else told["description"]
@@ -109,7 +100,6 @@ def answer(status: str, told: Schema) -> Row:
 
 
 def body(name: str, schema: Schema) -> Iterator[str]:
-    """Yield the parts of a named body's section."""
     yield f"### {name}"
     yield schema.get("description", "")
     if "properties" not in schema:

@@ -21,7 +21,6 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def code(text: object) -> str:
-    """Return the text as code in a sentence."""
     return f"`{text}`"
 
 

@@ -22,7 +22,6 @@ READERS: Mapping[str, Mapping[str, FieldInfo]] = {
 
 
 def names(parameters: Iterable[str]) -> str:
-    """List the parameters."""
     return ", ".join(code(name) for name in sorted(parameters))
 
 
@@ -74,13 +73,11 @@ The variables of [traces](../tracing.md) are OpenTelemetry's own: `OTEL_EXPORTER
 
 
 def settings_page() -> str:
-    """Return the page."""
     heads = ("variable", "read by", "value", "default", "meaning")
     return page("Settings", INTRODUCTION, table(heads, rows()), ADDRESS, TRACES)
 
 
 def rows() -> Iterator[Sequence[str]]:
-    """Yield a row for each setting."""
     shapes = Settings.model_json_schema(mode="validation")["properties"]
     for name, field in Settings.model_fields.items():
         readers = {reader: fields[name] for reader, fields in READERS.items() if name in fields}
@@ -101,7 +98,6 @@ def without_null(schema: Schema) -> Schema:
 
 
 def needed(demanding: Sequence[str], *, of: int) -> str:
-    """Say by whom a variable is required."""
     if len(demanding) == of:
         return "required"
     return f"required by {' and '.join(demanding)}" if demanding else ""

@@ -12,7 +12,6 @@ from shared.settings import SettingsError
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run everything and return the exit status."""
     data = arguments.data or ROOT / ".local"
     try:
         asyncio.run(run(data.absolute(), arguments.port, with_worker=not arguments.no_worker))

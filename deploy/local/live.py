@@ -9,12 +9,10 @@ WIDTH = 400
 
 
 def clock(fields: dict[str, object]) -> str:
-    """Return the line's time of day, on the reader's clock."""
     return f"{datetime.fromisoformat(str(fields['timestamp'])).astimezone():%H:%M:%S}"
 
 
 def settled(fields: dict[str, object]) -> str:
-    """Tell what became of one event."""
     where = f"{fields['project_id']}/{fields['collection_id']}"
     origin = f"event {fields['event_id']} from {fields['source']}"
     line = f"{clock(fields)}  {fields['outcome']:<9}  {fields['event_type']:<18}  {where}"
@@ -23,12 +21,10 @@ def settled(fields: dict[str, object]) -> str:
 
 
 def audited(fields: dict[str, object]) -> str:
-    """Tell what an audit proved."""
     return f"{clock(fields)}  audit: {fields['verdict']}  {fields['compared']} pairs compared"
 
 
 def complaint(fields: dict[str, object]) -> str:
-    """Tell of a warning or an error, without the fields that every line has."""
     details = " ".join(f"{name}={value}" for name, value in fields.items() if name not in COMMON_FIELDS)
     line = f"{clock(fields)}  {fields['level']} in {fields['process']}: {fields['event']}  {details}"
     return " ".join(line.split())[:WIDTH]

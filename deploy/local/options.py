@@ -25,7 +25,6 @@ or a variable that no process takes."""
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    """Read the command line; end the process with status 2 when it is wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m deploy.local",
         description=DESCRIPTION,

@@ -58,7 +58,6 @@ class Postgres(Service):
         settings: Mapping[str, str] = MappingProxyType({}),
         binaries: Path | None = None,
     ) -> None:
-        """Name the directory, what of postgresql.conf differs from ours, and where other binaries lie."""
         super().__init__(directory)
         self._settings = SETTINGS | dict(settings)
         self._binaries = find_binaries() if binaries is None else binaries
@@ -66,15 +65,12 @@ class Postgres(Service):
 
     @property
     def url(self) -> str:
-        """The address of the database `postgres`, password included."""
         return self.url_of("postgres")
 
     def url_of(self, database: str) -> str:
-        """Return the address of another database of this server, password included."""
         return f"postgresql://{USER}:{self.password}@{LOOPBACK}:{self.port}/{database}"
 
     def has(self, name: str) -> bool:
-        """Say whether the server was installed with this client program."""
         return (self._binaries / name).exists()
 
     def binary(self, name: str) -> Path:
@@ -132,7 +128,6 @@ class Postgres(Service):
         return [str(self.binary("postgres")), "-D", str(self._data), *switches]
 
     def answers(self, port: int) -> bool:
-        """Say whether a session could be opened with the password."""
         # In a thread of its own: the caller's may be running an event loop.
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(asyncio.run, self._open_session(port)).result()

@@ -41,7 +41,6 @@ def require_what_is_given() -> None:
 
 
 def start_services(data: Path, stack: ExitStack) -> list[Service]:
-    """Start those services whose addresses are not given, and put theirs into the environment."""
     services: list[Service] = []
     for kind in (Postgres, Valkey):
         if not os.environ.get(kind.url_variable):
@@ -53,7 +52,6 @@ def start_services(data: Path, stack: ExitStack) -> list[Service]:
 
 
 async def migrate() -> None:
-    """Bring the database's schema up to date, as an operator does."""
     alembic = await launch("INT", "alembic", "upgrade", "head")
     output, _ = await alembic.communicate()
     if alembic.returncode != 0:
@@ -62,7 +60,6 @@ async def migrate() -> None:
 
 
 async def insert_sample(settings: Settings) -> None:
-    """Insert the sample's rows that are not there, in one transaction."""
     engine = create_engine(settings, application_name="make run", pool_size=1, statement_timeout_seconds=30)
     try:
         async with engine.connect() as connection:
@@ -97,17 +94,14 @@ class Listeners(NamedTuple):
 
     @property
     def addresses(self) -> Addresses:
-        """Where they are reached."""
         return Addresses(address(self.api), address(self.dashboard))
 
 
 def address(listener: socket.socket) -> str:
-    """Return the address of what serves on this socket."""
     return f"http://{LOOPBACK}:{listener.getsockname()[1]}"
 
 
 def is_ready(port: int) -> bool:
-    """Ask the API whether it can serve requests."""
     connection = HTTPConnection(LOOPBACK, port, timeout=3)
     try:
         connection.request("GET", "/readyz")
@@ -144,7 +138,6 @@ def log_files(data: Path) -> dict[str, Path]:
 
 
 async def end_of_a_service(services: Sequence[Service]) -> None:
-    """Raise a LocalError soon after one of the services has ended."""
     while True:
         for service in services:
             service.check()
@@ -162,7 +155,6 @@ async def first_of(*awaited: Awaitable[object]) -> None:
 def programs_of(
     listeners: Listeners, logs: dict[str, Path], *, with_worker: bool
 ) -> dict[str, tuple[str, ...]]:
-    """Return, for each program, the module and its arguments."""
     api, dashboard = (str(listener.fileno()) for listener in listeners)
     uvicorn = ("uvicorn", "api.main:app", "--fd", api, "--no-access-log")
     return {

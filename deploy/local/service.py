@@ -84,7 +84,6 @@ def write_secret(file: Path, text: str) -> None:
 
 
 def last_lines(log: Path) -> str:
-    """Return the end of a log, indented, for an error message."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return "\n".join(f"  {line}" for line in lines[-SHOWN_LOG_LINES:])
 
@@ -101,7 +100,6 @@ class Service(ABC):
     stop_signal: ClassVar[signal.Signals]
 
     def __init__(self, directory: Path) -> None:
-        """Name the directory; nothing is started yet."""
         self.directory = directory.absolute()
         self.port: int | None = None
         self.guise: Guise = OURSELVES
@@ -131,14 +129,12 @@ class Service(ABC):
 
     @property
     def pid(self) -> int:
-        """The process id of the running server."""
         if self._process is None:
             raise LocalError(f"{self.name} does not run.")
         return self._process.pid
 
     @property
     def password(self) -> str:
-        """The password, from its file."""
         return self.password_file.read_text()
 
     def __enter__(self) -> Self:

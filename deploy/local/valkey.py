@@ -51,14 +51,12 @@ class Valkey(Service):
     stop_signal = signal.SIGTERM
 
     def __init__(self, directory: Path) -> None:
-        """Name the directory; nothing is started yet."""
         super().__init__(directory)
         self._server = find_server()
         self._configuration = self.directory / "valkey.conf"
 
     @property
     def url(self) -> str:
-        """The address of database 0, password included."""
         return f"redis://:{self.password}@{LOOPBACK}:{self.port}/0"
 
     def prepare(self) -> None:
@@ -71,7 +69,6 @@ class Valkey(Service):
         return [str(self._server), str(self._configuration)]
 
     def answers(self, port: int) -> bool:
-        """Say whether a PING with the password was answered."""
         with Redis(
             host=LOOPBACK,
             port=port,

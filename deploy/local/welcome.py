@@ -35,7 +35,6 @@ class Addresses(NamedTuple):
 
 
 def curl(address: str, method: str = "GET", body: str | None = None) -> str:
-    """Return the line that sends one request of the sample project's owner."""
     headers = ["-H 'User-ID: sample-owner'"]
     if body is not None:
         headers.append(f"-H 'Content-Type: application/json' -d '{body}'")
@@ -43,7 +42,6 @@ def curl(address: str, method: str = "GET", body: str | None = None) -> str:
 
 
 def psql(server: Postgres, passwords: Path) -> str:
-    """Return the line that shows the sample's rows of project_collections; the file holds the password."""
     program = shlex.quote(str(server.binary("psql")))
     address = f"-h {LOOPBACK} -p {server.port} -U {USER}"
     return f'PGPASSFILE={shlex.quote(str(passwords))} {program} {address} -P pager=off -c "{ROWS}"'
@@ -56,12 +54,10 @@ def python() -> str:
 
 
 def command(*words: str) -> str:
-    """Return the line that runs one of the project's commands from its checkout."""
     return f"{shlex.quote(sys.executable)} -m {' '.join(words)}"
 
 
 def look(services: Sequence[Service], passwords: Path) -> str:
-    """Return the line that fits the database in use."""
     for service in services:
         if isinstance(service, Postgres) and service.has("psql"):
             return psql(service, passwords)

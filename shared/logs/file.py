@@ -32,7 +32,6 @@ class LogFile:
     """
 
     def __init__(self, path: Path) -> None:
-        """Append to the file, from a new line on, or create it; raise OSError where that cannot be."""
         self._path = path
         self._lost = 0
         self._rest = b"\n" if _ends_within_a_line(path) else b""
@@ -49,7 +48,6 @@ class LogFile:
         self._append(lines)
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
     def _use(self, file: io.FileIO) -> None:
@@ -57,7 +55,6 @@ class LogFile:
         self._limit: float = MAX_BYTES if stat.S_ISREG(self._path.lstat().st_mode) else math.inf
 
     def _turn(self, size: int) -> None:
-        """See to it that our file is the one of its name, and has room."""
         try:
             status = self._path.stat()
         except FileNotFoundError:
@@ -163,7 +160,6 @@ class LogFileHandler(logging.Handler):
     """Writes every record at once to a `LogFile`: what a buffer kept back would be lost in silence."""
 
     def __init__(self, path: Path) -> None:
-        """Append to the file; its directory must exist."""
         self._file = LogFile(path)  # first, or Python would close a handler that has none
         super().__init__()
 
@@ -175,7 +171,6 @@ class LogFileHandler(logging.Handler):
             self.handleError(record)
 
     def close(self) -> None:
-        """Close the file."""
         self.acquire()
         try:
             self._file.close()

@@ -32,12 +32,10 @@ class LineWriter:
     """Makes the lines of one process, and writes them: structlog's last processor, and its logger."""
 
     def __init__(self, process: str, handlers: Sequence[logging.Handler]) -> None:
-        """Write to these handlers, which no logger of Python's needs to know."""
         self._process = process
         self._handlers = handlers
 
     def __call__(self, _logger: object, level: str, fields: structlog.typing.EventDict) -> str:
-        """Return the line of one event."""
         return encode({**self._common(_now(), level, fields.pop("event")), **fields})
 
     def write(self, lines: str) -> None:
@@ -63,7 +61,6 @@ class LineWriter:
         self.write("\n".join(lines))
 
     def close(self) -> None:
-        """Close the handlers."""
         for handler in self._handlers:
             handler.close()
 
@@ -99,12 +96,10 @@ class LogStreamHandler(logging.StreamHandler[TextIO]):
     """Writes records to a standard stream; says on stderr, once, that they cannot be written."""
 
     def __init__(self, stream: TextIO) -> None:
-        """Write to the stream, patiently where it is a file."""
         super().__init__(patient(stream))
         self._is_failing = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record, or lose it."""
         super().emit(record)
         failure = self.stream.take_failure() if isinstance(self.stream, Patient) else None
         if failure is not None and not self._is_failing and sys.stderr is not None:
@@ -116,7 +111,6 @@ class LibraryHandler(logging.Handler):
     """Makes a `library_message` of what a library logs: its words are values, and it adds no field."""
 
     def __init__(self, lines: LineWriter) -> None:
-        """Pass on from `info`; to close this closes the lines' handlers."""
         super().__init__(logging.INFO)
         self._lines = lines
 
@@ -134,7 +128,6 @@ class LibraryHandler(logging.Handler):
             self.handleError(record)
 
     def close(self) -> None:
-        """Close what the lines are written to."""
         self._lines.close()
         super().close()
 

@@ -64,7 +64,6 @@ def sqlstate(error: BaseException) -> str | None:
 
 
 def told_by_driver(error: BaseException) -> BaseException | None:
-    """Return what the driver raised, where SQLAlchemy wrapped it."""
     return error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig else error
 
 
@@ -117,7 +116,6 @@ HIDDEN_ROWS = (
 
 
 def hides_rows(error: BaseException) -> bool:
-    """Return whether row-level security would have hidden rows from the session."""
     return getattr(told_by_driver(error), "server_source_function", None) == "check_enable_rls"
 
 

@@ -44,13 +44,11 @@ def _number(name: str, text: str, most: int) -> int:
 
 
 def _option(name: str, number: int) -> KeepAlive:
-    """Return the option, or nothing where the system has none."""
     numbers = [getattr(socket, each) for each in OPTIONS[name][0] if hasattr(socket, each)]
     return tuple((socket.IPPROTO_TCP, each, number) for each in numbers[:1])
 
 
 def keep_alive(connection: socket.socket, options: KeepAlive) -> None:
-    """Set these options, where the connection is one of TCP."""
     if connection.family != socket.AF_UNIX:
         for option in options:
             connection.setsockopt(*option)

@@ -76,7 +76,6 @@ def honoured(url: Mapping[str, str]) -> dict[str, str]:
 
 
 def borrowed(url: Mapping[str, str]) -> dict[str, str]:
-    """Return the parameters of which the URL says nothing, and a variable does."""
     given = {name: os.environ.get(variable, "") for name, variable in VARIABLES.items() if name not in url}
     if "host" in url:  # the port goes with the host that it was said of, or is the default of all
         given.pop("host", None)

@@ -113,7 +113,6 @@ class Sequence:
 
     @property
     def faults(self) -> list[SequenceFault]:
-        """Return what is wrong with it, in the order in which it is to be mended."""
         return [SequenceFault(self.table, what, cure) for what, cure in self._faults()]
 
     def _faults(self) -> Iterator[tuple[str, str]]:

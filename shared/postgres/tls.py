@@ -54,7 +54,6 @@ def _negotiation(asked: Mapping[str, str]) -> dict[str, str]:
 
 
 def _by_the_machine(asked: Mapping[str, str]) -> ssl.SSLContext:
-    """Make the context that asyncpg cannot make of a URL."""
     context = ssl.create_default_context()
     for bound in ("minimum", "maximum"):
         version = asked.get(f"ssl_{bound[:3]}_protocol_version")
@@ -92,13 +91,11 @@ def _try_files(asked: Mapping[str, str], mode: str | None) -> None:
 
 
 def _of(name: str, asked: Mapping[str, str]) -> dict[str, str]:
-    """Return the parameters that go with the file."""
     names = ("sslcert", "sslkey", "sslpassword") if name == "sslcert" else (name,)
     return {each: asked[each] for each in names if each in asked}
 
 
 def _has_roots() -> bool:
-    """Return whether there is the file that libpq takes where none is named."""
     try:
         return (Path.home() / ".postgresql" / "root.crt").is_file()
     except (RuntimeError, PermissionError):

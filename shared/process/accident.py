@@ -22,7 +22,6 @@ def first_of(error: Exception) -> Exception:
 
 
 def _places(error: BaseException) -> str:
-    """Return where in our code the error passed, the innermost first."""
     ours = [
         f"{Path(frame.filename).relative_to(ROOT)}:{frame.lineno}"
         for frame in reversed(extract_tb(error.__traceback__))

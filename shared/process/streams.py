@@ -19,7 +19,6 @@ class Patient(io.TextIOWrapper):
     """
 
     def __init__(self, descriptor: int, encoding: str, name: str) -> None:
-        """Write to the descriptor, which stays open when this is closed."""
         self._sink = _Sink(descriptor, name)
         super().__init__(self._sink, encoding, "backslashreplace", write_through=True)
 

@@ -40,7 +40,6 @@ def open_pool(url: str) -> ConnectionPool:
 
 
 def open_redis(url: str) -> Redis:
-    """Make a client of such a pool."""
     return Redis.from_pool(open_pool(url))
 
 

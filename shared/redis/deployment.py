@@ -54,7 +54,6 @@ class Names:
 
     @property
     def queue(self) -> str:
-        """The queue of arq, which holds one job or none."""
         return f"collection_sync:{self.identity}:queue"
 
     @property
@@ -68,7 +67,6 @@ class Names:
 
     @property
     def channels(self) -> tuple[str, str]:
-        """Both of them."""
         return self.channel("live"), self.channel("bulk")
 
 
@@ -79,7 +77,6 @@ class Deployment:
     """
 
     def __init__(self, read: Callable[[], Awaitable[str]]) -> None:
-        """Take what asks the database for its identity."""
         self._read = read
         self._learned_at = 0.0  # monotonic
         self._is_known = asyncio.Event()

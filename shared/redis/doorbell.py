@@ -62,7 +62,6 @@ class RingRefusedError(Exception):
     """Redis answers, and does not take all that a ring consists of."""
 
     def __init__(self, fault: Fault, *, is_heard: bool) -> None:
-        """Take what it refuses first, and whether workers may have heard the rest."""
         super().__init__(fault.hint)
         self.fault = fault
         self.is_heard = is_heard
@@ -126,7 +125,6 @@ class Doorbell:
     """Rings for any number of commits with one background task, so that no request awaits Redis."""
 
     def __init__(self, redis: Redis, deployment: Deployment, lane: Lane = "live") -> None:
-        """Take the client to ring with, which the caller closes, whom to ring for, and the lane to drain."""
         self._redis = redis
         self._lane: Lane = lane
         self._pressed = asyncio.Event()
@@ -137,7 +135,6 @@ class Doorbell:
 
     @property
     def is_heard(self) -> bool:
-        """Whether the last ring was taken."""
         return self._outage.fault is None
 
     def press(self) -> None:
@@ -169,7 +166,6 @@ class Doorbell:
                 delay = min(delay * 2, LAST_RETRY_SECONDS)
 
     async def _ring(self) -> bool:
-        """Return whether any worker may have heard it."""
         fault, is_heard = None, True
         try:
             await ring(self._redis, await self.deployment.names(), self._lane)

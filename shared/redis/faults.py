@@ -65,7 +65,6 @@ def fault_of(error: BaseException, command: str = "") -> Fault:
 
 
 def faults_in(answers: Sequence[object], commands: Sequence[Sequence[object]]) -> list[Fault]:
-    """Return what Redis refuses, of its answers to these commands."""
     return [
         fault_of(answer, str(command[0]))
         for answer, command in zip(answers, commands, strict=True)
@@ -98,6 +97,5 @@ def _forbidden(error: BaseException) -> str:
 
 
 def _missing_right(error: BaseException, command: str) -> str:
-    """Return the rule of Redis' ACL that is missing."""
     rules = {"key": "~collection_sync:* ~arq:*", "channel": "&collection_sync:*"}
     return f"ACL SETUSER … {rules.get(_forbidden(error), '+' + (command.lower() or '@all'))}"

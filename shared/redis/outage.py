@@ -25,7 +25,6 @@ class Outage:
     """Whether Redis is of use now; what changes too often to be told is counted, and told later."""
 
     def __init__(self, lost: str, restored: str, clock: Callable[[], float] = time.monotonic) -> None:
-        """Take the names of both lines; it begins as if all were well."""
         self._lost = lost
         self._restored = restored
         self._clock = clock

@@ -23,7 +23,6 @@ exit status: 0 on success: both tables agree, the page was written, or a signal 
 
 
 def grammar() -> argparse.ArgumentParser:
-    """Return the command line's grammar."""
     parser = Parser(
         prog="python -m worker.dashboard",
         description=DESCRIPTION,

@@ -33,7 +33,6 @@ def left(audit: Audit) -> int:
 
 
 def audit_of(line: LogLine, at: float) -> Audit:
-    """Read `audit_finished`."""
     failed = line["status"] != "finished"
     return Audit(
         run_id=line["run_id"],
@@ -57,11 +56,9 @@ class Audits:
     """Audits by time, thinned evenly when there are many; those that were not clean are kept."""
 
     def __init__(self) -> None:
-        """Know none yet."""
         self.ended: list[Audit] = []
 
     def finished(self, line: LogLine, at: float) -> None:
-        """Take `audit_finished`."""
         insort(self.ended, audit_of(line, at), key=lambda audit: (audit.at, audit.run_id))
         if len(self.ended) >= 2 * MOST_AUDITS + 2 * MOST_UNCLEAN_AUDITS:
             self._thin()
@@ -81,7 +78,6 @@ class Audits:
         self.ended = [audit for place, audit in enumerate(self.ended) if place in kept]
 
     def of_everything(self) -> list[Audit]:
-        """Return the audits that compared all projects, the newest last."""
         return [audit for audit in self.ended if audit.project_id is None]
 
 
@@ -98,12 +94,10 @@ class Findings:
     """The newest findings, and how many there were in all."""
 
     def __init__(self) -> None:
-        """Know none yet."""
         self._found: OrderedDict[tuple[int, str], Finding] = OrderedDict()
         self.total = 0
 
     def found(self, line: LogLine, at: float) -> None:
-        """Take `audit_finding`."""
         differs = line["differs"]
         if not all(isinstance(name, str) for name in differs):
             raise BrokenLineError

@@ -33,7 +33,6 @@ class Backfills:
     """The newest runs. Lines may come in any order: the newer ones count."""
 
     def __init__(self) -> None:
-        """Know none yet."""
         self._runs: dict[int, KnownRun] = {}
 
     def _of(self, line: LogLine, at: float) -> KnownRun:
@@ -71,7 +70,6 @@ class Backfills:
         self._is(run, "running", at)
 
     def chunk(self, line: LogLine, at: float) -> None:
-        """Take `backfill_chunk`: how far it is."""
         run = self._of(line, at)
         self._progress(run, line, at)
         if at > run.totals_at:
@@ -80,7 +78,6 @@ class Backfills:
         self._is(run, "running", at)
 
     def throttled(self, line: LogLine, at: float) -> None:
-        """Take `backfill_throttled` and `backfill_unthrottled`."""
         run = self._of(line, at)
         if at >= run.throttle_at:
             run.throttle_at = at
@@ -98,7 +95,6 @@ class Backfills:
             self._is(run, ENDS[line["event"]], at)
 
     def shown(self) -> list[Backfill]:
-        """Return the runs, the newest first."""
         for run in self._runs.values():
             seen = None if run.shown.started_at is None else run.shown.at - run.shown.started_at
             ended = run.shown.status != "running" and run.ended_seconds is not None

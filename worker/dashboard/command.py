@@ -28,7 +28,6 @@ class CannotError(Exception):
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what was asked and return the exit status."""
     try:
         return execute(options)
     except LogFileError as error:
@@ -40,7 +39,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Read the logs, and serve, write or print what they say."""
     state = LogState()
     if options.serve is not None or options.html is not None:
         require_charts()
@@ -58,7 +56,6 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def serve_page(options: argparse.Namespace, state: LogState, logs: Logs) -> int:
-    """Serve until a signal."""
     with (
         listen(options) as listener,
         contextlib.ExitStack() as stack,
@@ -105,7 +102,6 @@ def address_of(listener: socket.socket, host: str) -> str:
 
 
 def handed_over(number: int) -> socket.socket:
-    """Return the listener of a supervisor's."""
     reason: str | None = "it does not listen"
     try:
         listener = socket.socket(fileno=number)
@@ -148,7 +144,6 @@ def spare_logs(options: argparse.Namespace) -> None:
 
 
 def read_whole(state: LogState, logs: Logs) -> PageState:
-    """Read all that there is now, with a bar at a terminal."""
     with terminal.bar(stderr) as bar:
         watch = terminal.ReadingBar(bar, state.source)
         for _ in logs.read():
@@ -159,12 +154,10 @@ def read_whole(state: LogState, logs: Logs) -> PageState:
 
 
 def unread(state: LogState) -> list[str]:
-    """Return a line for each file that may be a part of the logs, but that was not read."""
     return [f"Not read: {what}." for what in state.source.unread]
 
 
 def write(options: argparse.Namespace, page_state: PageState) -> None:
-    """Write the page as one file, or to a stream."""
     try:
         write_page(options.html, self_contained(page_state))
     except OSError as error:

@@ -26,7 +26,6 @@ def counts_of(written: dict[str, Any]) -> Counts:
 
 
 def add(counts: Counts, more: Counts) -> None:
-    """Add `more` to `counts`."""
     for bucket, count in more.items():
         counts[bucket] = counts.get(bucket, 0) + count
 

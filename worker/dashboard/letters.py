@@ -18,13 +18,11 @@ class DeadLetters:
     """The newest letters. A letter's end may be read before its event's death: other processes write it."""
 
     def __init__(self) -> None:
-        """Know none yet."""
         self._letters: dict[int, DeadLetter] = {}
         self._closed: dict[int, tuple[str, float]] = {}
         self.total = 0
 
     def died(self, line: LogLine, at: float) -> None:
-        """Take `event_settled` of an event that is dead."""
         self.total += 1
         self._letters[line["event_id"]] = DeadLetter(
             event_id=line["event_id"],

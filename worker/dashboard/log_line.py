@@ -23,7 +23,6 @@ class BrokenLineError(Exception):
 
 
 def is_text(text: str) -> bool:
-    """Say whether the text is without lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -59,7 +58,6 @@ class Stamps:
     """Reads timestamps; quicker when they come in the order of time, as they do."""
 
     def __init__(self) -> None:
-        """Know no second yet."""
         self._prefix = ""
         self._second = 0.0
 

@@ -49,13 +49,11 @@ class Total:
     """One lane, over everything that was read."""
 
     def __init__(self) -> None:
-        """Count from nothing."""
         self.step = Step()
         self.postponed = 0
         self.batches = 0
 
     def shown(self, name: str) -> LaneTotals:
-        """Return the totals as the page shows them."""
         outcomes = self.step.settled.get(name, [0] * len(OUTCOMES))
         named = dict(zip(OUTCOMES, outcomes, strict=True))
         return LaneTotals(name, named, self.postponed, self.batches, self.step.overall(name))
@@ -65,7 +63,6 @@ class LogState:
     """What all lines together say."""
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
-        """Know nothing yet; `now` is the reader's clock."""
         self.now = now
         self.source = LogSource(0, 0, 0, 0, 0, None, 0, 0, None, None)
         self._stamps = Stamps()
@@ -119,7 +116,6 @@ class LogState:
         self.source.broken_sample = NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", sample)
 
     def not_read(self, what: str) -> None:
-        """Remember a file that could not be read, and why."""
         if len(self.source.unread) < MOST_UNREAD:
             self.source.unread.append(NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", cut(what, LONGEST_UNREAD)))
 

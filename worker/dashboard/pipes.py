@@ -19,7 +19,6 @@ class Piped:
     """
 
     def __init__(self, path: Path, state: LogState, *, live: bool) -> None:
-        """Open it, which waits for who writes to a FIFO unless it is live; raise OSError where that fails."""
         self._name = "standard input" if path == STDIN else str(path)
         self._state = state
         self._lines = LineSplitter(state, Clock())
@@ -53,7 +52,6 @@ class Piped:
         """Find nothing: no rotation comes to a pipe."""
 
     def close(self) -> None:
-        """Take the last line, newline or not."""
         self._lines.end()
         self._file.close()
 

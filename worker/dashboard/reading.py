@@ -28,7 +28,6 @@ class Tail:
     """One file that is open, and how far it was read. It stays the same file when it is renamed."""
 
     def __init__(self, path: Path, state: LogState, clock: Clock) -> None:
-        """Open the file; raise OSError or ForeignPackingError where that fails."""
         self._state = state
         self._file = io.FileIO(path, "rb")
         self._lines = LineSplitter(state, clock)
@@ -80,7 +79,6 @@ class Tail:
         self._counted = position
 
     def close(self) -> None:
-        """Take the last line, newline or not, and close the file."""
         self._lines.end()
         self._stream.close()
         self._file.close()
@@ -97,7 +95,6 @@ class Followed:
     """
 
     def __init__(self, path: Path, state: LogState, known: set[Key]) -> None:
-        """Open all files that there are; `known` are those that somebody has read or opened before."""
         self._path = path
         self._state = state
         self._known = known
@@ -145,7 +142,6 @@ class Followed:
         self._known -= self._gone
 
     def look(self) -> None:
-        """Find the files that came by rotation since."""
         try:
             found = self._path.stat()
         except OSError:
@@ -163,7 +159,6 @@ class Followed:
                 self._open(member.path)
 
     def close(self) -> None:
-        """Take the last lines, newline or not, and close all files."""
         for tail in self._tails.values():
             tail.close()
         self._tails.clear()
@@ -173,7 +168,6 @@ class Logs:
     """All the logs that were named."""
 
     def __init__(self, paths: Iterable[Path], state: LogState, *, live: bool = False) -> None:
-        """Open them; raise LogFileError when one cannot be read. `live`: never wait for who writes."""
         self._state = state
         known: set[Key] = set()
         paths = list(dict.fromkeys(paths))
@@ -199,6 +193,5 @@ class Logs:
             followed.look()
 
     def close(self) -> None:
-        """Take the last lines, newline or not, and close all files."""
         for followed in self._followed:
             followed.close()

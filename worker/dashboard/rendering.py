@@ -86,7 +86,6 @@ def embedded(name: str, data: str) -> str:
 
 
 def written(policy: Mapping[str, str]) -> str:
-    """Return a content security policy as browsers read it."""
     return "; ".join(f"{name} {value}" for name, value in policy.items())
 
 

@@ -47,7 +47,6 @@ class PageStates:
     """The present page_state as JSON: made when it is asked for, and at most twice a second."""
 
     def __init__(self, state: LogState) -> None:
-        """Show what the log state comes to."""
         self._state = state
         self._made_at = 0.0
         self._body = b""
@@ -73,13 +72,10 @@ class Guard:
     """
 
     def __init__(self, app: ASGIApp, names: set[str]) -> None:
-        """Guard the application; `names` are hosts, without ports."""
         self._app = app
         self._names = names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(HEADERS)
@@ -147,7 +143,6 @@ class OurServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
         yield
 
 

@@ -15,7 +15,6 @@ class LineSplitter:
     """Divides the bytes of one file into lines and folds them in."""
 
     def __init__(self, state: LogState, clock: Clock) -> None:
-        """Fold into the state; `clock` is that of the machine that wrote the file."""
         self._state = state
         self._clock = clock
         self._rest = b""
@@ -60,13 +59,11 @@ class LineSplitter:
         self._keep(after)
 
     def end(self) -> None:
-        """Take what was kept as the last line: there is no more to come."""
         if not self._skipping:
             self._fold(self._rest + (self._begin or b""))
         self.forget()
 
     def forget(self) -> None:
-        """Drop what was kept: the file begins anew."""
         self._rest, self._skipping = b"", False
         self._begin, self._utf_16 = b"", None
 

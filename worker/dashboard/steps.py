@@ -45,7 +45,6 @@ class Step:
             self.oldest_seconds[lane] = max(oldest_seconds, self.oldest_seconds.get(lane, 0.0))
 
     def merge(self, other: "Step") -> None:
-        """Add another step to this one."""
         for lane, outcomes in other.settled.items():
             self.settle(lane, outcomes, other.lag_counts[lane], other.longest_ms.get(lane))
         for lane in LANES:
@@ -53,11 +52,9 @@ class Step:
         self.written += other.written
 
     def overall(self, lane: str) -> Percentiles:
-        """Return the percentiles of this step's lags, and the longest as `max`."""
         return {**self.lag_ms(lane), "max": self.longest_ms.get(lane)}
 
     def lag_ms(self, lane: str) -> Percentiles:
-        """Return the percentiles of this step's lags."""
         if (known := self.percentiles.get(lane)) is None:
             known = self.percentiles[lane] = lags.percentiles(self.lag_counts.get(lane, {}))
         return known
@@ -67,7 +64,6 @@ class Ring:
     """The last steps of a fixed length; older ones are forgotten."""
 
     def __init__(self, step_seconds: float, length: int) -> None:
-        """Keep `length` steps."""
         self.step_seconds = step_seconds
         self.length = length
         self.steps: dict[int, Step] = {}
@@ -84,7 +80,6 @@ class Ring:
         self.steps = {index: self.steps[index] for index in kept[: 2 * self.length - 1]}
 
     def series(self, end: float) -> Series:
-        """Return the range that ends with the step of `end`."""
         last = int(end // self.step_seconds)
         return _series(self.steps, self.step_seconds, last - self.length + 1, last)
 
@@ -93,12 +88,10 @@ class Whole:
     """All of the log: when there are too many steps, they become twice as long."""
 
     def __init__(self) -> None:
-        """Begin with the finest steps."""
         self.step_seconds = FINEST_SECONDS
         self.steps: dict[int, Step] = {}
 
     def add(self, at: float, step: Step) -> None:
-        """Add what happened at a time."""
         _merged(self.steps, int(at // self.step_seconds), step)
         while max(self.steps) - min(self.steps) >= MOST_STEPS:
             self._double()
@@ -110,7 +103,6 @@ class Whole:
             _merged(self.steps, index // 2, step)
 
     def series(self) -> Series:
-        """Return every step from the first to the last."""
         if not self.steps:
             return _series({}, self.step_seconds, 0, 0)
         return _series(self.steps, self.step_seconds, min(self.steps), max(self.steps))
@@ -120,7 +112,6 @@ class Timeline:
     """All ranges. What happens within the finest step is gathered first: that is quicker by far."""
 
     def __init__(self) -> None:
-        """Know nothing yet."""
         self.rings = {name: Ring(*size) for name, size in RANGES.items()}
         self.whole = Whole()
         self._index = 0

@@ -32,7 +32,6 @@ class ReadingBar:
     """Moves a bar; call it after each chunk."""
 
     def __init__(self, progress: Progress, source: LogSource) -> None:
-        """Show how much of the source was read."""
         self._progress = progress
         self._source = source
         self._task = progress.add_task("read", total=None)
@@ -49,7 +48,6 @@ class ReadingBar:
 
 
 def show(console: Console, page_state: PageState) -> None:
-    """Print the verdict, whether one may go on, and what else is on top of the page."""
     verdict = page_state.verdict
     title = Text(printable(verdict.title), f"bold {TONES[verdict.tone]}")
     console.print(title, Text(printable(verdict.detail)), sep="  ")

@@ -16,11 +16,9 @@ class Troubles:
     """How often each kind came, and the fields of its last line."""
 
     def __init__(self) -> None:
-        """Know none yet."""
         self._kinds: dict[tuple[str, ...], Trouble] = {}
 
     def take(self, line: LogLine, at: float) -> None:
-        """Take a line of the level warning or higher."""
         event = cut(line["event"], LONGEST_NAME)
         kind = (event, *(cut(line.get(name), LONGEST_NAME) for name in DIVIDING))
         trouble = self._kinds.get(kind)
@@ -35,7 +33,6 @@ class Troubles:
             del self._kinds[min(self._kinds, key=lambda known: self._kinds[known].last_at)]
 
     def shown(self) -> list[Trouble]:
-        """Return the kinds, the one that came last first."""
         return sorted(self._kinds.values(), key=lambda trouble: -trouble.last_at)
 
 

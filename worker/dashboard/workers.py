@@ -24,7 +24,6 @@ class Heard:
     away_since: float | None = None
 
     def last_at(self) -> float:
-        """Return when it was heard of last."""
         return max(at for at in (self.started_at, self.stopped_at, self.heartbeat_at, 0.0) if at is not None)
 
     def state(self, now: float) -> str:
@@ -49,7 +48,6 @@ class Workers:
     """All workers, by name. Lines may come in any order: the newer ones count."""
 
     def __init__(self) -> None:
-        """Know none yet."""
         self._heard: dict[str, Heard] = {}
         self.last_heartbeat_at: float | None = None
         self.queue: Queue | None = None
@@ -61,17 +59,14 @@ class Workers:
         return self._heard.setdefault(name, Heard())
 
     def started(self, line: LogLine, at: float) -> None:
-        """Take `worker_started`."""
         worker = self._of(line)
         worker.started_at = max(at, worker.started_at or 0.0)
 
     def stopped(self, line: LogLine, at: float) -> None:
-        """Take `worker_stopped`."""
         worker = self._of(line)
         worker.stopped_at = max(at, worker.stopped_at or 0.0)
 
     def heartbeat(self, line: LogLine, at: float) -> None:
-        """Take `worker_heartbeat`."""
         worker = self._of(line)
         if at >= (worker.heartbeat_at or 0.0):
             away = line["database"] != "up"
@@ -102,7 +97,6 @@ class Workers:
         return min(since) if since and len(since) == len(living) else None
 
     def shown(self, now: float) -> list[Worker]:
-        """Return all workers: those that live first, then the one heard of last."""
         workers = [
             Worker(
                 name=name,

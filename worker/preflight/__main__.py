@@ -22,7 +22,6 @@ exit status: 0 when nothing stops, or every sequence is right; 1 when something 
 
 
 def grammar() -> argparse.ArgumentParser:
-    """Return the command line's grammar."""
     parser = argument_parser("-m worker.preflight", DESCRIPTION, exit_status=EXIT_STATUS)
     parser.add_argument(
         "--repair-sequences",

@@ -17,7 +17,6 @@ class Severity(IntEnum):
 
     @property
     def word(self) -> str:
-        """Return the word for it, on the terminal and in JSON."""
         return self.name.lower()
 
 
@@ -48,22 +47,18 @@ class Check:
     fix: str | None = None
 
     def as_json(self) -> dict[str, str | None]:
-        """Return it as the command's last line has it."""
         return {"name": self.name, "state": self.state.word, "sentence": self.sentence, "fix": self.fix}
 
 
 def warn(sentence: str, fix: str | None = None) -> Trouble:
-    """Make a trouble that may bite."""
     return Trouble(Severity.WARN, sentence, fix)
 
 
 def stop(sentence: str, fix: str | None = None) -> Trouble:
-    """Make a trouble that must be cured before anything is started."""
     return Trouble(Severity.STOP, sentence, fix)
 
 
 def each(rows: Iterable[Any], trouble: Callable[[Any], Trouble]) -> list[Trouble]:
-    """Make a trouble of each row of a result, in its order."""
     return [trouble(row) for row in rows]
 
 

@@ -28,7 +28,6 @@ async def execute(
 
 
 def lines(checks: Sequence[Check]) -> Iterator[str]:
-    """Yield what a person reads: each check with its fix below, and how many there are of each kind."""
     for check in checks:
         yield f"{check.state.word:<5} {check.name:<{NAME_WIDTH}} {check.sentence}"
         for fix in (check.fix or "").splitlines():

@@ -121,7 +121,6 @@ class Examination:
     """One run's connections, and the time that is left to it."""
 
     def __init__(self, settings: CommandSettings | Settings) -> None:
-        """Open nothing yet."""
         self._engine = create_engine(
             settings,
             application_name="collection-sync preflight",
@@ -136,13 +135,11 @@ class Examination:
         self._ends_at = asyncio.get_running_loop().time() + WHOLE_SECONDS
 
     async def close(self) -> None:
-        """Close every connection."""
         await self._engine.dispose()
         if self._redis:
             await self._redis.aclose(close_connection_pool=True)
 
     async def checks(self) -> list[Check]:
-        """Make all of them."""
         database, redis = await asyncio.gather(self._of_database(), self._of_redis())
         if self._redis is None or database[0].state or redis[0].state:
             both = [not_looked(name, UNREACHED_BOTH) for name in BOTH]

@@ -149,7 +149,6 @@ class Need(NamedTuple):
 
 
 def needs() -> Iterator[Need]:
-    """Yield every privilege that a role needs."""
     for role, relations in NEEDS.items():
         for relation, privileges in relations.items():
             for privilege, columns in privileges.items():

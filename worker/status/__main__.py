@@ -23,7 +23,6 @@ not known; 2 on wrong usage or an incomplete environment. With --watch that of t
 
 
 def grammar() -> argparse.ArgumentParser:
-    """Return the command line's grammar."""
     parser = argument_parser("-m worker.status", DESCRIPTION, exit_status=EXIT_STATUS)
     parser.add_argument("collection_id", metavar="COLLECTION_ID", nargs="?", type=text, help="only this one")
     parser.add_argument("--watch", action="store_true", help="look again each second, until Ctrl-C")
@@ -31,7 +30,6 @@ def grammar() -> argparse.ArgumentParser:
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    """Read the command line; end the process with status 2 when it is wrong."""
     parser = grammar()
     options = parser.parse_args(words)
     if options.watch and options.collection_id is not None:

@@ -99,7 +99,6 @@ class Collection:
 
     @property
     def open_letters(self) -> list[Values]:
-        """Return the dead letters that nobody has closed."""
         return [letter for letter in self.letters or () if letter["state"] == "dead"]
 
 

@@ -17,7 +17,6 @@ TITLES = {
 
 
 def lines(found: Collection) -> Iterator[str]:
-    """Yield what a person reads."""
     yield f"collection {found.collection_id}"
     for part, (title, names) in TITLES.items():
         rows = getattr(found, part)

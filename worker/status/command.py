@@ -72,12 +72,10 @@ async def watched(engine: AsyncEngine, interrupted: asyncio.Event, *, quiet: boo
 
 
 def screen() -> Live:
-    """Return what redraws the terminal."""
     return Live(console=stdout, auto_refresh=False)
 
 
 def text_of(seen: AnswerAndFacts) -> Text:
-    """Return what a person reads: the sentence, what to type next, the figures."""
     return Text("\n").join(Text(printable(line), style) for line, style in _lines(*seen))
 
 

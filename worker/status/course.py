@@ -70,7 +70,6 @@ def _ended(run: Backfill) -> str:
 
 
 def stopped(facts: Facts) -> Answer | None:
-    """Speak where no worker is alive."""
     if facts.alive:
         return None
     waits = f" {count(facts.waiting, 'event waits', 'events wait')}." if facts.waiting else ""
@@ -88,7 +87,6 @@ def _last_worker(facts: Facts) -> str:
 
 
 def later_versions(facts: Facts) -> Answer | None:
-    """Speak where events wait for a worker that is not there."""
     if not facts.later_versions:
         return None
     waits = count(facts.later_versions, "event of a later version waits", "events of a later version wait")
@@ -98,7 +96,6 @@ def later_versions(facts: Facts) -> Answer | None:
 
 
 def settling(facts: Facts) -> Answer | None:
-    """Speak while events of a backfill or a repair wait."""
     lanes = facts.lanes or {}
     bulk = {name: lanes[name] for name in ("repair", "backfill") if lanes[name].pending}
     if not bulk:

@@ -156,17 +156,14 @@ class Facts:
 
     @property
     def known_history(self) -> History:
-        """Return the history; an empty one where it is not known."""
         return self.history or History()
 
     @property
     def alive(self) -> list[Worker]:
-        """Return the workers that live, by what is known."""
         return [worker for worker in self.workers or () if worker.is_alive(self.server.now)]
 
     @property
     def waiting(self) -> int:
-        """Return how many events wait, as far as they were counted."""
         return sum(lane.pending for lane in (self.lanes or {}).values())
 
     @property

@@ -16,13 +16,11 @@ LANE_WORDS = {"live": "live writes", "repair": "repairs", "backfill": "backfill 
 
 
 def lines(facts: Facts) -> Iterator[str]:
-    """Yield a line for each figure."""
     for name, value in rows(facts):
         yield f"{name:<{WIDTH}} {printable(value)}"
 
 
 def rows(facts: Facts) -> Iterator[tuple[str, str]]:
-    """Yield each figure's name and its value in words."""
     server, unknown = facts.server, facts.unknown
     revision = DASH if "schema" in unknown else server.revision or "none"
     yield "schema", f"revision {revision}; this release needs {REVISION}"

@@ -62,7 +62,6 @@ FINDINGS = text("""
 
 
 async def history(connection: AsyncConnection) -> History:
-    """Read all of it."""
     sees_drivers = (await connection.execute(SEES_DRIVERS)).scalar_one()
     latest = (await connection.execute(LATEST_SEEN if sees_drivers else LATEST_UNSEEN)).one_or_none()
     backfilled_at = (await connection.execute(BACKFILLED)).scalar()

@@ -25,7 +25,6 @@ AT_HOME = text("SELECT collection_id FROM collections WHERE collection_id = ANY(
 
 
 async def letters(connection: AsyncConnection) -> list[Letter]:
-    """Return the oldest open letters."""
     return [Letter(*row) for row in await connection.execute(OPEN, {"most": MOST_LETTERS})]
 
 

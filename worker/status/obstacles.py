@@ -11,7 +11,6 @@ API = "collection-sync api"  # whose requests may wait for a row of the monolith
 
 
 def not_migrated(facts: Facts) -> Answer | None:
-    """Speak where the schema is not that of this release."""
     revision = facts.server.revision
     if "schema" in facts.unknown or (revision is not None and revision >= REVISION):
         return None
@@ -21,7 +20,6 @@ def not_migrated(facts: Facts) -> Answer | None:
 
 
 def unfit(facts: Facts) -> Answer | None:
-    """Speak where ids would be drawn once more, or out of order."""
     if not facts.sequence_faults:
         return None
     sentence = (
@@ -31,7 +29,6 @@ def unfit(facts: Facts) -> Answer | None:
 
 
 def read_only(facts: Facts) -> Answer | None:
-    """Speak where our processes could write nothing."""
     if facts.server.is_standby or not facts.server.is_read_only:
         return None
     sentence = (

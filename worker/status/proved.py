@@ -57,7 +57,6 @@ def repaired(facts: Facts) -> Answer | None:
 
 
 def not_audited(facts: Facts) -> Answer:
-    """Say that no audit says anything about now."""
     proof = facts.known_history.proof
     sentence = "Not audited: no audit has compared all pairs."
     if proof is not None:
@@ -67,7 +66,6 @@ def not_audited(facts: Facts) -> Answer:
 
 
 def outdated(facts: Facts, proof: Audit) -> Answer | None:
-    """Speak where the last proof is old."""
     bound = outdated_after(proof.ended_at - proof.started_at)
     age = facts.server.now - proof.ended_at
     if age <= bound:
@@ -77,7 +75,6 @@ def outdated(facts: Facts, proof: Audit) -> Answer | None:
 
 
 def dead_letters(facts: Facts, _proof: Audit) -> Answer | None:
-    """Speak where events died and nothing else is wrong."""
     letters = facts.letters or []
     if not letters:
         return None
@@ -99,7 +96,6 @@ def dead_letters(facts: Facts, _proof: Audit) -> Answer | None:
 
 
 def late(facts: Facts, _proof: Audit) -> Answer | None:
-    """Speak where a user's write has waited for too long."""
     oldest = (facts.lanes or {})["live"].oldest_seconds
     if oldest is None or oldest <= LATE_AFTER_SECONDS:
         return None
@@ -108,7 +104,6 @@ def late(facts: Facts, _proof: Audit) -> Answer | None:
 
 
 def in_sync(facts: Facts, proof: Audit) -> Answer:
-    """Say that all is well."""
     ago = f"audited {span(facts.server.now - proof.ended_at)} ago"
     if not proof.pending:
         return Answer("in_sync", f"In sync: all {proof.compared:,} pairs agree, {ago}.")

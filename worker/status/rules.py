@@ -35,7 +35,6 @@ RULES_OF_PROOF: tuple[Callable[[Facts, Audit], Answer | None], ...] = (
 
 
 def answer_from(facts: Facts) -> Answer:
-    """Say where the migration stands."""
     for rule in RULES:
         if (said := rule(facts)) is not None:
             return said

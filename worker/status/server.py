@@ -14,7 +14,6 @@ LOOK = text("""
 
 
 async def server(connection: AsyncConnection) -> Server:
-    """Read what the server is."""
     found = (await connection.execute(LOOK)).one()
     return Server(found.now, is_standby=found.is_standby, is_read_only=found.is_read_only)
 

@@ -68,7 +68,6 @@ class Parts:
     """Reads in parts, of which each may remain unknown without the others."""
 
     def __init__(self, connection: AsyncConnection) -> None:
-        """Take a connection that is `looking`."""
         self._connection = connection
         self.unknown: dict[str, str] = {}
 

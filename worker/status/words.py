@@ -12,7 +12,6 @@ def clock(moment: float, now: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """Return a duration in its largest unit."""
     for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
@@ -20,7 +19,6 @@ def span(seconds: float) -> str:
 
 
 def count(number: int, one: str, many: str) -> str:
-    """Return a number with its noun."""
     return f"{number:,} {one if number == 1 else many}"
 
 

@@ -36,7 +36,6 @@ def own_stdout() -> TextIO:
 
 
 async def converse(answer: Answer, out: TextIO) -> None:
-    """Answer each line of stdin, until it ends."""
     reader = asyncio.StreamReader(LONGEST_LINE)
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
@@ -80,7 +79,6 @@ async def compare(writer: Writer, pairs: int) -> dict[str, list[float]]:
 
 
 async def answer_write(system: System, writer: Writer, asked: dict[str, Any]) -> dict[str, Any]:
-    """Do what was asked of a writing process."""
     match asked:
         case {"do": "compare", "pairs": pairs}:
             return await compare(writer, pairs)
@@ -92,7 +90,6 @@ async def answer_write(system: System, writer: Writer, asked: dict[str, Any]) ->
 
 
 async def write(system: System, url: str, out: TextIO) -> None:
-    """Write what is asked for, until stdin ends."""
     await system.install(url)
     async with system.writing(url) as writer:
 
@@ -103,7 +100,6 @@ async def write(system: System, url: str, out: TextIO) -> None:
 
 
 async def work(system: System, url: str, out: TextIO) -> None:
-    """Carry over until stdin ends, and tell how many were applied."""
     applied: list[tuple[int, float]] = []
 
     async def tell() -> None:
@@ -127,7 +123,6 @@ async def work(system: System, url: str, out: TextIO) -> None:
 
 
 def main() -> None:
-    """Play the role that the arguments name."""
     name, role = sys.argv[1:]
     system = cast("System", importlib.import_module(f"benchmarks.peers.systems.{name}"))
     play = {"write": write, "work": work}[role](system, os.environ["DATABASE_URL"], own_stdout())

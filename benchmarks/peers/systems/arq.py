@@ -20,7 +20,6 @@ SETTINGS: dict[str, Any] = {}
 
 
 def redis_settings() -> RedisSettings:
-    """Return where Redis is."""
     return RedisSettings.from_dsn(os.environ["REDIS_URL"])
 
 
@@ -32,12 +31,10 @@ class Writer(Alone):
     """Writes on a connection, then enqueues in Redis."""
 
     def __init__(self, pool: asyncpg.Pool, redis: ArqRedis) -> None:
-        """Take both."""
         super().__init__(pool)
         self._redis = redis
 
     async def write(self, change: Change) -> tuple[int, float]:
-        """Commit the row, then enqueue the job."""
         async with self._pool.acquire() as connection:
             async with connection.transaction():
                 event = await write_row(connection, change)
@@ -48,7 +45,6 @@ class Writer(Alone):
 
 @asynccontextmanager
 async def writing(url: str) -> AsyncIterator[Writer]:
-    """Open the writer's pools."""
     async with asyncpg.create_pool(url) as pool, await create_pool(redis_settings()) as redis:
         yield Writer(pool, redis)
 

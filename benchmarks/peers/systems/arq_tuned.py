@@ -10,5 +10,4 @@ SETTINGS = {"max_jobs": 50, "queue_read_limit": 500, "poll_delay": 0.01}
 
 
 async def work(url: str, applied: Applied) -> None:
-    """Run a worker with these settings."""
     await arq.work(url, applied, **SETTINGS)

@@ -45,7 +45,6 @@ class Change:
 
     @property
     def values(self) -> dict[str, str]:
-        """The values of the placeholders in `LEGACY`."""
         return {
             "collection_id": self.collection_id,
             "project_id": PROJECT,
@@ -99,7 +98,6 @@ def as_event(change: Change, row: Any) -> dict[str, Any]:  # noqa: ANN401 - a ro
 
 
 def as_bytes(event: dict[str, Any]) -> bytes:
-    """Serialise an event for a system that carries bytes."""
     return json.dumps(event).encode()
 
 

@@ -31,12 +31,10 @@ class Writer(Alone):
     """Writes and appends on one connection, by the driver as most peers do."""
 
     def __init__(self, pool: asyncpg.Pool, doorbell: Doorbell) -> None:
-        """Take the pool, and the bell to press."""
         super().__init__(pool)
         self._doorbell = doorbell
 
     async def write(self, change: Change) -> tuple[int, float]:
-        """Commit the row and the event, then press the bell."""
         values = {
             "collection_id": change.collection_id,
             "event_type": EventType(f"collection.{change.kind}"),
@@ -55,14 +53,12 @@ class Writer(Alone):
 
 
 async def identity(pool: asyncpg.Pool) -> str:
-    """Return the identity of the database that the pool leads to."""
     async with pool.acquire() as connection:
         return await read_identity(connection)
 
 
 @asynccontextmanager
 async def writing(url: str) -> AsyncIterator[Writer]:
-    """Open the writer's pool, and ring for as long as it writes."""
     async with asyncpg.create_pool(url) as pool, open_redis(os.environ["REDIS_URL"]) as redis:
         doorbell = Doorbell(redis, Deployment(partial(identity, pool)))
         ringing = asyncio.create_task(doorbell.run())

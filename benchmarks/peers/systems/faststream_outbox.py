@@ -30,12 +30,10 @@ STATEMENTS = {kind: text(statement.format_map(PLACES)) for kind, statement in LE
 
 
 def connect(url: str) -> AsyncEngine:
-    """Open an engine with a connection for each worker, and some more."""
     return create_async_engine(url.replace("://", "+asyncpg://", 1), pool_size=20)
 
 
 def broker_on(engine: AsyncEngine) -> OutboxBroker:
-    """Make a broker that logs nothing."""
     return OutboxBroker(engine, outbox_table=make_outbox_table(MetaData(), table_name=TABLE), logger=None)
 
 
@@ -53,19 +51,16 @@ class Writer:
     """Writes and publishes in one session."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        """Take the engine."""
         self._sessions = async_sessionmaker(engine, expire_on_commit=False)
         self._broker = broker_on(engine)
 
     async def write(self, change: Change) -> tuple[int, float]:
-        """Commit the row and the message."""
         async with self._sessions() as session, session.begin():
             event = await self._write_row(session, change)
             await self._broker.publish(event, queue=QUEUE, session=session)
         return change.number, time.time()
 
     async def write_alone(self, change: Change) -> None:
-        """Commit the row."""
         async with self._sessions() as session, session.begin():
             await self._write_row(session, change)
 
@@ -76,7 +71,6 @@ class Writer:
 
 @asynccontextmanager
 async def writing(url: str) -> AsyncIterator[Writer]:
-    """Open the writer's engine."""
     engine = connect(url)
     yield Writer(engine)
     await engine.dispose()

@@ -34,7 +34,6 @@ class Writer(Alone):
     """Writes and enqueues on one connection."""
 
     async def write(self, change: Change) -> tuple[int, float]:
-        """Commit the row and the job."""
         async with self._pool.acquire() as connection:
             async with connection.transaction():
                 event = await write_row(connection, change)
@@ -44,7 +43,6 @@ class Writer(Alone):
 
 @asynccontextmanager
 async def writing(url: str) -> AsyncIterator[Writer]:
-    """Open the writer's pool."""
     async with asyncpg.create_pool(url) as pool:
         yield Writer(pool)
 

@@ -21,12 +21,10 @@ STATEMENTS = {kind: statement.format_map(PLACES) for kind, statement in LEGACY.i
 
 
 def app_on(url: str) -> App:
-    """Make the application; it has to be opened."""
     return App(connector=PsycopgConnector(conninfo=url, max_size=WORKER["concurrency"] + 5))
 
 
 async def install(url: str) -> None:
-    """Apply its schema."""
     async with app_on(url).open_async() as app:
         await app.schema_manager.apply_schema_async()
 
@@ -35,12 +33,10 @@ class Writer:
     """Writes and defers on one connection."""
 
     def __init__(self, pool: AsyncConnectionPool, task: Task[..., Any, Any]) -> None:
-        """Take the pool, and the task to defer."""
         self._pool = pool
         self._task = task
 
     async def write(self, change: Change) -> tuple[int, float]:
-        """Commit the row and the job."""
         async with self._pool.connection() as connection:
             event = await self._write_row(connection, change)
             job = self._task.configure(lock=change.collection_id, connection=connection)
@@ -49,7 +45,6 @@ class Writer:
             return change.number, time.time()
 
     async def write_alone(self, change: Change) -> None:
-        """Commit the row."""
         async with self._pool.connection() as connection:
             await self._write_row(connection, change)
 
@@ -60,17 +55,13 @@ class Writer:
 
 @asynccontextmanager
 async def writing(url: str) -> AsyncIterator[Writer]:
-    """Open the application, and the writer's pool."""
-
-    async def handle(event: dict[str, Any]) -> None:
-        """Stand for the worker's task."""
+    async def handle(event: dict[str, Any]) -> None: ...
 
     async with app_on(url).open_async() as app, AsyncConnectionPool(url, max_size=10) as pool:
         yield Writer(pool, app.task(handle, name="apply"))
 
 
 async def work(url: str, applied: Applied) -> None:
-    """Run a worker whose task applies."""
     async with app_on(url).open_async() as app, asyncpg.create_pool(url) as pool:
 
         async def handle(event: dict[str, Any]) -> None:

@@ -18,7 +18,6 @@ SETTINGS = {**STORAGE, **RELAY}
 
 
 async def install(url: str) -> None:
-    """Create the table and the trigger that notifies."""
     async with asyncpg.create_pool(url) as pool:
         await PostgresStorage(pool, **STORAGE).create_schema()
 
@@ -27,12 +26,10 @@ class Writer(Alone):
     """Writes and inserts the message on one connection."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
-        """Take the pool."""
         super().__init__(pool)
         self._storage = PostgresStorage(pool, **STORAGE)
 
     async def write(self, change: Change) -> tuple[int, float]:
-        """Commit the row and the message."""
         async with self._pool.acquire() as connection:
             async with connection.transaction():
                 event = await write_row(connection, change)
@@ -42,13 +39,11 @@ class Writer(Alone):
 
 @asynccontextmanager
 async def writing(url: str) -> AsyncIterator[Writer]:
-    """Open the writer's pool."""
     async with asyncpg.create_pool(url) as pool:
         yield Writer(pool)
 
 
 async def work(url: str, applied: Applied) -> None:
-    """Relay to a publisher that applies."""
     async with asyncpg.create_pool(url, max_size=RELAY["concurrency"] + 3) as pool:
         storage = PostgresStorage(pool, **STORAGE)
 

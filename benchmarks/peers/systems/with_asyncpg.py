@@ -20,10 +20,8 @@ class Alone:
     """The write without any system, on a pool."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
-        """Take the pool."""
         self._pool = pool
 
     async def write_alone(self, change: Change) -> None:
-        """Commit the row."""
         async with self._pool.acquire() as connection, connection.transaction():
             await write_row(connection, change)

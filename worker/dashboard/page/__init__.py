@@ -32,12 +32,10 @@ SCRIPTS = (
 
 
 def template() -> str:
-    """Return the HTML with its four placeholders."""
     return _text("template.html")
 
 
 def style() -> str:
-    """Return the style sheet."""
     return _text("style.css")
 
 

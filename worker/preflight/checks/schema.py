@@ -60,7 +60,6 @@ INDEXES = """
 
 
 async def revision(connection: asyncpg.Connection) -> Found:
-    """Look which migration the database is at."""
     at = None
     if await connection.fetchval("SELECT to_regclass($1)", VERSION_TABLE) is not None:
         at = await connection.fetchval(str(READ_REVISION))

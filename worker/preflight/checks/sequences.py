@@ -23,7 +23,6 @@ def unread(sequences: list[Sequence]) -> list[str]:
 
 
 def faults_of(sequences: list[Sequence]) -> list[SequenceFault]:
-    """Return what is wrong, in the order in which it is to be mended."""
     return [fault for sequence in sequences for fault in sequence.faults]
 
 
