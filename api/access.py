@@ -57,7 +57,7 @@ async def require_access(connection: AsyncConnection, project_id: str, user_id: 
     """Let the owner and the active collaborators of the project pass.
 
     Raises:
-        AccessDeniedError: anybody else, or no such project.
+        AccessDeniedError: the user is neither, or there is no such project.
 
     """
     refuse_nul(project_id, user_id)

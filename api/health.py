@@ -115,14 +115,14 @@ health = APIRouter(tags=["health"], route_class=ForgivingRoute)
 @health.head("/healthz", include_in_schema=False)  # as some probes ask
 @health.get("/healthz")
 async def healthz() -> Alive:
-    """Say that the process answers. Touches nothing else: a restart would not cure what is outside."""
+    """Answer that the process is alive. Touches nothing else: a restart would not cure what is outside."""
     return Alive()
 
 
 @health.head("/readyz", include_in_schema=False)
 @health.get("/readyz", responses={HTTPStatus.SERVICE_UNAVAILABLE: {"model": Readiness}})
 async def readyz(sync: Sync, response: Response) -> Readiness:
-    """Say whether requests can be served, and what to do where they cannot."""
+    """Return whether requests can be served, and what to do where they cannot."""
     postgresql, redis = await asyncio.gather(
         check_postgresql(sync.engine), check_redis(sync.redis, sync.doorbell.deployment)
     )

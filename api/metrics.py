@@ -28,7 +28,7 @@ OTHER = "other"  # whatever a client makes up: it must not make a new series
 
 
 class ProcessState(Collector):
-    """What the process knows of itself, read when somebody looks."""
+    """What the process knows of itself, read at each scrape; before it runs, names without numbers."""
 
     def __init__(self) -> None:
         self.sync: CollectionSync | None = None

@@ -75,7 +75,7 @@ async def delete_collection(
 async def read_collection_sync(
     sync: Sync, project_id: ProjectId, collection_id: CollectionId, caller: Caller = DEFAULT_CALLER
 ) -> SyncState:
-    """Say whether `project_collections` shows the collection as it was written last.
+    """Return whether `project_collections` shows the collection as it was written last.
 
     A deleted collection answers too: when it is synced, its row is gone. Changes that were made by hand
     in SQL have no event and are not seen here: finding them is the audit's task.

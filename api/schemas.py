@@ -27,7 +27,7 @@ MOST_WRONG_ITEMS = 100
 
 
 def is_storable(text: str) -> bool:
-    """Say whether PostgreSQL can store the text: no NUL, no lone surrogate."""
+    """Return whether PostgreSQL can store the text: no NUL, no lone surrogate."""
     return "\0" not in text and not SURROGATES.search(text)
 
 

@@ -68,10 +68,10 @@ READ_STATE = text("""
 
 
 class SyncState(BaseModel):
-    """Whether `project_collections` shows a collection as it was written last, as far as events tell.
+    """Whether `project_collections` shows a collection as it was written last, as far as events show.
 
     `pending`: an event waits, or the collection awaits the backfill. `dead`: the newest event could not
-    be applied; the next write or a repair mends it. `synced`: neither. A change that was made by hand in
+    be applied; the next write or a repair fixes it. `synced`: neither. A change that was made by hand in
     SQL has no event and is not seen here; finding it is the audit's task.
     """
 

@@ -28,12 +28,12 @@ ACTIVITIES = {
     EventType.DELETED: ("collection_deleted", "Deleted"),
 }
 
-# What the answer, the activity and the event tell of the row.
-TOLD = (
+# What the answer, the activity and the event show of the row.
+SHOWN = (
     "collection_id", "project_id", "collection_name", "description", "created_by", "created_at", "updated_at",
     "color", "icon", "sort_order", *(column.legacy for column in COLUMNS),
 )  # fmt: skip
-WRITTEN = ", ".join(f"collections.{name}" for name in dict.fromkeys(TOLD))
+WRITTEN = ", ".join(f"collections.{name}" for name in dict.fromkeys(SHOWN))
 # The times as texts: Python has no year 10000, which would fail a write that is committed.
 ANSWERED = """
         collection_id, collection_name, description, created_by, to_json(created_at) AS created_at,
@@ -105,7 +105,7 @@ CHANGEABLE = TEXTS + FLAGS + LISTS
 # every collection of the project for as long as its connection lives.
 CHANGE = f"""
     WITH {PERMITTED}, locked AS MATERIALIZED (
-        SELECT {", ".join(dict.fromkeys(TOLD + CHANGEABLE))}
+        SELECT {", ".join(dict.fromkeys(SHOWN + CHANGEABLE))}
         FROM collections
         WHERE (SELECT allowed FROM permitted)
             AND collection_id = $3 AND project_id || '' = $1 AND is_active

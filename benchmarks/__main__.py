@@ -53,7 +53,7 @@ async def measure(name: str, scale: Scale, say: Callable[[str], None]) -> tuple[
 def run(chosen: Sequence[str], scale: Scale) -> tuple[list[Measured], dict[str, str], list[str]]:
     """Measure these cases, one after the other; return figures, machine, and the names of those that failed.
 
-    A case that did not do its work is told on stderr, and has no figures; the others are measured.
+    A case that did not do its work is reported on stderr, and has no figures; the others are measured.
     """
 
     def say(line: str) -> None:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 
 def main() -> int:
-    _, told, *program = sys.argv
+    _, report, *program = sys.argv
     child = os.posix_spawn(program[0], program, os.environ)
     _, status, usage = os.wait4(child, 0)
-    Path(told).write_text(json.dumps([usage.ru_utime + usage.ru_stime, usage.ru_maxrss]), encoding="utf-8")
+    Path(report).write_text(json.dumps([usage.ru_utime + usage.ru_stime, usage.ru_maxrss]), encoding="utf-8")
     return os.waitstatus_to_exitcode(status)
 
 

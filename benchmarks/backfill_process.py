@@ -1,4 +1,4 @@
-"""A backfill that runs beside what is measured, and can be told to stand still for a while."""
+"""A backfill that runs beside what is measured, and can be made to stand still for a while."""
 
 import asyncio
 import signal

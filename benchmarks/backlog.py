@@ -35,7 +35,7 @@ MIXED = """
         WHEN place < 6 THEN 'created' WHEN place < 9 OR ten < 5 THEN 'updated' ELSE 'deleted'
     END AS done)
 """
-# So many writes of few rows, in turn.
+# Many writes of few rows, in turn.
 HOT = """
     CREATE TEMPORARY TABLE history ON COMMIT DROP AS
     SELECT
@@ -87,12 +87,12 @@ async def empty(sql: asyncpg.Connection) -> None:
 
 
 async def append_mixed(sql: asyncpg.Connection, events: int) -> None:
-    """Commit so many live events, 60 % creations, 30 % updates and 10 % deletions, and their legacy rows."""
+    """Commit live events, 60 % creations, 30 % updates and 10 % deletions, and their legacy rows."""
     await _append(sql, MIXED, events)
 
 
 async def append_hot(sql: asyncpg.Connection, events: int, keys: int) -> None:
-    """Commit so many live events of so few collections, and their legacy rows."""
+    """Commit live events of `keys` collections, and their legacy rows."""
     await _append(sql, HOT, events, keys)
 
 

@@ -51,7 +51,7 @@ async def drained_by_others(sql: asyncpg.Connection) -> None:
 
 
 async def require_drained(sql: asyncpg.Connection, dead: int = 0) -> None:
-    """Make sure that every event came to its end, so many of them as dead letters.
+    """Make sure that every event came to its end, `dead` of them as dead letters.
 
     Raises:
         LocalError: it was not so.

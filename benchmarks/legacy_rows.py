@@ -36,7 +36,7 @@ CHECKED = "SET session_replication_role = origin"
 
 
 async def insert_collections(sql: asyncpg.Connection, rows: int) -> None:
-    """Insert the projects and so many active collections, without events; analysed."""
+    """Insert the projects and `rows` active collections, without events; analysed."""
     await sql.execute(OWNER)
     await sql.execute(UNCHECKED)
     await sql.execute(ROWS, rows)
@@ -45,7 +45,7 @@ async def insert_collections(sql: asyncpg.Connection, rows: int) -> None:
 
 
 async def make_rows(sql: asyncpg.Connection, rows: int) -> None:
-    """Make `collections` hold so many active rows, of 200 projects, and nothing else; empty the target."""
+    """Make `collections` hold this many active rows, of 200 projects, and nothing else; empty the target."""
     await sql.execute("TRUNCATE users CASCADE")
     await insert_collections(sql, rows)
     await empty(sql)

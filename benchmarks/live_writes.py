@@ -124,7 +124,7 @@ class Writers:
         self._doorbell.press()
 
     async def write_and_upsert(self) -> float:
-        """Create a row without an event and, told at once, project it by one statement, without any guard.
+        """Create a row without an event and, at once, project it by one statement, without any guard.
 
         Returns the seconds from the return of its COMMIT until the statement's has returned: what no
         worker can undercut.

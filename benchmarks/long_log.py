@@ -130,7 +130,7 @@ def blocks(size: int, corrupt: float) -> Iterator[tuple[bytes, int, int]]:
 
 
 def write(path: Path, size: int, corrupt: float) -> Written:
-    """Write a log of about so many bytes."""
+    """Write a log of about `size` bytes."""
     lines = broken = 0
     with path.open("wb") as file:
         for block, count, bad in blocks(size, corrupt):

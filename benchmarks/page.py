@@ -114,7 +114,7 @@ def _bar(name: str, figure: Figure, bounds: Figure | Beside) -> Row:
 def _verdict(measured: Sequence[Measured], not_measured: Sequence[str]) -> str:
     verdicts = [verdict for case in measured for verdict in case.verdicts()]
     missed = [verdict.target for verdict in verdicts if not verdict.is_met]
-    told = [
+    sentences = [
         f"{what}: {'; '.join(names)}."
         for what, names in (
             ("Not measured", not_measured),
@@ -127,7 +127,7 @@ def _verdict(measured: Sequence[Measured], not_measured: Sequence[str]) -> str:
     return (
         f'<section class="verdict {tone}" aria-labelledby="verdict-title">'
         f'<div class="answer"><div><h2 id="verdict-title">{len(verdicts) - len(missed)} of {len(verdicts)}'
-        f' targets met</h2><p id="verdict-detail">{escape(" ".join(told))}</p></div></div></section>'
+        f' targets met</h2><p id="verdict-detail">{escape(" ".join(sentences))}</p></div></div></section>'
     )
 
 

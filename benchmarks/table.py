@@ -15,7 +15,7 @@ def number(value: float) -> str:
 
 
 def settings_of(case: Measured) -> str:
-    """Say on what settings it was measured; nothing when there are none to speak of."""
+    """Return on what settings it was measured; nothing when there are none to speak of."""
     return ", ".join(f"{name} {value}" for name, value in case.settings.items())
 
 

@@ -30,7 +30,7 @@ class Worker:
     applied_at: dict[int, float] = field(default_factory=dict)
 
     def read(self, line: bytes) -> None:
-        """Take note of a line; it is stamped after its batch's COMMIT has returned."""
+        """Note a line; it is stamped after its batch's COMMIT has returned."""
         self.lines.append(line)
         if b'"event_settled"' in line:
             fields = orjson.loads(line)
@@ -63,7 +63,7 @@ class Worker:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     async def cpu_percent_during(self, work: Awaitable[object]) -> float | None:
-        """Return how much of one core it takes while the work is done; None where nothing tells."""
+        """Return how much of one core it takes while the work is done; None where there is no /proc."""
         before, began = self.cpu_seconds(), time.perf_counter()
         await work
         after, seconds = self.cpu_seconds(), time.perf_counter() - began

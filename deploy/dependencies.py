@@ -133,7 +133,7 @@ def vulnerabilities(program: str | None, lock: Path) -> tuple[dict[str, str], li
 
 
 def offline_problems() -> tuple[dict[str, str], list[str]]:
-    """Return the versions that belong here, and all that is wrong without asking anybody."""
+    """Return the versions that belong here, and all that is wrong without asking a service."""
     shipped, shipped_problems = read_lock(ROOT / SHIPPED)
     tested, tested_problems = read_lock(ROOT / ALL)
     wanted = wanted_here(tested)

@@ -20,7 +20,7 @@ running (python -m worker). Interrupted or killed, it goes on where it stopped
 when it is called again; what is in sync is left alone, so it may be called at
 any time, as often as you like.
 
-With --rollback: say what leaving phase 1 would remove; with --yes do it. Rows
+With --rollback: show what leaving phase 1 would remove; with --yes do it. Rows
 go that this system made and nobody enriched with tags or mappings; the others
 are kept and listed. The table `collections` is never touched. Stop the workers
 first. Afterwards this script without options brings everything back."""
@@ -28,7 +28,7 @@ first. Afterwards this script without options brings everything back."""
 
 def grammar() -> argparse.ArgumentParser:
     parser = argument_parser(NAME, DESCRIPTION)
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done; change nothing")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done; change nothing")
     parser.add_argument(
         "--rollback", action="store_true", help="take phase 1 back; a dry run unless --yes is given too"
     )

@@ -45,7 +45,10 @@ def gauges(name: str, meaning: str, label: str, values: Mapping[str, float | Non
 
 
 class Counter(Collector):
-    """A counter for each combination of its labels. One thread adds, any may read."""
+    """A counter for each combination of its labels. One thread adds, any may read.
+
+    The name comes without prefix and `_total`, each label with the values to show from zero on.
+    """
 
     def __init__(self, name: str, meaning: str, **labels: Iterable[str]) -> None:
         self._name, self._meaning, self._labels = PREFIX + name, meaning, tuple(labels)
@@ -65,7 +68,7 @@ class Counter(Collector):
 class Histogram(Collector):
     """How many values were at most as large as each bound, for each combination of labels.
 
-    One thread adds, any may read: it never sees half of what was added together.
+    One thread adds, any may read: it never sees half of what was added together. Bounds ascend.
     """
 
     def __init__(self, name: str, meaning: str, bounds: Sequence[float], **labels: Iterable[str]) -> None:

@@ -34,7 +34,7 @@ def tracer() -> Tracer:
 
 
 def is_on() -> bool:
-    """Say whether somebody installed a provider: we did, or an application that the router is mounted in."""
+    """Return whether a provider is installed: by us, or by an application that mounts the router."""
     return not isinstance(trace.get_tracer_provider(), ProxyTracerProvider)
 
 
@@ -47,7 +47,7 @@ def asked_by() -> str | None:
 
 
 def require_exporter() -> None:
-    """See to it that spans can be sent, where the environment asks for it. Connects to nothing.
+    """Require what is needed to send spans, where the environment asks for that. Connects to nothing.
 
     Raises:
         SettingsError: they cannot; the message says what to install or to set.
@@ -82,7 +82,8 @@ class Tracing:
     """Sends this process's spans from its start to its stop, where the environment asks for it.
 
     They are sent by a thread of its own, from a bounded queue: neither a request nor a batch waits for a
-    collector, and what the queue does not hold is dropped.
+    collector, and what the queue does not hold is dropped. The service is called
+    `collection-sync-<process>`, unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES calls it something else.
     """
 
     def __init__(self, process: str) -> None:

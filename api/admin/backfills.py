@@ -59,8 +59,10 @@ class NewBackfill(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE_NEW]})
 
     project_id: Text | None = Field(None, description="Only the collections of this home project.")
-    rate: Count | None = Field(None, description="At most so many rows a second; null: as fast as may be.")
-    max_pending: Count = Field(DEFAULT_MAX_PENDING, description="Wait while so many of its events wait.")
+    rate: Count | None = Field(None, description="At most this many rows a second; null: no limit.")
+    max_pending: Count = Field(
+        DEFAULT_MAX_PENDING, description="Wait while this many of its events are pending."
+    )
 
 
 class Backfill(BaseModel):

@@ -97,7 +97,7 @@ class Choice(Filters):
 
     @model_validator(mode="after")
     def names_letters_in_one_way(self) -> Self:
-        """Refuse ids beside conditions, and conditions that nobody asked to apply to all."""
+        """Refuse ids beside conditions, and a request that names no letters at all."""
         if self.ids is not None and self.model_fields_set != {"ids"}:
             msg = "ids stand alone: conditions narrow down all"
             raise ValueError(msg)
@@ -268,7 +268,7 @@ async def _read(connection: AsyncConnection, letter_id: int) -> DeadLetter:
 
 
 async def _refuse(connection: AsyncConnection, letter_id: int) -> None:
-    """Say that the letter is closed, and how."""
+    """Raise the conflict that names how the letter was closed."""
     state = (await _read(connection, letter_id)).state
     raise DeadLetterConflictError(CLOSED.format(letter_id=letter_id, state=state))
 

@@ -70,7 +70,7 @@ ADVICE: dict[str, str] = {
     "incomplete": "The audit came to no verdict, so it proves nothing. See the worker's log; verify again.",
 }
 
-ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(6331058142207371014)")  # nobody else uses this number
+ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(6331058142207371014)")  # used for nothing else
 
 # Both served by audit_runs_unfinished.
 FIND_REQUESTED = text("""
@@ -124,7 +124,7 @@ class VerificationUnderWay(BaseModel):
 
 
 class NoWorkerError(RefusalError):
-    """Nobody carries the audit out."""
+    """No worker carries out the audit."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     headers = MappingProxyType({"Retry-After": str(NO_WORKER_RETRY_SECONDS)})
@@ -148,7 +148,7 @@ async def request_audit(sync: CollectionSync) -> int:
 async def verify(
     sync: CollectionSync, audit_id: int, wait_seconds: float
 ) -> Verification | VerificationUnderWay:
-    """Return what the audit found, or how far it is after so many seconds. No connection is held meanwhile.
+    """Return what the audit found, or how far it is after `wait_seconds`. No connection is held meanwhile.
 
     Raises:
         AuditNotFoundError: there is none of that id that is of everything.

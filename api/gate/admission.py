@@ -1,9 +1,9 @@
 """How many requests one process works on at once, and what becomes of the others.
 
 Reads and writes have a bulkhead each, and neither may take the whole pool of connections: writers that are
-stuck behind a locked row leave room for readers, and slow reads for writers. Whoever finds no place waits
-for at most `PLACE_WAIT_SECONDS`, together with a bounded number of others, and is then refused; beyond that
-number requests are refused at once. So no request queues without end, whatever PostgreSQL does.
+stuck behind a locked row leave room for readers, and slow reads for writers. A request that finds no place
+waits for at most `PLACE_WAIT_SECONDS`, together with a bounded number of others, and is then refused; beyond
+that number requests are refused at once. So no request queues without end, whatever PostgreSQL does.
 
 Health endpoints pass no bulkhead: the process answers them under any load.
 """
@@ -23,12 +23,12 @@ POOL_SIZE = 10
 PLACES = 7  # of the pool, for reads as for writes: the other bulkhead always finds three connections
 SEATS = 100
 ADMIN_PLACES = 10  # a verification keeps its place while it waits, but no connection
-BODY_PLACES = 100  # at most so many bodies are in memory that are not complete
+BODY_PLACES = 100  # incomplete bodies in memory at once
 PLACE_WAIT_SECONDS = 1.0
 
 
 class Bulkhead:
-    """Lets a number of requests work at once, lets a number of others wait a moment, refuses the rest."""
+    """Lets `places` requests work at once and `seats` others wait a moment, and refuses the rest."""
 
     def __init__(self, name: str, places: int, seats: int = 0) -> None:
         self._name = name

@@ -78,7 +78,7 @@ class CollectionNotFoundError(RefusalError):
 
 
 class ProjectNotFoundError(RefusalError):
-    """There is no project of that id; only administrators are told."""
+    """There is no project of that id; only administrators get this answer."""
 
     status = HTTPStatus.NOT_FOUND
     detail = "Project not found"
@@ -130,7 +130,7 @@ class OverloadedError(RefusalError):
 
 
 # Of what the server refuses whatever the row: its resources, its limits, its state, its files; and what the
-# schema lacks, our right to it, or a column of somebody's that we do not fill.
+# schema lacks, our right to it, or another's column that we do not fill.
 UNAVAILABLE_CLASSES = frozenset({"42", "53", "54", "55", "58"})
 UNAVAILABLE_DETAIL = "The database is not available at the moment. Try again."
 FAILED_DETAIL = "Internal Server Error"
@@ -173,7 +173,7 @@ def answer_to(error: Exception, request: Request) -> JSONResponse:
 
 
 def description(error: Exception, request: Request) -> dict[str, str | None]:
-    """Say what failed and where without the error's text: that may quote what users wrote."""
+    """Return what failed and where, without the error's text: that may quote what users wrote."""
     return {
         "error": type(error).__name__,
         "sqlstate": sqlstate(error),

@@ -32,7 +32,7 @@ class GuardedRoute(ForgivingRoute):
         raise NotImplementedError
 
     def send_on(self, request: Request) -> Response:
-        """Ask for the token first: without it nobody is told what there is."""
+        """Ask for the token first: a caller without it must not learn which paths exist."""
         try:
             self.admit(request)
         except Exception as error:  # noqa: BLE001 - as below

@@ -17,7 +17,7 @@ def presented_tokens(request: Request, header: str) -> list[bytes]:
 
 
 def carries_token(request: Request, token: SecretStr, header: str) -> bool:
-    """Say whether the request offers this token; how long that takes tells nothing about the token.
+    """Return whether the request offers this token, in a time that does not depend on the token.
 
     Args:
         request: read are its headers only.

@@ -15,12 +15,12 @@ HEALTH = frozenset({"/healthz", "/readyz"})
 
 
 def is_about_health(scope: MutableMapping[str, Any]) -> bool:
-    """Say whether this is one of the requests that come every few seconds and tell nothing."""
+    """Return whether this is a probe: those come every few seconds and would only hide other spans."""
     return scope["path"] in HEALTH
 
 
-# One span for a request, and for nothing within; its errors and its numbers are told elsewhere. Who sends
-# spans and where to is said by shared/tracing.py alone.
+# One span for a request, and for nothing within; its errors are logged, its numbers are metrics.
+# Whether spans are sent, and where to, is decided by shared/tracing.py alone.
 TELEMETRY: TelemetryConfig = {
     "exclude": is_about_health,
     "operation_spans": False,

@@ -15,7 +15,7 @@ SLASH = "/"
 
 
 class ForgivingRoute(APIRoute):
-    """A route that also takes its path with slashes behind it, only to say where it really is."""
+    """A route that also takes its path with slashes behind it, only to redirect there."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         if not has_slash(scope):

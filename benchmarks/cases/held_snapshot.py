@@ -1,4 +1,4 @@
-"""A worker's drain while somebody holds a snapshot from before its first event until after its last."""
+"""A worker's drain while a session holds a snapshot from before its first event until after its last."""
 
 from collections.abc import Sequence
 

@@ -14,7 +14,7 @@ from benchmarks.figures import Beside, Figure
 ONE, TWO, FOUR = "one worker", "two workers", "four workers"
 WORKERS = {ONE: 1, TWO: 2, FOUR: 4}
 # More workers than cores cannot be faster. What they take from each other must be less than what a shared
-# machine's clock can tell.
+# machine's clock can show.
 NOT_LOWER = 0.95
 
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'collection-sync%'"

@@ -1,4 +1,4 @@
-"""Processes that write for a system, or carry over for it, and what they tell."""
+"""Processes that write for a system, or carry over for it, and what they report."""
 
 import asyncio
 import contextlib
@@ -101,10 +101,10 @@ class Role:
 
     async def read(self) -> None:
         while self.process.stdout is not None and (line := await self.process.stdout.readline()):
-            told = json.loads(line)
-            self.count = told.get("count", self.count)
-            if "count" not in told:
-                self._answers.put_nowait(told)
+            reported = json.loads(line)
+            self.count = reported.get("count", self.count)
+            if "count" not in reported:
+                self._answers.put_nowait(reported)
         self._answers.put_nowait(None)
 
 
@@ -125,7 +125,7 @@ class Workers(Protocol):
     """One or more workers of a system."""
 
     async def settle(self, count: int) -> None:
-        """Wait until they have dealt with so many events; raise Unmeasured when they do not."""
+        """Wait until they have dealt with `count` events; raise Unmeasured when they do not."""
 
     async def applied(self) -> dict[int, float]:
         """Return by the numbers of events when the COMMIT that applied them had returned."""
@@ -156,7 +156,7 @@ class OwnWorkers:
     logs: list[Path]
 
     async def settle(self, count: int) -> None:
-        """Wait for the lines of so many events; the database is not asked, which would disturb."""
+        """Wait for the lines of `count` events; the database is not asked, which would disturb."""
         async with patience(f"{count} events"):
             while sum(log.read_bytes().count(SETTLED) for log in self.logs) < count:  # noqa: ASYNC110 - files
                 await asyncio.sleep(POLL_SECONDS)
@@ -164,8 +164,8 @@ class OwnWorkers:
     async def applied(self) -> dict[int, float]:
         """Read the lines of all events; those that a newer one made needless count as well."""
         lines = (line for log in self.logs for line in log.read_bytes().splitlines())
-        told = (json.loads(line) for line in lines if SETTLED in line)
-        return {line["event_id"]: datetime.fromisoformat(line["timestamp"]).timestamp() for line in told}
+        reported = (json.loads(line) for line in lines if SETTLED in line)
+        return {line["event_id"]: datetime.fromisoformat(line["timestamp"]).timestamp() for line in reported}
 
 
 @asynccontextmanager

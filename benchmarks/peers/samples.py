@@ -47,7 +47,7 @@ class Samples:
 
     Attributes:
         peers: for each system, whether it is a peer, in the order of the figures.
-        say: told at once of who is absent.
+        say: called at once for each that is absent.
 
     """
 
@@ -57,7 +57,7 @@ class Samples:
     _taken: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def is_absent(self, *what: str) -> bool:
-        """Say whether it was tried in vain: a system, or one of its measures."""
+        """Return whether it was tried in vain: a system, or one of its measures."""
         return ", ".join(what) in self.absent
 
     def take(self, system: str, measures: Mapping[str, float]) -> None:

@@ -64,7 +64,7 @@ def arguments(parser: argparse.ArgumentParser, name: str) -> Iterator[str]:
     if any(group for _, group, _ in rows):
         yield table(("argument", "for", "meaning"), rows)
     elif rows:
-        yield table(("argument", "meaning"), [(argument, told) for argument, _, told in rows])
+        yield table(("argument", "meaning"), [(argument, described) for argument, _, described in rows])
 
 
 def of_group(group: argparse._ArgumentGroup) -> str:
@@ -72,7 +72,7 @@ def of_group(group: argparse._ArgumentGroup) -> str:
 
 
 def shown(actions: Sequence[argparse.Action]) -> list[argparse.Action]:
-    """Return the actions that a page tells of: --help is known, and commands below stand for themselves."""
+    """Return the actions that a page shows: --help is known, and commands below stand for themselves."""
     hidden = (argparse._HelpAction, argparse._SubParsersAction)
     return [action for action in actions if not isinstance(action, hidden)]
 
@@ -115,9 +115,9 @@ def optional(action: argparse.Action) -> str:
 
 def meaning(action: argparse.Action) -> str:
     """Return an argument's help with its default filled in, and what it chooses from."""
-    told = (action.help or "") % {**vars(action), "prog": ""}
+    described = (action.help or "") % {**vars(action), "prog": ""}
     choices = ", ".join(code(one) for one in action.choices or ())
-    return f"{told}: {choices}" if choices else told
+    return f"{described}: {choices}" if choices else described
 
 
 def ending(epilog: str) -> Iterator[str]:

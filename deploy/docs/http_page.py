@@ -10,7 +10,7 @@ from shared.settings import Settings
 INTRODUCTION = """\
 The running API has the same as `/openapi.json`, and as a page to try it on at `/docs`. Its
 [metrics](../metrics.md) are at `/metrics`. Every other answer is JSON. What happens under load, and with
-requests that never end, is told in
+requests that never end, is described in
 [the architecture](../architecture.md#overload-apigate)."""
 
 UNTAGGED = "health"
@@ -45,8 +45,8 @@ def openapi() -> dict[str, Any]:
 
 
 def section(operations: Mapping[str, Schema], tokens: Schema) -> Iterator[str]:
-    told = [answers(operation) for operation in operations.values()]
-    common = [row for row in told[0] if len(told) > 1 and all(row in rows for rows in told)]
+    given = [answers(operation) for operation in operations.values()]
+    common = [row for row in given[0] if len(given) > 1 and all(row in rows for rows in given)]
     taken = sorted({scheme for operation in operations.values() for scheme in schemes(operation)})
     if taken:
         rows = [(carried(tokens[scheme]), tokens[scheme]["description"]) for scheme in taken]
@@ -77,25 +77,25 @@ def carried(scheme: Schema) -> str:
     return code("Authorization: Bearer …" if scheme["type"] == "http" else f"{scheme['name']}: …")
 
 
-def parameter(told: Schema) -> Row:
-    schema = told["schema"]
-    otherwise = "required" if told.get("required") else default(schema.get("default"))
-    return code(told["name"]), told["in"], shape(schema), otherwise, told.get("description", "")
+def parameter(given: Schema) -> Row:
+    schema = given["schema"]
+    otherwise = "required" if given.get("required") else default(schema.get("default"))
+    return code(given["name"]), given["in"], shape(schema), otherwise, given.get("description", "")
 
 
-def content(told: Schema) -> Schema:
-    schema: Schema = told["content"]["application/json"]["schema"]
+def content(given: Schema) -> Schema:
+    schema: Schema = given["content"]["application/json"]["schema"]
     return schema
 
 
 def answers(operation: Schema) -> list[Row]:
-    return [answer(status, told) for status, told in sorted(operation["responses"].items())]
+    return [answer(status, given) for status, given in sorted(operation["responses"].items())]
 
 
-def answer(status: str, told: Schema) -> Row:
-    headers = "".join(f", with `{name}`" for name in told.get("headers", ()))
-    what = shape(content(told)) if "content" in told else ""
-    when = "It is done." if told["description"] == "Successful Response" else told["description"]
+def answer(status: str, given: Schema) -> Row:
+    headers = "".join(f", with `{name}`" for name in given.get("headers", ()))
+    what = shape(content(given)) if "content" in given else ""
+    when = "It is done." if given["description"] == "Successful Response" else given["description"]
     return status, what + headers, when
 
 
@@ -109,10 +109,10 @@ def body(name: str, schema: Schema) -> Iterator[str]:
     rows = [
         (
             code(field),
-            shape(told),
-            "required" if field in required else default(told.get("default")),
-            told.get("description", ""),
+            shape(given),
+            "required" if field in required else default(given.get("default")),
+            given.get("description", ""),
         )
-        for field, told in schema["properties"].items()
+        for field, given in schema["properties"].items()
     ]
     yield table(("field", "value", "default", "meaning"), rows)

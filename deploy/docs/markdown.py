@@ -30,7 +30,7 @@ def page(title: str, *parts: str) -> str:
 
 
 def shape(schema: Schema) -> str:
-    """Say in a few words which values a JSON schema takes; a named one is linked within the page."""
+    """Return in a few words which values a JSON schema takes; a named one is linked within the page."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})"

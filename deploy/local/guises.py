@@ -1,4 +1,4 @@
-"""Being somebody else than root, for PostgreSQL, which refuses to run as root."""
+"""Running as another user than root, for PostgreSQL, which refuses to run as root."""
 
 import functools
 import os
@@ -38,7 +38,7 @@ def guises() -> list[Guise]:
         nobody = None
     if nobody is None or not ON_LINUX:
         return [OURSELVES]
-    # No longer root, nor anybody without a name; yet to all others, and on disk, the same as before.
+    # No longer root, nor a user without a name; yet to all others, and on disk, the same as before.
     renamed = ("unshare", "-U", f"--map-user={nobody.pw_uid}", f"--map-group={nobody.pw_gid}", "--")
     in_namespace = Guise("nobody, in a user namespace", namespace=renamed, owner=(os.geteuid(), os.getegid()))
     if os.geteuid() != 0:

@@ -1,4 +1,4 @@
-"""The log lines of the API and the worker, as somebody at a terminal wants to read them."""
+"""The log lines of the API and the worker, as a person at a terminal wants to read them."""
 
 import json
 from datetime import datetime

@@ -71,7 +71,7 @@ async def insert_sample(settings: Settings) -> None:
 
 
 def listen(first_port: int) -> socket.socket:
-    """Listen on the first port, from this one on, that nobody listens on; it stays ours from now on."""
+    """Listen on the first free port from this one on; it stays ours from now on."""
     for port in range(first_port, LAST_PORT + 1):
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -169,11 +169,11 @@ async def run(data: Path, first_port: int, *, with_worker: bool = True) -> None:
 
     Args:
         data: the directory in which all of it lies.
-        first_port: the API's, unless somebody listens there; then the next one that is free.
+        first_port: the API's, unless it is taken; then the next one that is free.
         with_worker: without it events wait, and a rollback may be done.
 
     Raises:
-        LocalError: a part could not be started, or ended though nobody asked it to.
+        LocalError: a part could not be started, or ended without being asked to.
         SettingsError: a variable holds what no process takes.
 
     """

@@ -36,7 +36,7 @@ def hold(directory: Path) -> Iterator[None]:
     """Create the directory if need be and keep it to ourselves; the kernel frees it when we die.
 
     Raises:
-        LocalError: somebody else holds it, or it cannot be written to.
+        LocalError: another process holds it, or it cannot be written to.
 
     """
     try:
@@ -62,7 +62,7 @@ def hold(directory: Path) -> Iterator[None]:
 
 
 def free_port() -> int:
-    """Pick a port of the loopback address that nobody listens on just now."""
+    """Pick a port of the loopback address that is free just now."""
     while True:
         port = random.SystemRandom().choice(PORTS)
         with socket.socket() as probe:
@@ -125,7 +125,7 @@ class Service(ABC):
 
     @abstractmethod
     def answers(self, port: int) -> bool:
-        """Say whether a client with the password was served; wait at most a few seconds."""
+        """Return whether a client with the password was served; wait at most a few seconds."""
 
     @property
     def pid(self) -> int:
@@ -179,7 +179,7 @@ class Service(ABC):
         raise self.failure(f"{self.name} did not start.")
 
     def failure(self, what: str) -> LocalError:
-        """Make the error that tells what happened, shows the end of the log and says what to do."""
+        """Make the error that names what happened and what to do, and shows the end of the log."""
         return LocalError(
             f"{what} The end of {self.log}:\n{last_lines(self.log)}\n"
             f"Delete {self.directory} to begin anew without its data, or set {self.url_variable} to a "
@@ -190,7 +190,7 @@ class Service(ABC):
         """Return when the server still runs.
 
         Raises:
-            LocalError: it ended, though nobody stopped it.
+            LocalError: it ended without having been stopped.
 
         """
         if self._process is not None and self._process.poll() is not None:
@@ -212,7 +212,7 @@ class Service(ABC):
         self._pid_file.unlink(missing_ok=True)
 
     def _serves(self, port: int) -> bool:
-        """Launch the server and say whether it came to serve before it ended or our patience did."""
+        """Launch the server; return whether it came to serve before it ended or our patience did."""
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 tied_to_us(self.command(port), self.stop_signal.name.removeprefix("SIG"), self.guise),

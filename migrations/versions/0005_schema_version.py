@@ -37,7 +37,7 @@ def replace_lane(expression: str, comment: str) -> None:
 
 
 def upgrade() -> None:
-    """Add the version, which is 1 where nobody says another; the lane then depends on it.
+    """Add the version, which is 1 where a writer names no other; the lane then depends on it.
 
     Pending events are rewritten under a lock that writers wait for: run it while few are pending.
     """

@@ -1,4 +1,4 @@
-"""Draw what tells this database from every other: two that share a Redis must not hear each other's rings."""
+"""Draw an id of this database's own: two that share a Redis must not hear each other's rings."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -15,13 +15,13 @@ from shared.logs.declaring import (
 
 API_EVENTS = (
     event(
-        "dead_letters_replayed", "api, dead_letters", "info", "Somebody had letters replayed.",
+        "dead_letters_replayed", "api, dead_letters", "info", "An operator replayed letters.",
         letters="integer: how many",
         no_collection="integer: how many could not be, because their collection is gone",
         event_ids=LETTER_IDS,
     ),
     event(
-        "dead_letters_discarded", "api, dead_letters", "info", "Somebody closed letters, replaying none.",
+        "dead_letters_discarded", "api, dead_letters", "info", "An operator closed letters without a replay.",
         letters="integer: how many",
         event_ids=LETTER_IDS,
     ),

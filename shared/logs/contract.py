@@ -21,7 +21,7 @@ TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 
 
 def problems(line: Mapping[str, Any]) -> list[str]:
-    """Say in which ways a line breaks the contract; an empty list when it keeps it."""
+    """Return in which ways a line breaks the contract; an empty list when it keeps it."""
     missing = [f"no field {name}" for name in COMMON if name not in line]
     if missing:
         return missing

@@ -29,7 +29,7 @@ class Field:
     optional: bool = False
 
     def accepts(self, value: object) -> bool:
-        """Say whether the value has the field's type."""
+        """Return whether the value has the field's type."""
         if value is None:
             return self.nullable
         if isinstance(value, bool):
@@ -48,7 +48,7 @@ class LogEvent:
     fields: Mapping[str, Field]
 
     def problems(self, line: Mapping[str, Any]) -> list[str]:
-        """Say in which ways the line is not one of these."""
+        """Return in which ways the line is not one of these."""
         own = {name: value for name, value in line.items() if name not in COMMON}
         problems = [f"unknown field {name}" for name in own if name not in self.fields]
         problems += [
@@ -67,6 +67,7 @@ class LogEvent:
 
 
 def field(text: str) -> Field:
+    """Declare a field as `event` does."""
     kind, _, meaning = text.partition(": ")
     return Field(kind.rstrip("?~"), meaning, nullable="?" in kind, optional="~" in kind)
 
@@ -80,7 +81,7 @@ def event(name: str, writers: str, levels: str, meaning: str, /, **fields: str) 
 
 COMMON = {
     "timestamp": field("string: UTC, ISO 8601, `Z`, microseconds; the process's own clock"),
-    "level": field("string: `info`, `warning`, `error` or `critical`; error: somebody has to do something"),
+    "level": field("string: `info`, `warning`, `error` or `critical`; error: an operator has to act"),
     "event": field("string: one of the names below, never anything that varies"),
     "process": field("string: `api`, `worker`, or the command's name"),
     "schema_version": field(f"integer: of this contract: {LOG_VERSION}"),

@@ -24,11 +24,11 @@ class LogFile:
 
     Each write is one system call in append mode. Before it grew beyond `MAX_BYTES` the file is renamed to
     `.1`, and those before it move up, so that there are `FILES` at most; a link or a device is only appended
-    to. When somebody else renames or removes the file, it is opened anew.
+    to. When another process renames or removes the file, it is opened anew.
 
     Lines for which there is no space are lost: the first is reported by one of ours, `log_file_failed`, the
     first that fits again by `log_file_restored` with the number `lost`. A line that was cut short is
-    completed before the next.
+    completed before the next. OSError where the file cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,7 +86,7 @@ class LogFile:
             if os.path.samestat(self._path.stat(), self._status):  # nobody was faster
                 _move_up(self._path)
         except FileNotFoundError:
-            pass  # somebody was, who asks for no lock
+            pass  # another was, which asks for no lock
         except OSError as error:
             self._grow_on(size, error)
             return
@@ -95,7 +95,7 @@ class LogFile:
         self._reopen()
 
     def _grow_on(self, size: int, error: OSError) -> None:
-        """Try again when the file has grown a little more, and say so once."""
+        """Try again when the file has grown a little more; log that once."""
         first, self._limit = self._limit == MAX_BYTES, size + MAX_BYTES // 100
         if first:
             logger.error("log_file_not_rotated", error=_name(error))
@@ -132,7 +132,7 @@ def _name(error: OSError) -> str:
 
 
 def _ends_within_a_line(path: Path) -> bool:
-    """Say whether a process left a line unfinished; one that another process is writing is none."""
+    """Return whether a process left a line unfinished; one that another process is writing is none."""
     seen = -1
     try:
         with path.open("rb") as file:
@@ -167,7 +167,7 @@ class LogFileHandler(logging.Handler):
         """Write the record's text, which may be several lines; report on stderr what cannot be written."""
         try:
             self._file.write(f"{self.format(record)}\n".encode(errors="backslashreplace"))
-        except Exception:  # noqa: BLE001 - whoever logs must not fail of it
+        except Exception:  # noqa: BLE001 - logging must not fail its caller
             self.handleError(record)
 
     def close(self) -> None:

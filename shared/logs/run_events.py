@@ -28,7 +28,7 @@ AUDIT_COUNTS = {
 FINDING_SIDE = "the compared columns by name, texts cut at 200 characters"
 ROLLBACK_COUNTS = {
     "removed": "integer: rows of `project_collections` that this system made and nobody enriched",
-    "kept_enriched": "integer: rows kept, because somebody added to them",
+    "kept_enriched": "integer: rows kept, because others added to them",
     "kept_found": "integer: rows kept, because they were there before",
     "kept_links": "integer: rows kept, which link collections to other projects",
     "discarded_events": "integer: pending events removed",
@@ -43,8 +43,8 @@ RUN_EVENTS = (
         processed=BACKFILL_COUNTS["processed"],
         planned=BACKFILL_COUNTS["planned"],
         project_id=SCOPE,
-        rate="integer?: at most so many rows a second; null: no bound",
-        max_pending="integer: throttled at so many pending backfill events",
+        rate="integer?: at most this many rows a second; null: no bound",
+        max_pending="integer: throttled at this many pending backfill events",
         chunk_size="integer: rows of the next chunk",
         driver=BACKFILL_COUNTS["driver"],
     ),
@@ -70,9 +70,9 @@ RUN_EVENTS = (
     ),
     event("backfill_unthrottled", "backfill, worker", "info", "The run goes on.", run_id=RUN),
     event("backfill_finished", "backfill, worker", "info", "Every row was seen.", **BACKFILL_COUNTS),
-    event("backfill_paused", "backfill, worker", "info", "Somebody paused the run.", **BACKFILL_COUNTS),
+    event("backfill_paused", "backfill, worker", "info", "An operator paused the run.", **BACKFILL_COUNTS),
     event(
-        "backfill_cancelled", "backfill, worker", "info", "Somebody ended the run for good.",
+        "backfill_cancelled", "backfill, worker", "info", "An operator ended the run for good.",
         **BACKFILL_COUNTS,
     ),
     event(

@@ -1,6 +1,6 @@
 """JSON lines: one object per line, to stdout and, where asked for, to a file.
 
-The value of `event` is a fixed name; everything that varies is a field of its own: see `log_contract.py`.
+The value of `event` is a fixed name; everything that varies is a field of its own: see `contract.py`.
 """
 
 import itertools
@@ -29,7 +29,10 @@ COMPACT = json.JSONEncoder(ensure_ascii=False, default=str, separators=(",", ":"
 
 
 class LineWriter:
-    """Makes the lines of one process, and writes them: structlog's last processor, and its logger."""
+    """Makes the lines of one process, and writes them: structlog's last processor, and its logger.
+
+    No logger of Python's needs to know its handlers.
+    """
 
     def __init__(self, process: str, handlers: Sequence[logging.Handler]) -> None:
         self._process = process
@@ -75,7 +78,7 @@ class LineWriter:
 
 
 def encode(value: object) -> str:
-    """Return the value as JSON on one line; what JSON has no form for is told as its text.
+    """Return the value as JSON on one line; what JSON has no form for becomes its text.
 
     What a terminal would obey is escaped: its lines are seen at the terminal where a process was started.
     """
@@ -93,7 +96,7 @@ def _now() -> str:
 
 
 class LogStreamHandler(logging.StreamHandler[TextIO]):
-    """Writes records to a standard stream; says on stderr, once, that they cannot be written."""
+    """Writes records to a standard stream; reports on stderr, once, that they cannot be written."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(patient(stream))
@@ -124,7 +127,7 @@ class LibraryHandler(logging.Handler):
                 message=record.getMessage(),
                 **_stacks(record),
             )
-        except Exception:  # noqa: BLE001 - whoever logs must not fail of it
+        except Exception:  # noqa: BLE001 - logging must not fail its caller
             self.handleError(record)
 
     def close(self) -> None:

@@ -89,7 +89,7 @@ WORKER_EVENTS = (
         sqlstate="string?~: where PostgreSQL refused it, its code",
         error="string~: why it could not be applied, without a value that a user wrote",
         trace_id=TRACE,
-        one_of="integer~: the line stands for so many events",
+        one_of="integer~: the line stands for this many events",
     ),
     event(
         "events_postponed", "worker", "warning", "Events of a batch could not be applied now; they wait.",
@@ -137,7 +137,7 @@ WORKER_EVENTS = (
     ),
     event(
         "strangers_dropped", "worker", "warning",
-        "Our queue in Redis held what is no job of ours; the worker removed it unread. Told once a"
+        "Our queue in Redis held what is no job of ours; the worker removed it unread. Logged once a"
         " minute.",
         queue="string: the queue's key",
         entries="integer: removed since the line before; a key of another type counts as one",

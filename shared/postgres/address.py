@@ -32,7 +32,7 @@ class Address:
         hosts: `host` and `port` of each server, to be tried in this order; where there is no host, asyncpg
             tries the usual places of a socket, and localhost.
         arguments: what else `asyncpg.connect` is to be given.
-        server_settings: what the server is to be told when a session begins.
+        server_settings: what each session sets when it begins.
         connect_timeout_seconds: the longest that a client shall try; None where nothing was said.
         keep_alive: the options of the connection's socket.
 

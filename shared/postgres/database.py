@@ -62,8 +62,8 @@ def create_engine(  # noqa: PLR0913 - keywords that each process chooses
         statement_timeout_seconds: bound on one statement, lock waits included.
         pool_timeout_seconds: how long a borrower waits while every connection is lent.
         session: further PostgreSQL settings of these sessions.
-        checks_sequences: False for who mends sequences, or draws nothing from them.
-        checks_writable: False for who only looks, and is to see a server also that takes no writes.
+        checks_sequences: False for a caller that repairs sequences, or draws nothing from them.
+        checks_writable: False for a caller that only reads, also from a server that takes no writes.
 
     A client that stops in the middle of a transaction (frozen, or cut off) loses it after ten
     seconds, and a client that was killed loses it within one, even while its statement waits for
@@ -139,13 +139,13 @@ async def refuse_wrong_pooler(engine: AsyncEngine) -> None:
 
 
 def is_pooled(source: AsyncEngine | AsyncConnection) -> bool:
-    """Say whether the sessions of this engine, or the one of this connection, are a pooler's."""
+    """Return whether the sessions of this engine, or the one of this connection, are a pooler's."""
     sync = source.sync_engine if isinstance(source, AsyncEngine) else source.sync_connection
     return bool(sync is not None and sync.get_execution_options().get(POOLED))
 
 
 def lend_none_that_was_closed(connection: DBAPIConnection, *_: object) -> None:
-    """Let the pool open another connection instead of one that the server ended while nobody had it.
+    """Let the pool open another connection instead of one that the server ended while it was idle.
 
     Raises:
         DisconnectionError: to the pool.
@@ -171,7 +171,7 @@ async def refuse_wrong_sequences(engine: AsyncEngine, *others: AsyncEngine) -> N
     """Look at the sequences again; where they are wrong, none of these engines lends a connection any more.
 
     Raises:
-        UnfitServerError: they are wrong; the message holds the SQL that mends them.
+        UnfitServerError: they are wrong; the message holds the SQL that fixes them.
         what opening a connection raises.
 
     """

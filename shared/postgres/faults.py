@@ -93,7 +93,7 @@ def is_transient(error: BaseException) -> bool:
 def is_environmental(error: BaseException) -> bool:
     """Return whether the server or its schema is to blame, and no row: it refuses what it should take.
 
-    Of a unique or a foreign key only the catalogue can tell, see `worker/relay/blame.py`.
+    Of a unique or a foreign key only the catalogue knows, see `worker/relay/blame.py`.
     """
     code = sqlstate(error)
     if code is None:

@@ -1,6 +1,6 @@
 """Sessions through a pooler that lends one of the server's for a single transaction.
 
-Nothing that a session is told outlasts the transaction then: so each of ours begins with its settings, in the
+No setting of a session outlasts the transaction then: so each of ours begins with its settings, in the
 message of its BEGIN, and no statement runs outside of one. See docs/decisions/0034.
 """
 
@@ -22,7 +22,7 @@ DECLARE = (
 # What PgBouncer says, both with SQLSTATE 08P01.
 REFUSED_SETTINGS = "startup parameter"
 SINGLE_STATEMENTS = "statement pooling"
-MEND = "Let the tables' owner run `python -m worker.preflight --repair-sequences`, or this SQL:"
+FIX = "Let the tables' owner run `python -m worker.preflight --repair-sequences`, or this SQL:"
 FIRST_WITH_TRANSACTION_TIMEOUT = 17
 READ_ONLY = "SELECT WHERE current_setting('transaction_read_only')::boolean"
 # Two tables of one name, of which the search path shows the first: what a role is shown must be what all are.
@@ -208,13 +208,13 @@ async def require_sequences(connection: asyncpg.Connection) -> None:
     """Look whether every id that we would draw now is new, and higher than those before it.
 
     Raises:
-        UnfitServerError: it is not; the message holds the SQL that mends it.
+        UnfitServerError: it is not; the message holds the SQL that fixes it.
 
     """
     faults = [fault for sequence in await read_sequences(connection) for fault in sequence.faults]
     if faults:
         what, cures = "; ".join(fault.what for fault in faults), " ".join(fault.cure for fault in faults)
-        raise UnfitServerError(f"{what}. {MEND} {cures}")
+        raise UnfitServerError(f"{what}. {FIX} {cures}")
 
 
 async def _is_in_force(connection: asyncpg.Connection, session: Mapping[str, str]) -> bool:

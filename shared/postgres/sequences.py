@@ -12,7 +12,7 @@ import asyncpg
 
 Holders = tuple[tuple[str, str], ...]
 
-# For each table whose `id` comes from a sequence, the columns that hold such ids. An index tells whether any
+# For each table whose `id` comes from a sequence, the columns that hold such ids. An index shows whether any
 # is higher than a number, or the table is small: runs are pruned, or started by hand.
 DRAWN_BY_US: dict[str, Holders] = {
     "outbox_events": (
@@ -32,7 +32,7 @@ ORDERED = "outbox_events"  # its ids must be in the order of commits
 # A cure leaves room for ids that were drawn and are not committed yet.
 ROOM = 1000
 
-# What a role may not read, or not all of, is not known, and no evidence; nor is what no index tells: before
+# What a role may not read, or not all of, is not known, and no evidence; nor is what no index shows: before
 # migration 0006 versions have none.
 FIND = """
     SELECT wanted.table_name, id.attidentity = '' AND NOT id.atthasdef AS draws_from_nothing,
@@ -79,7 +79,7 @@ BRIEFLY_BY_INDEX = """
 
 @dataclass(frozen=True, slots=True)
 class SequenceFault:
-    """Why ids must not be drawn: of which table, in a clause, and the SQL by which its owner mends it."""
+    """Why ids must not be drawn: of which table, in a clause, and the SQL with which its owner fixes it."""
 
     table: str
     what: str
@@ -164,7 +164,7 @@ async def read_sequences(
 ) -> list[Sequence]:
     """Read the sequences of those tables that are there: a few pages, however much was drawn.
 
-    While another session locks one of the tables, only what the catalogue tells is known.
+    While another session locks one of the tables, only what the catalogue holds is known.
 
     Args:
         connection: in a transaction or not.

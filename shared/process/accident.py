@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def accident(error: Exception) -> str:
-    """Say what happened and where; not the error's text, which may quote what users wrote, or a secret."""
+    """Return what happened and where; not the error's text, which may quote what users wrote, or a secret."""
     error = first_of(error)
     return f"This is a fault of ours: {type(error).__name__}{_places(error)}."
 

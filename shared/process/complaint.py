@@ -36,7 +36,7 @@ def _no_database(error: Exception) -> str | None:
 
 
 def _of_this_machine(error: Exception) -> str | None:
-    """Say which file it was, or what the machine has too little of, lest the network is blamed for it."""
+    """Return which file it was, or what the machine has too little of, lest the network is blamed for it."""
     if not isinstance(error, OSError):
         return None
     if error.errno in USED_UP:
@@ -54,7 +54,7 @@ def _patience(error: Exception) -> str | None:
         return f"PostgreSQL refuses the login ({code}). Check user and password in DATABASE_URL."
     if isinstance(error, socket.gaierror):
         return (
-            f"The host in DATABASE_URL is not known ({error.strerror}). Correct it, or mend the name service."
+            f"The host in DATABASE_URL is not known ({error.strerror}). Correct it, or fix the name service."
         )
     what = code or type(error).__name__
     return f"PostgreSQL is away or busy ({what}). Check DATABASE_URL; try again."

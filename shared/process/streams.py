@@ -13,9 +13,9 @@ STANDARD = range(3)
 
 
 class Patient(io.TextIOWrapper):
-    """Text that goes to a file at once. Where that fails it is lost, which `take_failure` tells.
+    """Text that goes to a file at once. Where that fails it is lost, and `take_failure` returns why.
 
-    What an encoding lacks is written as a backslash and a number.
+    What an encoding lacks is written as a backslash and a number. Closing this leaves the descriptor open.
     """
 
     def __init__(self, descriptor: int, encoding: str, name: str) -> None:
@@ -78,7 +78,7 @@ def patient(stream: TextIO) -> TextIO:
 def open_closed() -> list[int]:
     """Open those of the three standard descriptors that are closed on /dev/null, and return them.
 
-    Else the next file that anybody opens becomes one of them: libuv aborts when its own is, and a message
+    Else the next file that the process opens becomes one of them: libuv aborts when its own is, and a message
     would be written into whatever it is.
     """
     closed = [number for number in STANDARD if _is_closed(number)]

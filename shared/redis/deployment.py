@@ -33,7 +33,7 @@ UNLEARNED = (
 )
 
 # What was drawn at the migration goes with a dump; where the database lies does not. Of a copy of the whole
-# server's files nothing tells it: `worker.preflight` does, and how to draw anew.
+# server's files nothing here detects it: `worker.preflight` does, and shows how to draw anew.
 READ = f"""
     SELECT left(encode(sha256(convert_to(
         concat_ws(' ', drawn.database_id, %s, pg_database.oid), 'UTF8'

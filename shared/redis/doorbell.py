@@ -27,7 +27,7 @@ logger = structlog.get_logger(__name__)
 DRAIN_JOB = "drain_outbox"
 LAST_MS = 2**47  # up to here, in the year 6429, arq can make a time of it
 JOB_EXPIRES_MS = 60_000  # what no worker took in its time is forgotten
-DUE = 1  # the score of the job: at once, whatever anybody's clock says; arq takes 0 for none
+DUE = 1  # the score of the job: at once, whatever a client's clock says; arq takes 0 for none
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 1.0
 REST = 3  # times as long as a ring took: so a busy process spends at most a quarter of its time ringing
@@ -35,7 +35,7 @@ LONGEST_REST_SECONDS = 0.05  # after a ring that waited for Redis it took the ti
 
 
 def to_json(value: object) -> bytes:
-    """Serialise an arq job. Never pickle: whoever writes to Redis could run code with it."""
+    """Serialise an arq job. Never pickle: any client of Redis could run code with it."""
     return json.dumps(value, default=repr).encode()
 
 

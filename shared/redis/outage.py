@@ -1,4 +1,4 @@
-"""Something that comes and goes, and the lines that tell of it: few of them, however fast it flaps."""
+"""Something that comes and goes, and the lines that log it: few of them, however fast it flaps."""
 
 import time
 from collections import deque
@@ -22,7 +22,7 @@ class Fault:
 
 
 class Outage:
-    """Whether Redis is of use now; what changes too often to be told is counted, and told later."""
+    """Whether Redis is of use now; changes too frequent to be logged are counted, and logged later."""
 
     def __init__(self, lost: str, restored: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._lost = lost
@@ -34,7 +34,7 @@ class Outage:
         self.fault: Fault | None = None
 
     def note(self, fault: Fault | None) -> None:
-        """Say how it is now, None when all is well; to be told now and then also when nothing changed."""
+        """Take how it is now, None when all is well; call it now and then also when nothing changed."""
         if fault is not None and self.fault is None:
             self._untold += 1
         self.fault = fault

@@ -1,4 +1,4 @@
-"""What a Redis URL must be before anybody connects by it. No message holds a piece of it."""
+"""What a Redis URL must be before a process connects by it. No message holds a piece of it."""
 
 import re
 from urllib.parse import parse_qsl, unquote, urlsplit

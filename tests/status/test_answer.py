@@ -70,7 +70,7 @@ CASES = {
     ),
     "a later release's": (replace(WELL, server=Server(NOW, "9999")), "in_sync", "", []),
     "sequences": (
-        replace(WELL, sequence_faults=["x is behind"]), "unfit", "x is behind", [commands.MEND_SEQUENCES],
+        replace(WELL, sequence_faults=["x is behind"]), "unfit", "x is behind", [commands.REPAIR_SEQUENCES],
     ),
     "read-only": (
         replace(WELL, server=replace(WELL.server, is_read_only=True)), "read_only", "", [commands.PREFLIGHT,
@@ -242,7 +242,7 @@ CASES = {
     ),
     "repaired": (
         with_audit(replace(PROOF, verdict="repaired", repaired=2), mended_at=NOW - 30), "repaired",
-        "2 pairs were mended", [commands.AUDIT],
+        "2 pairs were repaired", [commands.AUDIT],
     ),
     "outdated": (
         with_audit(replace(PROOF, started_at=NOW - 301, ended_at=NOW - 301),

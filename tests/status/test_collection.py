@@ -89,7 +89,7 @@ async def test_nobody_waits_for_a_locked_target(
         await sql.execute("LOCK TABLE project_collections IN ACCESS EXCLUSIVE MODE")
         whole = await found(database_url)
     assert (whole.target, whole.agrees, why(whole).word) == (None, None, "unknown")
-    assert "project_collections: - (somebody locks its table)" in "\n".join(lines(whole))
+    assert "project_collections: - (another session locks its table)" in "\n".join(lines(whole))
 
 
 async def test_times_that_python_has_not_are_shown_as_postgresql_writes_them(

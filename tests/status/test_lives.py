@@ -120,7 +120,7 @@ async def test_what_lies_in_a_locked_table_is_a_dash_and_never_in_sync(
     async with sql.transaction():
         await sql.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
         facts, said = await facts_of(database_url), await seen(database_url)
-    assert "somebody locks its table" in facts.unknown.values()
+    assert "another session locks its table" in facts.unknown.values()
     assert (said.word, said.is_well) in {("unknown", False), ("stuck", False)}
     assert [holder.pid for holder in facts.holders or ()] == [sql.get_server_pid()]
 

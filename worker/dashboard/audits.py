@@ -18,12 +18,12 @@ PROOFS = (*CLEAN, "repaired", "drift")
 
 
 def is_clean(audit: Audit) -> bool:
-    """Say whether the audit ended, found no drift and had nothing to repair."""
+    """Return whether the audit ended, found no drift and had nothing to repair."""
     return audit.verdict in CLEAN
 
 
 def proves(audit: Audit) -> bool:
-    """Say whether the audit came to a result."""
+    """Return whether the audit came to a result."""
     return audit.verdict in PROOFS
 
 
@@ -126,7 +126,7 @@ class Findings:
             finding.repaired_at = at
 
     def shown(self, audits: list[Audit]) -> list[Finding]:
-        """Return the newest findings, the newest first; `audits` of everything tell which agree since."""
+        """Return the newest findings, the newest first; `audits` of everything show which agree since."""
         clean = [audit.at for audit in audits if is_clean(audit)]
         for finding in self._found.values():
             finding.agreed_at = next((at for at in clean if at > finding.at), None)

@@ -84,7 +84,7 @@ def strangers(path: Path) -> list[Path]:
 
 
 def why_alone(path: Path) -> str | None:
-    """Return why nobody can tell what rotation made of the file, or None where that can be seen."""
+    """Return why it cannot be seen what rotation made of the file, or None where it can."""
     try:
         next(path.parent.iterdir(), None)
     except OSError as error:

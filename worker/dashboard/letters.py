@@ -52,7 +52,7 @@ class DeadLetters:
         """Return the newest letters, the newest first.
 
         Args:
-            none_open_at: when somebody counted the open ones and found none; None: the newest count was
+            none_open_at: when a worker counted the open ones and found none; None: the newest count was
                 another. What died before is `closed`, where no line says how.
 
         """

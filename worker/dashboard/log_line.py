@@ -114,7 +114,7 @@ class Shape:
         )
 
     def fits(self, line: LogLine) -> bool:
-        """Say whether all fields are there with the right types, and integers are not negative."""
+        """Return whether all fields are there with the right types, and integers are not negative."""
         get = line.get
         for name, kinds in self.kinds:
             if type(get(name, _ABSENT)) not in kinds:

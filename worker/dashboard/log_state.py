@@ -60,7 +60,7 @@ class Total:
 
 
 class LogState:
-    """What all lines together say."""
+    """What all lines together say; `now` is the reader's clock."""
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self.now = now

@@ -1,7 +1,8 @@
 """What the page shows, at one moment: the interface between what reads the log and what draws it.
 
-A page_state is JSON: `dataclasses.asdict` of `PageState`. Times are UTC in seconds since 1970, durations in
-seconds, lags in milliseconds. None means unknown. Every list is bounded, whatever the size of the log.
+It is served as JSON, `dataclasses.asdict` of `PageState`, under the name `/snapshot.json`. Times are UTC in
+seconds since 1970, durations in seconds, lags in milliseconds. None means unknown. Every list is bounded,
+whatever the size of the log.
 """
 
 from dataclasses import dataclass, field
@@ -98,7 +99,7 @@ class DeadLetter:
 
 @dataclass(slots=True)
 class Backfill:
-    """One backfill run, as far as its lines tell."""
+    """One backfill run, as far as its lines show."""
 
     run_id: int
     status: str  # running | paused | cancelled | finished | interrupted

@@ -26,7 +26,7 @@ class Evidence:
 
 
 def page_verdict(evidence: Evidence) -> PageVerdict:
-    """Say whether both tables agree: the first of the rules that has something to say decides."""
+    """Return whether both tables agree: the first rule that applies decides."""
     said = next(said for rule in RULES if (said := rule(evidence)) is not None)
     proof = _last_proof(evidence)
     return replace(
@@ -123,8 +123,8 @@ def _repaired(evidence: Evidence) -> PageVerdict | None:
     proof = _last_proof(evidence)
     if proof is None or proof.verdict != "repaired":
         return None
-    mended = "One pair was" if proof.repaired == 1 else f"{proof.repaired:,} pairs were"
-    detail = f"{mended} repaired and compared again. Clean is only what the next audit finds clean."
+    repaired = "One pair was" if proof.repaired == 1 else f"{proof.repaired:,} pairs were"
+    detail = f"{repaired} repaired and compared again. Clean is only what the next audit finds clean."
     return PageVerdict("repaired", "warning", "Repaired", detail, since=proof.at)
 
 
@@ -179,7 +179,7 @@ RULES: tuple[Callable[[Evidence], PageVerdict | None], ...] = (
 OBSTACLES: dict[str, str] = {
     "blind": "No heartbeat of any worker: nobody knows what waits.",
     "database_away": "No worker reaches PostgreSQL.",
-    "drift": "The tables differ. Mend that with `python -m worker.audit --repair`.",
+    "drift": "The tables differ. Fix that with `python -m worker.audit --repair`.",
     "incomplete": "The last audit proves nothing. Audit again.",
     "repaired": "The last audit repaired something. Wait until another has passed.",
     "unverified": "No audit has compared all pairs yet. Run `python -m worker.audit`.",
@@ -188,7 +188,7 @@ OBSTACLES: dict[str, str] = {
 
 
 def go_on(evidence: Evidence, answer: PageVerdict) -> GoOn:
-    """Say whether the next step may be taken: only what is proved, quiet and complete lets it."""
+    """Return whether the next step may be taken: only what is proved, quiet and complete allows it."""
     reasons = [OBSTACLES[answer.state]] if answer.state in OBSTACLES else []
     reasons += _waiting_reasons(evidence)
     if evidence.dead_letters_open:
@@ -213,7 +213,7 @@ def _waiting_reasons(evidence: Evidence) -> list[str]:
 
 
 def _unfinished(backfills: list[Backfill]) -> list[Backfill]:
-    """Return the runs that nobody ended, and after which no run has seen every row."""
+    """Return the runs that did not end, and after which no run has seen every row."""
     unfinished = []
     for run in backfills:
         if run.status == "finished" and run.project_id is None:

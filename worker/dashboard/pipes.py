@@ -15,7 +15,8 @@ from worker.dashboard.splitting import CHUNK, LineSplitter
 class Piped:
     """A stream of log lines, as `Followed` is of files.
 
-    Where the page is served meanwhile nothing waits for the writer: each reading takes what there is.
+    Where the page is served meanwhile (`live`) nothing waits for the writer: a reading takes what there is.
+    Else opening a FIFO waits for its writer. OSError where it cannot be opened.
     """
 
     def __init__(self, path: Path, state: LogState, *, live: bool) -> None:

@@ -25,7 +25,10 @@ Key = tuple[int, int]  # device and inode: a renamed file keeps them
 
 
 class Tail:
-    """One file that is open, and how far it was read. It stays the same file when it is renamed."""
+    """One file that is open, and how far it was read. It stays the same file when it is renamed.
+
+    OSError or ForeignPackingError where it cannot be opened.
+    """
 
     def __init__(self, path: Path, state: LogState, clock: Clock) -> None:
         self._state = state
@@ -61,7 +64,7 @@ class Tail:
         return self._stream.read1(CHUNK)  # a packed file's `read` loses what comes before damage
 
     def _start_anew(self) -> None:
-        """Read from the start again: somebody emptied the file."""
+        """Read from the start again: the file was emptied."""
         self._file.seek(0)
         self._counted = 0
         self._lines.forget()
@@ -91,7 +94,7 @@ class Followed:
     open file is not given to another.
 
     Where logrotate copies a file and empties it, the copy is left alone; what was written between the last
-    look and the emptying is lost to us.
+    look and the emptying is lost to us. `known` are files that another has opened.
     """
 
     def __init__(self, path: Path, state: LogState, known: set[Key]) -> None:
@@ -165,7 +168,7 @@ class Followed:
 
 
 class Logs:
-    """All the logs that were named."""
+    """The logs that were named; LogFileError where one cannot be read. `live`: never wait for a writer."""
 
     def __init__(self, paths: Iterable[Path], state: LogState, *, live: bool = False) -> None:
         self._state = state

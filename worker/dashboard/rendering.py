@@ -23,7 +23,7 @@ POLICY: Final = {
 
 
 def to_json(page_state: PageState) -> str:
-    """Return the page_state as JSON in ASCII, whatever a log made it hold."""
+    """Return the page's state as JSON in ASCII, whatever a log made it hold."""
     return json.dumps(page_state, default=_fields, allow_nan=False, separators=(",", ":"))
 
 

@@ -24,7 +24,7 @@ from worker.dashboard.reading import Logs
 from worker.dashboard.rendering import POLICY, served, to_json, written
 
 LOG_POLL_SECONDS: Final = 0.2  # for new lines
-PAGE_STATE_SECONDS: Final = 0.5  # a page_state is made anew when it is older and somebody asks
+PAGE_STATE_SECONDS: Final = 0.5  # the age from which a request has it made anew
 SHUTDOWN_SECONDS: Final = 2
 NOT_SERVED: Final = """\
 The name {host!r} is not served here: a page of another site could have led to it. Let the proxy ask for
@@ -44,7 +44,7 @@ HEADERS: Final = {
 
 
 class PageStates:
-    """The present page_state as JSON: made when it is asked for, and at most twice a second."""
+    """The page's present state as JSON: made when it is asked for, and at most twice a second."""
 
     def __init__(self, state: LogState) -> None:
         self._state = state
@@ -68,7 +68,8 @@ def _timeless(body: bytes) -> bytes:
 class Guard:
     """Answers only requests that name this machine, and sends the headers of HEADERS with every answer.
 
-    A page of another site whose name was made to lead here (DNS rebinding) names that site.
+    A page of another site whose name was made to lead here (DNS rebinding) names that site. `names`:
+    hosts, without ports.
     """
 
     def __init__(self, app: ASGIApp, names: set[str]) -> None:

@@ -12,7 +12,7 @@ UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class LineSplitter:
-    """Divides the bytes of one file into lines and folds them in."""
+    """Divides the bytes of one file into lines and folds them in; `clock` is that of the file's writer."""
 
     def __init__(self, state: LogState, clock: Clock) -> None:
         self._state = state

@@ -69,7 +69,7 @@ class Ring:
         self.steps: dict[int, Step] = {}
 
     def add(self, at: float, step: Step, now: float) -> None:
-        """Add what happened at a time; `now` tells a time from one that a wrong clock made up."""
+        """Add what happened at a time; `now` separates times from those that a wrong clock made up."""
         _merged(self.steps, int(at // self.step_seconds), step)
         if len(self.steps) > 2 * self.length:
             self._forget(now)

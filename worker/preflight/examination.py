@@ -178,7 +178,9 @@ class Examination:
         except PoolerError as error:
             return judged("database", Found("", [stop(str(error))]))
         except LOOKING_FAILS as error:
-            what = UNREACHED.get(sqlstate(told_by(error)) or "", (f"cannot be reached ({why(error)})", START))
+            what = UNREACHED.get(
+                sqlstate(cause_of(error)) or "", (f"cannot be reached ({why(error)})", START)
+            )
             return judged("database", Found("", [stop(f"PostgreSQL {what[0]}.", what[1])]))
 
     async def _reached_redis(self) -> Check:
@@ -195,7 +197,7 @@ class Examination:
         return judged("redis", Found("Redis is reached."))
 
     async def _looked(self, name: str, look: Callable[[], Awaitable[Found]]) -> Check:
-        """Make a check within its time, or say why nothing is known."""
+        """Make a check within its time, or return why nothing is known."""
         async with self._places:
             now = asyncio.get_running_loop().time()
             try:
@@ -209,7 +211,7 @@ class Examination:
             return await look(connection)
 
 
-def told_by(error: BaseException) -> BaseException:
+def cause_of(error: BaseException) -> BaseException:
     """Return what PostgreSQL or the driver said, out of what SQLAlchemy made of it."""
     while isinstance(error, DBAPIError | AsyncAdapt_asyncpg_dbapi.Error) and error.__cause__ is not None:
         error = error.__cause__
@@ -217,7 +219,7 @@ def told_by(error: BaseException) -> BaseException:
 
 
 def why(error: BaseException) -> str:
-    """Say in a few words what kept us from looking; nothing that a user wrote, and no secret."""
+    """Return in a few words what kept us from looking; nothing that a user wrote, and no secret."""
     if isinstance(error, TimeoutError):
         return "it took too long"
-    return reason(told_by(error))
+    return reason(cause_of(error))

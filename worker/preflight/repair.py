@@ -16,13 +16,13 @@ from worker.preflight.checks.sequences import EVERY, faults_of, unread
 from worker.preflight.command import show
 
 STATEMENT_TIMEOUT_SECONDS = 600  # ALTER TABLE … SET LOGGED writes the table anew
-LOCK_TIMEOUT = "5s"  # whoever comes after us waits as well
+LOCK_TIMEOUT = "5s"  # sessions that come after ours wait as well
 
 
 async def execute(
     arguments: argparse.Namespace, settings: CommandSettings, _interrupted: asyncio.Event
 ) -> int:
-    """Mend what is wrong and return the exit status: success when every sequence is right afterwards."""
+    """Repair what is wrong and return the exit status: success when every sequence is right afterwards."""
     engine = create_engine(
         settings,
         application_name="collection-sync preflight",
@@ -37,7 +37,7 @@ async def execute(
             if {sequence.table for sequence in before} != {*EVERY}:
                 raise CommandError(LACKS_TABLES)
             faults = faults_of(before)
-            refusals = [await _mend(connection, fault) for fault in faults]
+            refusals = [await _repair(connection, fault) for fault in faults]
             found = await read_sequences(connection, EVERY)
     finally:
         await engine.dispose()
@@ -46,12 +46,12 @@ async def execute(
         done = [fault.cure for fault, refusal in zip(faults, refusals, strict=True) if refusal is None]
         print_json({"done": done, "left": [fault.cure for fault in left], "unread": unknown})
     else:
-        for line in (*_told(faults, refusals), *_end(left, unknown)):
+        for line in (*_results(faults, refusals), *_end(left, unknown)):
             show(line)
     return FAILURE if left or unknown else SUCCESS
 
 
-async def _mend(connection: asyncpg.Connection, fault: SequenceFault) -> str | None:
+async def _repair(connection: asyncpg.Connection, fault: SequenceFault) -> str | None:
     """Run the cure; return why PostgreSQL refuses it, or None."""
     try:
         await connection.execute(fault.cure)
@@ -60,7 +60,7 @@ async def _mend(connection: asyncpg.Connection, fault: SequenceFault) -> str | N
     return None
 
 
-def _told(faults: Sequence[SequenceFault], refusals: Sequence[str | None]) -> Iterator[str]:
+def _results(faults: Sequence[SequenceFault], refusals: Sequence[str | None]) -> Iterator[str]:
     for fault, refusal in zip(faults, refusals, strict=True):
         yield f"{fault.what}."
         yield f"{'done' if refusal is None else f'refused ({refusal})'}: {fault.cure}"
@@ -71,6 +71,6 @@ def _end(left: Sequence[SequenceFault], unknown: Sequence[str]) -> Iterator[str]
         yield "Not every sequence is right. Let the owner of the tables run:"
         yield from (fault.cure for fault in left)
     if unknown:
-        yield f"Not read: {', '.join(unknown)}. Run the same as the tables' owner, when nobody locks them."
+        yield f"Not read: {', '.join(unknown)}. Run the same as the tables' owner, while they are not locked."
     if not left and not unknown:
         yield "Every sequence is right."

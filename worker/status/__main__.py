@@ -10,7 +10,7 @@ from shared.process.orderly import orderly
 from worker.command_line.grammar import argument_parser, text
 
 DESCRIPTION = """\
-Say where the migration stands and what to type next, from the database alone: no
+Show where the migration stands and what to type next, from the database alone: no
 Redis, no log. It changes nothing, locks nothing, waits for nobody, and works on a
 standby as well. What is not known, or not for this login to see, is a dash.
 

@@ -1,4 +1,4 @@
-"""What the command does: look once, or again each second, and say where the migration stands."""
+"""What the command does: look once, or again each second, and show where the migration stands."""
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-"""The course of the migration: before, during and after the backfill, and back; and whether anybody works."""
+"""The course of the migration: before, during and after the backfill, and back; and the workers."""
 
 from worker.proof import LATE_AFTER_SECONDS
 from worker.status import commands

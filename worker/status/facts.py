@@ -6,7 +6,7 @@ Moments are seconds since 1970 by the database's clock, durations seconds.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-LOCKED = "somebody locks its table"  # why a part is unknown
+LOCKED = "another session locks its table"  # why a part is unknown
 GONE_SECONDS = 10.0  # a worker that lives is heard once a second; of one that is busy, or its host, later
 
 
@@ -17,7 +17,7 @@ class Server:
     now: float
     revision: str | None = None
     is_standby: bool = False
-    is_read_only: bool = False  # to whoever does not ask for more, as our processes do not
+    is_read_only: bool = False  # to a session that does not ask for more, as ours do not
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Audit:
 
     @property
     def is_clean(self) -> bool:
-        """Return whether it found nothing that an event was not on its way to mend."""
+        """Return whether it found nothing but what an event was on its way to fix."""
         return self.status == "finished" and self.verdict in {"in_sync", "pending"}
 
     @property

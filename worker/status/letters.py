@@ -1,4 +1,4 @@
-"""The open dead letters, as far as they tell what to do with them."""
+"""The open dead letters, as far as they decide what to do with them."""
 
 from collections.abc import Sequence
 

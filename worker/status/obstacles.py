@@ -23,9 +23,9 @@ def unfit(facts: Facts) -> Answer | None:
     if not facts.sequence_faults:
         return None
     sentence = (
-        f"Unfit: {'; '.join(facts.sequence_faults)}. Nothing is written or applied until that is mended."
+        f"Unfit: {'; '.join(facts.sequence_faults)}. Nothing is written or applied until that is fixed."
     )
-    return Answer("unfit", sentence, [commands.MEND_SEQUENCES])
+    return Answer("unfit", sentence, [commands.REPAIR_SEQUENCES])
 
 
 def read_only(facts: Facts) -> Answer | None:

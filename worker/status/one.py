@@ -1,4 +1,4 @@
-"""One collection: read it whole, say why it is as it is, and show every part."""
+"""One collection: read it whole, find why it is as it is, and show every part."""
 
 import argparse
 import asyncio

@@ -11,7 +11,7 @@ from worker.status.words import clock, count, span
 def drift(facts: Facts) -> Answer | None:
     """Speak where pairs differ although no event for them waits, and no dead letter is why."""
     history, now = facts.known_history, facts.server.now
-    mend = [commands.REPAIR, commands.AUDIT]
+    repair = [commands.REPAIR, commands.AUDIT]
     proof = valid_proof(history)
     if proof is not None and proof.has_drift:
         if _is_for_letters(facts, proof):
@@ -19,12 +19,12 @@ def drift(facts: Facts) -> Answer | None:
         left = max(proof.found - proof.repaired, 1)
         since = clock(proof.ended_at, now)
         sentence = f"Drift: {count(left, 'pair differs', 'pairs differ')}, by the audit of {since}."
-        return Answer("drift", sentence, mend)
+        return Answer("drift", sentence, repair)
     if history.drifted:
         left = sum(max(audit.found - audit.repaired, 1) for audit in history.drifted)
         projects = count(len(history.drifted), "project", "projects")
         sentence = f"Drift: {count(left, 'pair differs', 'pairs differ')} in {projects} audited alone."
-        return Answer("drift", sentence, mend)
+        return Answer("drift", sentence, repair)
     return None
 
 
@@ -47,12 +47,14 @@ def incomplete(facts: Facts) -> Answer | None:
 
 
 def repaired(facts: Facts) -> Answer | None:
-    """Speak where the last audit mended something: only the next one can be clean."""
+    """Speak where the last audit repaired something: only the next one can be clean."""
     proof = facts.known_history.proof
     if proof is None or proof.verdict != "repaired" or proof != facts.known_history.whole:
         return None
-    mended = count(proof.repaired, "pair was", "pairs were")
-    sentence = f"Repaired: {mended} mended and compared again. Clean is only what the next audit finds clean."
+    pairs = count(proof.repaired, "pair was", "pairs were")
+    sentence = (
+        f"Repaired: {pairs} repaired and compared again. Clean is only what the next audit finds clean."
+    )
     return Answer("repaired", sentence, _audit_or_wait(facts))
 
 
@@ -88,10 +90,10 @@ def dead_letters(facts: Facts, _proof: Audit) -> Answer | None:
         sentence += ", and its collection is gone."
     elif first.is_replay:
         steps = [f"{commands.LETTERS} show {first.id}", f"{commands.LETTERS} replay --wait {first.id}"]
-        sentence += ", a replay that died again. Mend first what its reason names."
+        sentence += ", a replay that died again. Fix first what its reason names."
     else:
         steps = [f"{commands.LETTERS} show {first.id}", f"{commands.LETTERS} replay --wait {first.id}"]
-        sentence += ". Mend what its reason names, then replay."
+        sentence += ". Fix what its reason names, then replay."
     return Answer("dead_letters", sentence, [*steps, commands.AUDIT])
 
 

@@ -65,7 +65,7 @@ async def looking(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 
 class Parts:
-    """Reads in parts, of which each may remain unknown without the others."""
+    """Reads, on a connection that is `looking`, in parts that may each remain unknown without the others."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection

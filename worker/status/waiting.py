@@ -18,7 +18,7 @@ WORKERS = text("""
 """)
 
 # Reads no table, only the server's lists of sessions and locks; any role may. Of other roles' sessions it is
-# not told since when they last, without pg_read_all_stats. Between two attempts nothing of ours waits for a
+# not shown since when they last, without pg_read_all_stats. Between two attempts nothing of ours waits for a
 # lock on a whole table: that is looked for itself, in the modes that keep writers out. A prepared transaction
 # is pid 0.
 HOLDERS = text("""

@@ -62,5 +62,7 @@ def _differing(found: Collection, difference: str) -> Answer:
     if not found.applied and not found.is_backfilled:
         sentence = f"Not backfilled yet: {difference}, and no event of it was ever applied."
         return Answer("not_backfilled", sentence, [commands.BACKFILL])
-    sentence = f"Drift: {difference} and no event waits: somebody wrote to one of the tables without one."
+    sentence = (
+        f"Drift: {difference} and no event waits: another writer changed one of the tables without one."
+    )
     return Answer("drift", sentence, [commands.REPAIR])

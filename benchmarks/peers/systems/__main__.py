@@ -57,7 +57,7 @@ async def write_backlog(writer: Writer, plan: Iterable[Change]) -> list[tuple[in
 
 
 async def write_steadily(writer: Writer, plan: Iterable[Change], rate: int) -> list[tuple[int, float]]:
-    """Begin so many writes a second, whatever became of the earlier ones."""
+    """Begin `rate` writes a second, whatever became of the earlier ones."""
     clock = asyncio.get_running_loop().time
     began = clock()
     writes = []
@@ -102,22 +102,22 @@ async def write(system: System, url: str, out: TextIO) -> None:
 async def work(system: System, url: str, out: TextIO) -> None:
     applied: list[tuple[int, float]] = []
 
-    async def tell() -> None:
-        told = 0
+    async def report() -> None:
+        reported = 0
         while True:
             await asyncio.sleep(TELL_SECONDS)
-            if told < len(applied):
-                told = len(applied)
-                print(json.dumps({"count": told}), file=out)
+            if reported < len(applied):
+                reported = len(applied)
+                print(json.dumps({"count": reported}), file=out)
 
     async def answer(_asked: dict[str, Any]) -> dict[str, Any]:
         return {"applied": applied}
 
     working = asyncio.create_task(system.work(url, lambda number: applied.append((number, time.time()))))
-    telling = asyncio.create_task(tell())
+    reporting = asyncio.create_task(report())
     conversing = asyncio.create_task(converse(answer, out))
     await asyncio.wait({working, conversing}, return_when=asyncio.FIRST_COMPLETED)
-    telling.cancel()
+    reporting.cancel()
     if working.done():
         working.result()
 

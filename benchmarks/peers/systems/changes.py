@@ -1,4 +1,4 @@
-"""What is written: the same changes, in the same order for each key, whoever carries them over."""
+"""What is written: the same changes, in the same order for each key, for every system."""
 
 import json
 import random
@@ -10,10 +10,10 @@ from typing import Any
 
 PROJECT = "benchmark"
 MIX = {"created": 60, "updated": 30, "deleted": 10}  # percent
-REST = 50  # so many writes pass before a key is written to again: half a second at 100 a second
+REST = 50  # writes that pass before a key is written to again: half a second at 100 a second
 
 # With the names of a driver's placeholders filled in. A deletion is a soft one: a hard one would cascade
-# to the target, and hide a lost event. Whoever writes takes the row's lock before it tells of the change.
+# to the target, and hide a lost event. A writer takes the row's lock before it sends the change.
 LEGACY = {
     "created": """
         INSERT INTO collections

@@ -67,4 +67,4 @@ async def writing(url: str) -> AsyncIterator[Writer]:
 
 
 async def work(_url: str, _applied: object) -> None:
-    """Do nothing: `python -m worker` is what works, and its log is what tells."""
+    """Do nothing: `python -m worker` does the work, and its log is the report."""

@@ -15,7 +15,7 @@ SETTINGS: dict[str, Any] = {"batch": BATCH, "poll": f"{POLL_SECONDS} s"}
 
 
 async def work(url: str, applied: Applied) -> None:
-    """Run its batches, and tell of their events; it has no log that would."""
+    """Run its batches, and report their events; it has no log that would."""
     connection = await asyncpg.connect(url)
     while True:
         async with connection.transaction():

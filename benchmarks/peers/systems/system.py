@@ -13,14 +13,14 @@ class Writer(Protocol):
     """Writes as an application does that uses the system; many of its methods may run at once."""
 
     async def write(self, change: Change) -> tuple[int, float]:
-        """Commit the legacy row and what tells of it.
+        """Commit the legacy row and the message about it.
 
         Returns the number by which the worker will report it, and the time when COMMIT had returned, before
         whatever a pool does when it takes the connection back.
         """
 
     async def write_alone(self, change: Change) -> None:
-        """Commit the legacy row and tell nobody: what a write costs without the system."""
+        """Commit the legacy row alone: what a write costs without the system."""
 
 
 class System(Protocol):

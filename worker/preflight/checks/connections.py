@@ -82,7 +82,7 @@ def _scarce(what: str, left: int, fix: str, needed: str = "") -> Trouble:
 
 
 async def pooler(connection: asyncpg.Connection) -> Found:
-    """Say how sessions keep their settings; where they do not, none was opened."""
+    """Look how sessions keep their settings; where they do not, none was opened."""
     if is_pooled(connection):
         return Found("Through the pooler, each transaction brings its settings along.")
     return Found("Sessions keep their settings; DATABASE_POOLER is not set, and need not be.")

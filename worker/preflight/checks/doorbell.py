@@ -23,7 +23,7 @@ FIRST_SUPPORTED = 5
 FULL = 0.9  # of maxmemory
 OF_PREFLIGHT = "collection_sync:preflight"
 NAMES = Names("preflight")  # of no database
-SLOWER = "until it is mended, events wait up to 0.9 s for a sweep"
+SLOWER = "until that is fixed, events wait up to 0.9 s for a sweep"
 
 # What API, commands and `python -m worker` send. All are queued, and discarded: Redis refuses what a user may
 # not run, or what it does not know, when it is queued. Arq's own worker sends more.

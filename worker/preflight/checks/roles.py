@@ -56,7 +56,7 @@ MISSING = """
     WHERE NOT CASE
         WHEN relkind = 'S' THEN has_sequence_privilege(pg_roles.oid, pg_class.oid, privilege)
         WHEN column_name IS NULL THEN has_table_privilege(pg_roles.oid, pg_class.oid, privilege)
-        WHEN attnum IS NULL THEN true -- `columns` tells of it
+        WHEN attnum IS NULL THEN true -- `columns` reports it
         ELSE has_column_privilege(pg_roles.oid, pg_class.oid, attnum, privilege)
     END
     UNION ALL

@@ -39,15 +39,15 @@ async def used_up(connection: asyncpg.Connection) -> Found:
     highest = dict(await connection.fetch(HIGHEST, list(EVERY)))
     sequences = await read_sequences(connection, EVERY)
     troubles = [_unread(name) for name in unread(sequences)]
-    told = []
+    shares = []
     for sequence in sequences:
         if sequence.last_value is None or sequence.maximum is None:
             continue
         share = sequence.last_value / min(sequence.maximum, highest.get(sequence.table, sequence.maximum))
-        told += [f"{share:.1%} of {sequence.table}.id"] if sequence.table in SHARED else []
+        shares += [f"{share:.1%} of {sequence.table}.id"] if sequence.table in SHARED else []
         if share >= MUCH:
             troubles.append(_scarce(sequence, share))
-    return Found(f"Ids that are drawn: {', '.join(told)}.", troubles)
+    return Found(f"Ids that are drawn: {', '.join(shares)}.", troubles)
 
 
 def _scarce(sequence: Sequence, share: float) -> Trouble:
@@ -60,6 +60,6 @@ def _scarce(sequence: Sequence, share: float) -> Trouble:
 
 def _unread(name: str) -> Trouble:
     return warn(
-        f"could not look: {name} was not read; this login may not, or somebody locks its table.",
+        f"could not look: {name} was not read; this login may not, or another session locks its table.",
         "Run this as the owner of the tables, or as an operator",
     )

@@ -21,7 +21,7 @@ SWITCHED_OFF = """
     WHERE option ~* '^autovacuum_enabled=(off|false|no|0|f|n)$'
     ORDER BY 1
 """
-# Of other roles' sessions only a member of pg_read_all_stats is told when their transactions began.
+# When other roles' transactions began, PostgreSQL shows only to members of pg_read_all_stats.
 SESSIONS = """
     SELECT pid, usename::text AS login, application_name,
         extract(epoch FROM clock_timestamp() - xact_start)::float8 AS seconds
