@@ -42,7 +42,7 @@ def main() -> int:
     """Write the pages, or with --check only name those that differ; return the exit status."""
     parser = argparse.ArgumentParser(
         prog=COMMAND,
-        description="Make the pages of docs that come from the code: commands, HTTP, log, settings, statements.",
+        description="Make the pages that come from the code: commands, HTTP, log, settings, statements.",
     )
     parser.add_argument(
         "--check", action="store_true", help="write nothing; end with status 1 where a page is out of date"
