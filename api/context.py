@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.gate.admission import PLACE_WAIT_SECONDS, POOL_SIZE, Bulkheads
 from shared.events import EventType
+from shared.planner import REQUESTS
 from shared.postgres.database import create_engine, refuse_wrong_pooler
 from shared.redis.client import open_redis
 from shared.redis.deployment import Deployment
@@ -21,10 +22,6 @@ from shared.redis.doorbell import Doorbell
 from shared.settings import Settings
 
 logger = structlog.get_logger(__name__)
-
-# Every statement of a request is served by indexes. A plan that was made and kept while the outbox was
-# empty, as it mostly is, would scan it for as long as nobody analyses it, however long it grows.
-BY_INDEX_ONLY = {"enable_seqscan": "off"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ async def collection_sync(app: FastAPI, settings: Settings) -> AsyncIterator[Non
             pool_size=POOL_SIZE,
             pool_timeout_seconds=PLACE_WAIT_SECONDS,
             statement_timeout_seconds=10,
-            session=BY_INDEX_ONLY,
+            session=REQUESTS,
         )
         stack.push_async_callback(engine.dispose)
         await refuse_wrong_pooler(engine)

@@ -11,6 +11,7 @@ from arq.connections import ArqRedis, RedisSettings
 from arq.worker import func
 
 from shared.logs.setup import configure_logging
+from shared.planner import BATCHES
 from shared.postgres.advice import advice_on
 from shared.postgres.database import create_engine, refuse_wrong_pooler
 from shared.process.streams import open_closed
@@ -40,19 +41,6 @@ COMPLETION_WAIT_SECONDS = 10
 POLL_SECONDS = 0.5
 NO_QUEUE = "collection_sync:none"  # of arq's; `WakeableWorker` asks for the name, and reads its queue itself
 
-# Every statement of a batch is served by indexes. A plan that was made and kept while a table was
-# empty would not be: it scans the table, until it is analysed, however large it grows. Nor may
-# a claim make a bitmap first: that reads every pending event to choose a batch of them.
-BY_INDEX_ONLY = {
-    "enable_seqscan": "off",
-    "enable_bitmapscan": "off",
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
-}
-# So there is one plan for each statement, and to make it anew for each batch is for nothing. Of a batch of
-# one event that took a quarter of the time. The planner does not know the limit of a claim then, and might
-# believe that compiling it pays.
-PLANNED_ONCE = {"plan_cache_mode": "force_generic_plan", "jit": "off"}
 # A batch that a crash of the server takes back is pending again, whole: its commit need not wait for
 # the disk.
 TAKEN_BACK_WHOLE = {"synchronous_commit": "off"}
@@ -113,7 +101,7 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
         application_name="collection-sync worker",
         pool_size=CONNECTIONS,
         statement_timeout_seconds=30,
-        session=BY_INDEX_ONLY | PLANNED_ONCE | TAKEN_BACK_WHOLE | NOT_HELD_UP,
+        session=BATCHES | TAKEN_BACK_WHOLE | NOT_HELD_UP,
     )
     duties_engine = create_engine(
         settings,

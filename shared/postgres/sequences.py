@@ -10,6 +10,8 @@ from itertools import groupby
 
 import asyncpg
 
+from shared.planner import SEQUENCES, for_transaction
+
 Holders = tuple[tuple[str, str], ...]
 
 # For each table whose `id` comes from a sequence, the columns that hold such ids. An index shows whether any
@@ -69,12 +71,9 @@ HOLD = """
     ) AS drawn
 """
 PASSED_BY = "WHEN EXISTS (SELECT FROM {0} WHERE {1} > drawn.last) THEN '{0}.{1}'"
-# The planner takes the first row for found at once; and a BRIN index is read through a bitmap. Who wants a
-# connection to read something else must not wait for a table that is locked: it is not known then.
-BRIEFLY_BY_INDEX = """
-    SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = on; SET LOCAL jit = off;
-    SET LOCAL lock_timeout = '100ms'
-"""
+# A caller that wants a connection to read something else must not wait for a table that is locked: it is not
+# known then.
+BRIEFLY_BY_INDEX = for_transaction(SEQUENCES | {"lock_timeout": "100ms"})
 
 
 @dataclass(frozen=True, slots=True)

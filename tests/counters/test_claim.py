@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.backlog import append_hot, append_mixed, empty, require_agreement
 from shared.events import NEWEST_KNOWN_VERSION, Source
+from shared.planner import PLANNED_ONCE
 from shared.postgres.database import driver_connection
 from shared.settings import Settings
 from tests.counters.draining import Append, append_backfill, sessions_ended, worker_parts
@@ -178,7 +179,7 @@ async def test_a_claim_that_left_out_later_versions_by_a_filter_would_walk_over_
 async def test_in_a_session_without_the_worker_s_settings_a_claim_reads_everything_that_waits(
     settings: Settings, outbox: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.main.BY_INDEX_ONLY", {})
+    monkeypatch.setattr("worker.main.BATCHES", PLANNED_ONCE)
     async with workers_session(settings) as connection:
         await cold_and_not_analyzed_since(outbox)
         assert rows_read(await scan(connection, "DEFAULT")) == PENDING
@@ -226,6 +227,6 @@ async def test_a_batch_whose_plans_are_as_old_as_the_empty_tables_fetches_few_ro
 async def test_without_the_worker_s_settings_such_plans_read_whole_tables(
     settings: Settings, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.main.BY_INDEX_ONLY", {})
+    monkeypatch.setattr("worker.main.BATCHES", PLANNED_ONCE)
     read = await reads(settings, sql, append_mixed)
     assert max(table.scanned for table in read.values()) > 1

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from api.context import collection_sync
 from benchmarks.backlog import empty
 from deploy.local.postgres import Postgres
+from shared.planner import BATCHES
 from shared.postgres.database import autocommit, create_engine, driver_connection
 from shared.postgres.pooler import PoolerError
 from shared.settings import Settings
@@ -117,7 +118,7 @@ async def in_force(engine: AsyncEngine, names: list[str]) -> list[dict[str, str]
 async def test_every_statement_has_the_settings_that_a_session_of_its_own_would_have(
     settings: Settings, pooled_settings: Settings
 ) -> None:
-    batches = main.BY_INDEX_ONLY | main.PLANNED_ONCE | main.TAKEN_BACK_WHOLE | main.NOT_HELD_UP
+    batches = BATCHES | main.TAKEN_BACK_WHOLE | main.NOT_HELD_UP
     names = [*GUARANTEES, *batches]
     async with worker_parts(settings) as direct, worker_parts(pooled_settings) as through:
         for ours, theirs in zip(direct["engines"], through["engines"], strict=True):

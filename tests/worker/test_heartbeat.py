@@ -103,7 +103,7 @@ async def test_it_reads_no_more_of_the_outbox_than_it_counts(
     if analysed == "now":
         await sql.execute("VACUUM ANALYZE outbox_events")
     async with sql.transaction():
-        await sql.execute(str(heartbeat.BY_INDEX_ONLY))
+        await sql.execute(str(heartbeat.PLANNING))
         statement = str(heartbeat.LOOK).replace(":most", "100")
         plan = "\n".join(row[0] for row in await sql.fetch(f"EXPLAIN (ANALYZE, COSTS OFF) {statement}"))
     assert plan.count("using outbox_events_claim_order") == 4, plan

@@ -12,6 +12,7 @@ from typing import Self
 import asyncpg
 
 from shared.choices import MOST_SLICES
+from shared.planner import COMPARISON, for_transaction
 from worker.audit.pair import DIFFER, EXPECTED, NAMES, shown
 from worker.lanes import HIGHEST_KNOWN_LANE, LOWEST_KNOWN_LANE
 
@@ -111,14 +112,10 @@ DIFFERENCES = f"""
     ))
 """  # noqa: S608 - made of constants
 
-# A custom plan folds what a scope leaves out. Compiling takes longer than it saves. The join may take
-# longer than a request may. Whoever lends the connection may have forbidden scans for its own statements.
-SETTINGS = f"""
-    SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('jit', 'off', true),
-        set_config('enable_seqscan', 'on', true), set_config('enable_hashjoin', 'on', true),
-        set_config('work_mem', '48MB', true),
-        set_config('statement_timeout', '{STATEMENT_TIMEOUT_SECONDS}s', true)
-"""
+# The join may take longer than a request may.
+SETTINGS = for_transaction(
+    COMPARISON | {"work_mem": "48MB", "statement_timeout": f"{STATEMENT_TIMEOUT_SECONDS}s"}
+)
 
 ALONE = "SET LOCAL max_parallel_workers_per_gather = 0"
 

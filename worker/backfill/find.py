@@ -7,22 +7,15 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.events import EventType
+from shared.planner import CHUNKS, for_transaction
 from shared.projection import LEGACY_NAMES, PAYLOAD, legacy_names_of, names_of
 
 # A chunk holds the rows that it enqueues, and their writers wait: it must not wait long itself.
 LOCK_TIMEOUT = "500ms"
 
-# Plans are made for the values at hand: a generic one would read from the first key in each chunk. And
-# they walk along indexes: with statistics that are missing or old, a chunk would scan a table, or fetch
-# and sort all that comes after the cursor. Its commit need not wait for the disk: what a crash of the
-# server may take back, it takes back whole, cursor and events, and the run goes on from there.
-PREPARE = text("""
-    SELECT set_config('plan_cache_mode', 'force_custom_plan', true),
-        set_config('synchronous_commit', 'off', true),
-        set_config('enable_seqscan', 'off', true),
-        set_config('enable_bitmapscan', 'off', true),
-        set_config('lock_timeout', :lock_timeout, true)
-""")
+# Its commit need not wait for the disk: what a crash of the server takes back, it takes back whole, cursor
+# and events, and the run goes on from there.
+TAKEN_BACK_WHOLE = {"synchronous_commit": "off"}
 
 # Which of the next rows the target does not show as they are, in one snapshot. Keys are compared and
 # ordered by the database alone. Served by collections_pkey; for each row by
@@ -93,7 +86,8 @@ class Found:
 
 async def prepare(connection: AsyncConnection) -> None:
     """Set, for this transaction, how statements are planned and how long they wait for a lock."""
-    await connection.execute(PREPARE, {"lock_timeout": LOCK_TIMEOUT})
+    settings = CHUNKS | TAKEN_BACK_WHOLE | {"lock_timeout": LOCK_TIMEOUT}
+    await connection.execute(text(for_transaction(settings)))
 
 
 async def find(connection: AsyncConnection, scope: Scope, cursor_key: str | None, row_limit: int) -> Found:

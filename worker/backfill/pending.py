@@ -3,8 +3,10 @@
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.planner import LOOKS, for_transaction
 from worker.lanes import BACKFILL_LANE
-from worker.vitals.heartbeat import BY_INDEX_ONLY
+
+PLANNING = text(for_transaction(LOOKS))
 
 BEFORE_ALL = -(2**63)  # lower than any event's id
 AFTER_ALL = 2**63 - 1
@@ -51,7 +53,7 @@ class PendingCounter:
         """
         values = {"first": self._first, "last": AFTER_ALL if last is None else last, "most": most}
         async with self._engine.begin() as connection:
-            await connection.execute(BY_INDEX_ONLY)
+            await connection.execute(PLANNING)
             pending, oldest = (await connection.execute(COUNT, values)).one()
         if pending:
             self._first = oldest

@@ -9,15 +9,17 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.planner import LOOKS, for_transaction
 from shared.postgres.faults import INSUFFICIENT_PRIVILEGE, sqlstate
 from worker.backfill.pending import PendingCounter
 from worker.lanes import LOWEST_KNOWN_LANE
-from worker.vitals.heartbeat import BY_INDEX_ONLY
 
 Value = TypeVar("Value")
 
 LIVE_LAG_SECONDS = 0.5
 SIGNAL_TIMEOUT_SECONDS = 0.7  # so that a heartbeat fits between two of them within a second
+
+PLANNING = text(for_transaction(LOOKS))
 
 # Served by outbox_events_claim_order: as a range in that index's order, by which no other can serve it.
 LIVE_LAG = text(f"""
@@ -92,7 +94,7 @@ class Gate:
 
     async def _read_live_lag(self) -> float:
         async with self._engine.begin() as connection:
-            await connection.execute(BY_INDEX_ONLY)
+            await connection.execute(PLANNING)
             value: float | None = (await connection.execute(LIVE_LAG)).scalar_one_or_none()
         return value or 0.0
 

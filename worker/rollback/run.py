@@ -17,6 +17,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shared.backfill_runs import DRIVEN_SECONDS
+from shared.planner import ROLLBACK, for_transaction
 from shared.postgres.database import is_pooled
 from worker.command_line.run import CommandError
 from worker.rollback.record import record_beginning, record_end
@@ -28,16 +29,8 @@ LISTED_ROWS = 20
 LOG_SECONDS = 1
 WORKER = "collection-sync worker"  # what its sessions are called, see worker/main.py
 
-# Users of the chunk's rows wait for us, so we do not wait long for others. Every plan is made for the
-# values at hand and goes by indexes: a chunk costs the same in a table of any size.
-PREPARE = text("""
-    SELECT
-        set_config('lock_timeout', '5s', true),
-        set_config('plan_cache_mode', 'force_custom_plan', true),
-        set_config('enable_seqscan', 'off', true),
-        set_config('enable_hashjoin', 'off', true),
-        set_config('enable_mergejoin', 'off', true)
-""")
+# Users of the chunk's rows wait for us, so we do not wait long for others.
+PREPARE = text(for_transaction(ROLLBACK | {"lock_timeout": "5s"}))
 READ_ONLY = text("SET TRANSACTION READ ONLY")
 
 # Until the chunk is committed no batch can stand between a guard and its row when both are taken away.

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from shared.planner import STATUS, for_transaction
 from shared.postgres.database import create_engine
 from shared.postgres.faults import (
     INSUFFICIENT_PRIVILEGE,
@@ -23,13 +24,8 @@ from worker.status.facts import LOCKED
 STATEMENT_TIMEOUT_SECONDS = 5  # for a server that hardly answers
 
 ON_ONE_SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-# A session that locks one of our tables is to be named, not waited for. And no plan reads a table to its end.
-CAREFULLY = text("""
-    SELECT set_config(name, setting, true)
-    FROM (VALUES ('lock_timeout', '100ms'), ('jit', 'off'), ('plan_cache_mode', 'force_custom_plan'),
-        ('enable_seqscan', 'off'), ('enable_bitmapscan', 'off'), ('enable_sort', 'off'),
-        ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off')) AS careful (name, setting)
-""")
+# A session that locks one of our tables is to be named, not waited for.
+CAREFULLY = text(for_transaction(STATUS | {"lock_timeout": "100ms"}))
 WHY = {
     LOCK_NOT_AVAILABLE: LOCKED,
     INSUFFICIENT_PRIVILEGE: "this login may not see it",

@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.planner import LOOKS, for_transaction
 from shared.postgres.database import refuse_wrong_sequences
 from shared.postgres.pooler import UnfitServerError
 from shared.redis.outage import Fault
@@ -27,11 +28,7 @@ OF_THE_DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, AsyncAdapt_async
 PATIENCE_SECONDS = 2.0
 MOST_COUNTED = 100_000
 
-# A plan that was made while the outbox was empty would read all of it, until it is analysed.
-BY_INDEX_ONLY = text("""
-    SELECT set_config(name, 'off', true)
-    FROM (VALUES ('enable_seqscan'), ('enable_bitmapscan'), ('enable_sort')) AS setting (name)
-""")
+PLANNING = text(for_transaction(LOOKS))
 
 # Served by outbox_events_claim_order, and outbox_dead_letters_open. Bounded: a backlog of millions, which
 # is when an operator looks, must not be counted to its end every five seconds. The oldest of a lane is the
@@ -133,7 +130,7 @@ class Heart:
 
     async def _look(self, heartbeat: Heartbeat) -> Heartbeat:
         async with self._engine.begin() as connection:
-            await connection.execute(BY_INDEX_ONLY)
+            await connection.execute(PLANNING)
             began = time.time()
             lanes = (await connection.execute(LOOK, {"most": MOST_COUNTED})).all()
             asked_at = (began + time.time()) / 2
