@@ -1,6 +1,6 @@
 """Backfill runs as everybody sees them: starting one, looking at it, pausing, resuming, cancelling.
 
-Driving a run is the worker's part (`worker/backfill/drive.py`).
+Driving a run is the worker's part (`worker/backfill/run.py`).
 """
 
 from dataclasses import dataclass, fields

@@ -20,10 +20,11 @@ from shared.postgres.advice import advice_on
 from shared.postgres.faults import is_transient, sqlstate
 from shared.redis.deployment import Deployment
 from shared.redis.doorbell import Doorbell
-from worker.audit.run import audit, carry_out, is_due
-from worker.audit.run import take_up as take_up_audit
-from worker.backfill.drive import drive
-from worker.backfill.drive import take_up as take_up_backfill
+from worker.audit.custody import is_due
+from worker.audit.custody import take_up as take_up_audit
+from worker.audit.run import audit, carry_out
+from worker.backfill.custody import take_up as take_up_backfill
+from worker.backfill.run import drive
 from worker.dead_letters.upkeep import LetterUpkeep
 from worker.drainer import Drainer
 from worker.tombstones import TombstoneUpkeep

@@ -14,13 +14,14 @@ from shared.backfill_runs import BackfillOptions, BackfillRun, NoUnfinishedRunEr
 from shared.postgres.database import create_engine
 from shared.settings import CommandSettings
 from worker.audit.run import audit
-from worker.backfill.bar import Bar
-from worker.backfill.drive import STALL_HINT, drive
+from worker.backfill.applied import STALL_HINT
 from worker.backfill.dry_run import dry_run
 from worker.backfill.pace import rest
-from worker.backfill.report import what_now
+from worker.backfill.run import drive
 from worker.backfill.takeover import resume_when_left
+from worker.backfill.terminal import watching, what_now
 from worker.backfill.whole import verify
+from worker.command_line.bar import Bar
 from worker.command_line.console import cell
 from worker.command_line.ringing import doorbell_of
 from worker.command_line.run import FAILURE, SUCCESS, CommandError, print_json, stderr, stdout
@@ -84,8 +85,8 @@ async def run_whole(
     async with doorbell_of(settings, engine) as doorbell:
         while True:
             run = await obtain(engine, interrupted)
-            with Bar(stderr) as bar:
-                run = await drive(engine, run.id, interrupted=interrupted, doorbell=doorbell, watch=bar)
+            with watching(stderr) as watch:
+                run = await drive(engine, run.id, interrupted=interrupted, doorbell=doorbell, watch=watch)
             if run.status != "finished":
                 raise CommandError(what_now(run) if run.is_driven else f"Backfill {run.id} stopped. {GO_ON}")
             if run.project_id is None:
@@ -157,8 +158,8 @@ def discord(audited: AuditRun) -> str:
 
 async def look(engine: AsyncEngine, options: argparse.Namespace, interrupted: asyncio.Event) -> int:
     """Say what a backfill would do."""
-    with Bar(stderr) as bar:
-        found = await dry_run(engine, BackfillOptions(), interrupted=interrupted, watch=bar)
+    with watching(stderr) as watch:
+        found = await dry_run(engine, BackfillOptions(), interrupted=interrupted, watch=watch)
     if not found.finished:
         msg = "Stopped before all rows were looked at. Nothing was changed."
         raise CommandError(msg)
@@ -170,10 +171,9 @@ async def look(engine: AsyncEngine, options: argparse.Namespace, interrupted: as
 async def take_back(engine: AsyncEngine, options: argparse.Namespace, interrupted: asyncio.Event) -> int:
     """Roll back, or say what that would do."""
     act = rollback.roll_back if options.yes else rollback.plan
-    with stderr.status("Rollback") as status:
-        done = await act(
-            engine, interrupted=interrupted, watch=lambda so_far: status.update(progress_of(so_far))
-        )
+    with Bar(stderr) as bar:
+        bar.show("Rollback")
+        done = await act(engine, interrupted=interrupted, watch=lambda so_far: bar.show(progress_of(so_far)))
     show(options, done.counts(), outcome_of(done))
     if not options.json:
         show_kept(done)

@@ -11,7 +11,7 @@ from importlib import import_module
 
 from deploy.docs.markdown import code, page, table
 from worker import __main__ as the_worker
-from worker.audit import __main__ as the_audit
+from worker.audit import options as the_audit
 from worker.backfill import options as the_backfill
 from worker.dashboard import __main__ as the_dashboard
 from worker.dead_letters import options as the_dead_letters

@@ -28,9 +28,10 @@ from tests.api.test_writes import until
 from tests.doorbell.place import rung
 from tests.draining import drain
 from tests.processes import HANG_SECONDS, environment, running_worker
-from worker.audit.run import carry_out, take_up
-from worker.backfill.drive import drive
-from worker.backfill.drive import take_up as take_up_backfill
+from worker.audit.custody import take_up
+from worker.audit.run import carry_out
+from worker.backfill.custody import take_up as take_up_backfill
+from worker.backfill.run import drive
 
 TOKEN = "admin secret à"  # its last byte, read as latin-1, is a blank
 VERIFY = "/admin/verify-phase1-migration"

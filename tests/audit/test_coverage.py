@@ -10,8 +10,8 @@ from shared.audit_runs import AuditOptions, latest_finished
 from tests.audit.pairs import audited, found, put_legacy, put_pair, put_synced
 from tests.twins.replacing import replaced
 from worker.audit import comparison, run
+from worker.audit.log import Progress
 from worker.audit.pair import COLUMNS, differs
-from worker.audit.report import Progress
 from worker.audit.run import audit
 
 TEXT = differs("research_context")

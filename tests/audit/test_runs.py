@@ -13,8 +13,8 @@ from shared.settings import Settings
 from tests.audit.pairs import AUDIT, audited, found, put_legacy, put_synced
 from tests.backfill.driving import until_gone, until_waiting
 from tests.processes import HANG_SECONDS, environment, running
-from worker.audit.custody import IS_DUE, PRUNE, TAKE_UP, Custody
-from worker.audit.run import RunLostError, carry_out, is_due, take_up
+from worker.audit.custody import IS_DUE, PRUNE, TAKE_UP, Custody, RunLostError, is_due, take_up
+from worker.audit.run import carry_out
 from worker.vitals.runs import LOOK
 
 NEVER_OVERDUE = """

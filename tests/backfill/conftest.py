@@ -27,7 +27,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("worker.backfill.drive.rest", clock.rest)
+    monkeypatch.setattr("worker.backfill.run.rest", clock.rest)
     monkeypatch.setattr("worker.backfill.pace.time", SimpleNamespace(monotonic=clock.monotonic))
     return clock
 

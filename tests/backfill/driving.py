@@ -13,7 +13,7 @@ from shared.backfill_runs import BackfillOptions, BackfillRun, latest, start
 from shared.tables.runs import backfill_runs
 from tests.processes import HANG_SECONDS
 from worker.backfill.custody import Custody
-from worker.backfill.drive import Watch, drive
+from worker.backfill.run import Watch, drive
 
 TOKEN = uuid.UUID(int=1)
 RATE = 16

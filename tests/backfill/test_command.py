@@ -262,13 +262,14 @@ async def test_the_status_s_speed_is_that_of_the_rows_done_while_it_looks(
         await sql.execute("UPDATE backfill_runs SET processed = processed + 10, skipped = skipped + 10")
 
     monkeypatch.setattr(control, "rest", rest)
-    monkeypatch.setattr("worker.backfill.progress.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("worker.backfill.speed.time", SimpleNamespace(monotonic=lambda: now))
     await started(engine)
     await never_overdue(sql)
     await sql.execute("UPDATE backfill_runs SET driver_token = gen_random_uuid(), heartbeat_at = now()")
     settings = CommandSettings(database_url=env["DATABASE_URL"])
     assert await control.execute(parse(["--status", "--json"]), settings, asyncio.Event()) == 0
-    assert json.loads(capsys.readouterr().out)["rows_a_second"] == pytest.approx(10 / control.LOOK_SECONDS)
+    rows_a_second = json.loads(capsys.readouterr().out)["rows_a_second"]
+    assert rows_a_second == pytest.approx(10 / control.STATUS_LOOK_SECONDS)
 
 
 async def test_without_a_run_there_is_nothing_to_change(env: dict[str, str]) -> None:

@@ -20,7 +20,7 @@ from tests.backfill.rows import enqueued, fix_chunk_size, insert_many
 from tests.doorbell.place import nowhere
 from tests.race import freezing
 from worker.backfill.chunk import Chunk, run_chunk
-from worker.backfill.drive import drive
+from worker.backfill.run import drive
 
 CUT_CONNECTIONS = """
     SELECT count(pg_terminate_backend(pid, 60000)) FROM pg_stat_activity
@@ -40,7 +40,7 @@ FAIL_ONCE = """
 async def test_connections_that_are_cut_again_and_again_cost_no_row_and_double_none(
     engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.backfill.drive.LAST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("worker.backfill.run.LAST_RETRY_SECONDS", 0.01)
     await insert_many(sql, "c", 100)
     await fix_chunk_size(sql, 10)
     await freezing.install_for_backfill(sql)
@@ -72,8 +72,8 @@ async def test_a_commit_whose_answer_is_lost_is_not_repeated(
         await run_chunk(engine, run_id, token, most_rows)
         raise ConnectionResetError
 
-    monkeypatch.setattr("worker.backfill.drive.run_chunk", run_chunk_unheard)
-    monkeypatch.setattr("worker.backfill.drive.LAST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("worker.backfill.run.run_chunk", run_chunk_unheard)
+    monkeypatch.setattr("worker.backfill.run.LAST_RETRY_SECONDS", 0.01)
     await insert_many(sql, "c", 10)
     await fix_chunk_size(sql, 4)
     run = await started(engine)

@@ -85,7 +85,7 @@ async def test_a_run_sees_that_users_write_by_the_ids_they_draw(
         # No worker is here to settle it: once it is late, the run would wait for ever.
         await sql.execute("DELETE FROM outbox_events WHERE source = 'api'")
 
-    monkeypatch.setattr("worker.backfill.drive.rest", a_user_writes)
+    monkeypatch.setattr("worker.backfill.run.rest", a_user_writes)
     await driven(engine, run.id, write)
     assert rows[:2] == [2 * POLITE_ROWS] * 2  # nobody had been seen yet
     assert rows[2:-1] == [POLITE_ROWS] * 4

@@ -1,12 +1,12 @@
 import pytest
 
-from worker.backfill.bar import as_time
-from worker.backfill.progress import Speed, eta_seconds
+from worker.backfill.speed import Speed, eta_seconds
+from worker.backfill.terminal import as_time
 
 
 def test_the_speed_is_that_of_the_last_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("worker.backfill.progress.time.monotonic", lambda: now)
+    monkeypatch.setattr("worker.backfill.speed.time.monotonic", lambda: now)
     speed = Speed()
     assert speed.sample(0) is None
     now = 105.0
@@ -19,7 +19,7 @@ def test_the_speed_is_that_of_the_last_ten_seconds(monkeypatch: pytest.MonkeyPat
 
 def test_a_run_that_stands_still_has_no_speed_and_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("worker.backfill.progress.time.monotonic", lambda: now)
+    monkeypatch.setattr("worker.backfill.speed.time.monotonic", lambda: now)
     speed = Speed()
     speed.sample(500)
     now = 120.0

@@ -37,8 +37,9 @@ from tests.backfill.rows import enqueued, insert_many
 from tests.draining import drain
 from tests.processes import HANG_SECONDS
 from worker.backfill import applied
+from worker.backfill.applied import wait_until_applied
 from worker.backfill.chunk import RunLostError, run_chunk
-from worker.backfill.drive import take_up, wait_until_applied
+from worker.backfill.custody import take_up
 
 SILENT = "UPDATE backfill_runs SET heartbeat_at = clock_timestamp() - interval '3 seconds'"
 # However slow we are, none of these seems silent meanwhile.

@@ -18,7 +18,7 @@ from tests.legacy_rows import set_collection
 from tests.processes import HANG_SECONDS
 from tests.security.as_role import engine_of
 from tests.security.conftest import urls as urls  # noqa: PLC0414 - a fixture
-from worker.backfill import drive, pace
+from worker.backfill import pace, run
 from worker.backfill.throttle import SIGNAL_TIMEOUT_SECONDS, Gate, Throttle
 
 Deed = Callable[[], Awaitable[object]]
@@ -71,8 +71,8 @@ async def beats(sql: asyncpg.Connection) -> None:
 
 
 def test_whatever_a_run_waits_for_it_looks_again_and_shows_a_sign_of_life_within_a_second() -> None:
-    assert SIGNAL_TIMEOUT_SECONDS + drive.RECHECK_SECONDS < 1
-    assert max(drive.LAST_RETRY_SECONDS, pace.LONGEST_REST_SECONDS) < 1
+    assert SIGNAL_TIMEOUT_SECONDS + run.RECHECK_SECONDS < 1
+    assert max(run.LAST_RETRY_SECONDS, pace.LONGEST_REST_SECONDS) < 1
 
 
 async def test_a_run_waits_while_too_many_of_its_events_are_pending(

@@ -19,9 +19,9 @@ from tests.commands.world import HOSTILE
 from worker.audit import terminal as audit
 from worker.audit.findings import Finding
 from worker.audit.pair import COLUMNS
-from worker.backfill.bar import Bar
+from worker.backfill.terminal import watching
 from worker.command_line.console import LONGEST_LINE, Harmless, cell
-from worker.dead_letters import report as dead_letters
+from worker.dead_letters import terminal as dead_letters
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -64,8 +64,8 @@ def naive(console: Harmless) -> None:
 
 
 def draw(console: Harmless) -> None:
-    with Bar(console) as bar:
-        bar(run(throttled_by=HOSTILE))
+    with watching(console) as watch:
+        watch(run(throttled_by=HOSTILE))
 
 
 SHOWN: dict[str, Callable[[Harmless], object]] = {

@@ -19,7 +19,7 @@ from shared.postgres.faults import HIDDEN_ROWS, hides_rows, reason, sqlstate
 from shared.redis.doorbell import Doorbell
 from worker.audit.canary import blindness
 from worker.audit.comparison import Scope, Tally, compare, prepare, slices_for
-from worker.audit.custody import Custody, RunLostError, begin, is_due, take_up
+from worker.audit.custody import Custody, RunLostError, begin
 from worker.audit.findings import (
     MOST_LISTED,
     MOST_LISTED_BY_SCHEDULE,
@@ -29,6 +29,7 @@ from worker.audit.findings import (
     repaired_before,
     repaired_findings,
 )
+from worker.audit.log import Progress, RunLog, Watch
 from worker.audit.remainder import Remainder, remainder_of
 from worker.audit.repair import (
     PATIENCE_SECONDS,
@@ -39,10 +40,7 @@ from worker.audit.repair import (
     until_settled,
     verify,
 )
-from worker.audit.report import Progress, Reporter, Watch
 from worker.audit.verdict import Coverage, judge
-
-__all__ = ["RunLostError", "audit", "carry_out", "is_due", "take_up"]
 
 
 class InterruptedRunError(Exception):
@@ -107,7 +105,7 @@ async def carry_out(  # noqa: PLR0913 - each is a choice of the caller's
     """
     custody = await Custody.of(engine, run_id)
     async with custody.kept():
-        inspection = Inspection(engine, custody, Reporter(custody.run, watch), interrupted, connections)
+        inspection = Inspection(engine, custody, RunLog(custody.run, watch), interrupted, connections)
         try:
             verdict, error = await inspection.inspect(slices, doorbell, patience_seconds)
             end = {"status": "finished", "verdict": verdict, "error": error}
@@ -122,21 +120,20 @@ async def carry_out(  # noqa: PLR0913 - each is a choice of the caller's
 
 
 class Inspection:
-    """One run under way: what it has counted and found so far."""
+    """What was found so far of the run that `custody` holds; `connections` slices are compared at once."""
 
     def __init__(
         self,
         engine: AsyncEngine,
         custody: Custody,
-        reporter: Reporter,
+        log: RunLog,
         interrupted: asyncio.Event,
         connections: int,
     ) -> None:
-        """Inspect for the run that `custody` holds, so many slices at once."""
         self._engine = engine
         self._custody = custody
         self._run = custody.run
-        self._reporter = reporter
+        self._log = log
         self._interrupted = interrupted
         self._connections = connections
         self._recording = asyncio.Lock()  # who records knows how many are recorded already
@@ -173,7 +170,7 @@ class Inspection:
         self._coverage = Coverage(planned=count)
         self._tally = Tally(**kept)
         self._listed = self._tally.found
-        self._reporter.started(count)
+        self._log.started(count)
         await self._write()
 
     async def _inspect_slices(self, doorbell: Doorbell | None) -> None:
@@ -200,7 +197,7 @@ class Inspection:
             if recorded:
                 await self._report(scope, doorbell)
             await self._write()
-            self._reporter.progress(self._progress())
+            self._log.progress(self._progress())
 
     @property
     def _is_scheduled(self) -> bool:
@@ -232,7 +229,7 @@ class Inspection:
 
     async def _report(self, scope: Scope, doorbell: Doorbell | None) -> None:
         async for page in pages(self._engine, self._run.id, scope):
-            self._reporter.found(page)
+            self._log.found(page)
             if self._run.repair:
                 await self._repair(page, doorbell)
 
@@ -241,7 +238,7 @@ class Inspection:
         await self._write()  # only who still holds the run appends
         appended = await append_repairs(self._engine, self._run.id, page)
         self._strays += len(page) - appended
-        self._reporter.repair_appended(appended, len(page) - appended)
+        self._log.repair_appended(appended, len(page) - appended)
         if doorbell is not None:
             doorbell.press()
 
@@ -255,7 +252,7 @@ class Inspection:
             self._run.id,
             interrupted=self._interrupted,
             patience_seconds=patience_seconds,
-            tell=lambda left, still: self._reporter.progress(self._progress(left, still)),
+            tell=lambda left, still: self._log.progress(self._progress(left, still)),
         )
         patient_until = time.monotonic() + patience_seconds
         while True:
@@ -268,7 +265,7 @@ class Inspection:
             await asyncio.sleep(POLL_SECONDS)
         if self._outcomes.still_differs > self._strays:
             self._remainder = await remainder_of(self._engine, self._run.id)
-        self._reporter.repair_verified(
+        self._log.repair_verified(
             self._outcomes, await repaired_findings(self._engine, self._run.id, MOST_LISTED)
         )
 
@@ -295,7 +292,7 @@ class Inspection:
     async def end(self, end: dict[str, str | None]) -> AuditRun:
         """Write the run's end, with everything that was counted, and return the run."""
         run = await self._custody.finish({**self._values(), **end})
-        self._reporter.finished(run, self._listed)
+        self._log.finished(run, self._listed)
         return run
 
     async def fail(self, error: Exception) -> None:

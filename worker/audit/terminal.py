@@ -1,19 +1,19 @@
 """What a person at a terminal sees: a bar while it goes on, then a sentence, the counts and the findings."""
 
-from types import TracebackType
-from typing import Self
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as RichProgress
+from rich.progress import TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from shared.audit_runs import AuditRun
 from worker.audit.findings import Finding
+from worker.audit.log import Progress, Watch
 from worker.audit.pair import COLUMNS
-from worker.audit.report import Progress
+from worker.command_line.bar import Bar
 from worker.command_line.console import cell
 
 MOST_SHOWN = 20
@@ -22,55 +22,30 @@ UUID_WIDTH = 39  # with the "of" before it
 SECONDS_BEFORE_DOUBT = 3
 
 
-class Bar:
-    """Shows how far an audit is, while the block lasts; call it with each Progress."""
+@contextmanager
+def watching(console: Console) -> Iterator[Watch]:
+    """Draw a bar while the block lasts; yields what is to be called with each Progress."""
+    with Bar(console, TimeElapsedColumn()) as bar:
+        bar.show("Audit: canary")
 
-    def __init__(self, console: Console) -> None:
-        """Take the console to draw on; where that is no terminal nothing is drawn."""
-        self._progress = RichProgress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[detail]}", markup=False),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task = self._progress.add_task("Audit", total=None, detail="canary")
+        def show(progress: Progress) -> None:
+            steps = progress.chunks_planned + 1  # the last step is the verdict
+            bar.show(f"Audit: {_detail(progress)}", progress.chunks_done, steps)
 
-    def __enter__(self) -> Self:
-        """Begin to draw."""
-        self._progress.start()
-        return self
+        yield show
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Leave the terminal as it was."""
-        self._progress.stop()
 
-    def __call__(self, progress: Progress) -> None:
-        """Show how far it is, and whether repair events are settled at all."""
-        if progress.unsettled:
-            doubt = ""
-            if progress.still_seconds > SECONDS_BEFORE_DOUBT:
-                doubt = f"; none settled for {progress.still_seconds:.0f} s: is a worker running?"
-            detail = f"{progress.unsettled:,} repair events wait{doubt}"
-        else:
-            detail = f"{progress.tally.compared:,} pairs  {progress.tally.found:,} differ"
-        self._progress.update(
-            self._task,
-            total=progress.chunks_planned + 1,  # the last step is the verdict
-            completed=progress.chunks_done,
-            detail=detail,
-        )
+def _detail(progress: Progress) -> str:
+    if not progress.unsettled:
+        return f"{progress.tally.compared:,} pairs  {progress.tally.found:,} differ"
+    doubt = ""
+    if progress.still_seconds > SECONDS_BEFORE_DOUBT:
+        doubt = f"; none settled for {progress.still_seconds:.0f} s: is a worker running?"
+    return f"{progress.unsettled:,} repair events wait{doubt}"
 
 
 def sentence(run: AuditRun) -> str:
-    """Say in one sentence what the audit proved, and what to do next."""
+    """Return in one sentence what the audit proved, and what to do next."""
     kinds = f"{run.missing:,} missing, {run.mismatched:,} mismatched, {run.orphaned:,} orphaned"
     match run.verdict:
         case "in_sync":
@@ -87,7 +62,7 @@ def sentence(run: AuditRun) -> str:
 
 
 def counts_table(run: AuditRun) -> Table:
-    """Show the counts of a run; those of differences are as found, also where they were repaired."""
+    """Lay out the counts of a run; those of differences are as found, also where they were repaired."""
     table = Table(box=None, show_header=False, padding=(0, 2))
     table.add_column(justify="right")
     table.add_column()
@@ -109,7 +84,7 @@ def counts_table(run: AuditRun) -> Table:
 
 
 def findings_table(findings: list[Finding], run: AuditRun) -> Table:
-    """Show findings with what the target holds and what it should hold, column by column."""
+    """Lay out findings with what the target holds and what it should hold, column by column."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, expand=True)
     table.add_column("finding", min_width=UUID_WIDTH, overflow="fold")
     table.add_column("target holds", overflow="fold", ratio=1)

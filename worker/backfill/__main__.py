@@ -16,5 +16,5 @@ if __name__ == "__main__":
             if options.action in {"status", "pause", "cancel"}:
                 from worker.backfill.control import execute
             else:
-                from worker.backfill.runs import execute
+                from worker.backfill.command import execute
         sys.exit(run_command("backfill", partial(execute, options)))

@@ -1,4 +1,4 @@
-"""What a command does with a run that it does not drive: look at it, pause it, cancel it."""
+"""The command's actions on a run that it does not drive: look at it, pause it, cancel it."""
 
 import argparse
 import asyncio
@@ -11,21 +11,21 @@ from shared import backfill_runs
 from shared.backfill_runs import BackfillRun, NoUnfinishedRunError
 from shared.postgres.database import create_engine
 from shared.settings import CommandSettings
-from worker.backfill import report
+from worker.backfill import terminal
 from worker.backfill.custody import read
 from worker.backfill.pace import rest
-from worker.backfill.progress import Speed
+from worker.backfill.speed import Speed
 from worker.command_line.run import SUCCESS, CommandError, print_json, stdout
 
 STATEMENT_TIMEOUT_SECONDS = 60  # counting ten million rows on a slow disk
-LOOK_SECONDS = 0.25
-SPEED_LOOKS = 4
+STATUS_LOOK_SECONDS = 0.25
+STATUS_LOOKS = 4
 
 
 async def execute(
     arguments: argparse.Namespace, settings: CommandSettings, interrupted: asyncio.Event
 ) -> int:
-    """Do what was asked and return the exit status."""
+    """Show, pause or cancel, and return the exit status."""
     async with engine_of(settings) as engine:
         match arguments.action:
             case "pause":
@@ -41,7 +41,7 @@ async def engine_of(settings: CommandSettings) -> AsyncIterator[AsyncEngine]:
     """Lend an engine.
 
     Raises:
-        CommandError: the block missed an unfinished run.
+        CommandError: the block needed an unfinished run, and there is none.
 
     """
     engine = create_engine(
@@ -65,15 +65,15 @@ async def show_status(engine: AsyncEngine, arguments: argparse.Namespace, interr
     if run is None:
         return tell(arguments, None, "No backfill has run yet.")
     speed, rows_a_second = Speed(), None
-    for _ in range(SPEED_LOOKS * run.is_driven):
+    for _ in range(STATUS_LOOKS * run.is_driven):
         rows_a_second = speed.sample(run.processed)
-        await rest(interrupted, LOOK_SECONDS)
+        await rest(interrupted, STATUS_LOOK_SECONDS)
         run = await read(engine, run.id)
         rows_a_second = speed.sample(run.processed)
     if arguments.json:
-        print_json({**report.as_json(run), "rows_a_second": rows_a_second})
+        print_json({**terminal.as_json(run), "rows_a_second": rows_a_second})
     else:
-        stdout.say(*report.status_lines(run, rows_a_second))
+        stdout.say(*terminal.status_lines(run, rows_a_second))
     return SUCCESS
 
 
@@ -85,13 +85,13 @@ async def change(
     """Pause or cancel the unfinished run; a driver stops after its present chunk, which is done by then."""
     async with engine.begin() as connection:
         run = await how(connection)
-    return tell(arguments, run, report.what_now(run))
+    return tell(arguments, run, terminal.what_now(run))
 
 
 def tell(arguments: argparse.Namespace, run: BackfillRun | None, sentence: str) -> int:
     """Print the result: the sentence, or for a machine the run."""
     if arguments.json:
-        print_json({"status": None} if run is None else report.as_json(run))
+        print_json({"status": None} if run is None else terminal.as_json(run))
     else:
         stdout.say(sentence)
     return SUCCESS

@@ -7,16 +7,22 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared import backfill_runs
 from shared.backfill_runs import BackfillRun, RunDrivenError
 from worker.backfill.pace import rest
-from worker.backfill.report import what_now
+from worker.backfill.terminal import what_now
 from worker.command_line.run import CommandError
 
-LOOK_SECONDS = 0.25
+TAKEOVER_LOOK_SECONDS = 0.25
 
 
 async def resume_when_left(
     engine: AsyncEngine, *, in_worker: bool, interrupted: asyncio.Event
 ) -> BackfillRun:
-    """Take the unfinished run. Watch its driver, if it has one, until it shows to be alive or is overdue."""
+    """Take the unfinished run, once its driver, if it has one, has been silent for too long.
+
+    Raises:
+        CommandError: the driver is alive, or the wait was interrupted.
+        shared.backfill_runs.NoUnfinishedRunError: there is no run to resume.
+
+    """
     last_beat = None
     while True:
         try:
@@ -26,4 +32,4 @@ async def resume_when_left(
             if interrupted.is_set() or last_beat not in {None, error.run.heartbeat_at}:
                 raise CommandError(what_now(error.run)) from error
             last_beat = error.run.heartbeat_at
-        await rest(interrupted, LOOK_SECONDS)
+        await rest(interrupted, TAKEOVER_LOOK_SECONDS)

@@ -9,7 +9,8 @@ from shared.audit_runs import AuditOptions, AuditRun
 from shared.backfill_runs import BackfillOptions, BackfillRun, start
 from shared.redis.doorbell import Doorbell
 from worker.audit.run import audit
-from worker.backfill.drive import Watch, drive, wait_until_applied
+from worker.backfill.applied import wait_until_applied
+from worker.backfill.run import Watch, drive
 
 
 async def backfill_and_verify(

@@ -14,7 +14,7 @@ if __name__ == "__main__":
             from worker.command_line.run import run_command
 
             if options.action in {"list", "show"}:
-                from worker.dead_letters.looks import execute
+                from worker.dead_letters.show import execute
             else:
                 from worker.dead_letters.closing import execute
         sys.exit(run_command("dead_letters", partial(execute, options)))

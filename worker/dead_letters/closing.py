@@ -13,9 +13,9 @@ from shared.dead_letters import AT_ONCE
 from shared.settings import CommandSettings
 from worker.command_line.ringing import doorbell_of
 from worker.command_line.run import FAILURE, SUCCESS, CommandError, print_json, stderr, stdout
-from worker.dead_letters import report
-from worker.dead_letters.looks import open_engine, selection_of
+from worker.dead_letters import terminal
 from worker.dead_letters.replays import replay_all, until_settled
+from worker.dead_letters.show import open_engine, selection_of
 
 logger = structlog.get_logger(__name__)
 
@@ -48,7 +48,7 @@ async def discard(engine: AsyncEngine, arguments: argparse.Namespace, interrupte
     if arguments.json:
         print_json({"discarded": len(discarded), "not_dead": not_dead})
     else:
-        stdout.say(f"Discarded {report.counted(len(discarded))}.")
+        stdout.say(f"Discarded {terminal.counted(len(discarded))}.")
         complain_of(not_dead)
     return FAILURE if not_dead or interrupted.is_set() else SUCCESS
 
@@ -104,7 +104,7 @@ async def confirm(
         counts = await dead_letters.count(connection, selection_of(arguments))
     if not any(counts.values()):
         return
-    number = report.counted(sum(counts.values()))
+    number = terminal.counted(sum(counts.values()))
     if not sys.stdin.isatty():
         raise CommandError(f"This would {verb} {number}. Say --yes to do it.")
     stderr.print(f"{verb.capitalize()} {number}? [y/N] ", end="")

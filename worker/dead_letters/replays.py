@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared import dead_letters
 from shared.redis.doorbell import Doorbell
 from worker.command_line.patience import Patience
-from worker.dead_letters.report import counted
+from worker.dead_letters.terminal import counted
 
 logger = structlog.get_logger(__name__)
 

@@ -1,4 +1,4 @@
-"""What an audit tells while it goes on: log lines, and the progress that a terminal shows."""
+"""The log lines of an audit, and the progress that a terminal shows."""
 
 import time
 from collections.abc import Callable
@@ -40,25 +40,24 @@ def _no_watch(_progress: Progress) -> None:
     pass
 
 
-class Reporter:
-    """Writes one run's log lines, of progress at most one a second, and hands progress to a watcher."""
+class RunLog:
+    """Logs one run, of its progress at most one line a second, and hands each Progress to a watcher."""
 
     def __init__(self, run: AuditRun, watch: Watch | None) -> None:
-        """Report about this run; `watch` is called with each Progress."""
         self._log = logger.bind(run_id=run.id)
         self._run = run
         self._watch = watch or _no_watch
         self._silent_until = 0.0
 
     def started(self, chunks_planned: int) -> None:
-        """Say what begins."""
+        """Log what is to be audited."""
         run = self._run
         options = {"project_id": run.project_id, "repair": run.repair, "requested_by": run.requested_by}
         self._log.info("audit_started", **options, chunks_planned=chunks_planned)
         self._watch(Progress(run.id, 0, chunks_planned, Tally()))
 
     def progress(self, progress: Progress) -> None:
-        """Say how far it is."""
+        """Log how far it is, unless a line of the last second says so."""
         self._watch(progress)
         if time.monotonic() >= self._silent_until:
             self._silent_until = time.monotonic() + SECONDS_BETWEEN_LINES
@@ -67,7 +66,7 @@ class Reporter:
             self._log.info("audit_progress", **chunks, **progress.tally.recorded, **counts)
 
     def found(self, findings: list[Finding]) -> None:
-        """Write a line for each finding, with long texts cut."""
+        """Log each finding, with long texts cut."""
         for finding in findings:
             self._log.warning(
                 "audit_finding",
@@ -80,14 +79,14 @@ class Reporter:
             )
 
     def repair_appended(self, appended: int, without_collection: int) -> None:
-        """Say how many events a transaction appended, and for how many findings there was nothing to append.
+        """Log how many events a transaction appended, and how many findings are of no collection.
 
-        Those are rows of collections that do not exist: no event can describe them.
+        No event can describe those.
         """
         self._log.info("audit_repair_appended", appended=appended, without_collection=without_collection)
 
     def repair_verified(self, outcomes: Outcomes, findings: list[Finding]) -> None:
-        """Say what the comparison of the repaired pairs showed, and what these are now."""
+        """Log what comparing the repaired pairs again showed, and each of `findings` as it is now."""
         for finding in findings:
             log = self._log.info if finding.outcome == "repaired" else self._log.warning
             log(
@@ -102,7 +101,7 @@ class Reporter:
         log("audit_repair_verified", **asdict(outcomes))
 
     def finished(self, run: AuditRun, listed: int) -> None:
-        """Say what came out, with all counts."""
+        """Log the verdict and all counts; `listed` of what was found has a line of its own."""
         proved = run.status == "finished" and run.verdict not in {"drift", "incomplete"}
         log = self._log.info if proved else self._log.error
         names = (

@@ -1,25 +1,25 @@
-"""What the command does: audit once, or again and again, and print what came out."""
+"""The command: audit once, or again and again, and print what came out."""
 
 import argparse
 import asyncio
 import contextlib
 
-from sqlalchemy import exists, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.audit_runs import AuditOptions, AuditRun
 from shared.postgres.database import create_engine
 from shared.redis.doorbell import Doorbell
 from shared.settings import CommandSettings
-from shared.tables.legacy import projects
 from worker.audit import terminal
+from worker.audit.custody import RunLostError
 from worker.audit.findings import first_findings
-from worker.audit.run import RunLostError, audit
+from worker.audit.run import audit
 from worker.command_line.patience import Patience
+from worker.command_line.projects import require_project
 from worker.command_line.ringing import doorbell_of
 from worker.command_line.run import FAILURE, SUCCESS, CommandError, print_json, stderr, stdout
 
-LOOK_SECONDS = 1  # while PostgreSQL is away
+AWAY_LOOK_SECONDS = 1  # while PostgreSQL is away
 STATEMENT_TIMEOUT_SECONDS = 30  # of all but the comparison, which has its own
 PROVED = {"in_sync", "pending", "repaired"}
 JSON_COUNTS = (
@@ -41,7 +41,7 @@ async def execute(
     try:
         await require_project(engine, arguments.project)
         async with doorbell_of(settings, engine) as doorbell:
-            go = watch if arguments.watch else one_pass
+            go = audit_repeatedly if arguments.watch else one_pass
             run = await go(engine, arguments, interrupted, doorbell)
     except RunLostError as error:
         raise CommandError(str(error)) from error
@@ -50,15 +50,15 @@ async def execute(
     return SUCCESS if run and run.status == "finished" and run.verdict in PROVED else FAILURE
 
 
-async def watch(
+async def audit_repeatedly(
     engine: AsyncEngine,
     arguments: argparse.Namespace,
     interrupted: asyncio.Event,
     doorbell: Doorbell | None,
 ) -> AuditRun | None:
-    """Audit until interrupted, or nobody reads the results, and return the last pass; None: there was none.
+    """Audit until interrupted, or until nobody reads the results; return the last pass, if there was one.
 
-    While PostgreSQL is away it is waited for, once it was there. A pass that a worker took up meanwhile is
+    Once PostgreSQL was there, it is waited for while it is away. A pass that a worker took up meanwhile is
     that worker's.
     """
     async with engine.connect():
@@ -69,21 +69,9 @@ async def watch(
     while True:
         with patience.waiting(), contextlib.suppress(RunLostError):
             run = await one_pass(engine, arguments, interrupted, doorbell, before=run)
-        await pause(interrupted, min(interval, LOOK_SECONDS) if patience.is_away else interval)
+        await _pause(interrupted, min(interval, AWAY_LOOK_SECONDS) if patience.is_away else interval)
         if interrupted.is_set() or stdout.is_abandoned:
             return None if patience.is_away else run
-
-
-async def require_project(engine: AsyncEngine, project_id: str | None) -> None:
-    """Complain of a project that does not exist: a mistyped one would pass as in sync."""
-    if project_id is None:
-        return
-    async with engine.connect() as connection:
-        found = await connection.execute(
-            select(exists(projects.c.project_id).where(projects.c.project_id == project_id))
-        )
-    if not found.scalar_one():
-        raise CommandError(f"There is no project {project_id!r}.")
 
 
 async def one_pass(
@@ -93,16 +81,16 @@ async def one_pass(
     doorbell: Doorbell | None,
     before: AuditRun | None = None,
 ) -> AuditRun:
-    """Audit, print the result and return it; `before` when an interrupt cut a later pass short."""
+    """Audit, print the result and return it; where an interrupt cut this pass short, return `before`."""
     options = AuditOptions(project_id=arguments.project, repair=arguments.repair)
-    with terminal.Bar(stderr) as bar:
+    with terminal.watching(stderr) as watch:
         run = await audit(
             engine,
             options,
             requested_by="command",
             interrupted=interrupted,
             doorbell=doorbell,
-            watch=bar,
+            watch=watch,
             connections=arguments.connections,
         )
     if before is not None and run.status != "finished":
@@ -111,8 +99,7 @@ async def one_pass(
     return run
 
 
-async def pause(interrupted: asyncio.Event, seconds: float) -> None:
-    """Wait, but not longer than until the interrupt."""
+async def _pause(interrupted: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(interrupted.wait(), seconds)
 

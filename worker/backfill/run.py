@@ -8,26 +8,22 @@ from dataclasses import dataclass, field
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.backfill_runs import BackfillRun
-from shared.postgres.faults import is_transient, sqlstate
+from shared.postgres.faults import LOCK_NOT_AVAILABLE, is_transient, sqlstate
 from shared.redis.doorbell import Doorbell
-from worker.backfill.applied import STALL_HINT, wait_until_applied
 from worker.backfill.chunk import Chunk, RunLostError, run_chunk
-from worker.backfill.custody import Custody, read, take_up
+from worker.backfill.custody import Custody, read
+from worker.backfill.log import RunLog
 from worker.backfill.pace import Pace, rest
-from worker.backfill.progress import ProgressLog
 from worker.backfill.throttle import Gate, Throttle
-
-__all__ = ["STALL_HINT", "Watch", "drive", "read", "take_up", "wait_until_applied"]
 
 RECHECK_SECONDS = 0.2
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 0.8  # a heartbeat each second
-LOCK_NOT_AVAILABLE = "55P03"
 LOST_BECAUSE = {
     "running": "backfill_taken_over",
     "paused": "backfill_paused",
     "cancelled": "backfill_cancelled",
-    "finished": "backfill_finished",  # by a commit whose answer we did not hear
+    "finished": "backfill_finished",  # by a commit whose answer was lost
 }
 
 Watch = Callable[[BackfillRun], None]
@@ -45,8 +41,8 @@ async def drive(  # noqa: PLR0913 - each is a choice of the caller's
     """Drive the run until its end, or until it is paused, cancelled, taken over or `interrupted`.
 
     Faults of the database that pass are waited out. An interruption lets the chunk in hand finish and
-    gives the run back, so that whoever resumes it need not wait. What ended the driving is to be seen
-    in the run that is returned: its status, and, while that is "running", `interrupted` or its driver.
+    gives the run back, so that the next driver need not wait. What ended the driving shows in the run that
+    is returned: its status, and, while that is "running", `interrupted` or its driver.
 
     Args:
         engine: lends two connections at most.
@@ -67,7 +63,7 @@ async def drive(  # noqa: PLR0913 - each is a choice of the caller's
 
 @dataclass(slots=True)
 class _Drive:
-    """One process's turn at a run: `step` makes a chunk or says why not, `to_the_end` only repeats it."""
+    """One process's turn at a run."""
 
     engine: AsyncEngine
     custody: Custody
@@ -77,7 +73,7 @@ class _Drive:
     watch: Watch | None
     pace: Pace
     gate: Gate
-    log: ProgressLog = field(default_factory=ProgressLog)
+    log: RunLog = field(default_factory=RunLog)
     failures: int = 0
 
     async def to_the_end(self) -> BackfillRun:
@@ -127,7 +123,7 @@ class _Drive:
 
     @property
     def _wanted_rows(self) -> int:
-        """How many rows to try: as the pace has it, and after a failure fewer, to hold less for less time."""
+        """As many as the pace allows; after a failure fewer, to hold fewer rows for less time."""
         size = self.run.chunk_size >> 2 * self.failures
         return max(1, size if self.pace.rows is None else min(size, self.pace.rows))
 
@@ -165,7 +161,7 @@ class _Drive:
 
 
 def _events_between(before: BackfillRun, chunk: Chunk) -> int:
-    """Return how many ids were drawn by others between a chunk's last and the next one's last; 0: unknown."""
+    """Return how many ids others drew between a chunk's last event and the next one's; 0: unknown."""
     if before.last_event_id is None or chunk.run.last_event_id is None:
         return 0
     return chunk.run.last_event_id - before.last_event_id - chunk.enqueued

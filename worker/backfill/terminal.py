@@ -1,13 +1,46 @@
-"""What the command prints: results for people and for machines, and what to do next."""
+"""What the command prints: its progress, its results for people and for machines, and what to do next."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
 
 from shared.audit_runs import AuditRun
 from shared.backfill_runs import BackfillRun
-from worker.backfill.bar import as_time
 from worker.backfill.dry_run import DryRun
-from worker.backfill.progress import eta_seconds
+from worker.backfill.speed import Speed, eta_seconds
+from worker.command_line.bar import Bar
 
 GOOD_VERDICTS = ("in_sync", "pending")  # pending: live writes on their way
 RESUME_OR_CANCEL = "Go on with `python -m worker.backfill --resume`, or give it up with --cancel."
+
+
+@contextmanager
+def watching(console: Console) -> Iterator[Callable[[BackfillRun | DryRun], None]]:
+    """Draw a bar while the block lasts; yields what is to be called with the run as it goes on."""
+    speed = Speed()
+    with Bar(console, stays=True) as bar:
+
+        def show(run: BackfillRun | DryRun) -> None:
+            total = max(run.planned, run.processed)  # rows inserted since its start may be among them
+            share = run.processed / total if total else 1
+            shown = f"{share:4.0%} {run.processed:,}/{total:,} rows  {run.enqueued:,} enqueued"
+            rows_a_second = speed.sample(run.processed)
+            if rows_a_second is not None:
+                left = as_time(eta_seconds(run.planned, run.processed, rows_a_second))
+                shown += f"  {rows_a_second:,.0f} rows/s  {left} left"
+            bar.show(shown, run.processed, total, run.throttled_by or "")
+
+        yield show
+
+
+def as_time(seconds: float | None) -> str:
+    """Return h:mm:ss, or `--:--` when it is not known."""
+    if seconds is None:
+        return "--:--"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def as_json(run: BackfillRun) -> dict[str, object]:
@@ -50,7 +83,7 @@ def audit_as_json(audited: AuditRun | None) -> dict[str, object] | None:
 
 
 def audit_summary(audited: AuditRun) -> str:
-    """Say what the audit that followed found."""
+    """Return in one sentence what the audit that followed found."""
     counts = f"{kinds(audited)}, {audited.pending:,} pending"
     why = "" if audited.error is None else f" ({audited.error})"
     return f"Audit {audited.id}: {audited.verdict}{why}; {audited.compared:,} pairs compared: {counts}."
@@ -72,12 +105,12 @@ def dry_run_as_json(result: DryRun) -> dict[str, object]:
 
 
 def kinds(counted: BackfillRun | DryRun | AuditRun) -> str:
-    """Say how many rows of each kind there were."""
+    """Return how many rows of each kind there were, in words."""
     return f"{counted.missing:,} missing, {counted.mismatched:,} mismatched, {counted.orphaned:,} orphaned"
 
 
 def summary(run: BackfillRun) -> str:
-    """Say in one sentence what the run has done."""
+    """Return in one sentence what the run has done."""
     return (
         f"Backfill {run.id}: {run.processed:,} of {run.planned:,} rows looked at, {run.enqueued:,} enqueued"
         f" ({kinds(run)}), {run.skipped:,} needed nothing; {as_time(run.duration_seconds)}."
@@ -85,7 +118,7 @@ def summary(run: BackfillRun) -> str:
 
 
 def dry_run_summary(result: DryRun) -> str:
-    """Say what a run would do."""
+    """Return in one sentence what a run would do."""
     return (
         f"Dry run: of {result.processed:,} rows {result.enqueued:,} would be enqueued ({kinds(result)}),"
         f" {result.skipped:,} need nothing. Nothing was written."
@@ -93,7 +126,7 @@ def dry_run_summary(result: DryRun) -> str:
 
 
 def what_now(run: BackfillRun) -> str:
-    """Say in which state an unfinished or cancelled run was left, and what to do."""
+    """Return in which state an unfinished or cancelled run was left, and what to do next."""
     if run.status == "paused":
         return f"Backfill {run.id} is paused. {RESUME_OR_CANCEL}"
     if run.status == "cancelled":

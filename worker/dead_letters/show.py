@@ -10,7 +10,7 @@ from shared.dead_letters import Selection
 from shared.postgres.database import create_engine
 from shared.settings import CommandSettings
 from worker.command_line.run import SUCCESS, CommandError, print_json, stdout
-from worker.dead_letters import report
+from worker.dead_letters import terminal
 from worker.dead_letters.payload import read_payload, read_present_state
 
 STATEMENT_TIMEOUT_SECONDS = 30
@@ -64,14 +64,14 @@ async def show_list(engine: AsyncEngine, arguments: argparse.Namespace) -> int:
         counts = await dead_letters.count(connection, selection)
     total = sum(counts.values())
     if arguments.json:
-        shown = [report.as_json(letter) for letter in listed]
+        shown = [terminal.as_json(letter) for letter in listed]
         print_json({"total": total, "counts": counts, "dead_letters": shown})
         return SUCCESS
     if listed:
-        stdout.print(report.table(listed))
+        stdout.print(terminal.table(listed))
     what = "letter" if arguments.state == "all" else f"{arguments.state} letter"
     more = f", the first {len(listed)} shown; --limit shows more" if total > len(listed) else ""
-    stdout.say(f"{report.counted(total, what)}{more}.")
+    stdout.say(f"{terminal.counted(total, what)}{more}.")
     return SUCCESS
 
 
@@ -84,7 +84,7 @@ async def show_one(engine: AsyncEngine, arguments: argparse.Namespace) -> int:
         payload = await read_payload(connection, arguments.id)
         present = await read_present_state(connection, found[0].collection_id)
     if arguments.json:
-        print_json({**report.as_json(found[0]), "payload": payload, "present_state": present})
+        print_json({**terminal.as_json(found[0]), "payload": payload, "present_state": present})
     else:
-        stdout.say(*report.details(found[0], payload, present))
+        stdout.say(*terminal.details(found[0], payload, present))
     return SUCCESS
