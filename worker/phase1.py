@@ -14,19 +14,19 @@ from shared.backfill_runs import BackfillOptions, BackfillRun, NoUnfinishedRunEr
 from shared.postgres.database import create_engine
 from shared.settings import CommandSettings
 from worker.audit.run import audit
-from worker.backfill.applied import STALL_HINT
 from worker.backfill.dry_run import dry_run
-from worker.backfill.pace import rest
+from worker.backfill.proof import verify
 from worker.backfill.run import drive
 from worker.backfill.takeover import resume_when_left
 from worker.backfill.terminal import watching, what_now
-from worker.backfill.whole import verify
 from worker.command_line.bar import Bar
 from worker.command_line.console import cell
 from worker.command_line.ringing import doorbell_of
 from worker.command_line.run import FAILURE, SUCCESS, CommandError, print_json, stderr, stdout
+from worker.rest import rest
 from worker.rollback import run as rollback
 from worker.rollback.run import Rollback, connected_workers, who_is_busy
+from worker.settled import stall_sentence
 
 STATEMENT_TIMEOUT_SECONDS = 60  # counting ten million rows on a slow disk
 PENDING_LOOKS = 5
@@ -125,8 +125,8 @@ def say(sentence: str) -> None:
 
 
 def say_stalled(pending: int) -> None:
-    """Tell why nothing goes on."""
-    say(f"{pending:,} events are pending and none is settled: {STALL_HINT}")
+    """Print why nothing goes on."""
+    say(stall_sentence(pending))
 
 
 def statistics_of(run: BackfillRun, audited: AuditRun) -> Statistics:

@@ -25,6 +25,7 @@ from tests.processes import HANG_SECONDS
 from worker.audit import repair, run
 from worker.audit.findings import Finding
 from worker.audit.run import audit
+from worker.settled import until_settled
 
 OUTCOMES = "SELECT collection_id, outcome FROM audit_findings ORDER BY collection_id"
 EVENTS = "SELECT aggregate_id, event_type FROM outbox_events WHERE source = 'repair' ORDER BY aggregate_id"
@@ -200,7 +201,7 @@ async def test_a_collection_that_vanished_after_its_repair_counts_as_mended(
     engine: AsyncEngine, seeded: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await put_legacy(seeded, "a")
-    right = repair.until_settled
+    right = until_settled
 
     async def vanish(*arguments: Any, **options: Any) -> bool:  # noqa: ANN401 - passed on
         settled = await right(*arguments, **options)
@@ -230,6 +231,10 @@ async def test_a_write_that_waits_when_the_repair_is_verified_is_no_failure(
         await right(*arguments)
         seen.append((await outcomes(seeded))["a"])
 
+    async def settle(*_: object, **__: object) -> bool:
+        await drain(engine)
+        return True
+
     monkeypatch.setattr(run, "verify", busy)
     monkeypatch.setattr(run, "until_settled", settle)
 
@@ -237,11 +242,6 @@ async def test_a_write_that_waits_when_the_repair_is_verified_is_no_failure(
 
     assert seen == ["pending", "pending", "repaired"]
     assert (one.verdict, one.repaired) == ("repaired", 1)
-
-
-async def settle(engine: AsyncEngine, *_: object, **__: object) -> bool:
-    await drain(engine)
-    return True
 
 
 async def test_links_of_a_repaired_collection_to_other_projects_stay(

@@ -11,7 +11,8 @@ from tests.backfill.driving import backfilled, driven, started
 from tests.backfill.rows import fix_chunk_size, insert_many
 from tests.legacy_rows import set_collection
 from tests.processes import HANG_SECONDS
-from worker.backfill.pace import POLITE_ROWS, REST_PER_CHUNK, Pace, next_chunk_size, rest
+from worker.backfill.pace import POLITE_ROWS, REST_PER_CHUNK, Pace, next_chunk_size
+from worker.rest import rest
 
 
 @pytest.mark.parametrize(

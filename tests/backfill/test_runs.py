@@ -36,10 +36,10 @@ from tests.backfill.driving import (
 from tests.backfill.rows import enqueued, insert_many
 from tests.draining import drain
 from tests.processes import HANG_SECONDS
-from worker.backfill import applied
-from worker.backfill.applied import wait_until_applied
+from worker import settled
 from worker.backfill.chunk import RunLostError, run_chunk
 from worker.backfill.custody import take_up
+from worker.backfill.proof import wait_until_applied
 
 SILENT = "UPDATE backfill_runs SET heartbeat_at = clock_timestamp() - interval '3 seconds'"
 # However slow we are, none of these seems silent meanwhile.
@@ -278,7 +278,7 @@ async def test_waiting_until_applied_ends_with_the_last_of_the_run_s_events(
         looked.release()
         await asyncio.sleep(seconds / 20)
 
-    monkeypatch.setattr(applied, "rest", rest)
+    monkeypatch.setattr(settled, "rest", rest)
     await insert_many(sql, "c", 4)
     run = await backfilled(engine)
     waiting = asyncio.create_task(wait_until_applied(engine, run, interrupted=asyncio.Event()))
@@ -296,7 +296,7 @@ async def test_waiting_until_applied_ends_with_the_last_of_the_run_s_events(
 async def test_waiting_says_when_nothing_is_settled_and_can_be_interrupted(
     engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.backfill.applied.STALL_SECONDS", 0.1)
+    monkeypatch.setattr("worker.settled.STALL_SECONDS", 0.1)
     await insert_many(sql, "c", 4)
     run, interrupted, said = await backfilled(engine), asyncio.Event(), list[int]()
 

@@ -22,9 +22,9 @@ from tests.forked import Forked
 from tests.legacy_rows import seed, set_collection
 from tests.processes import HANG_SECONDS, Running, environment, running
 from tests.worker.events import append_raw
-from worker.backfill.applied import wait_until_applied
+from worker.backfill.proof import wait_until_applied
 from worker.command_line.console import stderr
-from worker.dead_letters.replays import Replays, until_settled
+from worker.dead_letters.replays import Replays, wait_for_replays
 
 AWAY, BACK = "This goes on when it is back.", "PostgreSQL is back."
 
@@ -119,7 +119,7 @@ async def test_who_waits_for_events_goes_on_when_the_database_is_back(
     waiting = [
         asyncio.create_task(wait_until_applied(through, run, interrupted=interrupted)),
         asyncio.create_task(
-            until_settled(through, replays, interrupted=interrupted, on_stall=lambda _pending: None)
+            wait_for_replays(through, replays, interrupted=interrupted, on_stall=lambda _pending: None)
         ),
     ]
     await way.close()

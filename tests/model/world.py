@@ -244,8 +244,8 @@ def recorded(record: Record) -> Iterator[None]:
         patch.setattr("shared.dead_letters.append_states", noting_states)
         patch.setattr("worker.audit.repair.append_states", noting_states)
         patch.setattr("worker.backfill.chunk.append_states", noting_states)
-        for module in ("repair", "run"):
-            patch.setattr(f"worker.audit.{module}.POLL_SECONDS", 0.005)
+        patch.setattr("worker.settled.SHORTEST_REST_SECONDS", 0.005)
+        patch.setattr("worker.audit.run.VERIFY_REST_SECONDS", 0.005)
         yield
 
 

@@ -18,6 +18,7 @@ from worker.command_line.patience import Patience
 from worker.command_line.projects import require_project
 from worker.command_line.ringing import doorbell_of
 from worker.command_line.run import FAILURE, SUCCESS, CommandError, print_json, stderr, stdout
+from worker.rest import rest
 
 AWAY_LOOK_SECONDS = 1  # while PostgreSQL is away
 STATEMENT_TIMEOUT_SECONDS = 30  # of all but the comparison, which has its own
@@ -69,7 +70,7 @@ async def audit_repeatedly(
     while True:
         with patience.waiting(), contextlib.suppress(RunLostError):
             run = await one_pass(engine, arguments, interrupted, doorbell, before=run)
-        await _pause(interrupted, min(interval, AWAY_LOOK_SECONDS) if patience.is_away else interval)
+        await rest(interrupted, min(interval, AWAY_LOOK_SECONDS) if patience.is_away else interval)
         if interrupted.is_set() or stdout.is_abandoned:
             return None if patience.is_away else run
 
@@ -97,11 +98,6 @@ async def one_pass(
         return before
     await show(engine, arguments, run)
     return run
-
-
-async def _pause(interrupted: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(interrupted.wait(), seconds)
 
 
 async def show(engine: AsyncEngine, arguments: argparse.Namespace, run: AuditRun) -> None:

@@ -1,8 +1,5 @@
 """Repair: an event for each finding, and the proof afterwards. The target itself is never written."""
 
-import asyncio
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import text
@@ -13,10 +10,6 @@ from shared.outbox import append_states
 from shared.postgres.database import driver_connection
 from worker.audit.comparison import CLIENT_TIMEOUT_SECONDS, DIFFERS, IN_SLICE, PAIRS, WAITS, Scope, prepare
 from worker.audit.findings import Finding
-
-PATIENCE_SECONDS = 60
-POLL_SECONDS = 0.1
-LAST_POLL_SECONDS = 2.0
 
 # An orphan is "updated": `append_states` makes that a deletion, unless the collection is active again.
 EVENT_TYPES = {
@@ -108,36 +101,11 @@ async def _remember(
     await connection.execute(REMEMBER, {"run_id": run_id, **events})
 
 
-async def until_settled(
-    engine: AsyncEngine,
-    run_id: int,
-    *,
-    interrupted: asyncio.Event,
-    patience_seconds: float,
-    tell: Callable[[int, float], None],
-) -> bool:
-    """Wait until the workers have settled every repair event; return False when they did not.
-
-    Args:
-        engine: its connections are borrowed for a moment only.
-        run_id: whose events.
-        interrupted: ends the waiting.
-        patience_seconds: the longest time in which none is settled.
-        tell: is called with the number of events left, and the seconds since one was settled.
-
-    """
-    least, moved_at, delay = -1, time.monotonic(), POLL_SECONDS
-    while True:
-        async with engine.connect() as connection:
-            left: int = (await connection.execute(UNSETTLED, {"run_id": run_id})).scalar_one()
-        if left != least:
-            least, moved_at = left, time.monotonic()
-        still_seconds = time.monotonic() - moved_at
-        tell(left, still_seconds)
-        if left == 0 or still_seconds >= patience_seconds or interrupted.is_set():
-            return left == 0
-        await asyncio.sleep(min(delay, patience_seconds))
-        delay = min(delay * 1.5, LAST_POLL_SECONDS)
+async def count_unsettled(engine: AsyncEngine, run_id: int) -> int:
+    """Return how many of the run's repair events are pending."""
+    async with engine.connect() as connection:
+        unsettled: int = (await connection.execute(UNSETTLED, {"run_id": run_id})).scalar_one()
+    return unsettled
 
 
 async def verify(engine: AsyncEngine, run_id: int, scope: Scope) -> None:

@@ -8,6 +8,7 @@ every slice done and every pair compared.
 import asyncio
 import contextlib
 import time
+from functools import partial
 
 import asyncpg
 from sqlalchemy.exc import SQLAlchemyError
@@ -32,15 +33,17 @@ from worker.audit.findings import (
 from worker.audit.log import Progress, RunLog, Watch
 from worker.audit.remainder import Remainder, remainder_of
 from worker.audit.repair import (
-    PATIENCE_SECONDS,
-    POLL_SECONDS,
     Outcomes,
     append_repairs,
+    count_unsettled,
     outcomes,
-    until_settled,
     verify,
 )
 from worker.audit.verdict import Coverage, judge
+from worker.settled import until_settled
+
+REPAIR_PATIENCE_SECONDS = 60.0
+VERIFY_REST_SECONDS = 0.1
 
 
 class InterruptedRunError(Exception):
@@ -57,7 +60,7 @@ async def audit(  # noqa: PLR0913 - each is a choice of the caller's
     watch: Watch | None = None,
     slices: int | None = None,
     connections: int = 1,
-    patience_seconds: float = PATIENCE_SECONDS,
+    patience_seconds: float = REPAIR_PATIENCE_SECONDS,
 ) -> AuditRun:
     """Record an audit of the caller's own, carry it out and return it; see `carry_out`."""
     async with engine.begin() as connection:
@@ -83,7 +86,7 @@ async def carry_out(  # noqa: PLR0913 - each is a choice of the caller's
     watch: Watch | None = None,
     slices: int | None = None,
     connections: int = 1,
-    patience_seconds: float = PATIENCE_SECONDS,
+    patience_seconds: float = REPAIR_PATIENCE_SECONDS,
 ) -> AuditRun:
     """Carry out a run that was begun or taken up, and return it with its verdict.
 
@@ -248,11 +251,10 @@ class Inspection:
         A pair that somebody writes to meanwhile is pending once more; it is looked at again.
         """
         settled = await until_settled(
-            self._engine,
-            self._run.id,
+            partial(count_unsettled, self._engine, self._run.id),
             interrupted=self._interrupted,
-            patience_seconds=patience_seconds,
-            tell=lambda left, still: self._log.progress(self._progress(left, still)),
+            watch=lambda left, still: self._log.progress(self._progress(left, still)),
+            longest_stall_seconds=patience_seconds,
         )
         patient_until = time.monotonic() + patience_seconds
         while True:
@@ -262,7 +264,7 @@ class Inspection:
             self._outcomes = await outcomes(self._engine, self._run.id)
             if not settled or not self._outcomes.pending or time.monotonic() > patient_until:
                 break
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(VERIFY_REST_SECONDS)
         if self._outcomes.still_differs > self._strays:
             self._remainder = await remainder_of(self._engine, self._run.id)
         self._log.repair_verified(

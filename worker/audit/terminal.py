@@ -15,11 +15,11 @@ from worker.audit.log import Progress, Watch
 from worker.audit.pair import COLUMNS
 from worker.command_line.bar import Bar
 from worker.command_line.console import cell
+from worker.settled import STALL_SECONDS
 
 MOST_SHOWN = 20
 LONGEST_SHOWN = 80
 UUID_WIDTH = 39  # with the "of" before it
-SECONDS_BEFORE_DOUBT = 3
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def _detail(progress: Progress) -> str:
     if not progress.unsettled:
         return f"{progress.tally.compared:,} pairs  {progress.tally.found:,} differ"
     doubt = ""
-    if progress.still_seconds > SECONDS_BEFORE_DOUBT:
+    if progress.still_seconds > STALL_SECONDS:
         doubt = f"; none settled for {progress.still_seconds:.0f} s: is a worker running?"
     return f"{progress.unsettled:,} repair events wait{doubt}"
 

@@ -11,15 +11,15 @@ from shared.choices import DEFAULT_MAX_PENDING
 from shared.redis.doorbell import Doorbell
 from shared.settings import CommandSettings
 from worker.backfill import terminal
-from worker.backfill.applied import STALL_HINT
 from worker.backfill.control import engine_of, tell
 from worker.backfill.dry_run import dry_run
+from worker.backfill.proof import verify
 from worker.backfill.run import drive
 from worker.backfill.takeover import resume_when_left
-from worker.backfill.whole import verify
 from worker.command_line.projects import require_project
 from worker.command_line.ringing import doorbell_of
 from worker.command_line.run import FAILURE, SUCCESS, CommandError, print_json, stderr, stdout
+from worker.settled import stall_sentence
 
 
 async def execute(
@@ -98,7 +98,7 @@ async def show_proof(
 def say_stalled(pending: int) -> None:
     """Print why nothing goes on, at a terminal only: elsewhere it is in the log."""
     if stderr.is_terminal:
-        stderr.say(f"{pending:,} events are pending and none is settled: {STALL_HINT}")
+        stderr.say(stall_sentence(pending))
 
 
 async def show_dry_run(engine: AsyncEngine, arguments: argparse.Namespace, interrupted: asyncio.Event) -> int:

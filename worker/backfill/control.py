@@ -13,9 +13,9 @@ from shared.postgres.database import create_engine
 from shared.settings import CommandSettings
 from worker.backfill import terminal
 from worker.backfill.custody import read
-from worker.backfill.pace import rest
 from worker.backfill.speed import Speed
 from worker.command_line.run import SUCCESS, CommandError, print_json, stdout
+from worker.rest import rest
 
 STATEMENT_TIMEOUT_SECONDS = 60  # counting ten million rows on a slow disk
 STATUS_LOOK_SECONDS = 0.25

@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.backfill_runs import BackfillOptions, plan
 from worker.backfill.find import Found, Scope, find, prepare
-from worker.backfill.pace import Pace, rest
+from worker.backfill.pace import Pace
+from worker.rest import rest
 
 CHUNK_ROWS = 1_000
 

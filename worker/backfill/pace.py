@@ -1,7 +1,5 @@
 """How much at once and how fast: a chunk's size follows its time, and a rate keeps rows apart."""
 
-import asyncio
-import contextlib
 import math
 import time
 
@@ -27,10 +25,12 @@ def next_chunk_size(size: int, seconds: float) -> int:
 
 
 class Pace:
-    """Keeps a run at its rate and out of users' way: says how many rows may come now, and when."""
+    """How many rows a run may read now, and when the next ones, at its rate and out of users' way.
+
+    rate: in rows a second; None: as fast as may be.
+    """
 
     def __init__(self, rate: int | None) -> None:
-        """Take the rate in rows a second; None means as fast as may be."""
         self._rate = rate
         self._due_at = time.monotonic()
         self._others_seen_at = -math.inf
@@ -63,10 +63,3 @@ class Pace:
     @property
     def _is_polite(self) -> bool:
         return time.monotonic() - self._others_seen_at < OTHERS_LATELY_SECONDS
-
-
-async def rest(interrupted: asyncio.Event, seconds: float) -> None:
-    """Sleep, but wake up when interrupted."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await interrupted.wait()

@@ -13,8 +13,9 @@ from shared.redis.doorbell import Doorbell
 from worker.backfill.chunk import Chunk, RunLostError, run_chunk
 from worker.backfill.custody import Custody, read
 from worker.backfill.log import RunLog
-from worker.backfill.pace import Pace, rest
+from worker.backfill.pace import Pace
 from worker.backfill.throttle import Gate, Throttle
+from worker.rest import rest
 
 RECHECK_SECONDS = 0.2
 FIRST_RETRY_SECONDS = 0.05

@@ -6,9 +6,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared import backfill_runs
 from shared.backfill_runs import BackfillRun, RunDrivenError
-from worker.backfill.pace import rest
 from worker.backfill.terminal import what_now
 from worker.command_line.run import CommandError
+from worker.rest import rest
 
 TAKEOVER_LOOK_SECONDS = 0.25
 

@@ -14,12 +14,11 @@ from shared.settings import CommandSettings
 from worker.command_line.ringing import doorbell_of
 from worker.command_line.run import FAILURE, SUCCESS, CommandError, print_json, stderr, stdout
 from worker.dead_letters import terminal
-from worker.dead_letters.replays import replay_all, until_settled
+from worker.dead_letters.replays import replay_all, wait_for_replays
 from worker.dead_letters.show import open_engine, selection_of
+from worker.settled import stall_sentence
 
 logger = structlog.get_logger(__name__)
-
-LAST_STALL_HINT = "is a worker running? start one with `python -m worker`"
 
 
 async def execute(
@@ -61,7 +60,7 @@ async def replay(
     async with doorbell_of(settings, engine) as doorbell:
         replays = await replay_all(engine, pages(engine, arguments, interrupted), doorbell)
         if arguments.wait and replays.event_ids:
-            await until_settled(engine, replays, interrupted=interrupted, on_stall=say_stalled)
+            await wait_for_replays(engine, replays, interrupted=interrupted, on_stall=say_stalled)
     if arguments.json:
         print_json(replays.as_json())
     else:
@@ -140,5 +139,5 @@ def listed(ids: Sequence[int], most: int = 20) -> str:
 
 
 def say_stalled(pending: int) -> None:
-    """Tell why nothing goes on."""
-    stderr.say(f"{pending:,} events are pending and none is settled: {LAST_STALL_HINT}")
+    """Print why nothing goes on."""
+    stderr.say(stall_sentence(pending))

@@ -1,8 +1,6 @@
 """Replaying any number of letters, a bounded number a transaction, and seeing what becomes of them."""
 
 import asyncio
-import contextlib
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -15,12 +13,9 @@ from shared import dead_letters
 from shared.redis.doorbell import Doorbell
 from worker.command_line.patience import Patience
 from worker.dead_letters.terminal import counted
+from worker.settled import until_settled
 
 logger = structlog.get_logger(__name__)
-
-LOOK_SECONDS = 0.1
-AWAY_SECONDS = 1.0
-STALL_SECONDS = 5.0
 
 # Served by outbox_events_pkey and outbox_dead_letters_pkey.
 COUNT_PENDING = text("SELECT count(*) FROM outbox_events WHERE id = ANY(:ids)").bindparams(
@@ -97,40 +92,25 @@ async def replay_all(
     return replays
 
 
-async def until_settled(
+async def wait_for_replays(
     engine: AsyncEngine,
     replays: Replays,
     *,
     interrupted: asyncio.Event,
     on_stall: Callable[[int], None],
 ) -> None:
-    """Wait until the workers have settled the events, or the interrupt, and note what became of them.
+    """Wait until workers have settled the events, or the interrupt, and note what became of them.
 
-    Args:
-        engine: lends a connection for a moment, several times a second.
-        replays: receives `pending` and `dead_again`.
-        interrupted: ends the waiting.
-        on_stall: called with the number of pending events each time five seconds passed without progress.
-
-    While PostgreSQL is away it is waited for.
-
+    It also waits while PostgreSQL is away. `replays` receives `pending` and `dead_again`; on_stall is called
+    as by `until_settled`.
     """
     ids = {"ids": sorted(replays.event_ids)}
-    fewest, changed_at = len(replays.event_ids), time.monotonic()
-    patience = Patience()
-    while True:
-        with patience.waiting():
-            async with engine.connect() as connection:
-                replays.pending = (await connection.execute(COUNT_PENDING, ids)).scalar_one()
-                replays.dead_again = list((await connection.execute(FIND_DEAD, ids)).scalars())
-        if interrupted.is_set() or not (patience.is_away or replays.pending):
-            return
-        if patience.is_away or replays.pending is None:
-            pass
-        elif replays.pending < fewest:
-            fewest, changed_at = replays.pending, time.monotonic()
-        elif time.monotonic() - changed_at > STALL_SECONDS:
-            changed_at = time.monotonic()
-            on_stall(replays.pending)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(interrupted.wait(), AWAY_SECONDS if patience.is_away else LOOK_SECONDS)
+
+    async def look() -> int:
+        async with engine.connect() as connection:
+            pending: int = (await connection.execute(COUNT_PENDING, ids)).scalar_one()
+            dead_again = list((await connection.execute(FIND_DEAD, ids)).scalars())
+        replays.pending, replays.dead_again = pending, dead_again
+        return pending
+
+    await until_settled(look, interrupted=interrupted, on_stall=on_stall, patience=Patience())
