@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Select, func, insert, select
+from sqlalchemy import Float, Select, extract, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.tables.runs import audit_runs
@@ -67,7 +68,7 @@ class AuditRun:
         return (self.finished_at - self.started_at).total_seconds()
 
 
-AGE_SECONDS = func.extract("epoch", func.clock_timestamp() - audit_runs.c.finished_at)
+AGE_SECONDS = extract("epoch", func.clock_timestamp() - audit_runs.c.finished_at).cast(Float)
 COLUMNS = [
     AGE_SECONDS.label(field.name) if field.name == "age_seconds" else audit_runs.c[field.name]
     for field in fields(AuditRun)
@@ -109,9 +110,6 @@ async def latest_finished(connection: AsyncConnection) -> AuditRun | None:
     return await _first(connection, newest.limit(1))
 
 
-async def _first(connection: AsyncConnection, statement: Select[tuple[object, ...]]) -> AuditRun | None:
-    row = (await connection.execute(statement)).mappings().first()
-    if row is None:
-        return None
-    age = row["age_seconds"]
-    return AuditRun(**{**row, "age_seconds": None if age is None else float(age)})
+async def _first(connection: AsyncConnection, statement: Select[Any]) -> AuditRun | None:
+    row = (await connection.execute(statement)).first()
+    return None if row is None else AuditRun(*row)

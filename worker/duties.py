@@ -175,5 +175,5 @@ class Duties:
                 interrupted=self._interrupted,
                 doorbell=self._doorbell,
             )
-        elif (run_id := await take_up_audit(self._engine)) is not None:
-            await carry_out(self._engine, run_id, interrupted=self._interrupted, doorbell=self._doorbell)
+        elif (custody := await take_up_audit(self._engine)) is not None:
+            await carry_out(custody, interrupted=self._interrupted, doorbell=self._doorbell)

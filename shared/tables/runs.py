@@ -96,6 +96,7 @@ audit_runs = Table(
     Column("started_at", DateTime(timezone=True)),
     Column("heartbeat_at", DateTime(timezone=True)),
     Column("finished_at", DateTime(timezone=True)),
+    Column("driver_token", Uuid, comment="Drawn by the process that takes the run; only its holder writes."),
     CheckConstraint(
         "status IN ('requested', 'running', 'finished', 'failed')", name="audit_runs_known_status"
     ),

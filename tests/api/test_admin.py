@@ -78,8 +78,8 @@ async def auditor(engine: AsyncEngine) -> AsyncIterator[None]:
 
     async def attend() -> None:
         while True:
-            if (run_id := await take_up(engine)) is not None:
-                await carry_out(engine, run_id, interrupted=never())
+            if (custody := await take_up(engine)) is not None:
+                await carry_out(custody, interrupted=never())
             await asyncio.sleep(0.02)
 
     task = asyncio.create_task(attend())
@@ -289,13 +289,13 @@ async def test_an_audit_that_came_to_no_end_proves_nothing(
     admin: httpx.AsyncClient, seeded: asyncpg.Connection, engine: AsyncEngine
 ) -> None:
     await admin.get(VERIFY, params={"wait_seconds": 0})
-    run_id = await take_up(engine)
-    assert run_id is not None
+    custody = await take_up(engine)
+    assert custody is not None
     stopped = asyncio.Event()
     stopped.set()
-    await carry_out(engine, run_id, interrupted=stopped)
+    await carry_out(custody, interrupted=stopped)
     assert await seeded.fetchval("SELECT status FROM audit_runs") == "failed"
-    result = await verified(admin, audit_id=run_id)
+    result = await verified(admin, audit_id=custody.run.id)
     assert (result["match"], result["verdict"]) == (False, "incomplete")
     assert result["message"].endswith("verify again. Reason: interrupted")
 
@@ -328,14 +328,15 @@ async def test_an_audit_that_takes_longer_is_accepted_and_can_be_asked_for_again
 ) -> None:
     at_once = await admin.get(VERIFY, params={"wait_seconds": 0})
     assert (at_once.status_code, at_once.json()["status"]) == (202, "requested")
-    run_id = await take_up(engine)
+    custody = await take_up(engine)
+    assert custody is not None
+    run_id = custody.run.id
     slow = await admin.get(VERIFY, params={"wait_seconds": 0.1, "audit_id": run_id})
     assert (slow.status_code, slow.headers["Retry-After"]) == (202, "2")
     assert slow.json()["audit_id"] == run_id == at_once.json()["audit_id"]
     assert (slow.json()["status"], slow.json()["compared"]) == ("running", 0)
     assert f"?audit_id={run_id}" in slow.json()["message"]
-    assert run_id is not None
-    await carry_out(engine, run_id, interrupted=never())
+    await carry_out(custody, interrupted=never())
     assert (await verified(admin, audit_id=run_id))["verdict"] == "drift"
 
 

@@ -8,13 +8,14 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.admin.verification import FIND_REQUESTED
-from shared.audit_runs import AuditOptions, fetch, latest_finished, request
+from shared.audit_runs import AuditOptions, AuditRun, fetch, latest_finished, request
 from shared.settings import Settings
 from tests.audit.pairs import AUDIT, audited, found, put_legacy, put_synced
 from tests.backfill.driving import until_gone, until_waiting
 from tests.processes import HANG_SECONDS, environment, running
-from worker.audit.custody import IS_DUE, PRUNE, TAKE_UP, Custody, RunLostError, is_due, take_up
+from worker.audit.custody import IS_DUE, PRUNE, TAKE_UP, finish, is_due, take_up
 from worker.audit.run import carry_out
+from worker.custody import Custody, RunLostError
 from worker.vitals.runs import LOOK
 
 NEVER_OVERDUE = """
@@ -36,6 +37,16 @@ async def ask(engine: AsyncEngine, options: AuditOptions) -> int:
         return await request(connection, options, "admin")
 
 
+async def taken(engine: AsyncEngine) -> Custody[AuditRun]:
+    custody = await take_up(engine)
+    assert custody is not None
+    return custody
+
+
+async def taken_up(engine: AsyncEngine) -> int:
+    return (await taken(engine)).run.id
+
+
 async def test_a_requested_audit_is_taken_up_once_and_carried_out(
     engine: AsyncEngine, seeded: asyncpg.Connection
 ) -> None:
@@ -46,14 +57,9 @@ async def test_a_requested_audit_is_taken_up_once_and_carried_out(
         assert requested is not None
         assert (requested.status, requested.verdict, requested.age_seconds) == ("requested", None, None)
 
-    assert sorted(await asyncio.gather(*(take_up(engine) for _ in range(4))), key=str) == [
-        run_id,
-        None,
-        None,
-        None,
-    ]
+    (custody,) = filter(None, await asyncio.gather(*(take_up(engine) for _ in range(4))))
     taken_at = await seeded.fetchval("SELECT started_at FROM audit_runs")
-    run = await carry_out(engine, run_id, interrupted=asyncio.Event())
+    run = await carry_out(custody, interrupted=asyncio.Event())
     passed = await seeded.fetchval("SELECT clock_timestamp() - $1::timestamptz", taken_at)
 
     assert (run.id, run.verdict, run.requested_by, run.project_id) == (run_id, "in_sync", "admin", "p1")
@@ -69,7 +75,7 @@ async def test_a_requested_audit_is_taken_up_once_and_carried_out(
 async def test_two_requests_go_to_two_processes(engine: AsyncEngine, seeded: asyncpg.Connection) -> None:
     ids = [await ask(engine, AuditOptions()) for _ in range(2)]
 
-    assert sorted(await asyncio.gather(take_up(engine), take_up(engine)), key=str) == ids
+    assert sorted(await asyncio.gather(taken_up(engine), taken_up(engine)), key=str) == ids
     await seeded.execute("DELETE FROM audit_runs")
 
 
@@ -95,9 +101,7 @@ async def test_a_run_whose_process_was_killed_starts_anew(
     await seeded.execute("DROP TRIGGER put_off ON audit_runs")
     await seeded.execute(AGE)
 
-    run_id = await take_up(engine)
-    assert run_id is not None
-    run = await carry_out(engine, run_id, interrupted=asyncio.Event())
+    run = await carry_out(await taken(engine), interrupted=asyncio.Event())
 
     assert (run.verdict, run.requested_by, run.missing, run.compared) == ("drift", "command", 1, 21)
     assert await found(seeded) == {"missing": "missing"}
@@ -121,9 +125,9 @@ async def test_what_a_killed_repair_had_appended_is_still_verified(
     """)
     await seeded.execute(AGE)
 
-    run_id = await take_up(engine)
-    assert run_id == first.id
-    run = await carry_out(engine, run_id, interrupted=asyncio.Event())
+    custody = await taken(engine)
+    assert custody.run.id == first.id
+    run = await carry_out(custody, interrupted=asyncio.Event())
 
     assert (run.verdict, run.missing, run.repaired) == ("repaired", 1, 1)
     assert await found(seeded) == {"repaired": "missing"}
@@ -133,29 +137,38 @@ async def test_a_process_that_was_thought_dead_writes_nothing_more(
     engine: AsyncEngine, seeded: asyncpg.Connection
 ) -> None:
     run_id = await ask(engine, AuditOptions())
-    assert await take_up(engine) == run_id
-    frozen = await Custody.of(engine, run_id)
+    frozen = await taken(engine)
     await seeded.execute(AGE)
-    assert await take_up(engine) == run_id
+    assert [frozen.run.id, await taken_up(engine)] == [run_id, run_id]
 
     with pytest.raises(RunLostError):
         await frozen.write({"compared": 7})
     with pytest.raises(RunLostError):
-        await frozen.finish({"status": "finished", "verdict": "in_sync"})
+        await finish(frozen, {"status": "finished", "verdict": "in_sync"})
 
     row = await seeded.fetchrow("SELECT status, compared FROM audit_runs")
     assert (row["status"], row["compared"]) == ("running", 0)
 
 
-async def test_a_run_that_was_not_taken_up_is_not_carried_out(
-    engine: AsyncEngine, seeded: asyncpg.Connection
-) -> None:
-    run_id = await ask(engine, AuditOptions())
+LOSSES = {
+    "taken by another": "driver_token = gen_random_uuid()",
+    "taken by a release that knows no token": "started_at = clock_timestamp()",
+    "ended": "status = 'failed', finished_at = clock_timestamp()",
+}
 
-    for wrong in (run_id, run_id + 1):
-        with pytest.raises(RunLostError, match="is not running"):
-            await carry_out(engine, wrong, interrupted=asyncio.Event())
-    assert await seeded.fetchval("SELECT status FROM audit_runs") == "requested"
+
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_a_run_that_was_lost_is_not_carried_out(
+    loss: str, engine: AsyncEngine, seeded: asyncpg.Connection
+) -> None:
+    await ask(engine, AuditOptions())
+    custody = await taken(engine)
+    await seeded.execute(f"UPDATE audit_runs SET {LOSSES[loss]}")  # noqa: S608 - constants
+    before = await seeded.fetchrow("SELECT * FROM audit_runs")
+
+    with pytest.raises(RunLostError, match=f"Audit run {custody.run.id} was taken up by another process"):
+        await carry_out(custody, interrupted=asyncio.Event())
+    assert await seeded.fetchrow("SELECT * FROM audit_runs") == before
 
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -269,10 +282,9 @@ async def test_a_run_without_a_heartbeat_is_dead_and_taken_up(
     await seeded.execute(
         "INSERT INTO audit_runs (status, requested_by, repair) VALUES ('running', '', false)"
     )
-    run_id = await take_up(engine)
-    assert run_id == 1
-    run = await carry_out(engine, run_id, interrupted=asyncio.Event())
-    assert run.verdict == "in_sync"
+    custody = await taken(engine)
+    assert custody.run.id == 1
+    assert (await carry_out(custody, interrupted=asyncio.Event())).verdict == "in_sync"
 
 
 @pytest.mark.parametrize("project_id", ["p1", "no such project"])
@@ -287,8 +299,8 @@ async def test_however_many_audits_of_a_project_wait_those_of_everything_come_fi
     assert await is_due(engine)
     of_everything = await ask(engine, AuditOptions())
     assert not await is_due(engine)
-    assert await take_up(engine) == of_everything
-    assert await take_up(engine) == 1
+    assert await taken_up(engine) == of_everything
+    assert await taken_up(engine) == 1
 
 
 async def test_what_waits_and_what_is_newest_is_found_by_index(seeded: asyncpg.Connection) -> None:
@@ -298,7 +310,8 @@ async def test_what_waits_and_what_is_newest_is_found_by_index(seeded: asyncpg.C
         " FROM generate_series(now() - interval '30 days', now(), interval '1 minute') AS at"
     )
     await seeded.execute("ANALYZE audit_runs")
-    for statement in (TAKE_UP.text, IS_DUE.text, FIND_REQUESTED.text):
+    take_up = TAKE_UP.text.replace(":token", "gen_random_uuid()")
+    for statement in (take_up, IS_DUE.text, FIND_REQUESTED.text):
         plan = "\n".join(row[0] for row in await seeded.fetch(f"EXPLAIN {statement}"))
         assert "Seq Scan" not in plan, plan
 

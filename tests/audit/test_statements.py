@@ -9,9 +9,10 @@ import pytest
 from sqlalchemy import AdaptedConnection, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.audit_runs import AuditRun
 from tests.audit.pairs import audited, put_synced
 from worker.audit.comparison import ALONE, TALLY, prepare
-from worker.audit.custody import Custody
+from worker.custody import Custody
 
 SNAPSHOTS = """
     SELECT count(*) FROM pg_stat_activity
@@ -84,9 +85,9 @@ async def test_no_snapshot_outlives_its_slice(
     held = []
     write = Custody.write
 
-    async def look(self: Custody, values: Mapping[str, object]) -> None:
+    async def look(self: Custody[AuditRun], values: Mapping[str, object]) -> AuditRun:
         held.append(await seeded.fetchval(SNAPSHOTS))
-        await write(self, values)
+        return await write(self, values)
 
     monkeypatch.setattr(Custody, "write", look)
 

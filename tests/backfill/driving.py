@@ -12,8 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.backfill_runs import BackfillOptions, BackfillRun, latest, start
 from shared.tables.runs import backfill_runs
 from tests.processes import HANG_SECONDS
-from worker.backfill.custody import Custody
+from worker.backfill.chunk import Chunk, run_chunk
+from worker.backfill.custody import RUNS
 from worker.backfill.run import Watch, drive
+from worker.custody import Custody
 
 TOKEN = uuid.UUID(int=1)
 RATE = 16
@@ -48,8 +50,13 @@ async def take(engine: AsyncEngine, run: BackfillRun) -> BackfillRun:
     return run
 
 
+async def chunk_of(engine: AsyncEngine, run: BackfillRun, most_rows: int | None = None) -> Chunk:
+    """Make the next chunk of a run that was taken with TOKEN."""
+    return await run_chunk(Custody(engine, RUNS, run, TOKEN), most_rows)
+
+
 async def driven(
-    engine: AsyncEngine, run_id: int, watch: Watch | None = None, custody: Custody | None = None
+    engine: AsyncEngine, run_id: int, watch: Watch | None = None, custody: Custody[BackfillRun] | None = None
 ) -> BackfillRun:
     """Drive a run to its end."""
     return await drive(

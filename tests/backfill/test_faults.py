@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import tracemalloc
-import uuid
 
 import asyncpg
 import pytest
@@ -21,6 +20,7 @@ from tests.doorbell.place import nowhere
 from tests.race import freezing
 from worker.backfill.chunk import Chunk, run_chunk
 from worker.backfill.run import drive
+from worker.custody import Custody
 
 CUT_CONNECTIONS = """
     SELECT count(pg_terminate_backend(pid, 60000)) FROM pg_stat_activity
@@ -66,10 +66,8 @@ async def cut_thrice(sql: asyncpg.Connection, point: str) -> None:
 async def test_a_commit_whose_answer_is_lost_is_not_repeated(
     engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def run_chunk_unheard(
-        engine: AsyncEngine, run_id: int, token: uuid.UUID, most_rows: int | None = None
-    ) -> Chunk:
-        await run_chunk(engine, run_id, token, most_rows)
+    async def run_chunk_unheard(custody: Custody[BackfillRun], most_rows: int | None = None) -> Chunk:
+        await run_chunk(custody, most_rows)
         raise ConnectionResetError
 
     monkeypatch.setattr("worker.backfill.run.run_chunk", run_chunk_unheard)

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.backfill.driving import (
     COMMAND,
-    TOKEN,
+    chunk_of,
     current,
     never_overdue,
     started,
@@ -23,7 +23,6 @@ from tests.drift import drift
 from tests.processes import HANG_SECONDS, Running, running
 from tests.race import freezing
 from worker.backfill import takeover
-from worker.backfill.chunk import run_chunk
 from worker.backfill.takeover import resume_when_left
 
 BACKFILL = ["-m", "worker.backfill"]
@@ -74,7 +73,7 @@ async def test_a_backfill_killed_at_this_point_is_resumed_exactly(
     await fix_chunk_size(sql, 4)
     await freezing.install_for_backfill(sql)
     run = await take(engine, await started(engine))
-    await run_chunk(engine, run.id, TOKEN)  # so that there is a cursor to go on from
+    await chunk_of(engine, run)  # so that there is a cursor to go on from
     await sql.execute(SILENT_FOR_LONG)
 
     await kill_at(point, sql, env, [*BACKFILL, "--resume"])

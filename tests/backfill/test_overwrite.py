@@ -11,13 +11,12 @@ from shared.events import EventType, Source
 from shared.outbox import append_event
 from shared.postgres.database import create_engine
 from shared.settings import Settings
-from tests.backfill.driving import COMMAND, TOKEN, current, started, take, until_waiting
+from tests.backfill.driving import COMMAND, chunk_of, current, started, take, until_waiting
 from tests.backfill.rows import change_target, home_drift, insert_collection
 from tests.draining import drain
 from tests.race import freezing
 from tests.race.storm import CHANGE, LOCK
 from tests.twins.bulk import lock_no_rows
-from worker.backfill.chunk import run_chunk
 
 POINT = "backfill: read, before its events"
 
@@ -53,7 +52,7 @@ async def chunk_with_a_write_between(
     """Freeze a chunk between its read and its write, write live meanwhile, and drain everything."""
     run = await take(engine, await started(engine))
     async with freezing.frozen(sql, POINT):
-        chunk = asyncio.create_task(run_chunk(backfill_engine, run.id, TOKEN))
+        chunk = asyncio.create_task(chunk_of(backfill_engine, run))
         await freezing.arrived(sql, POINT)
         await write_live(engine, "newer", is_active=is_active)
     assert (await chunk).enqueued == 1
@@ -116,7 +115,7 @@ async def test_a_chunk_waits_for_a_write_that_is_not_committed_yet(
     run = await take(engine, await started(engine))
     async with engine.begin() as connection:
         await connection.execute(LOCK, {"id": "c"})
-        chunk = asyncio.create_task(run_chunk(backfill_engine, run.id, TOKEN))
+        chunk = asyncio.create_task(chunk_of(backfill_engine, run))
         await until_waiting(sql, COMMAND)
         await connection.execute(CHANGE, {"id": "c", "description": "newer", "is_active": True})
         await append_event(connection, "c", EventType.UPDATED, Source.API)

@@ -6,8 +6,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.backfill_runs import BackfillOptions
-from tests.backfill.driving import TOKEN, started, take
-from worker.backfill.chunk import run_chunk
+from tests.backfill.driving import chunk_of, started, take
 from worker.backfill.pending import PendingCounter
 from worker.backfill.throttle import LIVE_LAG, Gate, Throttle
 from worker.lanes import LOWEST_KNOWN_LANE
@@ -60,7 +59,7 @@ async def test_a_chunk_reads_its_own_rows_and_no_others(
         read.update({table: (scanned, fetched) for table, scanned, fetched in rows})
 
     event.listen(engine.sync_engine, "commit", count)
-    chunk = await run_chunk(engine, run.id, TOKEN)
+    chunk = await chunk_of(engine, run)
 
     of_the_project = 0 if project_id is None else ROWS // 3  # at most: they may have to be sorted
     assert chunk.rows == CHUNK_ROWS

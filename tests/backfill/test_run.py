@@ -8,7 +8,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.backfill_runs import BackfillOptions
-from tests.backfill.driving import TOKEN, backfilled, driven, started, take
+from tests.backfill.driving import backfilled, chunk_of, driven, started, take
 from tests.backfill.rows import (
     EXPECTED,
     UNTOUCHED,
@@ -25,7 +25,6 @@ from tests.backfill.rows import (
 from tests.draining import drain
 from tests.drift import drift
 from tests.processes import HANG_SECONDS
-from worker.backfill.chunk import run_chunk
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 3, 1000])
@@ -104,7 +103,7 @@ async def test_a_run_ends_although_rows_are_inserted_faster_than_it_reads(
     run = await take(engine, await started(engine))
     async with asyncio.timeout(HANG_SECONDS):
         while run.status == "running":
-            run = (await run_chunk(engine, run.id, TOKEN)).run
+            run = (await chunk_of(engine, run)).run
             await insert_eight()
     assert run.status == "finished"
     assert run.processed >= 40
@@ -117,7 +116,7 @@ async def test_deletions_and_a_new_chunk_size_between_chunks_leave_no_gap(
     await insert_many(sql, "c", 20)
     await fix_chunk_size(sql, 5)
     run = await take(engine, await started(engine))
-    run = (await run_chunk(engine, run.id, TOKEN)).run
+    run = (await chunk_of(engine, run)).run
     assert run.cursor_key == "c-0000005"
 
     gone = ["c-0000004", "c-0000005", "c-0000006", "c-0000011"]
@@ -125,7 +124,7 @@ async def test_deletions_and_a_new_chunk_size_between_chunks_leave_no_gap(
     await sql.execute("UPDATE collections SET is_active = false WHERE collection_id = 'c-0000007'")
     await fix_chunk_size(sql, 3)
     while run.status == "running":
-        run = (await run_chunk(engine, run.id, TOKEN)).run
+        run = (await chunk_of(engine, run)).run
 
     numbers = [1, 2, 3, 4, 5, *range(8, 11), *range(12, 21)]
     assert await enqueued(sql) == {f"c-{number:07}": 1 for number in numbers}

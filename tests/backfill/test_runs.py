@@ -22,9 +22,9 @@ from shared.backfill_runs import (
 from tests.backfill.driving import (
     RATE,
     ROWS,
-    TOKEN,
     backfilled,
     being_driven,
+    chunk_of,
     current,
     driven,
     never_overdue,
@@ -37,9 +37,9 @@ from tests.backfill.rows import enqueued, insert_many
 from tests.draining import drain
 from tests.processes import HANG_SECONDS
 from worker import settled
-from worker.backfill.chunk import RunLostError, run_chunk
 from worker.backfill.custody import take_up
 from worker.backfill.proof import wait_until_applied
+from worker.custody import RunLostError
 
 SILENT = "UPDATE backfill_runs SET heartbeat_at = clock_timestamp() - interval '3 seconds'"
 # However slow we are, none of these seems silent meanwhile.
@@ -192,7 +192,7 @@ async def test_whoever_lost_the_run_changes_nothing_any_more(
     }
     await sql.execute(changes[who])
     with pytest.raises(RunLostError):
-        await run_chunk(engine, run.id, TOKEN)
+        await chunk_of(engine, run)
     assert await enqueued(sql) == {}
     assert (await current(engine)).processed == 0
 

@@ -30,13 +30,12 @@ from shared.audit_runs import AuditRun
 from shared.backfill_runs import BackfillRun
 from shared.events import EventType
 from tests.audit.pairs import audited, found
-from tests.backfill.driving import TOKEN, started, take
+from tests.backfill.driving import chunk_of, started, take
 from tests.backfill.rows import home_drift
 from tests.legacy_rows import set_collection
 from tests.model.model import REFUSED, Event, Legacy, Model, Settled, State
 from tests.model.world import CRASHES, World
 from tests.processes import HANG_SECONDS
-from worker.backfill.chunk import run_chunk
 from worker.dead_letters.upkeep import close_overtaken
 
 Writing = Coroutine[Any, Any, object]
@@ -434,7 +433,7 @@ class Machine(RuleBasedStateMachine):
     @rule(most_rows=st.sampled_from([1, 2, 1000]))
     def backfill_chunk(self, most_rows: int) -> None:
         assert self.run is not None
-        chunk = self.world.run(run_chunk(self.world.engine, self.run.id, TOKEN, most_rows))
+        chunk = self.world.run(chunk_of(self.world.engine, self.run, most_rows))
         appended = self.world.taken()
         assert len(appended) == chunk.enqueued
         assert {name for name, _ in appended} <= self.model.unknown_to_target()

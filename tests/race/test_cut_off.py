@@ -12,14 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.postgres.database import create_engine
 from shared.settings import Settings
-from tests.backfill.driving import TOKEN, current, started, take
+from tests.backfill.driving import chunk_of, current, started, take
 from tests.backfill.rows import enqueued, fix_chunk_size, insert_many
 from tests.draining import run_once
 from tests.drift import drift
 from tests.legacy_rows import set_collection
 from tests.race import freezing
 from tests.worker.events import append_raw
-from worker.backfill.chunk import run_chunk
 from worker.relay.outcomes import Outcome
 
 BATCH_POINTS = [
@@ -107,11 +106,11 @@ async def test_a_chunk_that_is_cut_off_appended_nothing_and_moved_no_cursor(
     await fix_chunk_size(sql, 4)
     await freezing.install_for_backfill(sql)
     run = await take(backfill_engine, await started(backfill_engine))
-    await run_chunk(backfill_engine, run.id, TOKEN)
+    await chunk_of(backfill_engine, run)
     before = await sql.fetchrow(OF_CHUNKS)
 
     async with freezing.frozen(sql, point):
-        chunk = asyncio.create_task(run_chunk(backfill_engine, run.id, TOKEN))
+        chunk = asyncio.create_task(chunk_of(backfill_engine, run))
         await freezing.arrived(sql, point)
         await freezing.cut_off(sql)
         with contextlib.suppress(*CUT):
@@ -119,6 +118,6 @@ async def test_a_chunk_that_is_cut_off_appended_nothing_and_moved_no_cursor(
     assert await sql.fetchrow(OF_CHUNKS) == before
 
     while (await current(backfill_engine)).status == "running":
-        await run_chunk(backfill_engine, run.id, TOKEN)
+        await chunk_of(backfill_engine, run)
     assert await enqueued(sql) == {f"c-{number:07}": 1 for number in range(1, 13)}
     assert (await current(backfill_engine)).enqueued == 12

@@ -17,7 +17,8 @@ from tests.drift import drained, drift
 from tests.legacy_rows import set_collection
 from tests.processes import HANG_SECONDS, environment, running_worker
 from tests.race import freezing
-from worker.backfill.custody import Custody, take_up
+from worker.backfill.custody import take_up
+from worker.custody import Custody
 from worker.main import arq_settings, stop
 
 COLLECTIONS = 100
@@ -114,7 +115,7 @@ async def test_a_duty_that_fails_again_and_again_is_reported_once(
 ) -> None:
     tries = 0
 
-    async def counting(engine: AsyncEngine) -> Custody | None:
+    async def counting(engine: AsyncEngine) -> Custody[BackfillRun] | None:
         nonlocal tries
         tries += 1
         return await take_up(engine)

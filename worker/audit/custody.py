@@ -1,29 +1,23 @@
-"""Who carries out a run: taking it up, showing that its process lives, writing its progress and its end."""
+"""Which audit runs a process may take, when the schedule wants one, and how one ends."""
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Mapping
-from datetime import datetime
+import uuid
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import insert, text, update
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import insert, select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.audit_runs import AuditOptions, AuditRun, fetch
+from shared.audit_runs import COLUMNS, AuditOptions, AuditRun
 from shared.postgres.database import autocommit
-from shared.postgres.faults import is_transient
 from shared.tables.runs import audit_runs
+from worker.custody import NOW, Custody, Runs
 
-HEARTBEAT_SECONDS = 1
-NOW = text("clock_timestamp()")
+RUNS = Runs("Audit run", audit_runs, COLUMNS, AuditRun)
 
-BEGIN = (
-    insert(audit_runs).values(status="running", started_at=NOW, heartbeat_at=NOW).returning(audit_runs.c.id)
-)
+BEGIN = insert(audit_runs).values(status="running", started_at=NOW, heartbeat_at=NOW).returning(*COLUMNS)
 
-# Served by audit_runs_unfinished. Audits of everything come first: those of a project, however many somebody
-# asks for, prove less. A run that was begun before starts anew: what it only reported is forgotten, what it
+# Served by audit_runs_unfinished. Audits of everything come first: those of a project, however many are
+# requested, prove less. A run that was begun before starts anew: what it only reported is forgotten, what it
 # repaired stays, to be verified.
 TAKE_UP = text("""
     WITH taken AS (
@@ -38,7 +32,8 @@ TAKE_UP = text("""
         WHERE finding.audit_run_id = taken.id AND finding.repair_event_id IS NULL
     )
     UPDATE audit_runs AS run
-    SET status = 'running', started_at = clock_timestamp(), heartbeat_at = clock_timestamp()
+    SET status = 'running', driver_token = :token,
+        started_at = clock_timestamp(), heartbeat_at = clock_timestamp()
     FROM taken WHERE run.id = taken.id
     RETURNING run.id
 """)
@@ -68,25 +63,33 @@ PRUNE = text("""
 """)
 
 
-class RunLostError(Exception):
-    """Another process carries the run out by now, or somebody ended it."""
+async def begin(engine: AsyncEngine, options: AuditOptions, requested_by: str) -> Custody[AuditRun]:
+    """Record a run that the caller carries out itself."""
+    token = uuid.uuid4()
+    values = {
+        "requested_by": requested_by,
+        "project_id": options.project_id,
+        "repair": options.repair,
+        "driver_token": token,
+    }
+    async with engine.begin() as connection:
+        row = (await connection.execute(BEGIN, values)).one()
+    return Custody(engine, RUNS, AuditRun(*row), token)
 
 
-async def begin(connection: AsyncConnection, options: AuditOptions, requested_by: str) -> int:
-    """Insert a run that the caller carries out itself, and return its id."""
-    values = {"requested_by": requested_by, "project_id": options.project_id, "repair": options.repair}
-    run_id: int = (await connection.execute(BEGIN, values)).scalar_one()
-    return run_id
-
-
-async def take_up(engine: AsyncEngine) -> int | None:
-    """Take the oldest run that is requested, or whose process died, and return its id, or None.
+async def take_up(engine: AsyncEngine) -> Custody[AuditRun] | None:
+    """Take the oldest run that is requested, or whose process died; None when there is none.
 
     No other process gets it. A run counts as dead when its heartbeat is older than five seconds, or missing.
     """
+    token = uuid.uuid4()
     async with autocommit(engine) as connection:
-        run_id: int | None = (await connection.execute(TAKE_UP)).scalar()
-        return run_id
+        run_id = (await connection.execute(TAKE_UP, {"token": token})).scalar()
+        if run_id is None:
+            return None
+        mine = (audit_runs.c.id == run_id) & (audit_runs.c.driver_token == token)
+        row = (await connection.execute(select(*COLUMNS).where(mine))).one_or_none()
+    return None if row is None else Custody(engine, RUNS, AuditRun(*row), token)
 
 
 async def is_due(engine: AsyncEngine) -> bool:
@@ -98,85 +101,14 @@ async def is_due(engine: AsyncEngine) -> bool:
         return bool((await connection.execute(IS_DUE)).scalar_one())
 
 
-class Custody:
-    """The right to write to one run, held until somebody else takes the run up."""
+async def finish(custody: Custody[AuditRun], values: Mapping[str, Any]) -> AuditRun:
+    """Write the run's end, forget runs older than 30 days, and return the run as it is then.
 
-    def __init__(self, engine: AsyncEngine, run: AuditRun) -> None:
-        """Hold the run as it was taken; the moment it was started is the token."""
-        self._engine = engine
-        self.run = run
-        self._started_at: datetime | None = run.started_at
+    Raises:
+        RunLostError: the run is lost; nothing was written.
 
-    @classmethod
-    async def of(cls, engine: AsyncEngine, run_id: int) -> "Custody":
-        """Hold the run that was begun or taken up.
-
-        Raises:
-            RunLostError: it does not run.
-
-        """
-        async with engine.connect() as connection:
-            run = await fetch(connection, run_id)
-        if run is None or run.status != "running":
-            msg = f"Audit run {run_id} is not running."
-            raise RunLostError(msg)
-        return cls(engine, run)
-
-    async def write(self, values: Mapping[str, Any]) -> None:
-        """Write columns of the run, and that its process lives.
-
-        Raises:
-            RunLostError: the run is not this process's any more; nothing was written.
-
-        """
-        async with self._engine.begin() as connection:
-            await self._write(connection, values)
-
-    async def finish(self, values: Mapping[str, Any]) -> AuditRun:
-        """Write the run's end, forget runs older than 30 days, and return it as it is now.
-
-        Raises:
-            RunLostError: the run is not this process's any more; nothing was written.
-
-        """
-        async with self._engine.begin() as connection:
-            await self._write(connection, {**values, "finished_at": NOW})
-            await connection.execute(PRUNE)
-        async with self._engine.connect() as connection:
-            run = await fetch(connection, self.run.id)
-        if run is None:
-            msg = f"Audit run {self.run.id} was deleted."
-            raise RunLostError(msg)
-        return run
-
-    async def _write(self, connection: AsyncConnection, values: Mapping[str, Any]) -> None:
-        mine = (audit_runs.c.id == self.run.id) & (audit_runs.c.started_at == self._started_at)
-        written = await connection.execute(
-            update(audit_runs)
-            .where(mine, audit_runs.c.status == "running")
-            .values(heartbeat_at=NOW, **values)
-        )
-        if written.rowcount != 1:
-            msg = f"Audit run {self.run.id} was taken up by another process."
-            raise RunLostError(msg)
-
-    @contextlib.asynccontextmanager
-    async def kept(self) -> AsyncIterator[None]:
-        """Show each second that this process lives, also while a long statement runs."""
-        heart = asyncio.create_task(self._beat())
-        try:
-            yield
-        finally:
-            heart.cancel()
-            await asyncio.gather(heart, return_exceptions=True)
-
-    async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-            try:
-                await self.write({})
-            except RunLostError:
-                return  # the next write of progress says so
-            except (SQLAlchemyError, OSError, TimeoutError) as error:
-                if not is_transient(error):
-                    raise
+    """
+    async with custody.engine.begin() as connection:
+        run = await custody.write_in(connection, {**values, "finished_at": NOW})
+        await connection.execute(PRUNE)
+    return run

@@ -15,12 +15,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.audit_runs import AuditOptions, AuditRun
+from shared.postgres.advice import advice_on
 from shared.postgres.database import driver_connection
-from shared.postgres.faults import HIDDEN_ROWS, hides_rows, reason, sqlstate
+from shared.postgres.faults import reason, sqlstate
 from shared.redis.doorbell import Doorbell
 from worker.audit.canary import blindness
 from worker.audit.comparison import Scope, Tally, compare, prepare, slices_for
-from worker.audit.custody import Custody, RunLostError, begin
+from worker.audit.custody import begin, finish
 from worker.audit.findings import (
     MOST_LISTED,
     MOST_LISTED_BY_SCHEDULE,
@@ -40,6 +41,7 @@ from worker.audit.repair import (
     verify,
 )
 from worker.audit.verdict import Coverage, judge
+from worker.custody import Custody, RunLostError
 from worker.settled import until_settled
 
 REPAIR_PATIENCE_SECONDS = 60.0
@@ -63,11 +65,8 @@ async def audit(  # noqa: PLR0913 - each is a choice of the caller's
     patience_seconds: float = REPAIR_PATIENCE_SECONDS,
 ) -> AuditRun:
     """Record an audit of the caller's own, carry it out and return it; see `carry_out`."""
-    async with engine.begin() as connection:
-        run_id = await begin(connection, options, requested_by)
     return await carry_out(
-        engine,
-        run_id,
+        await begin(engine, options, requested_by),
         interrupted=interrupted,
         doorbell=doorbell,
         watch=watch,
@@ -78,8 +77,7 @@ async def audit(  # noqa: PLR0913 - each is a choice of the caller's
 
 
 async def carry_out(  # noqa: PLR0913 - each is a choice of the caller's
-    engine: AsyncEngine,
-    run_id: int,
+    custody: Custody[AuditRun],
     *,
     interrupted: asyncio.Event,
     doorbell: Doorbell | None = None,
@@ -88,11 +86,10 @@ async def carry_out(  # noqa: PLR0913 - each is a choice of the caller's
     connections: int = 1,
     patience_seconds: float = REPAIR_PATIENCE_SECONDS,
 ) -> AuditRun:
-    """Carry out a run that was begun or taken up, and return it with its verdict.
+    """Carry out the run that was begun or taken up, and return it with its verdict.
 
     Args:
-        engine: lends one connection more than are to compare, at most.
-        run_id: a run with status running.
+        custody: its engine lends one connection more than are to compare, at most.
         interrupted: ends the run as failed, between two slices.
         doorbell: pressed after repair events were committed.
         watch: called with each Progress.
@@ -101,14 +98,13 @@ async def carry_out(  # noqa: PLR0913 - each is a choice of the caller's
         patience_seconds: how long to wait for repair events while none is settled.
 
     Raises:
-        RunLostError: another process took the run up.
+        worker.custody.RunLostError: another process took the run up.
         sqlalchemy.exc.SQLAlchemyError, asyncpg.PostgresError, OSError: the run is recorded as failed,
             if that was possible.
 
     """
-    custody = await Custody.of(engine, run_id)
     async with custody.kept():
-        inspection = Inspection(engine, custody, RunLog(custody.run, watch), interrupted, connections)
+        inspection = Inspection(custody, RunLog(custody.run, watch), interrupted, connections)
         try:
             verdict, error = await inspection.inspect(slices, doorbell, patience_seconds)
             end = {"status": "finished", "verdict": verdict, "error": error}
@@ -127,13 +123,12 @@ class Inspection:
 
     def __init__(
         self,
-        engine: AsyncEngine,
-        custody: Custody,
+        custody: Custody[AuditRun],
         log: RunLog,
         interrupted: asyncio.Event,
         connections: int,
     ) -> None:
-        self._engine = engine
+        self._engine = custody.engine
         self._custody = custody
         self._run = custody.run
         self._log = log
@@ -293,14 +288,12 @@ class Inspection:
 
     async def end(self, end: dict[str, str | None]) -> AuditRun:
         """Write the run's end, with everything that was counted, and return the run."""
-        run = await self._custody.finish({**self._values(), **end})
+        run = await finish(self._custody, {**self._values(), **end})
         self._log.finished(run, self._listed)
         return run
 
     async def fail(self, error: Exception) -> None:
         """Record that the run came to no end, unless that fails as well: then its heart just stops."""
-        why = f"{reason(error)} ({sqlstate(error) or type(error).__name__})"
-        if hides_rows(error):
-            why = HIDDEN_ROWS
+        why = advice_on(error) or f"{reason(error)} ({sqlstate(error) or type(error).__name__})"
         with contextlib.suppress(RunLostError, SQLAlchemyError, OSError, TimeoutError):
             await self.end({"status": "failed", "verdict": "incomplete", "error": why})

@@ -1,19 +1,25 @@
-"""Who drives a run: taking it, showing signs of life, giving it back."""
+"""Which backfill runs a process may take: those that have no driver, or one that has fallen silent."""
 
 import uuid
-from dataclasses import dataclass
-from typing import Self
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.backfill_runs import COLUMNS, HAS_NO_DRIVER, BackfillRun, as_run, runs
 from shared.postgres.database import autocommit
 from shared.tables.runs import backfill_runs
-from worker.backfill.chunk import RunLostError
+from worker.custody import NOW, Custody, Runs
 from worker.vitals.own_name import own_name
 
-NOW = func.clock_timestamp()
+RUNS = Runs("Backfill", backfill_runs, COLUMNS, BackfillRun)
+DRIVEN = {"driver": bindparam("own_name"), "driver_token": bindparam("token"), "heartbeat_at": NOW}
+
+TAKE = (
+    update(backfill_runs)
+    .where(runs.id == bindparam("run_id"), runs.status == "running", HAS_NO_DRIVER)
+    .values(DRIVEN)
+    .returning(*COLUMNS)
+)
 TAKE_UP = (
     update(backfill_runs)
     .where(
@@ -23,69 +29,21 @@ TAKE_UP = (
         .with_for_update(skip_locked=True)  # locked: its driver is in the middle of a chunk
         .scalar_subquery()
     )
-    .values(driver=bindparam("own_name"), driver_token=bindparam("token"), heartbeat_at=NOW)
+    .values(DRIVEN)
     .returning(*COLUMNS)
 )
 
 
-async def read(engine: AsyncEngine, run_id: int) -> BackfillRun:
-    """Return the run as it is now."""
-    async with engine.connect() as connection:
-        return as_run((await connection.execute(select(*COLUMNS).where(runs.id == run_id))).one())
+async def take(engine: AsyncEngine, run_id: int) -> Custody[BackfillRun] | None:
+    """Take this run; None: it has a driver, or is not to be driven."""
+    token = uuid.uuid4()
+    async with engine.begin() as connection:
+        values = {"run_id": run_id, "own_name": own_name(), "token": token}
+        row = (await connection.execute(TAKE, values)).one_or_none()
+    return None if row is None else Custody(engine, RUNS, as_run(row), token)
 
 
-@dataclass(frozen=True, slots=True)
-class Custody:
-    """One driver's hold on a run: whoever takes the run after it draws another token, and that one counts."""
-
-    engine: AsyncEngine
-    run: BackfillRun  # as it was taken
-    token: uuid.UUID
-
-    @classmethod
-    async def take(cls, engine: AsyncEngine, run_id: int) -> Self | None:
-        """Take a run that has no driver; None: it is another's."""
-        token = uuid.uuid4()
-        async with engine.begin() as connection:
-            taken = await connection.execute(
-                update(backfill_runs)
-                .where(runs.id == run_id, runs.status == "running", HAS_NO_DRIVER)
-                .values(driver=own_name(), driver_token=token, heartbeat_at=NOW)
-                .returning(*COLUMNS)
-            )
-            row = taken.one_or_none()
-        return None if row is None else cls(engine, as_run(row), token)
-
-    async def beat(self, throttled_by: str) -> BackfillRun:
-        """Show that the run is driven although it waits, and why.
-
-        Raises:
-            RunLostError: it is paused, cancelled or another's.
-
-        """
-        async with self.engine.begin() as connection:
-            beaten = await connection.execute(
-                update(backfill_runs)
-                .where(runs.id == self.run.id, runs.status == "running", runs.driver_token == self.token)
-                .values(heartbeat_at=NOW, throttled_by=throttled_by)
-                .returning(*COLUMNS)
-            )
-            row = beaten.one_or_none()
-        if row is None:
-            raise RunLostError
-        return as_run(row)
-
-    async def let_go(self) -> None:
-        """Give the run back, so that whoever goes on with it need not wait for our silence."""
-        async with self.engine.begin() as connection:
-            await connection.execute(
-                update(backfill_runs)
-                .where(runs.id == self.run.id, runs.driver_token == self.token)
-                .values(driver_token=None, throttled_by=None)
-            )
-
-
-async def take_up(engine: AsyncEngine) -> Custody | None:
+async def take_up(engine: AsyncEngine) -> Custody[BackfillRun] | None:
     """Take the run that waits for a worker; None when none waits.
 
     One that waits was left to workers, and nobody has driven it yet or its driver has been silent for
@@ -93,6 +51,11 @@ async def take_up(engine: AsyncEngine) -> Custody | None:
     """
     token = uuid.uuid4()
     async with autocommit(engine) as connection:
-        taken = await connection.execute(TAKE_UP, {"own_name": own_name(), "token": token})
-        row = taken.one_or_none()
-    return None if row is None else Custody(engine, as_run(row), token)
+        row = (await connection.execute(TAKE_UP, {"own_name": own_name(), "token": token})).one_or_none()
+    return None if row is None else Custody(engine, RUNS, as_run(row), token)
+
+
+async def read(engine: AsyncEngine, run_id: int) -> BackfillRun:
+    """Return the run as it is now."""
+    async with engine.connect() as connection:
+        return as_run((await connection.execute(select(*COLUMNS).where(runs.id == run_id))).one())

@@ -10,11 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.backfill_runs import BackfillRun
 from shared.postgres.faults import LOCK_NOT_AVAILABLE, is_transient, sqlstate
 from shared.redis.doorbell import Doorbell
-from worker.backfill.chunk import Chunk, RunLostError, run_chunk
-from worker.backfill.custody import Custody, read
+from worker.backfill.chunk import Chunk, run_chunk
+from worker.backfill.custody import read, take
 from worker.backfill.log import RunLog
 from worker.backfill.pace import Pace
 from worker.backfill.throttle import Gate, Throttle
+from worker.custody import Custody, RunLostError
 from worker.rest import rest
 
 RECHECK_SECONDS = 0.2
@@ -37,7 +38,7 @@ async def drive(  # noqa: PLR0913 - each is a choice of the caller's
     interrupted: asyncio.Event,
     doorbell: Doorbell | None,
     watch: Watch | None = None,
-    custody: Custody | None = None,
+    custody: Custody[BackfillRun] | None = None,
 ) -> BackfillRun:
     """Drive the run until its end, or until it is paused, cancelled, taken over or `interrupted`.
 
@@ -54,7 +55,7 @@ async def drive(  # noqa: PLR0913 - each is a choice of the caller's
         custody: what `take_up` returned.
 
     """
-    custody = custody or await Custody.take(engine, run_id)
+    custody = custody or await take(engine, run_id)
     if custody is None:
         return await read(engine, run_id)
     run = custody.run
@@ -67,7 +68,7 @@ class _Drive:
     """One process's turn at a run."""
 
     engine: AsyncEngine
-    custody: Custody
+    custody: Custody[BackfillRun]
     run: BackfillRun
     interrupted: asyncio.Event
     doorbell: Doorbell | None
@@ -110,7 +111,7 @@ class _Drive:
             await self._beat(allowed)
             await rest(self.interrupted, RECHECK_SECONDS)
             return
-        chunk = await run_chunk(self.engine, self.run.id, self.custody.token, min(allowed, self._wanted_rows))
+        chunk = await run_chunk(self.custody, min(allowed, self._wanted_rows))
         self.failures = max(0, self.failures - 1)  # gently: what held up this chunk may be near
         self.pace.see_others(_events_between(self.run, chunk))
         self.pace.spend(chunk.rows, chunk.seconds)
@@ -144,13 +145,13 @@ class _Drive:
         await rest(self.interrupted, random.uniform(ceiling / 2, ceiling))  # noqa: S311 - jitter, not a secret
 
     async def _beat(self, throttle: Throttle) -> None:
-        self.run = await self.custody.beat(throttle.reason)
+        self.run = await self.custody.write({"throttled_by": throttle.reason})
         self.log.throttled(self.run, throttle)
         self._show()
 
     async def _let_go(self) -> None:
         try:
-            await self.custody.let_go()
+            await self.custody.let_go({"throttled_by": None})
             self.run = await read(self.engine, self.run.id)
         except Exception as error:
             if not is_transient(error):  # else three seconds of silence say the same
