@@ -24,8 +24,9 @@ from worker.command_line.console import cell
 from worker.command_line.ringing import doorbell_of
 from worker.command_line.run import FAILURE, SUCCESS, CommandError, print_json, stderr, stdout
 from worker.rest import rest
-from worker.rollback import run as rollback
-from worker.rollback.run import Rollback, connected_workers, who_is_busy
+from worker.rollback.busy import connected_workers, who_is_busy
+from worker.rollback.run import plan, roll_back
+from worker.rollback.tally import Rollback
 from worker.settled import stall_sentence
 
 STATEMENT_TIMEOUT_SECONDS = 60  # counting ten million rows on a slow disk
@@ -170,7 +171,7 @@ async def look(engine: AsyncEngine, options: argparse.Namespace, interrupted: as
 
 async def take_back(engine: AsyncEngine, options: argparse.Namespace, interrupted: asyncio.Event) -> int:
     """Roll back, or say what that would do."""
-    act = rollback.roll_back if options.yes else rollback.plan
+    act = roll_back if options.yes else plan
     with Bar(stderr) as bar:
         bar.show("Rollback")
         done = await act(engine, interrupted=interrupted, watch=lambda so_far: bar.show(progress_of(so_far)))

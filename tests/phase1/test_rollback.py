@@ -10,7 +10,7 @@ from tests.drift import drift
 from tests.phase1.script import BEFORE_PHASE_1, SCRIPT, call, said, the_json
 from tests.processes import HANG_SECONDS, running, running_worker
 from tests.rollback.situations import MAKE_MANY, guarded, legacy, ours, shown
-from worker.rollback.run import CHUNK_ROWS
+from worker.rollback.walk import CHUNK_ROWS
 
 COUNTS = {
     "removed": 27,

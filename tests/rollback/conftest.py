@@ -5,14 +5,14 @@ from sqlalchemy import text
 from tests.legacy_rows import seed
 from tests.processes import HANG_SECONDS
 from tests.twins.replacing import replaced
-from worker.rollback.run import PREPARE
+from worker.rollback.statements import PREPARE
 
 
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no rollback of this process give a slow batch up."""
     monkeypatch.setattr(
-        "worker.rollback.run.PREPARE", text(replaced(PREPARE.text, "'5s'", f"'{HANG_SECONDS}s'"))
+        "worker.rollback.statements.PREPARE", text(replaced(PREPARE.text, "'5s'", f"'{HANG_SECONDS}s'"))
     )
 
 

@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.events import EventType, Source
 from shared.outbox import append_states
 from tests.draining import drain
-from worker.rollback.run import Rollback, plan, roll_back
+from worker.rollback.run import plan, roll_back
+from worker.rollback.tally import Rollback
 
 # With the system columns: not even a lock of a row leaves them as they were.
 LEGACY = "SELECT xmin::text, xmax::text, ctid::text, c::text FROM collections AS c ORDER BY ctid"

@@ -26,17 +26,12 @@ from tests.rollback.situations import (
     switched_on_again,
     waits,
 )
-from worker.rollback import run as rollback
-from worker.rollback.run import (
-    CHUNK_ROWS,
-    JUDGE_ROWS,
-    PREPARE,
-    REMOVE_ROWS,
-    Rollback,
-    RollbackBusyError,
-    RollbackInterruptedError,
-    roll_back,
-)
+from worker.rollback import walk
+from worker.rollback.busy import RollbackBusyError
+from worker.rollback.run import plan, roll_back
+from worker.rollback.statements import JUDGE_ROWS, PREPARE, REMOVE_ROWS
+from worker.rollback.tally import Rollback
+from worker.rollback.walk import CHUNK_ROWS, RollbackInterruptedError
 
 BEFORE_REMOVAL = "target: before rows retire"
 STATUSES = "SELECT array_agg(status ORDER BY id) FROM backfill_runs"
@@ -51,7 +46,7 @@ async def until_it_waits(sql: asyncpg.Connection, statement: str) -> None:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rollback, "CHUNK_ROWS", 2)
+    monkeypatch.setattr(walk, "CHUNK_ROWS", 2)
 
 
 @contextlib.asynccontextmanager
@@ -200,7 +195,7 @@ async def test_a_signal_ends_it_between_two_chunks_and_another_run_goes_on(
     assert len(await shown(sql)) == len(await guarded(sql)) == 3
     assert (await rolled_back(engine)).removed == 3
     with pytest.raises(RollbackInterruptedError):
-        await rollback.plan(engine, interrupted=interrupted, watch=ignore)
+        await plan(engine, interrupted=interrupted, watch=ignore)
 
 
 async def test_a_chunk_of_a_large_table_reads_nothing_but_its_own_rows(sql: asyncpg.Connection) -> None:

@@ -10,7 +10,9 @@ from shared.audit_runs import latest_finished
 from tests.draining import drain
 from tests.legacy_rows import set_collection
 from tests.rollback.situations import ignore, planned, rolled_back
-from worker.rollback.run import Rollback, RollbackInterruptedError, roll_back
+from worker.rollback.run import roll_back
+from worker.rollback.tally import Rollback
+from worker.rollback.walk import RollbackInterruptedError
 
 RECORDS = (
     "SELECT status, verdict, finished_at FROM audit_runs WHERE requested_by = 'rollback' ORDER BY finished_at"

@@ -13,8 +13,9 @@ from tests.legacy_rows import set_collection
 from tests.processes import HANG_SECONDS
 from tests.race import freezing
 from tests.rollback.situations import ignore, rolled_back, switched_on_again, waits
-from worker.rollback import run as rollback
-from worker.rollback.run import Rollback, Walk
+from worker.rollback import walk
+from worker.rollback.tally import Rollback
+from worker.rollback.walk import Walk
 
 KEYS = [f"k{number}" for number in range(12)]
 ROUNDS = 6
@@ -50,7 +51,7 @@ async def test_no_batch_comes_between_a_row_and_its_guard_and_nothing_is_lost_fo
     monkeypatch: pytest.MonkeyPatch,
     seed: int,
 ) -> None:
-    monkeypatch.setattr(rollback, "CHUNK_ROWS", 3)
+    monkeypatch.setattr(walk, "CHUNK_ROWS", 3)
     await freezing.install(sql)
     other = await asyncpg.connect(database_url)
     over = asyncio.Event()

@@ -22,7 +22,8 @@ from tests.rollback.situations import (
     shown,
     switched_on_again,
 )
-from worker.rollback.run import CHUNK_ROWS, LISTED_ROWS, KeptRow
+from worker.rollback.tally import LISTED_ROWS, KeptRow
+from worker.rollback.walk import CHUNK_ROWS
 
 FOUND = "was there before this system, or was put there by somebody else"
 COLUMNS = ["tags", "linked_project_question_ids", "linked_project_hypothesis_ids"]
@@ -54,7 +55,7 @@ async def test_rows_that_this_system_made_go_with_their_guards_and_the_legacy_ta
 async def test_a_long_rollback_says_how_far_it_is(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.rollback.run.LOG_SECONDS", 0)
+    monkeypatch.setattr("worker.rollback.walk.LOG_SECONDS", 0)
     await set_collection(engine, "a", "text")
     await drain(engine)
     with capture_logs() as lines:

@@ -117,7 +117,7 @@ async def append_what_died(
 
 
 keep_no_batch_out = with_statement(
-    "worker.rollback.run.KEEP_BATCHES_OUT",
+    "worker.rollback.statements.KEEP_BATCHES_OUT",
     "LOCK TABLE applied_versions IN SHARE ROW EXCLUSIVE MODE",
     "SELECT 1",
 )

@@ -15,7 +15,7 @@ from worker.dashboard.page_state import PageVerdict
 from worker.dashboard.page_verdict import RULES, Evidence
 from worker.preflight.check import Check, Severity
 from worker.relay.settle import CONFLATED
-from worker.rollback.run import IS_ENRICHED
+from worker.rollback.statements import IS_ENRICHED
 from worker.status import course
 from worker.status import rules as status_rules
 
@@ -564,19 +564,21 @@ TWINS = {
     ),
     "rollback of rows that were found": Twin(
         "a rollback takes what is ours and nothing else",
-        with_statement("worker.rollback.run.REMOVE_ROWS", "OR guard.found_row", ""),
+        with_statement("worker.rollback.statements.REMOVE_ROWS", "OR guard.found_row", ""),
         (f"{ROLLBACK}what_stays.py::test_rows_that_were_there_before_our_first_event_stay_as_they_are",),
     ),
     "rollback of whatever row is there": Twin(
         "a rollback takes what is ours and nothing else",
-        with_statement("worker.rollback.run.REMOVE_ROWS", "coalesce(guard.row_id = target.id, true)", "true"),
+        with_statement(
+            "worker.rollback.statements.REMOVE_ROWS", "coalesce(guard.row_id = target.id, true)", "true"
+        ),
         (
             f"{ROLLBACK}what_stays.py::test_a_row_that_somebody_made_after_ours_had_gone_with_its_collection_stays",
         ),
     ),
     "rollback of enriched rows": Twin(
         "a rollback takes what is ours and nothing else",
-        with_statement("worker.rollback.run.REMOVE_ROWS", f"OR {IS_ENRICHED}", ""),
+        with_statement("worker.rollback.statements.REMOVE_ROWS", f"OR {IS_ENRICHED}", ""),
         (
             f"{ROLLBACK}what_stays.py::test_a_row_that_holds_anything_stays_and_one_whose_json_is_empty_goes[tags]",
         ),
