@@ -1,4 +1,4 @@
-"""Backfill runs as everybody sees them: starting one, looking at it, pausing, resuming, cancelling.
+"""Backfill runs as rows: starting one, looking at it, pausing, resuming, cancelling.
 
 Driving a run is the worker's part (`worker/backfill/run.py`).
 """
@@ -76,17 +76,17 @@ class BackfillRun:
 
     @property
     def is_unfinished(self) -> bool:
-        """Say whether it can go on: it is running or paused."""
+        """Whether it can go on: it is running or paused."""
         return self.status in UNFINISHED
 
     @property
     def is_driven(self) -> bool:
-        """Say whether a process drives it: one that has let go or is silent for 3 s does not count."""
+        """Whether a process drives it: one that has let go, or has been silent for 3 s, does not count."""
         return self.status == "running" and self.has_driver and self.heartbeat_age_seconds < DRIVEN_SECONDS
 
     @property
     def duration_seconds(self) -> float:
-        """Return the time from its start to its end, or to its last sign of life; pauses included."""
+        """From its start to its end, or to its last sign of life; pauses included."""
         return ((self.finished_at or self.heartbeat_at) - self.started_at).total_seconds()
 
 
@@ -121,8 +121,8 @@ class NoUnfinishedRunError(BackfillRunError):
 
 UNFINISHED = ("running", "paused")
 IS_UNFINISHED = runs.status.in_(UNFINISHED)
-# What replaces a driver says this in the WHERE of its UPDATE: it is looked at again after a lock was
-# waited for, so a driver that is alive but slow keeps its run.
+# A process that replaces a driver has this in the WHERE of its UPDATE. PostgreSQL evaluates it again after a
+# wait for the row's lock, so a driver that is alive but slow keeps its run.
 HAS_NO_DRIVER = or_(
     runs.driver_token.is_(None),
     runs.heartbeat_at < func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, DRIVEN_SECONDS),

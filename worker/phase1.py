@@ -38,7 +38,7 @@ Statistics = Mapping[str, object]
 
 
 async def execute(options: argparse.Namespace, settings: CommandSettings, interrupted: asyncio.Event) -> int:
-    """Do what was asked and return the exit status."""
+    """Fill, look or take back, and return the exit status."""
     kind = "rollback" if options.rollback else "backfill"
     engine = create_engine(
         settings,
@@ -72,7 +72,7 @@ async def fill(
 
 
 async def warn_without_worker(engine: AsyncEngine) -> None:
-    """Say so when nobody would apply what is enqueued; the worker may also be started afterwards."""
+    """Print that no worker would apply what is enqueued; one may also be started afterwards."""
     async with engine.connect() as connection:
         if await connected_workers(connection):
             return
@@ -95,7 +95,7 @@ async def run_whole(
 
 
 async def obtain(engine: AsyncEngine, interrupted: asyncio.Event) -> BackfillRun:
-    """Begin a run, or take the one that was interrupted or paused; it waits for us then."""
+    """Begin a run, or take the one that was interrupted or paused, so that it waits for this process."""
     while True:
         with contextlib.suppress(RunUnfinishedError):
             async with engine.begin() as connection:
@@ -121,7 +121,7 @@ async def prove(engine: AsyncEngine, run: BackfillRun, interrupted: asyncio.Even
 
 
 def say(sentence: str) -> None:
-    """Tell a person something beside the result."""
+    """Print what is not the result."""
     stderr.say(sentence)
 
 
@@ -143,7 +143,7 @@ def statistics_of(run: BackfillRun, audited: AuditRun) -> Statistics:
 
 
 def discord(audited: AuditRun) -> str:
-    """Say what does not agree, and what to do."""
+    """Return what does not agree, and what to do."""
     kinds = f"{audited.missing:,} missing, {audited.mismatched:,} mismatched, {audited.orphaned:,} orphaned"
     match audited.verdict:
         case "pending":
@@ -158,7 +158,7 @@ def discord(audited: AuditRun) -> str:
 
 
 async def look(engine: AsyncEngine, options: argparse.Namespace, interrupted: asyncio.Event) -> int:
-    """Say what a backfill would do."""
+    """Print what a backfill would do."""
     with watching(stderr) as watch:
         found = await dry_run(engine, BackfillOptions(), interrupted=interrupted, watch=watch)
     if not found.finished:
@@ -170,7 +170,7 @@ async def look(engine: AsyncEngine, options: argparse.Namespace, interrupted: as
 
 
 async def take_back(engine: AsyncEngine, options: argparse.Namespace, interrupted: asyncio.Event) -> int:
-    """Roll back, or say what that would do."""
+    """Roll back, or print what that would do."""
     act = roll_back if options.yes else plan
     with Bar(stderr) as bar:
         bar.show("Rollback")
@@ -184,7 +184,7 @@ async def take_back(engine: AsyncEngine, options: argparse.Namespace, interrupte
 
 
 async def warn_of_the_busy(engine: AsyncEngine) -> None:
-    """Say who would have to be stopped before the rollback that was only looked at."""
+    """Print what would have to be stopped before --yes."""
     async with engine.connect() as connection:
         busy = await who_is_busy(connection)
     if busy is not None:
@@ -192,13 +192,13 @@ async def warn_of_the_busy(engine: AsyncEngine) -> None:
 
 
 def progress_of(done: Rollback) -> str:
-    """Say how far a rollback is."""
+    """Return how far a rollback is."""
     removed = "would be removed" if done.dry_run else "removed"
     return f"Rollback: {done.removed:,} rows {removed}, {done.kept:,} kept"
 
 
 def outcome_of(done: Rollback) -> str:
-    """Say in one sentence what a rollback did, or would do."""
+    """Return in one sentence what a rollback did, or would do."""
     if done.dry_run:
         return (
             f"Dry run: {done.removed:,} rows would be removed and {done.discarded_events:,} pending events"
@@ -241,5 +241,5 @@ def show(options: argparse.Namespace, numbers: Statistics, sentence: str | None 
 
 
 def print_line(line: str) -> None:
-    """Print as it is, in one line."""
+    """Print one line of the result."""
     stdout.say(line)

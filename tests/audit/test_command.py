@@ -247,7 +247,7 @@ async def test_a_terminal_shows_before_and_after(env: dict[str, str], seeded: as
 
     shown = await asyncio.to_thread(in_a_terminal, env)
 
-    assert "Drift: 0 missing, 25 mismatched, 0 orphaned. Mend it with --repair." in shown
+    assert "Drift: 0 missing, 25 mismatched, 0 orphaned. Fix it with --repair." in shown
     assert "target holds" in shown
     assert "research_context: '[red]before 0'" in shown
     assert "The first 20 of 25" in shown

@@ -76,4 +76,4 @@ async def test_what_somebody_changed_in_legacy_meanwhile_is_not_laid_at_the_targ
     meanwhile(monkeypatch, seeded, "UPDATE collections SET description = 'by hand'")
     async with relaying(engine):
         one = await audited(engine, repair=True)
-    assert one.error == "1 were changed once more, by somebody who appends no event: audit again."
+    assert one.error == "1 were changed once more, by a writer that appends no event: audit again."

@@ -179,7 +179,7 @@ async def test_all_is_not_done_unasked_where_nobody_can_be_asked(
     for verb in ("replay", "discard"):
         refused = await command(env, verb, "--all")
         assert refused.returncode == 1
-        assert f"This would {verb} 1 dead letter. Say --yes to do it." in refused.stderr
+        assert f"This would {verb} 1 dead letter. Pass --yes to do it." in refused.stderr
     assert await states(sql) == {letter: "dead"}
 
 

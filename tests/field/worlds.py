@@ -271,7 +271,7 @@ SIBLINGS = {
             "AFTER INSERT OR UPDATE",
             "UPDATE collections SET updated_at = clock_timestamp() WHERE collection_id = NEW.collection_id",
         ),
-        "by somebody who appends no event",
+        "by a writer that appends no event",
     ),
     "a row that is not taken": World(
         trigger("BEFORE INSERT", "IF NEW.collection_id = 'c09' THEN RETURN NULL; END IF"), "unapplied"

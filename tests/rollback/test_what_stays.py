@@ -25,7 +25,7 @@ from tests.rollback.situations import (
 from worker.rollback.tally import LISTED_ROWS, KeptRow
 from worker.rollback.walk import CHUNK_ROWS
 
-FOUND = "was there before this system, or was put there by somebody else"
+FOUND = "was there before this system, or was put there by another program"
 COLUMNS = ["tags", "linked_project_question_ids", "linked_project_hypothesis_ids"]
 EMPTY = [None, "null", " null ", "[]", "[ ]", "{}", "{\n\t}", " [\n] "]
 HELD = ['["a"]', "[null]", "[[]]", '{"a": 1}', '{"": null}', '{"\\u0000": 1}', '""', '"[]"', "0", "false"]

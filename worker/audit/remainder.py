@@ -1,4 +1,4 @@
-"""Why repaired pairs still differ: their event died, the target changes by itself, legacy changed since."""
+"""Why repaired pairs still differ: their event died, the target changes itself, or legacy changed since."""
 
 from dataclasses import dataclass
 
@@ -69,7 +69,7 @@ class Remainder:
     triggers: tuple[str, ...] = ()
 
     def reasons(self, still_differ: int) -> list[str]:
-        """Say why so many repaired pairs differ still, and what to do."""
+        """Return why repaired pairs differ still, `still_differ` of them, and what to do."""
         since = still_differ - self.died - self.changed
         reasons = []
         if self.died:
@@ -82,12 +82,12 @@ class Remainder:
                 f" that: in project_collections something else sets {columns}: {who}."
             )
         if since > 0:
-            reasons.append(f"{since} were changed once more, by somebody who appends no event: audit again.")
+            reasons.append(f"{since} were changed once more, by a writer that appends no event: audit again.")
         return reasons
 
 
 async def remainder_of(engine: AsyncEngine, run_id: int) -> Remainder:
-    """Look why repaired pairs of the run differ still."""
+    """Find out why repaired pairs of the run differ still."""
     async with driver_connection(engine) as connection:
         row: asyncpg.Record = await connection.fetchrow(REMAINDER, run_id)
         triggers = [name for (name,) in await connection.fetch(TRIGGERS)] if row["changed"] else []

@@ -64,7 +64,7 @@ async def audit(  # noqa: PLR0913 - each is a choice of the caller's
     connections: int = 1,
     patience_seconds: float = REPAIR_PATIENCE_SECONDS,
 ) -> AuditRun:
-    """Record an audit of the caller's own, carry it out and return it; see `carry_out`."""
+    """Record an audit that the caller carries out itself, and do so; see `carry_out`."""
     return await carry_out(
         await begin(engine, options, requested_by),
         interrupted=interrupted,
@@ -134,7 +134,7 @@ class Inspection:
         self._log = log
         self._interrupted = interrupted
         self._connections = connections
-        self._recording = asyncio.Lock()  # who records knows how many are recorded already
+        self._recording = asyncio.Lock()  # so that the number recorded so far is known
         self._reporting = asyncio.Lock()  # counts are written, and findings repaired, by one at a time
         self._scopes: list[Scope] = []
         self._coverage = Coverage()
@@ -203,7 +203,7 @@ class Inspection:
 
     @property
     def _most_listed(self) -> int | None:
-        """How many more findings to list; None: all, since each is to be repaired."""
+        """None: all are listed, since each is to be repaired."""
         if self._run.repair:
             return None
         return (MOST_LISTED_BY_SCHEDULE if self._is_scheduled else MOST_LISTED) - self._listed
@@ -233,7 +233,7 @@ class Inspection:
 
     async def _repair(self, page: list[Finding], doorbell: Doorbell | None) -> None:
         self._go_on()
-        await self._write()  # only who still holds the run appends
+        await self._write()  # only the holder of the run appends
         appended = await append_repairs(self._engine, self._run.id, page)
         self._strays += len(page) - appended
         self._log.repair_appended(appended, len(page) - appended)
@@ -243,7 +243,7 @@ class Inspection:
     async def _verify(self, patience_seconds: float) -> None:
         """Wait for the workers, then compare what was repaired until each pair was seen to agree, or drift.
 
-        A pair that somebody writes to meanwhile is pending once more; it is looked at again.
+        A pair that a user writes to meanwhile is pending once more, and is compared again.
         """
         settled = await until_settled(
             partial(count_unsettled, self._engine, self._run.id),

@@ -53,11 +53,11 @@ def sentence(run: AuditRun) -> str:
         case "pending":
             return f"No drift: {run.pending:,} of {run.compared:,} pairs differ, and for each an event waits."
         case "repaired":
-            return f"Repaired: {kinds}; all were mended and compared again. Only the next pass can be clean."
+            return f"Repaired: {kinds}; all were fixed and compared again. Only the next pass can be clean."
         case "drift" if run.repair:
             return f"Drift is left: {kinds}; {run.repaired:,} repaired. {run.error}"
         case "drift":
-            return f"Drift: {kinds}. Mend it with --repair.{f' {run.error}' if run.error else ''}"
+            return f"Drift: {kinds}. Fix it with --repair.{f' {run.error}' if run.error else ''}"
     return f"Incomplete, so it proves nothing: {run.error}"
 
 

@@ -11,7 +11,7 @@ from shared.choices import DEFAULT_MAX_PENDING
 from shared.redis.doorbell import Doorbell
 from shared.settings import CommandSettings
 from worker.backfill import terminal
-from worker.backfill.control import engine_of, tell
+from worker.backfill.control import engine_of, show_result
 from worker.backfill.dry_run import dry_run
 from worker.backfill.proof import verify
 from worker.backfill.run import drive
@@ -31,7 +31,9 @@ async def execute(
             return await show_dry_run(engine, arguments, interrupted)
         run = await obtain(engine, arguments, interrupted)
         if arguments.in_worker:
-            return tell(arguments, run, f"Backfill {run.id} is left to the workers. Look with --status.")
+            return show_result(
+                arguments, run, f"Backfill {run.id} is left to the workers. Look with --status."
+            )
         async with doorbell_of(settings, engine) as doorbell:
             return await run_to_the_end(engine, arguments, run, interrupted, doorbell)
 
@@ -71,11 +73,11 @@ async def run_to_the_end(
     with terminal.watching(stderr) as watch:
         run = await drive(engine, run.id, interrupted=interrupted, doorbell=doorbell, watch=watch)
     if run.status != "finished":
-        tell(arguments, run, terminal.summary(run))
+        show_result(arguments, run, terminal.summary(run))
         raise CommandError(terminal.what_now(run))
     if arguments.wait:
         return await show_proof(engine, arguments, run, interrupted)
-    return tell(arguments, run, terminal.summary(run))
+    return show_result(arguments, run, terminal.summary(run))
 
 
 async def show_proof(
@@ -83,7 +85,7 @@ async def show_proof(
 ) -> int:
     """Wait until the run's events are applied, audit, and print the verdict."""
     if not arguments.json:
-        tell(arguments, run, terminal.summary(run))
+        show_result(arguments, run, terminal.summary(run))
     audited = await verify(engine, run, interrupted=interrupted, on_stall=say_stalled)
     if arguments.json:
         print_json({**terminal.as_json(run), "audit": terminal.audit_as_json(audited)})

@@ -59,11 +59,11 @@ async def engine_of(settings: CommandSettings) -> AsyncIterator[AsyncEngine]:
 
 
 async def show_status(engine: AsyncEngine, arguments: argparse.Namespace, interrupted: asyncio.Event) -> int:
-    """Show the latest run; one that is being driven is watched for a second, to tell its speed."""
+    """Show the latest run; one that is being driven is watched for a second, for its speed."""
     async with engine.connect() as connection:
         run = await backfill_runs.latest(connection)
     if run is None:
-        return tell(arguments, None, "No backfill has run yet.")
+        return show_result(arguments, None, "No backfill has run yet.")
     speed, rows_a_second = Speed(), None
     for _ in range(STATUS_LOOKS * run.is_driven):
         rows_a_second = speed.sample(run.processed)
@@ -85,10 +85,10 @@ async def change(
     """Pause or cancel the unfinished run; a driver stops after its present chunk, which is done by then."""
     async with engine.begin() as connection:
         run = await how(connection)
-    return tell(arguments, run, terminal.what_now(run))
+    return show_result(arguments, run, terminal.what_now(run))
 
 
-def tell(arguments: argparse.Namespace, run: BackfillRun | None, sentence: str) -> int:
+def show_result(arguments: argparse.Namespace, run: BackfillRun | None, sentence: str) -> int:
     """Print the result: the sentence, or for a machine the run."""
     if arguments.json:
         print_json({"status": None} if run is None else terminal.as_json(run))

@@ -46,8 +46,8 @@ async def take(engine: AsyncEngine, run_id: int) -> Custody[BackfillRun] | None:
 async def take_up(engine: AsyncEngine) -> Custody[BackfillRun] | None:
     """Take the run that waits for a worker; None when none waits.
 
-    One that waits was left to workers, and nobody has driven it yet or its driver has been silent for
-    three seconds. Of any number of callers one gets it, and is to `drive` it at once.
+    One that waits was left to workers, and has had no driver yet, or one that has been silent for three
+    seconds. Of any number of callers one gets it, and is to `drive` it at once.
     """
     token = uuid.uuid4()
     async with autocommit(engine) as connection:

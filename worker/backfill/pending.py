@@ -11,8 +11,8 @@ PLANNING = text(for_transaction(LOOKS))
 BEFORE_ALL = -(2**63)  # lower than any event's id
 AFTER_ALL = 2**63 - 1
 
-# Served by outbox_events_claim_order, from the first of these ids on: what was settled since somebody took
-# a snapshot, or since the last vacuum, is still there, by the hundred thousand.
+# Served by outbox_events_claim_order, from the first of these ids on: rows that were settled since the oldest
+# snapshot, or since the last vacuum, are still there, by the hundred thousand.
 COUNT = text(f"""
     SELECT count(*), min(id)
     FROM (
@@ -28,11 +28,11 @@ COUNT = text(f"""
 class PendingCounter:
     """Counts the pending events of backfills again and again, each time from the oldest it saw pending.
 
-    Of a run that is driven by one process at a time no event with a lower id can come later.
+    A run is driven by one process at a time, so no event with a lower id can come later. The engine lends one
+    connection at a time.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
-        """Take the engine to count with, one connection at a time; the first count looks at all."""
         self._engine = engine
         self._first = BEFORE_ALL
 

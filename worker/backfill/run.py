@@ -154,7 +154,7 @@ class _Drive:
             await self.custody.let_go({"throttled_by": None})
             self.run = await read(self.engine, self.run.id)
         except Exception as error:
-            if not is_transient(error):  # else three seconds of silence say the same
+            if not is_transient(error):  # its silence lets the next driver in as well
                 raise
 
     def _show(self) -> None:

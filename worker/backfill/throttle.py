@@ -1,4 +1,4 @@
-"""When a backfill has to wait: too much of its own is pending, live writes are late, or nobody knows."""
+"""When a backfill has to wait: for its own events, for live writes that are late, or as neither is known."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -41,14 +41,14 @@ class SignalUnknownError(Exception):
 
 
 class Gate:
-    """Says before each chunk whether the run may go on, and how many events it may append.
+    """Decides before each chunk whether the run may go on, and how many events it may append.
 
-    Nobody but the run appends in its lane, so what was counted once, less what was appended since, is
-    allowed without counting again: counting costs the same however high the bound is.
+    max_pending bounds the pending backfill events. Only the run appends in its lane, so what was counted
+    once, less what was appended since, is allowed without another count, which costs the same however high
+    the bound is.
     """
 
     def __init__(self, engine: AsyncEngine, max_pending: int) -> None:
-        """Take the engine to read the signals with, and the bound on pending backfill events."""
         self._engine = engine
         self._max_pending = max_pending
         self._allowed = 0
@@ -62,7 +62,8 @@ class Gate:
         to read raises what PostgreSQL said.
 
         Args:
-            wanted: so many would do; if fewer are known to be allowed, the pending ones are counted.
+            wanted: the rows the caller would take. Pending events are counted again only where fewer are
+                known to be allowed.
 
         """
         try:
@@ -80,12 +81,12 @@ class Gate:
         return self._allowed
 
     def spend(self, events: int, newest: int | None) -> None:
-        """Count events that were appended; the highest id of the run's so far, None while it has none."""
+        """Count events that were appended. newest: the run's highest event id so far, if it has one."""
         self._allowed -= events
         self._newest = newest
 
     def forget(self) -> None:
-        """Count anew next time: what a chunk that failed has appended is not known."""
+        """Count again next time: whether a chunk that failed has appended anything is not known."""
         self._allowed = 0
 
     async def _count_pending(self) -> int:
@@ -104,6 +105,6 @@ async def _signal(name: str, reading: Awaitable[Value]) -> Value:
         async with asyncio.timeout(SIGNAL_TIMEOUT_SECONDS):
             return await reading
     except (SQLAlchemyError, OSError, TimeoutError) as error:
-        if sqlstate(error) == INSUFFICIENT_PRIVILEGE:  # no waiting gives it to us
+        if sqlstate(error) == INSUFFICIENT_PRIVILEGE:  # waiting does not help
             raise
         raise SignalUnknownError(f"{name} unknown: {sqlstate(error) or type(error).__name__}") from error

@@ -1,4 +1,4 @@
-"""Where commands print: whatever they are given, nothing in it is markup, and nothing steers the terminal."""
+"""Where commands print: no text that they are given is markup, or steers the terminal."""
 
 import json
 import os
@@ -17,10 +17,9 @@ WIDTHS = range(20, 1000)
 
 
 class Harmless(Console):
-    """A console of rich's for a standard stream."""
+    """A console of rich's for stdout, or for stderr."""
 
     def __init__(self, *, stderr: bool = False) -> None:
-        """Print to stdout, or to stderr."""
         super().__init__(
             stderr=stderr, highlight=False, markup=False, emoji=False, _environ=_sensible(os.environ)
         )
@@ -32,7 +31,7 @@ class Harmless(Console):
 
     @property
     def is_abandoned(self) -> bool:
-        """Return whether nobody can read any longer what is printed."""
+        """Whether the reader of what is printed has gone."""
         return isinstance(self.file, Patient) and self.file.is_abandoned
 
     def say(self, *lines: str) -> None:

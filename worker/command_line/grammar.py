@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def text(word: str) -> str:
-    """Read a word that is to be compared with texts: any but one of bytes that are no letters here."""
+    """Read a word that is to be compared with texts; one whose bytes are no text is refused."""
     try:
         word.encode()
     except UnicodeEncodeError:

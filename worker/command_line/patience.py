@@ -8,15 +8,14 @@ from worker.command_line.console import stderr
 
 
 class Patience:
-    """Lets faults pass that end by themselves; says when they begin, and when they have ended."""
+    """Suppresses faults that end by themselves; prints when they begin, and when they have ended."""
 
     def __init__(self) -> None:
-        """Begin with a database that answers."""
         self.is_away = False
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Try the block; `is_away` says afterwards whether it is to be tried again, after a rest."""
+        """Try the block; afterwards `is_away` is whether it is to be tried again, after a rest."""
         try:
             yield
         except Exception as error:

@@ -14,7 +14,7 @@ from shared.settings import CommandSettings
 
 @contextlib.asynccontextmanager
 async def doorbell_of(settings: CommandSettings, engine: AsyncEngine) -> AsyncIterator[Doorbell | None]:
-    """Yield a doorbell that rings while the block lasts; None without Redis: workers look by themselves."""
+    """Yield a doorbell that rings while the block lasts; None without Redis: workers sweep without a ring."""
     if settings.redis_url is None:
         yield None
         return

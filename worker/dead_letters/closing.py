@@ -1,4 +1,4 @@
-"""What closes letters: `replay` and `discard`."""
+"""The command's actions that close letters: `replay` and `discard`."""
 
 import argparse
 import asyncio
@@ -24,7 +24,7 @@ logger = structlog.get_logger(__name__)
 async def execute(
     arguments: argparse.Namespace, settings: CommandSettings, interrupted: asyncio.Event
 ) -> int:
-    """Do what was asked and return the exit status."""
+    """Replay or discard, and return the exit status."""
     engine = open_engine(settings)
     try:
         if arguments.action == "discard":
@@ -35,7 +35,7 @@ async def execute(
 
 
 async def discard(engine: AsyncEngine, arguments: argparse.Namespace, interrupted: asyncio.Event) -> int:
-    """Close the letters that are meant, for good."""
+    """Close the chosen letters for good."""
     await confirm(engine, arguments, "discard", interrupted)
     discarded: list[int] = []
     async for ids in pages(engine, arguments, interrupted):
@@ -55,7 +55,7 @@ async def discard(engine: AsyncEngine, arguments: argparse.Namespace, interrupte
 async def replay(
     engine: AsyncEngine, arguments: argparse.Namespace, settings: CommandSettings, interrupted: asyncio.Event
 ) -> int:
-    """Append the present state of the letters' collections, and with --wait see what becomes of it."""
+    """Append the present state of the chosen letters' collections; with --wait, wait for the outcome."""
     await confirm(engine, arguments, "replay", interrupted)
     async with doorbell_of(settings, engine) as doorbell:
         replays = await replay_all(engine, pages(engine, arguments, interrupted), doorbell)
@@ -77,7 +77,7 @@ async def replay(
 async def pages(
     engine: AsyncEngine, arguments: argparse.Namespace, interrupted: asyncio.Event
 ) -> AsyncIterator[Sequence[int]]:
-    """Yield the ids of the letters that are meant, as many at a time as one transaction takes."""
+    """Yield the ids of the chosen letters, as many at a time as one transaction takes."""
     if arguments.ids:
         ids = sorted(set(arguments.ids))
         for start in range(0, len(ids), AT_ONCE):
@@ -96,7 +96,7 @@ async def pages(
 async def confirm(
     engine: AsyncEngine, arguments: argparse.Namespace, verb: str, interrupted: asyncio.Event
 ) -> None:
-    """Ask before --all, unless --yes was said or there is nothing; where nobody can be asked, refuse."""
+    """Ask before --all, unless --yes was given or there is no letter; refuse where stdin is no terminal."""
     if not arguments.all or arguments.yes:
         return
     async with engine.connect() as connection:
@@ -105,7 +105,7 @@ async def confirm(
         return
     number = terminal.counted(sum(counts.values()))
     if not sys.stdin.isatty():
-        raise CommandError(f"This would {verb} {number}. Say --yes to do it.")
+        raise CommandError(f"This would {verb} {number}. Pass --yes to do it.")
     stderr.print(f"{verb.capitalize()} {number}? [y/N] ", end="")
     if (await line_typed(interrupted)).strip().lower() not in {"y", "yes"}:
         msg = "Nothing was changed."
@@ -113,7 +113,7 @@ async def confirm(
 
 
 async def line_typed(interrupted: asyncio.Event) -> str:
-    """Return the line that is typed at the terminal, or nothing when it was the interrupt that came."""
+    """Return the line that is typed at the terminal, or "" when the interrupt came first."""
     loop, typed = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(sys.stdin, typed.set)
     waiting = [asyncio.create_task(event.wait()) for event in (typed, interrupted)]
@@ -127,13 +127,13 @@ async def line_typed(interrupted: asyncio.Event) -> str:
 
 
 def complain_of(not_dead: Sequence[int]) -> None:
-    """Name the letters that were not dead, or that there are none of."""
+    """Print which letters were not dead, or do not exist."""
     if not_dead:
         stderr.say(f"Not dead, or not there: {listed(not_dead)}. See `list --state all`.")
 
 
 def listed(ids: Sequence[int], most: int = 20) -> str:
-    """Enumerate ids, the first ones of many."""
+    """Enumerate ids, of more than `most` the first ones."""
     more = f" and {len(ids) - most} more" if len(ids) > most else ""
     return ", ".join(map(str, ids[:most])) + more
 

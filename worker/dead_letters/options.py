@@ -13,7 +13,7 @@ Look at the events that could not be applied, and let them go.
 
 A dead letter stops nothing, its own collection neither: the next event of that
 collection carries its full state, and closes the letter as superseded. So first
-mend what the reason names, and then replay: that appends the collection's
+fix what the reason names, and then replay: that appends the collection's
 present state, behind live writes. It can never overwrite anything newer."""
 
 ACTIONS = {
@@ -43,7 +43,7 @@ def grammar() -> argparse.ArgumentParser:
         metavar="N",
         type=_positive,
         default=MOST_LISTED,
-        help="so many at most (default: %(default)s)",
+        help="at most N letters (default: %(default)s)",
     )
     _add(actions, "show").add_argument("id", type=_positive, help="the letter's id, which is its event's")
     for name in ("replay", "discard"):
@@ -102,7 +102,7 @@ def _refuse_contradictions(parser: argparse.ArgumentParser, arguments: argparse.
     if arguments.ids and (arguments.all or filtered):
         parser.error("name letters by ID, or choose them with --all and filters, not both")
     if not arguments.ids and not arguments.all:
-        parser.error("name letters by ID, or say --all; filters narrow --all down")
+        parser.error("name letters by ID, or pass --all; filters narrow --all down")
     if arguments.yes and not arguments.all:
         parser.error("--yes is for --all")
 

@@ -28,10 +28,10 @@ FIND_DEAD = text("SELECT id FROM outbox_dead_letters WHERE id = ANY(:ids) ORDER 
 
 @dataclass(slots=True)
 class Replays:
-    """What was replayed, what could not be, and, once it was waited for, what died again.
+    """What was replayed, what could not be, and, after a wait, what died again.
 
-    replayed: letters. event_ids: of the events appended, one a collection. pending, dead_again: None while
-    nobody has waited for the workers.
+    replayed: letters. event_ids: of the events appended, one a collection. pending, dead_again: None unless
+    the caller has waited for the workers.
     """
 
     replayed: int = 0
@@ -43,7 +43,7 @@ class Replays:
 
     @property
     def is_complete(self) -> bool:
-        """Say whether everything that was asked for was done, as far as is known."""
+        """Whether everything that was asked for was done, as far as is known."""
         return not (self.homeless or self.closed or self.pending or self.dead_again)
 
     def as_json(self) -> dict[str, object]:
@@ -58,7 +58,7 @@ class Replays:
         }
 
     def sentence(self) -> str:
-        """Say what was done and what became of it."""
+        """Return what was done and what became of it."""
         done = f"Replayed {counted(self.replayed)} with {counted(len(self.event_ids), 'event')}."
         if self.pending is None:
             return f"{done} The workers apply them after users' writes."

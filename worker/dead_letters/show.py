@@ -1,4 +1,4 @@
-"""What shows letters: `list` and `show`."""
+"""The command's actions that show letters: `list` and `show`."""
 
 import argparse
 import asyncio
@@ -21,7 +21,7 @@ async def execute(
     settings: CommandSettings,
     interrupted: asyncio.Event,  # noqa: ARG001 - as every command takes it
 ) -> int:
-    """Do what was asked and return the exit status."""
+    """List letters or show one, and return the exit status."""
     engine = open_engine(settings)
     try:
         if arguments.action == "list":
@@ -42,7 +42,7 @@ def open_engine(settings: CommandSettings) -> AsyncEngine:
 
 
 def selection_of(arguments: argparse.Namespace) -> Selection:
-    """Return which letters are meant by the filters, and by --state where there is one."""
+    """Return which letters the filters choose, and --state where there is one."""
     state = getattr(arguments, "state", "dead")
     return Selection(
         state=None if state == "all" else state,
@@ -57,7 +57,7 @@ def selection_of(arguments: argparse.Namespace) -> Selection:
 
 
 async def show_list(engine: AsyncEngine, arguments: argparse.Namespace) -> int:
-    """Show the letters that are meant, and how many there are."""
+    """Show the first of the chosen letters, and how many there are."""
     selection = selection_of(arguments)
     async with engine.connect() as connection:
         listed = await dead_letters.find(connection, selection, most=arguments.limit)
@@ -76,7 +76,7 @@ async def show_list(engine: AsyncEngine, arguments: argparse.Namespace) -> int:
 
 
 async def show_one(engine: AsyncEngine, arguments: argparse.Namespace) -> int:
-    """Show one letter whole."""
+    """Show everything about one letter."""
     async with engine.connect() as connection:
         found = await dead_letters.find(connection, Selection(state=None, ids=[arguments.id]))
         if not found:

@@ -29,17 +29,17 @@ def table(letters: Sequence[DeadLetter]) -> Table:
 
 
 def state(letter: DeadLetter) -> str:
-    """Say how the letter stands."""
+    """Return the letter's state, with the event that replaced it."""
     return letter.state if letter.replayed_as is None else f"replayed as {letter.replayed_as}"
 
 
 def reason(letter: DeadLetter) -> str:
-    """Say why the event died."""
+    """Return why the event died."""
     return letter.error if letter.sqlstate is None else f"{letter.sqlstate}: {letter.error}"
 
 
 def details(letter: DeadLetter, payload: object, present: Mapping[str, Any] | None) -> list[str]:
-    """Describe one letter whole, line by line."""
+    """Return everything about one letter, line by line."""
     if present is None:
         gone = "The collection does not exist (any more): there is nothing to replay; discard the letter."
         outlook = [gone]
@@ -65,7 +65,7 @@ def as_text(value: object) -> list[str]:
 
 
 def as_json(letter: DeadLetter) -> dict[str, object]:
-    """Return what a machine reads of a letter."""
+    """Return the letter as --json has it."""
     return asdict(letter)
 
 

@@ -1,4 +1,4 @@
-"""What becomes of dead letters by itself: newer events close them, and time removes what is closed."""
+"""What workers do with dead letters by themselves: close those that were overtaken, remove closed ones."""
 
 import math
 import time
@@ -50,16 +50,18 @@ async def close_overtaken(engine: AsyncEngine) -> list[int]:
 
 
 async def prune(engine: AsyncEngine, days: int) -> int:
-    """Remove letters that were closed so many days ago, a bounded number; return how many there were."""
+    """Remove letters that were closed `days` ago, a bounded number; return how many there were."""
     async with engine.begin() as connection:
         return (await connection.execute(PRUNE, {"days": days, "most": PRUNED_AT_ONCE})).rowcount
 
 
 class LetterUpkeep:
-    """Does both when it is time, in every worker; what one has done the others find done."""
+    """Does both when it is time, in every worker; what one has done the others find done.
+
+    retention_days: after which a closed letter is removed.
+    """
 
     def __init__(self, engine: AsyncEngine, retention_days: int) -> None:
-        """Take the engine to work on, and after how many days a closed letter is removed."""
         self._engine = engine
         self._retention_days = retention_days
         self._next_look = -math.inf  # monotonic

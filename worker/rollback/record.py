@@ -1,6 +1,6 @@
-"""That phase 1 was rolled back: a run of `audit_runs`, where all look for the last proof, and no proof.
+"""The record of a rollback: a run of `audit_runs`, where every reader looks for the last proof, and no proof.
 
-So every proof from before is void at once, for all its readers. While the rollback is under way, or
+So every proof from before is void at once. While the rollback is under way, or
 was interrupted, the run is `failed`; once it came to its end it is `finished`, and `incomplete`.
 """
 
@@ -23,7 +23,7 @@ TAKE_OVER = text("""
     )
     RETURNING id
 """)
-# It took no time: by its duration nobody is to judge when the next audit is due.
+# It took no time: its duration is not to decide when the next audit is due.
 BEGIN = text("""
     INSERT INTO audit_runs
         (status, verdict, requested_by, repair, error, started_at, heartbeat_at, finished_at)
@@ -40,7 +40,7 @@ END = text("""
 
 
 async def record_beginning(connection: AsyncConnection) -> int:
-    """Write that a rollback begins, in the caller's transaction, and return what ends it."""
+    """Write, in the caller's transaction, that a rollback begins; return the id that `record_end` takes."""
     run_id: int | None = (await connection.execute(TAKE_OVER)).scalar()
     if run_id is None:
         run_id = (await connection.execute(BEGIN, {"error": UNFINISHED})).scalar_one()
@@ -48,5 +48,5 @@ async def record_beginning(connection: AsyncConnection) -> int:
 
 
 async def record_end(connection: AsyncConnection, run_id: int) -> None:
-    """Write that it came to its end, in the caller's transaction."""
+    """Write, in the caller's transaction, that the rollback ended."""
     await connection.execute(END, {"id": run_id, "error": FINISHED})

@@ -62,6 +62,6 @@ def _reason(row: Row[Any]) -> str:
         case "link":
             return "links the collection to another project"
         case "found":
-            return "was there before this system, or was put there by somebody else"
+            return "was there before this system, or was put there by another program"
         case _:
             return f"was enriched: {row.enriched or 'until a moment ago'}"
