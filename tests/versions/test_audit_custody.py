@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import tarfile
 from pathlib import Path
 
 import asyncpg
@@ -14,7 +13,7 @@ from shared.settings import Settings
 from tests.audit.pairs import AUDIT, put_synced
 from tests.backfill.driving import until_waiting
 from tests.processes import HANG_SECONDS, environment, running, running_worker
-from tests.versions.release_before import RELEASES
+from tests.versions.kept_releases import RELEASES, Release
 from worker.audit.custody import take_up
 from worker.audit.run import carry_out
 from worker.custody import RunLostError
@@ -26,11 +25,10 @@ RUN = "SELECT status, verdict, started_at, finished_at FROM audit_runs WHERE id 
 TOKENS = "SELECT array_agg(driver_token ORDER BY id) FROM audit_runs"
 
 
-@pytest.fixture(params=["0.1.0", "0.1.1"])
+@pytest.fixture(params=RELEASES, ids=str)
 def before(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    with tarfile.open(RELEASES / f"{request.param}.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
-    return tmp_path
+    release: Release = request.param
+    return release.unpack(tmp_path)
 
 
 @pytest.fixture
