@@ -1,6 +1,7 @@
 """Rows that other writers left, and tables that they altered: no answer fails of what Python cannot hold."""
 
 import asyncio
+import sys
 from typing import Any
 
 import asyncpg
@@ -8,6 +9,7 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from api.gate.echo import CUT, DEEPEST
 from tests.api.clients import ALL, OWNER, SEEDED
 from tests.api.recording import NAMES
 from tests.draining import drain
@@ -25,12 +27,20 @@ TIMES = {
 }
 DIGITS = 5_000
 DEEP = 3_000
+
+
+def nested(levels: int) -> object:
+    return [nested(levels - 1)] if levels else CUT
+
+
+# From 3.14 on Python decodes what is nested as deep as that, and what is shown of it ends at DEEPEST.
+DEEP_SHOWN = "[" * DEEP + "]" * DEEP if sys.version_info < (3, 14) else nested(DEEPEST)
 # In SQL, and what is shown of it.
 VALUES = {
     f"('[' || repeat('1', {DIGITS}) || ']')::json": ["1" * DIGITS],
     f"('[-' || repeat('1', {DIGITS}) || ']')::json": ["-" + "1" * DIGITS],
     "'[1e999, -1e999]'::json": ["Infinity", "-Infinity"],
-    f"(repeat('[', {DEEP}) || repeat(']', {DEEP}))::json": "[" * DEEP + "]" * DEEP,
+    f"(repeat('[', {DEEP}) || repeat(']', {DEEP}))::json": DEEP_SHOWN,
     r"""'["\ud800", "\u0000"]'::json""": ["\ufffd", "\0"],
     "'[1.5, 1e2]'::json": [1.5, 100.0],
 }

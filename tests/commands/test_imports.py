@@ -21,7 +21,8 @@ HEAVY = {
     "prometheus_client", "pydantic", "pydantic_settings", "redis", "rich", "sqlalchemy", "structlog",
     "uvicorn", "uvloop",
 }  # fmt: skip
-MOST_MODULES = 100  # 71 to 84 today, the interpreter's own among them; with what works, 760
+# 71 to 84 with Python 3.11, to 119 with 3.14, the interpreter's own among them; with what works, 760.
+MOST_MODULES = 130
 
 
 def test_the_commands_are_found() -> None:
