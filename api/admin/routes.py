@@ -31,7 +31,7 @@ WaitSeconds = Annotated[float, Query(ge=0, le=60, description="How long to wait 
 AuditId = Annotated[
     int | None, Query(ge=1, lt=2**63, description="Look at this audit again instead of a new one.")
 ]
-Letter = Annotated[LetterId, Path(description="The dead letter's id.")]
+LetterInPath = Annotated[LetterId, Path(description="The dead letter's id.")]
 
 
 def require_admin_token(request: Request) -> None:
@@ -117,13 +117,13 @@ async def list_dead_letters(sync: Sync, listing: Annotated[Listing, Query()]) ->
 
 
 @admin.get("/dead-letters/{letter_id}", responses=documentation.DEAD_LETTER)
-async def read_dead_letter(sync: Sync, letter_id: Letter) -> DeadLetter:
+async def read_dead_letter(sync: Sync, letter_id: LetterInPath) -> DeadLetter:
     """Show one dead letter. What its event held is shown by `python -m worker.dead_letters show`."""
     return await dead_letters.read_one(sync, letter_id)
 
 
 @admin.post("/dead-letters/{letter_id}/replay", responses=documentation.DEAD_LETTER_CHANGE)
-async def replay_dead_letter(sync: Sync, letter_id: Letter) -> DeadLetter:
+async def replay_dead_letter(sync: Sync, letter_id: LetterInPath) -> DeadLetter:
     """Append the present state of the letter's collection, behind users' writes, and close the letter.
 
     It can never overwrite anything newer.
@@ -132,7 +132,7 @@ async def replay_dead_letter(sync: Sync, letter_id: Letter) -> DeadLetter:
 
 
 @admin.post("/dead-letters/{letter_id}/discard", responses=documentation.DEAD_LETTER_CHANGE)
-async def discard_dead_letter(sync: Sync, letter_id: Letter) -> DeadLetter:
+async def discard_dead_letter(sync: Sync, letter_id: LetterInPath) -> DeadLetter:
     """Close the letter for good; nothing is appended."""
     return await dead_letters.discard_one(sync, letter_id)
 

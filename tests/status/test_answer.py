@@ -13,8 +13,8 @@ from worker.status.facts import (
     Backfill,
     Facts,
     History,
-    Holder,
     Letter,
+    LockHolder,
     Server,
     Waiting,
     Worker,
@@ -38,7 +38,7 @@ WELL = Facts(
     holders=[], history=DONE, letters=[],
 )  # fmt: skip
 BACK = replace(PROOF, requested_by="rollback", verdict="incomplete", started_at=NOW - 5, ended_at=NOW - 5)
-PSQL = Holder(23392, "psql", "ann", 26.0, "collection-sync worker", 1.5)
+PSQL = LockHolder(23392, "psql", "ann", 26.0, "collection-sync worker", 1.5)
 LETTER = Letter(12, "c1", "22007", is_replay=False, has_home=True)
 RUNNING = replace(RUN, status="running", processed=36, finished_at=None, heard_at=NOW, has_let_go=False)
 LET_GO = replace(RUNNING, has_let_go=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-MOST_SHOWN = 5  # of troubles of one kind; the others are counted
+MOST_SHOWN = 5  # of objections of one kind; the others are counted
 
 
 class Severity(IntEnum):
@@ -21,7 +21,7 @@ class Severity(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Objection:
     """One thing that is not as it should be; the fix is a command or SQL, None where there is none."""
 
     state: Severity
@@ -31,10 +31,10 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a look found: a sentence for the case that no trouble is among it, and the troubles."""
+    """What a look found: a sentence for the case that there is no objection, and the objections."""
 
     fine: str
-    troubles: Sequence[Trouble] = field(default_factory=list)
+    objections: Sequence[Objection] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,28 +50,28 @@ class Check:
         return {"name": self.name, "state": self.state.word, "sentence": self.sentence, "fix": self.fix}
 
 
-def warn(sentence: str, fix: str | None = None) -> Trouble:
-    return Trouble(Severity.WARN, sentence, fix)
+def warn(sentence: str, fix: str | None = None) -> Objection:
+    return Objection(Severity.WARN, sentence, fix)
 
 
-def stop(sentence: str, fix: str | None = None) -> Trouble:
-    return Trouble(Severity.STOP, sentence, fix)
+def stop(sentence: str, fix: str | None = None) -> Objection:
+    return Objection(Severity.STOP, sentence, fix)
 
 
-def each(rows: Iterable[Any], trouble: Callable[[Any], Trouble]) -> list[Trouble]:
-    return [trouble(row) for row in rows]
+def each(rows: Iterable[Any], objection: Callable[[Any], Objection]) -> list[Objection]:
+    return [objection(row) for row in rows]
 
 
 def judged(name: str, found: Found) -> Check:
     """Make a check of what was found: the worst first, and of many the first few."""
-    worst_first = sorted(found.troubles, key=lambda trouble: -trouble.state)
+    worst_first = sorted(found.objections, key=lambda objection: -objection.state)
     if not worst_first:
         return Check(name, Severity.OK, found.fine)
     shown = worst_first[:MOST_SHOWN]
-    sentences = [trouble.sentence for trouble in shown]
+    sentences = [objection.sentence for objection in shown]
     if more := len(worst_first) - len(shown):
         sentences.append(f"And {more} more.")
-    fixes = dict.fromkeys(trouble.fix for trouble in shown if trouble.fix)
+    fixes = dict.fromkeys(objection.fix for objection in shown if objection.fix)
     return Check(name, worst_first[0].state, " ".join(sentences), "\n".join(fixes) or None)
 
 

@@ -42,7 +42,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class LockHolder:
     """Another's session that our sessions wait for, or that has locked one of our tables whole.
 
     held_seconds: the age of its transaction, which only some logins may see. waiting: a process of ours, and
@@ -149,7 +149,7 @@ class Facts:
     workers: Sequence[Worker] | None = None
     lanes: Mapping[str, Waiting] | None = None
     later_versions: int | None = None
-    holders: Sequence[Holder] | None = None
+    holders: Sequence[LockHolder] | None = None
     history: History | None = None
     letters: Sequence[Letter] | None = None
     unknown: Mapping[str, str] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from shared.migration_state import REVISION
 from shared.process.printable import printable
-from worker.status.facts import Facts, Holder, Worker
+from worker.status.facts import Facts, LockHolder, Worker
 from worker.status.letters import MOST_LETTERS
 from worker.status.words import clock, count, percent, span, who
 from worker.vitals.heartbeat import MOST_COUNTED
@@ -85,7 +85,7 @@ def _holders(facts: Facts) -> str:
     return "; ".join(_holder(holder) for holder in facts.holders[:NAMED])
 
 
-def _holder(holder: Holder) -> str:
+def _holder(holder: LockHolder) -> str:
     held = DASH if holder.held_seconds is None else span(holder.held_seconds)
     role = "" if holder.role is None else f", role {holder.role}"
     waits = "" if holder.waiting is None else f"; {holder.waiting} waits"

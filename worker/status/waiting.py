@@ -4,7 +4,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from worker.lanes import KNOWN_LANES, NAMES
-from worker.status.facts import Holder, Waiting, Worker
+from worker.status.facts import LockHolder, Waiting, Worker
 from worker.vitals.heartbeat import LOOK as LANES
 from worker.vitals.heartbeat import MOST_COUNTED
 
@@ -74,6 +74,6 @@ async def lanes(connection: AsyncConnection) -> tuple[dict[str, Waiting], int]:
     return found, rows[0].unknown_events
 
 
-async def holders(connection: AsyncConnection) -> list[Holder]:
+async def holders(connection: AsyncConnection) -> list[LockHolder]:
     """Return the sessions of others that hold ours up, or will; those that have for longest first."""
-    return [Holder(*row) for row in await connection.execute(HOLDERS)]
+    return [LockHolder(*row) for row in await connection.execute(HOLDERS)]

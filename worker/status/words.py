@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from worker.status.facts import Backfill, Holder
+from worker.status.facts import Backfill, LockHolder
 
 
 def clock(moment: float, now: float) -> str:
@@ -36,7 +36,7 @@ def done_about(run: Backfill, now: float) -> float | None:
     return now + max(run.planned - run.processed, 0) * spent / run.processed
 
 
-def who(holder: Holder) -> str:
+def who(holder: LockHolder) -> str:
     """Return what a session is called; its name, which its client chose, may hold anything."""
     if holder.pid == 0:
         return "a prepared transaction"

@@ -3,7 +3,7 @@
 import asyncpg
 
 from shared.postgres.pooler import PooledConnection
-from worker.preflight.check import Found, Trouble, stop, warn
+from worker.preflight.check import Found, Objection, stop, warn
 from worker.preflight.checks.roles import LOGINS
 from worker.preflight.needs import API, OPERATOR, WORKER
 
@@ -42,9 +42,9 @@ async def connections(connection: asyncpg.Connection) -> Found:
     row = await connection.fetchrow(PLACES)
     needed = sum(NEEDED.values())
     left = row["places"] - row["taken"]
-    troubles: list[Trouble] = []
+    objections: list[Objection] = []
     if left < needed and not is_pooled(connection):
-        troubles.append(
+        objections.append(
             _scarce(
                 f"PostgreSQL has {max(left, 0)} connections left of {row['places']}",
                 left,
@@ -54,14 +54,14 @@ async def connections(connection: asyncpg.Connection) -> Found:
         )
     if row["most"] >= 0 and row["most"] - row["taken_of_database"] < needed:
         left = row["most"] - row["taken_of_database"]
-        troubles.append(
+        objections.append(
             _scarce(
                 f"Database {row['database']} takes {row['most']} connections at most",
                 left,
                 f"ALTER DATABASE {row['database']} CONNECTION LIMIT {row['most'] + needed - left};",
             )
         )
-    troubles += [
+    objections += [
         _scarce(
             f"Login {login['login']} may open {login['most']} connections",
             login["most"],
@@ -72,11 +72,11 @@ async def connections(connection: asyncpg.Connection) -> Found:
         if login["most"] < NEEDED.get(login["role"], 0)
     ]
     return Found(
-        f"An API, a worker and a command open {needed} connections; {max(left, 0)} are left.", troubles
+        f"An API, a worker and a command open {needed} connections; {max(left, 0)} are left.", objections
     )
 
 
-def _scarce(what: str, left: int, fix: str, needed: str = "") -> Trouble:
+def _scarce(what: str, left: int, fix: str, needed: str = "") -> Objection:
     needed = needed or f"an API ({OF_API}), a worker ({OF_WORKER}) and a command ({OF_COMMAND}) open more"
     return (warn if left > 0 else stop)(f"{what}; {needed}.", fix)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import asyncpg
 
-from worker.preflight.check import Found, Trouble, stop, warn
+from worker.preflight.check import Found, Objection, stop, warn
 from worker.preflight.checks.connections import is_pooled
 from worker.preflight.checks.roles import LOGINS, REQUIRED
 from worker.preflight.needs import LEGACY, ROLES
@@ -31,26 +31,26 @@ SET = f"""{LOGINS}
     ORDER BY 1, 3
 """  # noqa: S608 - a constant
 
-Judge = Callable[[asyncpg.Record, str, str], Trouble | None]
+Judge = Callable[[asyncpg.Record, str, str], Objection | None]
 
 
 async def defaults(connection: asyncpg.Connection) -> Found:
     """Look for settings that keep our sessions from working, or the monolith's that append events."""
     judges = {**JUDGES, **(IN_POOLED_SESSIONS if is_pooled(connection) else {})}
-    troubles = []
+    objections = []
     for row in await connection.fetch(SET, ROLES, LEGACY, REQUIRED):
         what = f"{row['name']} is {row['value']} for {row['whose']}"
         reset = f"ALTER {row['whose']} RESET {row['name']};"
-        if row["name"] in judges and (trouble := judges[row["name"]](row, what, reset)) is not None:
-            troubles.append(trouble)
-    return Found("No default of the database or of our logins stands in the way.", troubles)
+        if row["name"] in judges and (objection := judges[row["name"]](row, what, reset)) is not None:
+            objections.append(objection)
+    return Found("No default of the database or of our logins stands in the way.", objections)
 
 
-def _read_only(row: asyncpg.Record, what: str, reset: str) -> Trouble | None:
+def _read_only(row: asyncpg.Record, what: str, reset: str) -> Objection | None:
     return None if row["value"] in {"off", "false", "no", "0"} else stop(f"{what}: no write succeeds.", reset)
 
 
-def _isolation(row: asyncpg.Record, what: str, reset: str) -> Trouble | None:
+def _isolation(row: asyncpg.Record, what: str, reset: str) -> Objection | None:
     if row["value"] == "read committed":
         return None
     return warn(
@@ -60,7 +60,7 @@ def _isolation(row: asyncpg.Record, what: str, reset: str) -> Trouble | None:
     )
 
 
-def _search_path(row: asyncpg.Record, what: str, _reset: str) -> Trouble | None:
+def _search_path(row: asyncpg.Record, what: str, _reset: str) -> Objection | None:
     schemas = [name.strip().strip('"') for name in row["value"].split(",")]
     if row["schema"] is None or row["schema"].strip('"') in schemas:
         return None
@@ -68,11 +68,11 @@ def _search_path(row: asyncpg.Record, what: str, _reset: str) -> Trouble | None:
     return stop(f"{what}: the tables lie in {row['schema']} and are not found.", fix)
 
 
-def _replication_role(row: asyncpg.Record, what: str, reset: str) -> Trouble | None:
+def _replication_role(row: asyncpg.Record, what: str, reset: str) -> Objection | None:
     return None if row["value"] == "origin" else stop(f"{what}: foreign keys are not kept.", reset)
 
 
-def _short(row: asyncpg.Record, what: str, reset: str) -> Trouble | None:
+def _short(row: asyncpg.Record, what: str, reset: str) -> Objection | None:
     seconds = _seconds(row["value"])
     if not 0 < seconds < SHORT_SECONDS:
         return None
@@ -82,11 +82,11 @@ def _short(row: asyncpg.Record, what: str, reset: str) -> Trouble | None:
     )
 
 
-def _ends_transactions(row: asyncpg.Record, what: str, reset: str) -> Trouble | None:
+def _ends_transactions(row: asyncpg.Record, what: str, reset: str) -> Objection | None:
     return warn(f"{what}: audits that take longer are cut off.", reset) if _seconds(row["value"]) else None
 
 
-def _ends_sessions(row: asyncpg.Record, what: str, reset: str) -> Trouble | None:
+def _ends_sessions(row: asyncpg.Record, what: str, reset: str) -> Objection | None:
     if not _seconds(row["value"]):
         return None
     return warn(

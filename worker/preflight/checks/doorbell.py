@@ -15,7 +15,7 @@ from shared.redis.client import REDIS_TIMEOUT_SECONDS, RedisCommand
 from shared.redis.deployment import Names, read_identity
 from shared.redis.doorbell import job_key, ring_commands
 from shared.redis.rehearsal import rehearse
-from worker.preflight.check import Found, Trouble, warn
+from worker.preflight.check import Found, Objection, warn
 from worker.preflight.checks.server import apart
 from worker.vitals.health import PREFIX as HEALTH_PREFIX
 
@@ -53,26 +53,26 @@ async def server(redis: Redis) -> Found:
     info = await redis.info()
     name = "Valkey" if "valkey_version" in info else "Redis"
     version = str(info.get("valkey_version") or info.get("redis_version") or "of an unknown version")
-    troubles = []
+    objections = []
     if int(str(info.get("redis_version", FIRST_SUPPORTED)).partition(".")[0]) < FIRST_SUPPORTED:
-        troubles.append(
+        objections.append(
             warn(f"Redis {version} is too old; {SLOWER}.", "Upgrade to Redis 6, Valkey, or later")
         )
     if info.get("redis_mode") == "cluster" or info.get("cluster_enabled"):
-        troubles.append(
+        objections.append(
             warn(
                 f"{name} is a cluster, which sends us from one node to another; {SLOWER}.",
                 "Let REDIS_URL lead to a Redis that is no cluster: cluster-enabled no",
             )
         )
     if info.get("role", "master") != "master":
-        troubles.append(
+        objections.append(
             warn(
                 f"REDIS_URL leads to a replica, which takes no rings; {SLOWER}.",
                 "Let REDIS_URL lead to the primary",
             )
         )
-    return Found(f"{name} {version} answers.", troubles)
+    return Found(f"{name} {version} answers.", objections)
 
 
 async def rights(redis: Redis) -> Found:
@@ -148,22 +148,22 @@ async def memory(redis: Redis) -> Found:
     """Look whether Redis throws keys away, or has no room for more."""
     info = await redis.info("memory")
     most, used, policy = info.get("maxmemory", 0), info.get("used_memory", 0), info.get("maxmemory_policy")
-    troubles: list[Trouble] = []
+    objections: list[Objection] = []
     if most and policy != "noeviction":
-        troubles.append(
+        objections.append(
             warn(
                 f"Redis throws keys away when it is full (maxmemory-policy {policy}), queued wake-ups too.",
                 "CONFIG SET maxmemory-policy noeviction",
             )
         )
     if most and used > FULL * most:
-        troubles.append(
+        objections.append(
             warn(
                 f"Redis uses {used:,} of {most:,} bytes; full, it takes no rings.",
                 f"CONFIG SET maxmemory {2 * most}",
             )
         )
-    return Found("Redis keeps what is queued.", troubles)
+    return Found("Redis keeps what is queued.", objections)
 
 
 async def clock(redis: Redis) -> Found:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from worker.preflight.check import Found, Trouble, each, stop, warn
+from worker.preflight.check import Found, Objection, each, stop, warn
 from worker.preflight.needs import API, LEGACY, NEEDS, OPERATOR, OURS, ROLES, TARGET, WORKER, needs
 
 GRANT = 'psql --set=ON_ERROR_STOP=1 --file=deploy/roles.sql "$OWNER_URL"'
@@ -130,7 +130,7 @@ async def grants(connection: asyncpg.Connection) -> Found:
             "SELECT rolname::text FROM pg_roles WHERE rolname = ANY($1::text[])", ROLES
         )
     }
-    troubles = [
+    objections = [
         (stop if role in REQUIRED else warn)(f"There is no role {role}.", GRANT)
         for role in ROLES
         if role not in there
@@ -139,17 +139,17 @@ async def grants(connection: asyncpg.Connection) -> Found:
         sentence = (
             f"{here['login']} is in none of our roles, and does not own the tables: no process works so."
         )
-        troubles.append(
+        objections.append(
             stop(sentence, f"GRANT … TO {here['login']}; -- one of the roles of deploy/roles.sql")
         )
     columns = map(list, zip(*needs(), strict=True))
     rows = await connection.fetch(MISSING, *columns, [WORKER, OPERATOR], LEGACY)
     for (role, relation), missing in itertools.groupby(rows, lambda row: (row["role"], row["relation"])):
-        troubles.append(_lacks(role, relation, list(missing)))
-    return Found(f"The {len(there)} roles hold what deploy/roles.sql grants.", troubles)
+        objections.append(_lacks(role, relation, list(missing)))
+    return Found(f"The {len(there)} roles hold what deploy/roles.sql grants.", objections)
 
 
-def _lacks(role: str, relation: str, missing: Sequence[asyncpg.Record]) -> Trouble:
+def _lacks(role: str, relation: str, missing: Sequence[asyncpg.Record]) -> Objection:
     words = [
         privilege
         if (columns := [row["column_name"] for row in rows]) == [None]
@@ -159,27 +159,27 @@ def _lacks(role: str, relation: str, missing: Sequence[asyncpg.Record]) -> Troub
             for privilege, rows in itertools.groupby(missing, lambda row: row["privilege"])
         )
     ]
-    trouble = stop if role in REQUIRED else warn
-    return trouble(f"{role} lacks {', '.join(words)} on {relation}.", GRANT)
+    objection = stop if role in REQUIRED else warn
+    return objection(f"{role} lacks {', '.join(words)} on {relation}.", GRANT)
 
 
 async def logins(connection: asyncpg.Connection) -> Found:
     """Look whether our logins have what their roles hold, and their passwords time left."""
-    troubles: list[Trouble] = []
+    objections: list[Objection] = []
     for row in await connection.fetch(LOGINS_ENDS, ROLES, DAYS_AHEAD):
         login = row["login"]
         if not row["inherits"]:
             sentence = f"Login {login} is in {row['role']} and does not inherit what that may do."
-            troubles.append(stop(sentence, f"ALTER ROLE {login} INHERIT; GRANT {row['role']} TO {login};"))
+            objections.append(stop(sentence, f"ALTER ROLE {login} INHERIT; GRANT {row['role']} TO {login};"))
         if row["is_soon_over"]:
             ends = f"{'ended' if row['is_over'] else 'ends'} on {row['valid_until']}"
-            trouble = stop if row["is_over"] else warn
-            troubles.append(
-                trouble(
+            objection = stop if row["is_over"] else warn
+            objections.append(
+                objection(
                     f"The password of login {login} {ends}.", f"ALTER ROLE {login} VALID UNTIL 'infinity';"
                 )
             )
-    return Found("Logins have what their roles may do, and passwords that do not end soon.", troubles)
+    return Found("Logins have what their roles may do, and passwords that do not end soon.", objections)
 
 
 async def row_security(connection: asyncpg.Connection) -> Found:
@@ -204,7 +204,7 @@ async def row_security(connection: asyncpg.Connection) -> Found:
 async def other_writers(connection: asyncpg.Connection) -> Found:
     """Look who else may write the target: logins, triggers of other tables, subscriptions."""
     here = await connection.fetchrow(HERE, ROLES, OURS)  # without roles, who is asking is one of our logins
-    troubles = each(
+    objections = each(
         await connection.fetch(OTHERS, ROLES, TARGET, here["is_granted"]),
         lambda row: warn(
             f"{row['login']}, which is none of our logins, may write {TARGET}; it may be the monolith.",
@@ -212,18 +212,18 @@ async def other_writers(connection: asyncpg.Connection) -> Found:
             " -- once it writes nothing there that is projected",
         ),
     )
-    troubles += each(
+    objections += each(
         await connection.fetch(WRITING_TRIGGERS, TARGET),
         lambda row: warn(
             f"Trigger {row['name']} of {row['relation']} runs {row['function']}, which names {TARGET}.",
             f"ALTER TABLE {row['relation']} DISABLE TRIGGER {row['name']}; -- if it writes what is projected",
         ),
     )
-    troubles += each(
+    objections += each(
         await connection.fetch(SUBSCRIBED, [LEGACY, TARGET, *OURS]),
         lambda row: stop(
             f"A subscription writes {row['relation']}: this database follows another.",
             "DROP SUBSCRIPTION …; -- once this is to be the primary",
         ),
     )
-    return Found(f"Nobody else may write {TARGET}.", troubles)
+    return Found(f"Nobody else may write {TARGET}.", objections)

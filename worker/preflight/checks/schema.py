@@ -8,7 +8,7 @@ from sqlalchemy.schema import CreateIndex
 from shared.migration_state import READ_REVISION, REVISION, VERSION_TABLE
 from shared.tables.legacy import legacy_metadata
 from shared.tables.outbox import metadata
-from worker.preflight.check import Found, Trouble, stop, warn
+from worker.preflight.check import Found, Objection, stop, warn
 from worker.preflight.needs import COPIED, LEGACY, OURS, TABLES, TARGET
 
 UPGRADE = "alembic upgrade head"
@@ -76,16 +76,16 @@ async def search_path(connection: asyncpg.Connection) -> Found:
     missing = [row["relation"] for row in rows if row["schema"] is None]
     schemas = sorted({row["schema"] for row in rows} - {None})
     path = await connection.fetchval("SELECT current_setting('search_path')")
-    troubles = []
+    objections = []
     if missing:
         ours = [name for name in missing if name in OURS]
-        troubles.append(
+        objections.append(
             stop(
                 f"Along the search path ({path}) there is no {', '.join(missing)}.",
                 UPGRADE if ours == missing else "ALTER ROLE … RESET search_path; -- or of the database",
             )
         )
-    troubles += [
+    objections += [
         stop(
             f"Along {path}, {row['relation']} of {row['schema']} hides that of {row['others']}.",
             f"ALTER ROLE … SET search_path = {row['others']}; -- the schema that holds the rows",
@@ -93,7 +93,7 @@ async def search_path(connection: asyncpg.Connection) -> Found:
         for row in rows
         if row["others"]
     ]
-    return Found(f"Every table is found, in {', '.join(schemas)}.", troubles)
+    return Found(f"Every table is found, in {', '.join(schemas)}.", objections)
 
 
 async def columns(connection: asyncpg.Connection) -> Found:
@@ -106,7 +106,7 @@ async def columns(connection: asyncpg.Connection) -> Found:
     ]
     used += [(TARGET, name) for name in ("id", *COPIED)]
     missing = await connection.fetch(MISSING_COLUMNS, *map(list, zip(*used, strict=True)))
-    troubles: list[Trouble] = [
+    objections: list[Objection] = [
         stop(
             f"{row['relation']} lacks {row['columns']}.",
             UPGRADE if row["relation"] in OURS else "Let the monolith's migrations bring them back",
@@ -114,11 +114,11 @@ async def columns(connection: asyncpg.Connection) -> Found:
         for row in missing
     ]
     narrower = await connection.fetch(NARROWER, TARGET, LEGACY, list(COPIED), list(COPIED.values()))
-    troubles += [_narrower(row) for row in narrower]
-    return Found("Every column that is used is there, and takes what is copied into it.", troubles)
+    objections += [_narrower(row) for row in narrower]
+    return Found("Every column that is used is there, and takes what is copied into it.", objections)
 
 
-def _narrower(row: asyncpg.Record) -> Trouble:
+def _narrower(row: asyncpg.Record) -> Objection:
     return warn(
         f"{TARGET}.{row['target']} is {row['target_type']} and {LEGACY}.{row['legacy']} {row['legacy_type']}:"
         " what does not fit dies, and what is rounded differs for ever.",
@@ -135,16 +135,16 @@ async def indexes(connection: asyncpg.Connection) -> Found:
         f"{name}_pkey": f"ALTER TABLE {name} ADD PRIMARY KEY ({', '.join(table.primary_key.columns.keys())});"
         for name, table in metadata.tables.items()
     }
-    troubles: list[Trouble] = []
+    objections: list[Objection] = []
     for row in await connection.fetch(INDEXES, [*made, *keys]):
         name = row["name"]
         if row["is_there"]:
-            troubles.append(warn(f"Index {name} is not valid.", f"REINDEX INDEX CONCURRENTLY {name};"))
+            objections.append(warn(f"Index {name} is not valid.", f"REINDEX INDEX CONCURRENTLY {name};"))
         elif name in made:
-            troubles.append(warn(f"Index {name} is missing: statements read whole tables.", made[name]))
+            objections.append(warn(f"Index {name} is missing: statements read whole tables.", made[name]))
         else:
-            troubles.append(stop(f"The primary key {name} is missing.", keys[name]))
-    return Found(f"All {len(made) + len(keys)} indexes of ours are there.", troubles)
+            objections.append(stop(f"The primary key {name} is missing.", keys[name]))
+    return Found(f"All {len(made) + len(keys)} indexes of ours are there.", objections)
 
 
 def _statement(index: Index) -> str:

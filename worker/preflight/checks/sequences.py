@@ -3,7 +3,7 @@
 import asyncpg
 
 from shared.postgres.sequences import DRAWN_BY_US, SHARED, Sequence, SequenceFault, read_sequences
-from worker.preflight.check import Found, Trouble, stop, warn
+from worker.preflight.check import Found, Objection, stop, warn
 
 EVERY = DRAWN_BY_US | SHARED
 MUCH, NEARLY_ALL = 0.5, 0.95
@@ -29,16 +29,16 @@ def faults_of(sequences: list[Sequence]) -> list[SequenceFault]:
 async def behind(connection: asyncpg.Connection) -> Found:
     """Look for sequences that would draw an id once more, or ids in another order than that of commits."""
     sequences = await read_sequences(connection, EVERY)
-    troubles = [_unread(name) for name in unread(sequences)]
-    troubles += [stop(f"{fault.what}.", fault.cure) for fault in faults_of(sequences)]
-    return Found("Every sequence is ahead of what was drawn from it.", troubles)
+    objections = [_unread(name) for name in unread(sequences)]
+    objections += [stop(f"{fault.what}.", fault.cure) for fault in faults_of(sequences)]
+    return Found("Every sequence is ahead of what was drawn from it.", objections)
 
 
 async def used_up(connection: asyncpg.Connection) -> Found:
     """Look how many of the ids that a column can hold are drawn."""
     highest = dict(await connection.fetch(HIGHEST, list(EVERY)))
     sequences = await read_sequences(connection, EVERY)
-    troubles = [_unread(name) for name in unread(sequences)]
+    objections = [_unread(name) for name in unread(sequences)]
     shares = []
     for sequence in sequences:
         if sequence.last_value is None or sequence.maximum is None:
@@ -46,11 +46,11 @@ async def used_up(connection: asyncpg.Connection) -> Found:
         share = sequence.last_value / min(sequence.maximum, highest.get(sequence.table, sequence.maximum))
         shares += [f"{share:.1%} of {sequence.table}.id"] if sequence.table in SHARED else []
         if share >= MUCH:
-            troubles.append(_scarce(sequence, share))
-    return Found(f"Ids that are drawn: {', '.join(shares)}.", troubles)
+            objections.append(_scarce(sequence, share))
+    return Found(f"Ids that are drawn: {', '.join(shares)}.", objections)
 
 
-def _scarce(sequence: Sequence, share: float) -> Trouble:
+def _scarce(sequence: Sequence, share: float) -> Objection:
     return (stop if share >= NEARLY_ALL else warn)(
         f"{share:.0%} of the ids that {sequence.table}.id can hold are drawn; without one no row comes in.",
         f"ALTER TABLE {sequence.table} ALTER COLUMN id TYPE bigint;"
@@ -58,7 +58,7 @@ def _scarce(sequence: Sequence, share: float) -> Trouble:
     )
 
 
-def _unread(name: str) -> Trouble:
+def _unread(name: str) -> Objection:
     return warn(
         f"could not look: {name} was not read; this login may not, or another session locks its table.",
         "Run this as the owner of the tables, or as an operator",

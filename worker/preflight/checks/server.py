@@ -4,7 +4,7 @@ import time
 
 import asyncpg
 
-from worker.preflight.check import Found, Trouble, each, stop, warn
+from worker.preflight.check import Found, Objection, each, stop, warn
 from worker.preflight.needs import TABLES
 
 FIRST_SUPPORTED = 14  # client_connection_check_interval: who was killed must not keep what they had claimed
@@ -53,51 +53,51 @@ WITH_DATABASE_COLLATION = 15
 async def version(connection: asyncpg.Connection) -> Found:
     """Look which PostgreSQL it is, and how it stores text."""
     row = await connection.fetchrow(SETTINGS)
-    troubles = []
+    objections = []
     if connection.get_server_version().major < FIRST_SUPPORTED:
-        troubles.append(
+        objections.append(
             stop(
                 f"PostgreSQL {row['version']} is too old: {FIRST_SUPPORTED} is the first that is supported.",
                 "Upgrade the server: https://www.postgresql.org/docs/current/upgrading.html",
             )
         )
     if row["encoding"] != "UTF8":
-        troubles.append(
+        objections.append(
             warn(
                 f"The database stores text as {row['encoding']}: what it cannot hold is refused.",
                 "Restore a dump into CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0;",
             )
         )
     fine = f"PostgreSQL {row['version']}; {FIRST_SUPPORTED} and later are supported."
-    return Found(fine, troubles)
+    return Found(fine, objections)
 
 
 async def writable(connection: asyncpg.Connection) -> Found:
     """Look whether the server takes writes."""
     row = await connection.fetchrow(SETTINGS)
-    troubles = []
+    objections = []
     if row["is_standby"]:
-        troubles.append(
+        objections.append(
             stop(
                 "DATABASE_URL leads to a standby, which takes no writes.",
                 "Let DATABASE_URL lead to the primary; or, if this is to be it: SELECT pg_promote();",
             )
         )
     if row["read_only"] == "on":
-        troubles.append(
+        objections.append(
             stop(
                 "Transactions are read-only unless they say otherwise (default_transaction_read_only = on).",
                 f"ALTER DATABASE {row['database']} RESET default_transaction_read_only;"
                 " -- or ALTER ROLE …, or ALTER SYSTEM RESET …: `defaults` says where it is set",
             )
         )
-    return Found("The server takes writes.", troubles)
+    return Found("The server takes writes.", objections)
 
 
 async def durability(connection: asyncpg.Connection) -> Found:
     """Look whether what is committed outlives a crash."""
     row = await connection.fetchrow(SETTINGS)
-    troubles = [
+    objections = [
         warn(
             f"{name} is off: a crash of the machine may ruin the database, acknowledged writes with it.",
             f"ALTER SYSTEM SET {name} = on; SELECT pg_reload_conf();",
@@ -106,7 +106,7 @@ async def durability(connection: asyncpg.Connection) -> Found:
         if row[name] == "off"
     ]
     if row["synchronous_commit"] == "off":
-        troubles.append(
+        objections.append(
             warn(
                 "synchronous_commit is off: a crash takes back writes that were answered with 200.",
                 "ALTER SYSTEM SET synchronous_commit = on; SELECT pg_reload_conf();"
@@ -114,32 +114,32 @@ async def durability(connection: asyncpg.Connection) -> Found:
             )
         )
     if row["waits_for_nobody"]:
-        troubles.append(
+        objections.append(
             stop(
                 "Every commit waits for a standby (synchronous_standby_names), and none is connected.",
                 "Start it; or ALTER SYSTEM SET synchronous_standby_names = ''; SELECT pg_reload_conf();",
             )
         )
-    return Found("What is committed outlives a crash of the server.", troubles)
+    return Found("What is committed outlives a crash of the server.", objections)
 
 
 async def wraparound(connection: asyncpg.Connection) -> Found:
     """Look how near the server is to refusing writes for want of transaction ids."""
     row = await connection.fetchrow(OLDEST_IDS)
-    troubles = []
+    objections = []
     for kind in ("transactions", "multixacts"):
         if row[kind] < WORN_IDS:
             continue
-        trouble = stop if row[kind] >= LAST_IDS else warn
-        troubles.append(
-            trouble(
+        objection = stop if row[kind] >= LAST_IDS else warn
+        objections.append(
+            objection(
                 f"Database {row['database']} is {row[kind]:,} {kind} old:"
                 " near 2,147,483,648 the server refuses every write.",
                 f"Let a superuser run VACUUM (FREEZE) in {row['database']};"
                 " what holds it back is named by `held_back`",
             )
         )
-    return Found(f"The oldest database is {row['transactions']:,} transactions old.", troubles)
+    return Found(f"The oldest database is {row['transactions']:,} transactions old.", objections)
 
 
 async def collation(connection: asyncpg.Connection) -> Found:
@@ -150,7 +150,7 @@ async def collation(connection: asyncpg.Connection) -> Found:
     return Found("Indexes have the order of text that is in force.", each(rows, _reordered))
 
 
-def _reordered(row: asyncpg.Record) -> Trouble:
+def _reordered(row: asyncpg.Record) -> Objection:
     return warn(
         f"{row['name']} was made with version {row['made_with']} of its order of text, and the server has"
         f" {row['now']}: indexes may miss rows, and unique ones hold some twice.",
@@ -169,9 +169,9 @@ def apart(server: str, theirs: float, before: float, after: float) -> Found:
     """Judge a server's time, in seconds since the epoch, read between two of our own."""
     seconds = max(before - theirs, theirs - after, 0.0)
     if seconds > MOST_APART_SECONDS:
-        trouble = warn(
+        objection = warn(
             f"The clock of {server}'s host and this host's are {seconds:,.0f} s apart.",
             "Let both hosts follow NTP: timedatectl set-ntp true",
         )
-        return Found("", [trouble])
+        return Found("", [objection])
     return Found(f"The clock of {server}'s host agrees with this host's.")

@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from worker.preflight.check import Found, Trouble, each, stop, warn
+from worker.preflight.check import Found, Objection, each, stop, warn
 from worker.preflight.needs import API, COPIED, LEGACY, NEEDS, OURS, TARGET
 
 WRITTEN = (LEGACY, TARGET)
@@ -143,7 +143,7 @@ FILLED = {LEGACY: NEEDS[API][LEGACY]["INSERT"].split(), TARGET: list(COPIED)}
 async def kinds(connection: asyncpg.Connection) -> Found:
     """Look whether legacy table and target are tables."""
     rows = await connection.fetch(KINDS, *WRITTEN)
-    troubles = [
+    objections = [
         (warn if row["kind"] in TRANSPARENT else stop)(
             f"{row['relation']} is {OTHER_KINDS[row['kind']]}: what lies beneath it was not looked at.",
             "Let the name be the table's own: ALTER VIEW … RENAME TO …; ALTER TABLE … RENAME TO …;",
@@ -153,7 +153,7 @@ async def kinds(connection: asyncpg.Connection) -> Found:
     ]
     parted = [row["relation"] for row in rows if row["kind"] == "p"]
     fine = f"{', '.join(parted)}: partitioned." if parted else f"{' and '.join(WRITTEN)} are plain tables."
-    return Found(fine, troubles)
+    return Found(fine, objections)
 
 
 async def unlogged(connection: asyncpg.Connection) -> Found:
@@ -176,18 +176,18 @@ async def unlogged(connection: asyncpg.Connection) -> Found:
 async def triggers(connection: asyncpg.Connection) -> Found:
     """Look for triggers that others put on tables that we write."""
     rows = await connection.fetch(TRIGGERS, [*WRITTEN, *OURS, "activity_logs"])
-    troubles = each(rows, _trigger)
+    objections = each(rows, _trigger)
     for row in await connection.fetch(UNKEPT_KEYS, *WRITTEN):
-        troubles.append(
+        objections.append(
             stop(
                 f"The foreign key {row['conname']} is not kept: triggers of {row['relation']} are disabled.",
                 f"ALTER TABLE {row['relation']} ENABLE TRIGGER ALL;",
             )
         )
-    return Found("No trigger can change or refuse what is written.", troubles)
+    return Found("No trigger can change or refuse what is written.", objections)
 
 
-def _trigger(row: asyncpg.Record) -> Trouble:
+def _trigger(row: asyncpg.Record) -> Objection:
     when = {"A": ", always", "R": ", on replicas only"}.get(row["enabled"], "")
     at_commit = ", at COMMIT" if row["is_deferred"] else ""
     return warn(
@@ -217,25 +217,25 @@ async def constraints(connection: asyncpg.Connection) -> Found:
     rows = await connection.fetch(CONSTRAINTS, WRITTEN, TARGET, MOST_LETTERS, KEY)
     indexes = await connection.fetch(UNIQUE_INDEXES, WRITTEN, MOST_LETTERS, KEY)
     strict = await connection.fetch(STRICTER, TARGET, LEGACY, list(COPIED), list(COPIED.values()))
-    troubles = each((row for row in rows if not row["condeferrable"]), _constraint)
-    troubles += each(
+    objections = each((row for row in rows if not row["condeferrable"]), _constraint)
+    objections += each(
         indexes,
         lambda row: warn(
             f"{row['relation']} refuses rows that its index does: {row['definition']}.",
             f"DROP INDEX {row['name']}; -- unless every row fulfils it",
         ),
     )
-    troubles += each(
+    objections += each(
         strict,
         lambda row: warn(
             f"{TARGET}.{row['name']} takes no NULL, and its column of {LEGACY} does: such events die.",
             f"ALTER TABLE {TARGET} ALTER COLUMN {row['name']} DROP NOT NULL;",
         ),
     )
-    return Found("No constraint but the keys refuses rows.", troubles)
+    return Found("No constraint but the keys refuses rows.", objections)
 
 
-def _constraint(row: asyncpg.Record) -> Trouble:
+def _constraint(row: asyncpg.Record) -> Objection:
     return warn(
         f"{row['relation']} refuses rows that {row['name']} does: {row['definition']}.",
         f"ALTER TABLE {row['relation']} DROP CONSTRAINT {row['name']}; -- unless every row fulfils it",
@@ -268,21 +268,21 @@ async def unique_key(connection: asyncpg.Connection) -> Found:
         return Found("", [stop(f"{TARGET} has no unique key of {' and '.join(KEY)}.", ADD_KEY)])
     name = keys[0]["name"]
     if not keys[0]["is_valid"]:
-        trouble = stop(f"{TARGET}'s unique key {name} is not valid.", f"REINDEX INDEX CONCURRENTLY {name};")
+        objection = stop(f"{TARGET}'s unique key {name} is not valid.", f"REINDEX INDEX CONCURRENTLY {name};")
     else:
-        trouble = stop(
+        objection = stop(
             f"{TARGET}'s unique key {name} is deferrable, and ON CONFLICT takes no such key.",
             f"ALTER TABLE {TARGET} DROP CONSTRAINT {name}; {ADD_KEY}",
         )
-    return Found("", [trouble])
+    return Found("", [objection])
 
 
 async def children(connection: asyncpg.Connection) -> Found:
     """Look for what hangs on the target's rows, and whether these go with their parents."""
     rows = await connection.fetch(CHILDREN, TARGET)
     parents = await connection.fetch(PARENTS, TARGET, [LEGACY, "projects"])
-    troubles = each(rows, _child)
-    troubles += each(
+    objections = each(rows, _child)
+    objections += each(
         parents,
         lambda row: warn(
             f"No foreign key of {TARGET} takes its rows along when a row of {row['parent']} is deleted:"
@@ -291,10 +291,10 @@ async def children(connection: asyncpg.Connection) -> Found:
             f" REFERENCES {row['parent']} ON DELETE CASCADE;",
         ),
     )
-    return Found("Nothing hangs on the target's rows, and they go with their parents.", troubles)
+    return Found("Nothing hangs on the target's rows, and they go with their parents.", objections)
 
 
-def _child(row: asyncpg.Record) -> Trouble:
+def _child(row: asyncpg.Record) -> Objection:
     if row["on_delete"] in {"a", "r"}:
         again = f"ADD CONSTRAINT {row['name']} {row['definition']} ON DELETE CASCADE"
         return warn(
@@ -309,20 +309,20 @@ def _child(row: asyncpg.Record) -> Trouble:
 
 async def unfilled(connection: asyncpg.Connection) -> Found:
     """Look for columns that keep our INSERT from working."""
-    troubles: list[Trouble] = []
+    objections: list[Objection] = []
     for relation in WRITTEN:
-        troubles += each(
+        objections += each(
             await connection.fetch(UNFILLED, relation, FILLED[relation]),
             lambda row: stop(
                 f"{row['relation']}.{row['name']} takes no NULL and has no default: our rows are refused.",
                 f"ALTER TABLE {row['relation']} ALTER {row['name']} SET DEFAULT …; -- or DROP NOT NULL",
             ),
         )
-        troubles += each(await connection.fetch(MADE_BY_THE_TABLE, relation, FILLED[relation]), _made)
-    return Found("Every column that we leave out fills itself.", troubles)
+        objections += each(await connection.fetch(MADE_BY_THE_TABLE, relation, FILLED[relation]), _made)
+    return Found("Every column that we leave out fills itself.", objections)
 
 
-def _made(row: asyncpg.Record) -> Trouble:
+def _made(row: asyncpg.Record) -> Objection:
     how = "generated" if row["is_generated"] else "an identity that is always drawn"
     drop = "EXPRESSION" if row["is_generated"] else "IDENTITY"
     fix = f"ALTER TABLE {row['relation']} ALTER COLUMN {row['name']} DROP {drop};"

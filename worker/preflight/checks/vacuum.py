@@ -52,26 +52,26 @@ SLOTS = """
 
 async def autovacuum(connection: asyncpg.Connection) -> Found:
     """Look whether our tables are vacuumed by themselves."""
-    troubles = each(
+    objections = each(
         await connection.fetch(SWITCHES),
         lambda row: warn(
             f"{row['name']} is off: the outbox grows with every event, and statements slow down.",
             f"ALTER SYSTEM SET {row['name']} = on; SELECT pg_reload_conf();",
         ),
     )
-    troubles += each(
+    objections += each(
         await connection.fetch(SWITCHED_OFF, [LEGACY, TARGET, *OURS]),
         lambda row: warn(
             f"Autovacuum is off for {row['relation']}, which grows with every change.",
             f"ALTER TABLE {row['relation']} RESET (autovacuum_enabled);",
         ),
     )
-    return Found("Autovacuum is on.", troubles)
+    return Found("Autovacuum is on.", objections)
 
 
 async def held_back(connection: asyncpg.Connection) -> Found:
     """Look who keeps PostgreSQL from forgetting what was deleted."""
-    troubles = each(
+    objections = each(
         await connection.fetch(SESSIONS, OLD_SECONDS, OLD_TRANSACTIONS),
         lambda row: warn(
             f"Session {row['pid']} ({row['login']}, {row['application_name'] or 'unnamed'}) has a transaction"
@@ -79,14 +79,14 @@ async def held_back(connection: asyncpg.Connection) -> Found:
             f"SELECT pg_terminate_backend({row['pid']});",
         ),
     )
-    troubles += each(
+    objections += each(
         await connection.fetch(PREPARED),
         lambda row: warn(
             f"{row['owner']} prepared transaction {row['gid']!r} and did not end it{_for(row['seconds'])}.",
             "ROLLBACK PREPARED {};".format("'" + row["gid"].replace("'", "''") + "'"),
         ),
     )
-    troubles += each(
+    objections += each(
         await connection.fetch(SLOTS, OLD_TRANSACTIONS),
         lambda row: warn(
             f"Replication slot {row['name']} is {'far behind' if row['active'] else 'inactive'} and keeps"
@@ -94,7 +94,7 @@ async def held_back(connection: asyncpg.Connection) -> Found:
             f"SELECT pg_drop_replication_slot('{row['name']}'); -- unless its reader comes back",
         ),
     )
-    return Found("Nobody keeps what was deleted from being forgotten.", troubles)
+    return Found("Nobody keeps what was deleted from being forgotten.", objections)
 
 
 def _for(seconds: float | None) -> str:
