@@ -85,4 +85,4 @@ async def test_what_the_release_before_left_has_every_column_that_is_used_once_i
         await connection.execute(before.read_text(encoding="utf-8"))
         await connection.execute("RESET ALL")
         assert alembic(url, "upgrade", "head").returncode == 0
-        assert (await columns(connection)).troubles == []
+        assert (await columns(connection)).objections == []
