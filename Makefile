@@ -57,7 +57,7 @@ lint: venv ## Check style, types and which package may import which
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: venv ## Format the code and mend what can be mended
+format: venv ## Format the code and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

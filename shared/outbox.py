@@ -18,7 +18,7 @@ APPEND_EVENT = text(f"""
     RETURNING id
 """)  # noqa: S608 - a constant
 
-# Served by collections_pkey. A row that somebody is writing is waited for and then read as it was
+# Served by collections_pkey. A row that a writer holds is waited for and then read as it was
 # left. Each id is drawn after its row was locked, so the event is newer than any event whose state
 # it could overwrite. What the row is at that moment decides, not what it was when it was chosen.
 APPEND_STATES = text(f"""

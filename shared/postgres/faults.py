@@ -63,7 +63,7 @@ def sqlstate(error: BaseException) -> str | None:
     return code if isinstance(code, str) else None
 
 
-def told_by_driver(error: BaseException) -> BaseException | None:
+def raised_by_driver(error: BaseException) -> BaseException | None:
     return error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig else error
 
 
@@ -72,7 +72,7 @@ def is_outdated_plan(error: BaseException) -> bool:
 
     The driver prepares it anew the next time.
     """
-    return isinstance(told_by_driver(error), asyncpg.InvalidCachedStatementError)
+    return isinstance(raised_by_driver(error), asyncpg.InvalidCachedStatementError)
 
 
 def is_transient(error: BaseException) -> bool:
@@ -98,14 +98,14 @@ def is_environmental(error: BaseException) -> bool:
     code = sqlstate(error)
     if code is None:
         return False
-    told = told_by_driver(error)
+    raised = raised_by_driver(error)
     if code[:2] == PROGRAM_LIMIT or code == CHECK_VIOLATION:
-        names_nothing = not getattr(told, "constraint_name", None)
-        return names_nothing and not (getattr(told, "server_source_function", None) or "").startswith(
+        names_nothing = not getattr(raised, "constraint_name", None)
+        return names_nothing and not (getattr(raised, "server_source_function", None) or "").startswith(
             MAKES_KEYS
         )
     if code == NOT_NULL_VIOLATION:  # a column that we do not write, and that has no default
-        return getattr(told, "column_name", None) not in WRITTEN_COLUMNS
+        return getattr(raised, "column_name", None) not in WRITTEN_COLUMNS
     return code == SEQUENCE_EXHAUSTED or code[:2] in ENVIRONMENT_CLASSES | TRANSIENT_CLASSES
 
 
@@ -116,7 +116,7 @@ HIDDEN_ROWS = (
 
 
 def hides_rows(error: BaseException) -> bool:
-    return getattr(told_by_driver(error), "server_source_function", None) == "check_enable_rls"
+    return getattr(raised_by_driver(error), "server_source_function", None) == "check_enable_rls"
 
 
 def denied(error: BaseException) -> str | None:
@@ -124,9 +124,9 @@ def denied(error: BaseException) -> str | None:
 
     None where a function of the database's owner raised that.
     """
-    told = told_by_driver(error)
-    is_its_own = (getattr(told, "server_source_function", None) or "").startswith("aclcheck_error")
-    return str(told) if is_its_own else None
+    raised = raised_by_driver(error)
+    is_its_own = (getattr(raised, "server_source_function", None) or "").startswith("aclcheck_error")
+    return str(raised) if is_its_own else None
 
 
 # What a message quotes may be what a user wrote. These parts are names out of the schema.
@@ -141,7 +141,7 @@ def reason(error: BaseException) -> str:
     Made of the error's condition, the names of table, column and constraint, and the line of the
     trigger function that raised it; never of its message, which may quote the row.
     """
-    error = told_by_driver(error) or error
+    error = raised_by_driver(error) or error
     condition = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__.removesuffix("Error")).lower()
     named = [f"{kind} {name}" for kind, name in _names_in(error) if name]
     raised_in = RAISED_IN.search(getattr(error, "context", None) or "")
