@@ -15,8 +15,17 @@ BANNED = {
     r"\bmend(s|ed|ing)?\b": "fix, repair",
     r"\bsee to it\b": "make sure, require",
 }
-PLACES = ("api", "shared", "worker/dashboard", "worker/preflight", "worker/status", "migrations", "deploy",
-          "benchmarks", "docs/logs.md", "docs/glossary.md")  # fmt: skip
+PLACES = (
+    "api",
+    "shared",
+    "worker",
+    "migrations",
+    "deploy",
+    "benchmarks",
+    "docs",
+    "README.md",
+    "CONTRIBUTING.md",
+)
 AS_RELEASED = {
     "api/admin/verification.py",  # bodies of answers
     "shared/tables/outbox.py",  # comments of columns, which migrations wrote
@@ -26,8 +35,8 @@ AS_RELEASED = {
 FILES = [
     path
     for place in PLACES
-    for path in sorted((ROOT / place).rglob("*.py") if (ROOT / place).is_dir() else [ROOT / place])
-    if str(path.relative_to(ROOT)) not in AS_RELEASED
+    for path in [ROOT / place, *sorted((ROOT / place).rglob("*.py")), *sorted((ROOT / place).rglob("*.md"))]
+    if path.is_file() and path.parent.name != "decisions" and str(path.relative_to(ROOT)) not in AS_RELEASED
 ]
 
 

@@ -30,7 +30,7 @@ def grammar() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--check", action="store_true", help="only say whether a worker of this host is alive"
+        "--check", action="store_true", help="only report whether a worker of this host is alive"
     )
     return parser
 

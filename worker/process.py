@@ -26,7 +26,7 @@ def main() -> int:
         ):
             runner.run(serve(settings))
     except Exception as error:  # noqa: BLE001 - its own text may quote what users wrote
-        said, status = complaint_about(error)  # some settings are such that only the database can tell
+        said, status = complaint_about(error)  # of some settings only the database knows that they are wrong
         complain(*said.split("\n"))
         return status
     return SUCCESS

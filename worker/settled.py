@@ -69,5 +69,5 @@ async def _look(count: Callable[[], Awaitable[int]], patience: Patience | None) 
 
 
 def stall_sentence(pending: int) -> str:
-    """Return what to tell an operator whose command waits in vain."""
+    """Return the sentence for an operator whose command waits in vain."""
     return f"{pending:,} events are pending and none is settled: {STALL_HINT}"

@@ -1,1 +1,1 @@
-"""Audit: whether `project_collections` shows exactly what `collections` holds, and mending it."""
+"""Audit: whether `project_collections` shows exactly what `collections` holds, and repairing it."""

@@ -174,7 +174,7 @@ async def slices_for(connection: asyncpg.Connection, project_id: str | None, lea
     Args:
         connection: asked for the tables' size.
         project_id: of a project's rows there is one slice.
-        least: so many at least.
+        least: the smallest number to return.
 
     """
     if project_id is not None:  # indexes lead to a project's rows

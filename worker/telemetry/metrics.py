@@ -126,7 +126,7 @@ def snapshot_gauges(runs: RunState | None) -> Iterator[Metric]:
     """Yield what keeps PostgreSQL from forgetting acknowledged events."""
     yield gauge(
         "snapshot_held_seconds",
-        "How long somebody has kept PostgreSQL from forgetting acknowledged events.",
+        "How long a snapshot has kept PostgreSQL from removing acknowledged events.",
         known(runs, "snapshot_held_seconds"),
     )
     yield gauge(

@@ -1,6 +1,6 @@
 """Whether a worker of this host is alive, as far as Redis knows.
 
-PostgreSQL is not asked: a container's health check must not fail because that is away. So keys are told apart
+PostgreSQL is not asked: a container's health check must not fail because that is away. So keys differ
 not by the database's identity but by the address that a process has for it, which a check has as well.
 """
 

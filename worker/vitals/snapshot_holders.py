@@ -16,7 +16,7 @@ HELD_SECONDS = 10.0
 REMIND_SECONDS = 60.0
 
 # Reads no table: the server's lists of sessions, slots and prepared transactions. Any role may read
-# them, but of other roles' sessions it is not told `state` and `xact_start` without pg_read_all_stats.
+# them, but of other roles' sessions it does not see `state` and `xact_start` without pg_read_all_stats.
 # A transaction keeps what was deleted since its snapshot (xmin), or, once it has written, since it
 # began to (xid). Other databases' sessions and VACUUM keep nothing of ours; nor does a snapshot that
 # no transaction came after.
