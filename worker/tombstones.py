@@ -25,10 +25,10 @@ END_OF_SLICE = text("""
     ) AS slice
 """)
 
-# Served by applied_versions_pkey, outbox_events_of_aggregate and outbox_dead_letters_of_aggregate. A transaction
-# that wrote an older event began before the tombstone was left. Where every transaction that this snapshot finds
-# running, prepared ones included, is younger than that, the older event is rolled back, or it is seen here.
-# A guard that a batch has in hand is passed over.
+# Served by applied_versions_pkey, outbox_events_of_aggregate and outbox_dead_letters_of_aggregate. The
+# writer of an older event began before the tombstone was left. Where every transaction that this snapshot
+# finds running, prepared ones included, is younger than that, the older event is rolled back, or it is seen
+# here. A guard that a batch has in hand is passed over.
 PRUNE = text("""
     DELETE FROM applied_versions WHERE collection_id = ANY(ARRAY(
         SELECT collection_id FROM applied_versions AS guard
