@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.planner import LOOKS, for_transaction
 from worker.lanes import BACKFILL_LANE
 
+# At what comes first in an index, and no further: see shared/planner.py.
 PLANNING = text(for_transaction(LOOKS))
 
 BEFORE_ALL = -(2**63)  # lower than any event's id

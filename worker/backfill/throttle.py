@@ -19,6 +19,7 @@ Value = TypeVar("Value")
 LIVE_LAG_SECONDS = 0.5
 SIGNAL_TIMEOUT_SECONDS = 0.7  # so that a heartbeat fits between two of them within a second
 
+# At what comes first in an index, and no further: see shared/planner.py.
 PLANNING = text(for_transaction(LOOKS))
 
 # Served by outbox_events_claim_order: as a range in that index's order, by which no other can serve it.

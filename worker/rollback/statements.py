@@ -6,6 +6,7 @@ from shared.planner import ROLLBACK, for_transaction
 
 # Users of the chunk's rows wait for us, so we do not wait long for others.
 PREPARE = text(for_transaction(ROLLBACK | {"lock_timeout": "5s"}))
+# A look changes nothing, whatever its statements are.
 READ_ONLY = text("SET TRANSACTION READ ONLY")
 
 # Until the chunk is committed no batch can stand between a guard and its row when both are taken away.
@@ -19,9 +20,13 @@ CANCEL_BACKFILLS = text("""
     WHERE status <> 'cancelled'
 """)
 
-# Served by outbox_events_pkey. What a batch has in hand at this moment is passed over.
+# How many events are pending: each would be discarded.
 COUNT_EVENTS = text("SELECT count(*) FROM outbox_events")
+
+# What is pending at the start is up to this one. Served by outbox_events_pkey.
 NEWEST_EVENT = text("SELECT max(id) FROM outbox_events")
+
+# Served by outbox_events_pkey. What a batch has in hand at this moment is passed over.
 DISCARD_EVENTS = text("""
     DELETE FROM outbox_events
     WHERE id = ANY(ARRAY(
@@ -43,8 +48,10 @@ IS_ENRICHED = " OR ".join(HOLDS_ANYTHING.values())
 WHAT_HOLDS = ", ".join(f"CASE WHEN {holds} THEN '{name}' END" for name, holds in HOLDS_ANYTHING.items())
 IN_CHUNK = "target.id > :after_id AND target.id <= :upto_id"
 
-# Served by project_collections_pkey.
+# The rows that are there at the start are up to this one. Served by project_collections_pkey.
 LAST_ROW = text("SELECT max(id) FROM project_collections")
+
+# The last row of the next chunk. Served by project_collections_pkey.
 NEXT_ROWS = text("""
     SELECT max(id) FROM (
         SELECT id FROM project_collections
@@ -92,18 +99,24 @@ JUDGE_ROWS = text(f"""
     ORDER BY target.id
 """)  # noqa: S608 - constants
 
-# Served by applied_versions_pkey and by the unique key of the target. Tombstones go, and what else
-# guards no row of the target.
-NEXT_GUARDS = """
+# The last guard of the next chunk. Served by applied_versions_pkey: a plan for the values at hand has no
+# trace of an :after_key that is NULL.
+NEXT_GUARDS = text("""
     SELECT max(collection_id) FROM (
-        SELECT collection_id FROM applied_versions WHERE {after} ORDER BY collection_id LIMIT :chunk_rows
+        SELECT collection_id FROM applied_versions
+        WHERE CAST(:after_key AS varchar) IS NULL OR collection_id > CAST(:after_key AS varchar)
+        ORDER BY collection_id
+        LIMIT :chunk_rows
     ) AS chunk
-"""
-FORGET_GUARDS = """
+""")
+
+# Tombstones go, and what else guards no row of the target. Served by applied_versions_pkey and by the unique
+# key of the target.
+FORGET_GUARDS = text("""
     DELETE FROM applied_versions AS guard
-    WHERE {after} AND collection_id <= :upto_key AND NOT EXISTS (
-        SELECT FROM project_collections AS target
-        WHERE target.project_id = guard.project_id AND target.collection_id = guard.collection_id
-    )
-"""
-FIRST, FURTHER = "true", "collection_id > :after_key"
+    WHERE (CAST(:after_key AS varchar) IS NULL OR collection_id > CAST(:after_key AS varchar))
+        AND collection_id <= :upto_key AND NOT EXISTS (
+            SELECT FROM project_collections AS target
+            WHERE target.project_id = guard.project_id AND target.collection_id = guard.collection_id
+        )
+""")

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import structlog
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from worker.command_line.run import CommandError
@@ -80,18 +79,17 @@ class Walk:
 
     async def forget_guards(self) -> None:
         """Delete the guards without a row; the last transaction also finds that nothing is at work."""
-        after, chunk = statements.FIRST, {"chunk_rows": CHUNK_ROWS}
+        after_key: str | None = None
         while True:
             async with self.changing() as connection:
-                found = await connection.execute(text(statements.NEXT_GUARDS.format(after=after)), chunk)
-                upto_key = found.scalar_one()
+                bounds = {"after_key": after_key, "chunk_rows": CHUNK_ROWS}
+                upto_key = (await connection.execute(statements.NEXT_GUARDS, bounds)).scalar_one()
                 if upto_key is None:
                     await record_end(connection, self.record)
                     return
-                await connection.execute(
-                    text(statements.FORGET_GUARDS.format(after=after)), chunk | {"upto_key": upto_key}
-                )
-            after, chunk = statements.FURTHER, chunk | {"after_key": upto_key}
+                chunk = {"after_key": after_key, "upto_key": upto_key}
+                await connection.execute(statements.FORGET_GUARDS, chunk)
+            after_key = upto_key
 
     async def look(self) -> None:
         """Count what would be discarded, removed and kept."""

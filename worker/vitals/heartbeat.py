@@ -28,6 +28,7 @@ OF_THE_DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, AsyncAdapt_async
 PATIENCE_SECONDS = 2.0
 MOST_COUNTED = 100_000
 
+# At what comes first in an index, and no further: see shared/planner.py.
 PLANNING = text(for_transaction(LOOKS))
 
 # Served by outbox_events_claim_order, and outbox_dead_letters_open. Bounded: a backlog of millions, which
