@@ -16,7 +16,9 @@ from api.gate.errors import (
     BodyTooLargeError,
     CollectionNotFoundError,
     DeadLetterNotFoundError,
+    InvalidRequest,
     OverloadedError,
+    Problem,
     ProjectNotFoundError,
     ReadOnlyModeError,
     SeveralCallersError,
@@ -24,7 +26,6 @@ from api.gate.errors import (
     UnknownAdminError,
     UnknownGatewayError,
 )
-from api.schemas import InvalidRequest, Problem
 
 UNPARSABLE_DETAIL = "There was an error parsing the body"  # FastAPI's own
 

@@ -210,25 +210,3 @@ class DeletedCollection(BaseModel):
     )
 
     message: Literal["Collection deleted successfully"] = "Collection deleted successfully"
-
-
-class Problem(BaseModel):
-    """Why a request was refused."""
-
-    detail: str
-
-
-class FieldProblem(BaseModel):
-    """One field that is not as it should be."""
-
-    type: str
-    loc: list[str | int]
-    msg: str
-    input: Any
-    ctx: dict[str, Any] | None = None
-
-
-class InvalidRequest(BaseModel):
-    """Every field of a request that is not as it should be."""
-
-    detail: list[FieldProblem]

@@ -4,12 +4,13 @@ import traceback
 from collections.abc import Mapping
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import structlog
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from api.gate.echo import echoable
@@ -127,6 +128,28 @@ class OverloadedError(RefusalError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     detail = "Too many requests at the moment. Try again."
     headers = MappingProxyType({"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+class Problem(BaseModel):
+    """Why a request was refused."""
+
+    detail: str
+
+
+class FieldProblem(BaseModel):
+    """One field that is not as it should be."""
+
+    type: str
+    loc: list[str | int]
+    msg: str
+    input: Any
+    ctx: dict[str, Any] | None = None
+
+
+class InvalidRequest(BaseModel):
+    """Every field of a request that is not as it should be."""
+
+    detail: list[FieldProblem]
 
 
 # Of what the server refuses whatever the row: its resources, its limits, its state, its files; and what the
