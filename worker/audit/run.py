@@ -131,7 +131,7 @@ class Inspection:
         self._engine = custody.engine
         self._custody = custody
         self._run = custody.run
-        self._log = log
+        self._run_log = log
         self._interrupted = interrupted
         self._connections = connections
         self._recording = asyncio.Lock()  # so that the number recorded so far is known
@@ -168,7 +168,7 @@ class Inspection:
         self._coverage = Coverage(planned=count)
         self._tally = Tally(**kept)
         self._listed = self._tally.found
-        self._log.started(count)
+        self._run_log.started(count)
         await self._write()
 
     async def _inspect_slices(self, doorbell: Doorbell | None) -> None:
@@ -195,7 +195,7 @@ class Inspection:
             if recorded:
                 await self._report(scope, doorbell)
             await self._write()
-            self._log.progress(self._progress())
+            self._run_log.progress(self._progress())
 
     @property
     def _is_scheduled(self) -> bool:
@@ -227,7 +227,7 @@ class Inspection:
 
     async def _report(self, scope: Scope, doorbell: Doorbell | None) -> None:
         async for page in pages(self._engine, self._run.id, scope):
-            self._log.found(page)
+            self._run_log.found(page)
             if self._run.repair:
                 await self._repair(page, doorbell)
 
@@ -236,7 +236,7 @@ class Inspection:
         await self._write()  # only the holder of the run appends
         appended = await append_repairs(self._engine, self._run.id, page)
         self._strays += len(page) - appended
-        self._log.repair_appended(appended, len(page) - appended)
+        self._run_log.repair_appended(appended, len(page) - appended)
         if doorbell is not None:
             doorbell.press()
 
@@ -248,7 +248,7 @@ class Inspection:
         settled = await until_settled(
             partial(count_unsettled, self._engine, self._run.id),
             interrupted=self._interrupted,
-            watch=lambda left, still: self._log.progress(self._progress(left, still)),
+            watch=lambda left, still: self._run_log.progress(self._progress(left, still)),
             longest_stall_seconds=patience_seconds,
         )
         patient_until = time.monotonic() + patience_seconds
@@ -262,7 +262,7 @@ class Inspection:
             await asyncio.sleep(VERIFY_REST_SECONDS)
         if self._outcomes.still_differs > self._strays:
             self._remainder = await remainder_of(self._engine, self._run.id)
-        self._log.repair_verified(
+        self._run_log.repair_verified(
             self._outcomes, await repaired_findings(self._engine, self._run.id, MOST_LISTED)
         )
 
@@ -289,7 +289,7 @@ class Inspection:
     async def end(self, end: dict[str, str | None]) -> AuditRun:
         """Write the run's end, with everything that was counted, and return the run."""
         run = await finish(self._custody, {**self._values(), **end})
-        self._log.finished(run, self._listed)
+        self._run_log.finished(run, self._listed)
         return run
 
     async def fail(self, error: Exception) -> None:
