@@ -6,9 +6,7 @@ from fastapi import APIRouter, Path
 
 from api import collections, documentation
 from api.access import DEFAULT_CALLER, Caller
-from api.context import Sync
-from api.gate.gateway import DOCUMENTED, GatewayRoute
-from api.schemas import (
+from api.collection_models import (
     CollectionChanges,
     CreatedCollection,
     DeletedCollection,
@@ -16,6 +14,8 @@ from api.schemas import (
     NewCollection,
     UpdatedCollection,
 )
+from api.context import Sync
+from api.gate.gateway import DOCUMENTED, GatewayRoute
 from api.sync_state import SyncState, read_sync_state
 
 ProjectId = Annotated[str, Path(examples=["a1111111-0000-4000-8000-000000000001"])]

@@ -11,8 +11,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.context import CollectionSync
+from api.field_types import Text, Timestamp
 from api.gate.errors import BackfillNotFoundError, ProjectNotFoundError, RefusalError
-from api.schemas import Text, Timestamp
 from shared import backfill_runs
 from shared.backfill_runs import (
     BackfillOptions,

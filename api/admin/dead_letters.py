@@ -9,8 +9,8 @@ from pydantic.config import JsonDict
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.context import CollectionSync
+from api.field_types import Text, Timestamp
 from api.gate.errors import DeadLetterNotFoundError, RefusalError
-from api.schemas import Text, Timestamp
 from shared import dead_letters
 from shared.dead_letters import AT_ONCE, Selection
 from shared.events import Source

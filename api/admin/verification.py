@@ -18,8 +18,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.context import CollectionSync
+from api.field_types import Timestamp
 from api.gate.errors import AuditNotFoundError, RefusalError
-from api.schemas import Timestamp
 from shared.audit_runs import AuditOptions, AuditRun, fetch, latest_finished, request
 
 logger = structlog.get_logger(__name__)

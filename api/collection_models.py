@@ -1,9 +1,8 @@
-"""Requests and responses, exactly as the legacy service's clients know them.
+"""Collections in requests and answers, exactly as the legacy service's clients know them.
 
 The order of fields is the order of keys. Unknown keys of a request are ignored.
 """
 
-from datetime import datetime
 from itertools import islice
 from typing import Annotated, Any, Literal
 
@@ -17,26 +16,13 @@ from pydantic import (
     WithJsonSchema,
 )
 from pydantic.config import JsonDict
-from pydantic_core import PydanticCustomError
 
-from api.gate.echo import SURROGATES, echoable
+from api.field_types import Text, is_storable, storable
+from api.gate.echo import echoable
 from shared.stored import iso_of, json_of
 
 DEFAULT_PURPOSE = "general"
 MOST_WRONG_ITEMS = 100
-
-
-def is_storable(text: str) -> bool:
-    """Return whether PostgreSQL can store the text: no NUL, no lone surrogate."""
-    return "\0" not in text and not SURROGATES.search(text)
-
-
-def storable(text: str) -> str:
-    """Accept the text when PostgreSQL can store it."""
-    if not is_storable(text):
-        error, message = "string_not_storable", "String should not contain NUL or lone surrogates"
-        raise PydanticCustomError(error, message)
-    return text
 
 
 def few_wrong(items: object) -> object:
@@ -48,7 +34,6 @@ def few_wrong(items: object) -> object:
     return items[: last + 1]
 
 
-Text = Annotated[str, AfterValidator(storable)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)]
 Description = Annotated[str, Field(max_length=1000), AfterValidator(storable)]
 Color = Annotated[str, Field(pattern="^#[0-9A-Fa-f]{6}$"), AfterValidator(storable)]
@@ -110,12 +95,6 @@ class CollectionChanges(CollectionFields):
         return self.model_dump(exclude_none=True)
 
 
-# ISO 8601 with +00:00, never Z, no microseconds when they are zero: what the legacy service sends.
-Timestamp = Annotated[
-    datetime,
-    PlainSerializer(datetime.isoformat),
-    WithJsonSchema({"type": "string", "format": "date-time"}),
-]
 # Other writers fill these columns too: whatever is in them, a list can be read and a write answered.
 StoredTimestamp = Annotated[
     str,
