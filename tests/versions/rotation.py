@@ -14,6 +14,8 @@ from tests.processes import HANG_SECONDS
 WRITERS = 6
 HOT = [f"hot-{number}" for number in range(4)]  # all writers change these, and nobody deletes them
 REST_SECONDS = 0.03
+# uvicorn closes a connection that was idle for five seconds, and httpx would use it for just as long.
+LIMITS = httpx.Limits(keepalive_expiry=1)
 
 
 @dataclass
@@ -30,7 +32,7 @@ class Rotation:
     async def holding(self, name: str, url: str) -> AsyncIterator[None]:
         """Send requests to this process as well while the block runs; what is under way is answered first."""
         async with httpx.AsyncClient(
-            base_url=url, headers={"User-ID": "owner"}, timeout=HANG_SECONDS
+            base_url=url, headers={"User-ID": "owner"}, timeout=HANG_SECONDS, limits=LIMITS
         ) as client:
             self.clients[name] = client
             try:
