@@ -1,5 +1,5 @@
 # One image for the API, the worker, the migrations and the commands: docs/deploy/containers.md.
-# The tag is exact. Whoever wants the same bytes for ever adds the digest that `docker buildx imagetools inspect` shows.
+# The tag is exact. For the same bytes for ever, add the digest that `docker buildx imagetools inspect` shows.
 FROM python:3.13.16-slim-trixie AS install
 WORKDIR /build
 COPY requirements.txt ./
@@ -12,7 +12,7 @@ COPY migrations migrations
 COPY shared shared
 COPY api api
 COPY worker worker
-# Root's, readable by everybody whatever the modes in the checkout are, and compiled: the image is read-only.
+# Root's, readable by every user whatever the modes in the checkout are, and compiled: the image is read-only.
 RUN chmod -R u=rwX,go=rX . && python -m compileall -q .
 
 FROM python:3.13.16-slim-trixie

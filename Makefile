@@ -1,6 +1,6 @@
 # Everything a developer types. Needs make, git and Python 3.11 or newer; nothing else.
 PYTHON ?= python3
-export PYTHONDONTWRITEBYTECODE := # whoever sets it compiles everything anew at each start
+export PYTHONDONTWRITEBYTECODE := # where it is set, every start compiles everything again
 UV_VERSION := 0.13.9
 PIP_AUDIT_VERSION := 2.10.1
 BIN := .venv/bin
@@ -62,7 +62,7 @@ format: venv ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 # The second file is made with the first as its constraints: what is tested is what is shipped.
-lock: ## Make the requirements files anew from pyproject.toml (ARGS=--upgrade for newer versions)
+lock: ## Update the requirements files from pyproject.toml (ARGS=--upgrade for newer versions)
 	@set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \
 	"$(PYTHON)" -m venv "$$tools"; \
 	"$$tools/bin/python" -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); \
