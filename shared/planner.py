@@ -33,4 +33,4 @@ COMPARISON = {"enable_seqscan": "on", "enable_hashjoin": "on", "jit": "off"} | P
 def for_transaction(settings: Mapping[str, str]) -> str:
     """Return the statement that sets these, which are constants of ours, until the transaction ends."""
     calls = (f"set_config('{name}', '{value}', true)" for name, value in settings.items())
-    return "SELECT " + ",\n    ".join(calls)
+    return "\n    SELECT " + ",\n        ".join(calls)

@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import ColumnElement, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared import outbox
+from shared.audit_runs import AuditRun
 from shared.events import EventType, Source
 from tests.twins.replacing import replaced, with_statement
 from worker.audit import comparison, findings, repair
 from worker.audit.pair import differs
 from worker.backfill import chunk as right_chunk
 from worker.backfill.find import Found
+from worker.custody import Custody
 
 TEXT_DIFFERS_OR_EMPTY = "coalesce(legacy.research_context, '') <> coalesce(target.research_context, '')"
 MOVE_CURSOR = text("UPDATE backfill_runs SET cursor_key = :last_key WHERE status = 'running'")
@@ -62,6 +64,16 @@ def move_the_cursor_ahead(patch: pytest.MonkeyPatch) -> None:
         return await right_append(connection, found)
 
     patch.setattr(right_chunk, "_append", append)
+
+
+def held_by_its_number(custody: Custody[AuditRun]) -> ColumnElement[bool]:
+    """Take a run for held whatever another process drew."""
+    return custody.runs.table.c.id == custody.run.id
+
+
+def held_by_its_token(custody: Custody[AuditRun]) -> ColumnElement[bool]:
+    """Know nothing of a release that takes an audit by its start."""
+    return custody.runs.table.c.driver_token == custody.token
 
 
 async def see_no_canary(*_: object) -> None:

@@ -64,6 +64,7 @@ REFUSALS = (
 WAKE_UPS = "tests/race/test_wake_ups.py::test_"
 OVERWRITE = "tests/backfill/test_overwrite.py::test_"
 AUDIT = "tests/audit/test_"
+TAKEN_BY_START = "taken by a release that knows no token"
 ROLLBACK = "tests/rollback/test_"
 OVERLOAD = "tests/api/test_overload.py::test_"
 BODY = "tests/api/test_request_body.py::test_"
@@ -517,6 +518,19 @@ TWINS = {
         "a chunk is one transaction",
         bulk.move_the_cursor_ahead,
         (f"{CHUNK_CUT_OFF}[backfill: read, before its events]",),
+    ),
+    "a run held by its number": Twin(
+        "a run has one holder",
+        instead_of("worker.custody.Custody._is_held", property(bulk.held_by_its_number)),
+        (
+            f"{AUDIT}runs.py::test_a_process_that_was_thought_dead_writes_nothing_more",
+            "tests/backfill/test_runs.py::test_whoever_lost_the_run_changes_nothing_any_more[another driver]",
+        ),
+    ),
+    "a run held by its token alone": Twin(
+        "a run has one holder",
+        instead_of("worker.custody.Custody._is_held", property(bulk.held_by_its_token)),
+        (f"{AUDIT}runs.py::test_a_run_that_was_lost_is_not_carried_out[{TAKEN_BY_START}]",),
     ),
     # Audit, repair, rollback
     "audit ignores pending events": Twin(
