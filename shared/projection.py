@@ -14,14 +14,15 @@ class Column(NamedTuple):
     name: str
     legacy: str
     json: str  # what jsonb_typeof says of its values, other than null
+    sql: str = "text"  # what they are read as; assigned to the target's own type
     is_new: bool = False  # events of the release before lack it, which means NULL
     is_audited: bool = True  # False while only a backfill brings it: in its first release
 
 
 COLUMNS = (
     Column("research_context", legacy="description", json="string"),
-    Column("created_at", legacy="created_at", json="string"),
-    Column("updated_at", legacy="updated_at", json="string"),
+    Column("created_at", legacy="created_at", json="string", sql="timestamptz"),
+    Column("updated_at", legacy="updated_at", json="string", sql="timestamptz"),
 )
 
 NAMES = ", ".join(column.name for column in COLUMNS)
@@ -32,6 +33,10 @@ LEGACY_NAMES = ", ".join(column.legacy for column in COLUMNS)
 PAYLOAD = "jsonb_build_object('project_id', project_id, {})".format(
     ", ".join(f"'{column.name}', {column.legacy}" for column in COLUMNS)
 )
+
+# Of an event. Each value is read by itself: jsonb_populate_record would also read fields that are named like
+# other columns of the target, and fails where one of these is of a domain that is NOT NULL.
+VALUES = ", ".join(f"(payload ->> '{column.name}')::{column.sql}" for column in COLUMNS)
 
 # PostgreSQL turns a number into a text without a word, so the kinds of the values are looked at.
 WELL_FORMED = " AND ".join(

@@ -26,7 +26,7 @@ def downgrade() -> None:
     """Leave it."""
 '''
 LINE = '    Column("color", legacy="color", json="string", is_new=True, is_audited=False),\n'
-UPDATED_AT = '    Column("updated_at", legacy="updated_at", json="string"),\n'
+UPDATED_AT = '    Column("updated_at", legacy="updated_at", json="string", sql="timestamptz"),\n'
 GRANT = "(research_context, created_at, updated_at)"
 Edit = tuple[str, str, str]  # a file, what stands there once, and what is to stand there
 

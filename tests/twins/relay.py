@@ -8,7 +8,7 @@ import pytest
 
 from shared.events import EventType
 from shared.postgres import faults
-from shared.projection import NAMES, names_of
+from shared.projection import NAMES, VALUES, names_of
 from tests.twins.replacing import Put, all_of, instead_of, replaced
 from worker.lanes import KNOWN_LANES
 from worker.relay import apply as right_apply
@@ -27,9 +27,9 @@ DELETE_HOME_ROWS = """
 # As one would write it first: each conflict draws an id of the target's sequence.
 UPSERT = f"""
     INSERT INTO project_collections (project_id, collection_id, {NAMES})
-    SELECT payload ->> 'project_id', aggregate_id, {names_of("state")}
-    FROM outbox_events CROSS JOIN LATERAL jsonb_populate_record(NULL::project_collections, payload) AS state
-    WHERE outbox_events.id = ANY($1)
+    SELECT payload ->> 'project_id', aggregate_id, {VALUES}
+    FROM outbox_events
+    WHERE id = ANY($1)
     ORDER BY aggregate_id
     ON CONFLICT (project_id, collection_id) DO UPDATE SET ({NAMES}) = ROW ({names_of("excluded")})
 """  # noqa: S608 - constants

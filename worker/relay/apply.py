@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from shared.projection import NAMES, names_of
+from shared.projection import NAMES, VALUES, names_of
 
 # Served by outbox_events_pkey, applied_versions_pkey and the unique key of the target. It lets
 # through only versions higher than the one applied last, and holds the collection's lock until
@@ -84,16 +84,15 @@ RETIRE_ROWS = """
 # Served by the primary keys of the target, applied_versions and outbox_events; the limits are as in
 # RETIRE_ROWS. $1 rows that the guard found. Writes the projected columns of the home row and nothing else:
 # tags, mappings and links to other projects belong to later phases. Each row gets the state of the version
-# that its guard holds, in the types that the target has.
+# that its guard holds.
 UPDATE_ROWS = f"""
     UPDATE project_collections AS target
     SET ({NAMES}) = (
-        SELECT {names_of("state")}
+        SELECT {VALUES}
         FROM (
             SELECT version FROM applied_versions WHERE collection_id = target.collection_id LIMIT 1
         ) AS guard
         CROSS JOIN LATERAL (SELECT payload FROM outbox_events WHERE id = guard.version LIMIT 1) AS event
-        CROSS JOIN LATERAL jsonb_populate_record(NULL::project_collections, event.payload) AS state
     )
     WHERE target.id = ANY($1)
     RETURNING target.id
@@ -106,11 +105,10 @@ UPDATE_ROWS = f"""
 INSERT_ROWS = f"""
     WITH inserted AS (
         INSERT INTO project_collections (project_id, collection_id, {NAMES})
-        SELECT state.project_id, event.aggregate_id, {names_of("state")}
-        FROM outbox_events AS event
-        CROSS JOIN LATERAL jsonb_populate_record(NULL::project_collections, event.payload) AS state
-        WHERE event.id = ANY($1)
-        ORDER BY event.aggregate_id
+        SELECT payload ->> 'project_id', aggregate_id, {VALUES}
+        FROM outbox_events
+        WHERE id = ANY($1)
+        ORDER BY aggregate_id
         ON CONFLICT (project_id, collection_id) DO UPDATE SET ({NAMES}) = ROW ({names_of("excluded")})
         RETURNING id, collection_id
     )
