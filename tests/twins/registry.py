@@ -33,6 +33,7 @@ RELAY = "tests/worker/test_relay.py::test_"
 POISON = "tests/worker/test_poison.py::test_"
 NO_EVIDENCE = f"{POISON}rows_that_are_refused_for_no_known_reason_wait_while_nothing_shows_whose_fault_it_is"
 BLAME = "tests/worker/test_blame.py::test_"
+WRITTEN = "tests/projection/test_written.py::test_"
 BELIEVING = with_statement("worker.relay.claim.CLAIM", ") AS is_borne_out", ") IS NOT NULL AS is_borne_out")
 BORNE_OUT = "tests/worker/test_borne_out.py::test_"
 BELIED = ("another home", "a deletion of what is active", "a deletion elsewhere")
@@ -176,6 +177,18 @@ TWINS = {
         "exactly one home row",
         with_statement("worker.relay.apply.RETIRE_ROWS", "(guard.previous_project_id)", "(NULL)"),
         (f"{RELAY}a_collection_that_moved_leaves_its_old_home",),
+    ),
+    "events read as records of the target": Twin(
+        "an event's other fields are passed over",
+        all_of(
+            instead_of("worker.relay.apply.INSERT_ROWS", relay.INSERT_RECORDS),
+            instead_of("worker.relay.apply.UPDATE_ROWS", relay.UPDATE_RECORDS),
+        ),
+        (
+            f"{WRITTEN}a_field_that_is_named_like_another_column_of_the_target_is_passed_over",
+            f"{WRITTEN}what_the_target_demands_of_another_column_is_its_default_s_to_fulfil",
+            f"{WRITTEN}a_time_means_the_same_to_a_target_that_stores_no_zone",
+        ),
     ),
     "every row of the collection retired": Twin(
         "what others own stays",
@@ -668,7 +681,7 @@ TWINS = {
     ),
     "a heartbeat that waits for PostgreSQL": Twin(
         "a worker that lives says so",
-        instead_of("worker.vitals.heartbeat.PATIENCE_SECONDS", None),
+        instead_of("worker.vitals.heartbeat.HEARTBEAT_PATIENCE_SECONDS", None),
         ("tests/worker/test_heartbeat.py::test_while_postgresql_does_not_answer_it_beats_all_the_same",),
     ),
     "lags in the step below": Twin(

@@ -8,7 +8,7 @@ import pytest
 
 from shared.events import EventType
 from shared.postgres import faults
-from shared.projection import NAMES, VALUES, names_of
+from shared.projection import COLUMNS, NAMES, VALUES, names_of
 from tests.twins.replacing import Put, all_of, instead_of, replaced
 from worker.lanes import KNOWN_LANES
 from worker.relay import apply as right_apply
@@ -34,6 +34,11 @@ UPSERT = f"""
     ON CONFLICT (project_id, collection_id) DO UPDATE SET ({NAMES}) = ROW ({names_of("excluded")})
 """  # noqa: S608 - constants
 UPSERT_LIVING = replaced(UPSERT, "= ANY($1)", "= ANY($1) AND event_type <> 'collection.deleted'")
+# Reads every field that is named like a column of the target, and demands what those columns demand.
+RECORD = "jsonb_populate_record(NULL::project_collections, payload)"
+OF_RECORD = ", ".join(f"({RECORD}).{column.name}" for column in COLUMNS)
+INSERT_RECORDS = replaced(right_apply.INSERT_ROWS, VALUES, OF_RECORD)
+UPDATE_RECORDS = replaced(right_apply.UPDATE_ROWS, VALUES, OF_RECORD)
 FORGET_TOMBSTONES = """
     DELETE FROM applied_versions USING outbox_events AS event
     WHERE event.id = ANY($1) AND collection_id = event.aggregate_id AND is_deleted
