@@ -7,11 +7,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from worker.relay import run as relay
 from worker.relay.batch import Batch
-from worker.relay.claim import ALL_LANES, BEGINNING, Lanes, Position
+from worker.relay.claim import BEGINNING, BULK_LANES, LIVE_LANE, Lanes, Position
 from worker.relay.outcomes import Outcome
 from worker.telemetry.reporter import BatchReporter
 
 BATCH_SIZE = 500
+ALL_LANES = Lanes(LIVE_LANE.first, BULK_LANES.last)
 
 
 async def run_once(

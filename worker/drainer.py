@@ -36,7 +36,7 @@ LIVE_LATELY_SECONDS = 1.0
 POLITE_BATCH = 100
 REST_PER_BATCH = 2.0  # times its duration
 BEHIND_SECONDS = 1.0  # for which claims begin behind events that wait, before those are tried again
-PATIENCE_SECONDS = 10.0  # for the batch in hand, when the process is to end
+BATCH_PATIENCE_SECONDS = 10.0  # for the batch in hand, when the process is to end
 
 
 class Drainer:
@@ -155,11 +155,11 @@ class LaneDrainer:
             await asyncio.wait([self._task])
 
     async def stop(self) -> None:
-        """Begin no other batch; cancel the one in hand when it does not end in PATIENCE_SECONDS."""
+        """Begin no other batch; cancel the one in hand when it does not end in BATCH_PATIENCE_SECONDS."""
         self._stopping = True
         self._woken.set()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(BATCH_PATIENCE_SECONDS):
                 await self.idle()
         if self._task is not None:
             self._task.cancel()

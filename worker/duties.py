@@ -30,13 +30,12 @@ from worker.drainer import Drainer
 from worker.tombstones import TombstoneUpkeep
 from worker.vitals.heartbeat import BEAT_SECONDS, Heart
 from worker.vitals.presence import Presence
-from worker.vitals.runs import LOOK_SECONDS as RUN_LOOK_SECONDS
-from worker.vitals.runs import RunWatch
-from worker.vitals.snapshot_holders import LOOK_SECONDS, SnapshotWatch
+from worker.vitals.runs import RUNS_LOOK_SECONDS, RunWatch
+from worker.vitals.snapshot_holders import SNAPSHOT_LOOK_SECONDS, SnapshotWatch
 
 logger = structlog.get_logger(__name__)
 
-PATIENCE_SECONDS = 10.0  # for a chunk in hand, when the process is to end
+CHUNK_PATIENCE_SECONDS = 10.0  # for a chunk in hand, when the process is to end
 TICK_SECONDS = 1.0  # at most: workers that began in one moment do not sweep in one moment for ever
 SHORTEST = 0.9  # of that
 IDENTITY_SECONDS = 5
@@ -97,9 +96,9 @@ class Duties:
             self._begin("tombstones", self._tombstones.tend)
             if tick % BEAT_SECONDS == 0:
                 self._begin("heartbeat", self._heart.beat)
-            if tick % LOOK_SECONDS == 0:
+            if tick % SNAPSHOT_LOOK_SECONDS == 0:
                 self._begin("snapshots", self._snapshots.look)
-            if self._runs is not None and tick % RUN_LOOK_SECONDS == 0:
+            if self._runs is not None and tick % RUNS_LOOK_SECONDS == 0:
                 self._begin("metrics", self._runs.look)
             await self._rest()
 
@@ -119,7 +118,7 @@ class Duties:
         if self._ticking is not None:
             self._ticking.cancel()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(CHUNK_PATIENCE_SECONDS):
                 await self._ended()
         for task in self._all():
             task.cancel()

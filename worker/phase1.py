@@ -12,6 +12,7 @@ from shared import backfill_runs
 from shared.audit_runs import AuditOptions, AuditRun
 from shared.backfill_runs import BackfillOptions, BackfillRun, NoUnfinishedRunError, RunUnfinishedError
 from shared.postgres.database import create_engine
+from shared.process.orderly import FAILURE, SUCCESS
 from shared.settings import CommandSettings
 from worker.audit.run import audit
 from worker.backfill.dry_run import dry_run
@@ -20,9 +21,9 @@ from worker.backfill.run import drive
 from worker.backfill.takeover import resume_when_left
 from worker.backfill.terminal import watching, what_now
 from worker.command_line.bar import Bar
-from worker.command_line.console import cell
+from worker.command_line.console import cell, print_json, stderr, stdout
 from worker.command_line.ringing import doorbell_of
-from worker.command_line.run import FAILURE, SUCCESS, CommandError, print_json, stderr, stdout
+from worker.command_line.run import CommandError
 from worker.rest import rest
 from worker.rollback.busy import connected_workers, who_is_busy
 from worker.rollback.run import plan, roll_back

@@ -11,9 +11,9 @@ from shared.audit_runs import latest_finished
 from tests.audit.pairs import audited, found, put_synced
 from tests.processes import HANG_SECONDS
 from worker.audit import comparison, findings, run
-from worker.audit.comparison import Scope, Tally
+from worker.audit.comparison import Slice, Tally
 
-Compare = Callable[[asyncpg.Connection, Scope], Awaitable[Tally]]
+Compare = Callable[[asyncpg.Connection, Slice], Awaitable[Tally]]
 
 SLEEP = "SET LOCAL statement_timeout = 0; SELECT pg_sleep(600)"
 
@@ -23,7 +23,7 @@ def compare_when_two_have_met(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int
     right, met = comparison.compare, asyncio.Barrier(2)
     compared: list[tuple[int, int]] = []
 
-    async def meeting(connection: asyncpg.Connection, scope: Scope) -> Tally:
+    async def meeting(connection: asyncpg.Connection, scope: Slice) -> Tally:
         async with asyncio.timeout(HANG_SECONDS):
             await met.wait()
         compared.append((connection.get_server_pid(), scope.slice))
@@ -65,7 +65,7 @@ async def test_slices_compared_at_once_list_no_more_findings_than_one_after_the_
     compare_when_two_have_met(monkeypatch)
     right = findings.record
 
-    async def slow(connection: asyncpg.Connection, run_id: int, scope: Scope, most: int | None) -> int:
+    async def slow(connection: asyncpg.Connection, run_id: int, scope: Slice, most: int | None) -> int:
         await asyncio.sleep(0.3)
         return await right(connection, run_id, scope, most)
 
@@ -82,7 +82,7 @@ async def test_a_slice_that_dies_ends_those_beside_it_and_the_pass(
 ) -> None:
     await put_synced(seeded, 40)
 
-    async def dying(connection: asyncpg.Connection, scope: Scope) -> Tally:
+    async def dying(connection: asyncpg.Connection, scope: Slice) -> Tally:
         await connection.execute("SELECT 1 / 0" if scope.slice == 1 else SLEEP, timeout=600)
         raise AssertionError
 

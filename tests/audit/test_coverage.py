@@ -148,7 +148,7 @@ async def test_pairs_compared_twice_are_not_taken_for_those_left_out(
     counts = iter([1, -1, 0, 0])
     right = comparison.compare
 
-    async def shifted(connection: asyncpg.Connection, scope: comparison.Scope) -> comparison.Tally:
+    async def shifted(connection: asyncpg.Connection, scope: comparison.Slice) -> comparison.Tally:
         tally = await right(connection, scope)
         return tally + comparison.Tally(compared=next(counts))
 
@@ -167,7 +167,7 @@ async def test_a_pass_that_dies_midway_is_no_pass(
     await put_synced(seeded, 40)
     right = comparison.compare
 
-    async def dying(connection: asyncpg.Connection, scope: comparison.Scope) -> comparison.Tally:
+    async def dying(connection: asyncpg.Connection, scope: comparison.Slice) -> comparison.Tally:
         if scope.slice == 2:
             await connection.execute("SELECT 1 / 0")
         return await right(connection, scope)

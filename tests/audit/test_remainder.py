@@ -9,7 +9,7 @@ from tests.audit.test_command import run_audit
 from tests.audit.test_repair import relaying
 from tests.processes import environment, running_worker
 from worker.audit import run
-from worker.audit.comparison import Scope
+from worker.audit.comparison import Slice
 
 TOUCH = """
     CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS
@@ -32,7 +32,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, sql: asyncpg.Connection, statemen
     """Let somebody do this after the events were applied and before the pairs are compared again."""
     right = vars(run)["verify"]
 
-    async def verify(engine: AsyncEngine, run_id: int, scope: Scope) -> None:
+    async def verify(engine: AsyncEngine, run_id: int, scope: Slice) -> None:
         await sql.execute(statement)
         await right(engine, run_id, scope)
 

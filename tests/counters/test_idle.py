@@ -28,7 +28,7 @@ PATIENCE = (
     "shared.redis.doorbell.REDIS_TIMEOUT_SECONDS",
     "shared.redis.client.REDIS_TIMEOUT_SECONDS",
     "worker.doorbell.listener.REDIS_TIMEOUT_SECONDS",
-    "worker.vitals.heartbeat.PATIENCE_SECONDS",
+    "worker.vitals.heartbeat.HEARTBEAT_PATIENCE_SECONDS",
     "worker.doorbell.arq_worker.SILENCE_SECONDS",
 )
 

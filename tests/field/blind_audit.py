@@ -6,10 +6,10 @@ from dataclasses import replace
 import asyncpg
 
 import worker.audit.run
-from worker.audit.comparison import Scope, Tally, compare
+from worker.audit.comparison import Slice, Tally, compare
 
 
-async def compare_blindly(connection: asyncpg.Connection, scope: Scope) -> Tally:
+async def compare_blindly(connection: asyncpg.Connection, scope: Slice) -> Tally:
     return replace(await compare(connection, scope), missing=0, mismatched=0, orphaned=0)
 
 

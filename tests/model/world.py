@@ -26,12 +26,12 @@ from shared.redis.client import open_redis
 from shared.redis.doorbell import Doorbell
 from shared.settings import Settings
 from tests.doorbell.place import nowhere
-from tests.draining import run_once
+from tests.draining import ALL_LANES, run_once
 from tests.legacy_rows import seed
 from tests.model.model import Actual, Guard, Legacy, Settled, State, TargetRow
 from tests.model.stepping import connection_of, open_turnstile, stepped_engine
 from tests.processes import HANG_SECONDS
-from worker.relay.claim import ALL_LANES, BULK_LANES, LIVE_LANE, Lanes
+from worker.relay.claim import BULK_LANES, LIVE_LANE, Lanes
 
 Result = TypeVar("Result")
 

@@ -173,7 +173,7 @@ async def test_while_users_write_one_bulk_drain_works_and_rests_after_each_batch
 async def test_a_batch_that_does_not_end_is_rolled_back_when_the_process_must_stop(
     engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.drainer.PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("worker.drainer.BATCH_PATIENCE_SECONDS", 0.2)
     drainer = Drainer(engine)
     await freezing.install(sql)
     await set_collection(engine, "c1")

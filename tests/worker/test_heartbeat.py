@@ -31,8 +31,8 @@ from worker.vitals.heartbeat import BEAT_SECONDS, Heart
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> float | None:
     """Let a heartbeat wait for a busy machine; return how long it waits in the product."""
-    patience: float | None = heartbeat.PATIENCE_SECONDS
-    monkeypatch.setattr(heartbeat, "PATIENCE_SECONDS", HANG_SECONDS)
+    patience: float | None = heartbeat.HEARTBEAT_PATIENCE_SECONDS
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_PATIENCE_SECONDS", HANG_SECONDS)
     return patience
 
 
@@ -119,7 +119,7 @@ async def test_while_postgresql_does_not_answer_it_beats_all_the_same(
     async with sql.transaction():
         await sql.execute("LOCK TABLE outbox_events")
         with monkeypatch.context() as patch:
-            patch.setattr(heartbeat, "PATIENCE_SECONDS", patience / 20)
+            patch.setattr(heartbeat, "HEARTBEAT_PATIENCE_SECONDS", patience / 20)
             away = await asyncio.wait_for(beat(engine), HANG_SECONDS)
     assert (away["database"], away["pending_live"], away["log_level"]) == ("away", None, "warning")
     back = await beat(engine)

@@ -293,7 +293,7 @@ async def test_a_wake_up_does_not_wait_until_a_claim_from_the_beginning_is_due(
     engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     never_from_the_beginning_again(monkeypatch)
-    monkeypatch.setattr("worker.drainer.PATIENCE_SECONDS", 10 * HANG_SECONDS)
+    monkeypatch.setattr("worker.drainer.BATCH_PATIENCE_SECONDS", 10 * HANG_SECONDS)
     await sql.execute(MAKE_COLLECTIONS, EVENTS)
     await sql.execute(APPEND, "api", EVENTS)
     drainer = Drainer(engine)

@@ -19,6 +19,7 @@ from shared.events import Source
 from shared.postgres.database import create_engine
 from shared.settings import Settings
 from tests.databases import MIGRATED
+from tests.draining import ALL_LANES
 from tests.drift import drift
 from tests.legacy_rows import seed, set_collection
 from tests.processes import HANG_SECONDS, environment, running, running_worker
@@ -27,7 +28,7 @@ from tests.worker.lethal import LETHAL
 from worker.drainer import Drainer
 from worker.relay.batch import Batch
 from worker.relay.caution import LOST_CONNECTIONS, TOGETHER, Caution
-from worker.relay.claim import ALL_LANES, BULK_LANES, LIVE_LANE
+from worker.relay.claim import BULK_LANES, LIVE_LANE
 from worker.relay.outcomes import Outcome
 from worker.relay.run import BatchFailedError
 from worker.vitals.presence import Presence

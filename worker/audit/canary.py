@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.postgres.database import driver_connection
 from shared.postgres.faults import reason
-from worker.audit.comparison import Scope, Tally, compare, differences, prepare
+from worker.audit.comparison import Slice, Tally, compare, differences, prepare
 
 # Of each table, what is compared, with its type and collation; what else a column may demand is nobody's
 # concern here. The role's or the database's own search path may have temporary tables last. Statements
@@ -144,7 +144,7 @@ async def _judge(connection: asyncpg.Connection, slices: int, project_id: str | 
     tally = Tally()
     found: dict[str, str] = {}
     for number in range(slices):
-        scope = Scope(slices, number, project_id)
+        scope = Slice(slices, number, project_id)
         tally += await compare(connection, scope)
         found |= {row["collection_id"]: row["kind"] for row in await differences(connection, scope)}
     expected = EXPECTED_OF_ALL if project_id is None else EXPECTED

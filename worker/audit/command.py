@@ -8,15 +8,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.audit_runs import AuditOptions, AuditRun
 from shared.postgres.database import create_engine
+from shared.process.orderly import FAILURE, SUCCESS
 from shared.redis.doorbell import Doorbell
 from shared.settings import CommandSettings
 from worker.audit import terminal
 from worker.audit.findings import first_findings
 from worker.audit.run import audit
+from worker.command_line.console import print_json, stderr, stdout
 from worker.command_line.patience import Patience
 from worker.command_line.projects import require_project
 from worker.command_line.ringing import doorbell_of
-from worker.command_line.run import FAILURE, SUCCESS, CommandError, print_json, stderr, stdout
+from worker.command_line.run import CommandError
 from worker.custody import RunLostError
 from worker.rest import rest
 

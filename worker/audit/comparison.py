@@ -123,7 +123,7 @@ SIZE = "SELECT pg_relation_size('collections') + pg_relation_size('project_colle
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class Slice:
     """One slice of the key space: its number, from 0, and how many there are; of one home project or all."""
 
     slices: int
@@ -199,7 +199,7 @@ async def prepare(connection: asyncpg.Connection, *, alone: bool = False) -> Non
         await connection.execute(ALONE)
 
 
-async def compare(connection: asyncpg.Connection, scope: Scope) -> Tally:
+async def compare(connection: asyncpg.Connection, scope: Slice) -> Tally:
     """Compare all pairs of the slice on the snapshot of the transaction, which is REPEATABLE READ."""
     counts = await _one_row(connection, TALLY, scope)
     partnerless = counts.pop("partnerless")
@@ -209,13 +209,13 @@ async def compare(connection: asyncpg.Connection, scope: Scope) -> Tally:
     return tally
 
 
-async def _one_row(connection: asyncpg.Connection, statement: str, scope: Scope) -> dict[str, int]:
+async def _one_row(connection: asyncpg.Connection, statement: str, scope: Slice) -> dict[str, int]:
     # Not `fetchrow`: it asks for one row at most, and then PostgreSQL uses no parallel workers.
     [row] = await connection.fetch(statement, *scope.arguments, timeout=CLIENT_TIMEOUT_SECONDS)
     return dict(row)
 
 
-async def differences(connection: asyncpg.Connection, scope: Scope) -> list[asyncpg.Record]:
+async def differences(connection: asyncpg.Connection, scope: Slice) -> list[asyncpg.Record]:
     """Return the slice's differences: collection_id, project_id, kind, and both sides as JSON texts."""
     rows: list[asyncpg.Record] = await connection.fetch(
         DIFFERENCES, *scope.arguments, timeout=CLIENT_TIMEOUT_SECONDS

@@ -8,7 +8,7 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.postgres.database import driver_connection
-from worker.audit.comparison import CLIENT_TIMEOUT_SECONDS, DIFFERENCES, IN_SLICE, Scope
+from worker.audit.comparison import CLIENT_TIMEOUT_SECONDS, DIFFERENCES, IN_SLICE, Slice
 from worker.audit.pair import COLUMNS, shown
 
 MOST_LISTED = 1_000  # of an audit that does not repair
@@ -80,7 +80,7 @@ class Finding:
         return [name for name in COLUMNS if self.legacy.get(name) != self.target.get(name)]
 
 
-async def record(connection: asyncpg.Connection, run_id: int, scope: Scope, most: int | None) -> int:
+async def record(connection: asyncpg.Connection, run_id: int, scope: Slice, most: int | None) -> int:
     """Write the slice's differences into `audit_findings` and return how many; `most`, if it is a number.
 
     The connection must be in the transaction, and on the snapshot, of the comparison that counted them.
@@ -91,7 +91,7 @@ async def record(connection: asyncpg.Connection, run_id: int, scope: Scope, most
     return int(status.rsplit(maxsplit=1)[-1])
 
 
-async def pages(engine: AsyncEngine, run_id: int, scope: Scope) -> AsyncIterator[list[Finding]]:
+async def pages(engine: AsyncEngine, run_id: int, scope: Slice) -> AsyncIterator[list[Finding]]:
     """Read the slice's findings that nothing was done about yet, a page at a time."""
     last: str | None = None
     while True:

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from shared.events import EventType, Source
 from shared.outbox import append_states
 from shared.postgres.database import driver_connection
-from worker.audit.comparison import CLIENT_TIMEOUT_SECONDS, DIFFERS, IN_SLICE, PAIRS, WAITS, Scope, prepare
+from worker.audit.comparison import CLIENT_TIMEOUT_SECONDS, DIFFERS, IN_SLICE, PAIRS, WAITS, Slice, prepare
 from worker.audit.findings import Finding
 
 # An orphan is "updated": `append_states` makes that a deletion, unless the collection is active again.
@@ -108,7 +108,7 @@ async def count_unsettled(engine: AsyncEngine, run_id: int) -> int:
     return unsettled
 
 
-async def verify(engine: AsyncEngine, run_id: int, scope: Scope) -> None:
+async def verify(engine: AsyncEngine, run_id: int, scope: Slice) -> None:
     """Compare each repaired pair of the slice again, unless it was seen to agree, and write its outcome."""
     async with driver_connection(engine) as connection, connection.transaction():
         await prepare(connection)

@@ -20,7 +20,7 @@ from shared.postgres.database import driver_connection
 from shared.postgres.faults import reason, sqlstate
 from shared.redis.doorbell import Doorbell
 from worker.audit.canary import blindness
-from worker.audit.comparison import Scope, Tally, compare, prepare, slices_for
+from worker.audit.comparison import Slice, Tally, compare, prepare, slices_for
 from worker.audit.custody import begin, finish
 from worker.audit.findings import (
     MOST_LISTED,
@@ -136,7 +136,7 @@ class Inspection:
         self._connections = connections
         self._recording = asyncio.Lock()  # so that the number recorded so far is known
         self._reporting = asyncio.Lock()  # counts are written, and findings repaired, by one at a time
-        self._scopes: list[Scope] = []
+        self._scopes: list[Slice] = []
         self._coverage = Coverage()
         self._tally = Tally()
         self._outcomes = Outcomes()
@@ -164,7 +164,7 @@ class Inspection:
         async with driver_connection(self._engine) as connection:
             count = await slices_for(connection, project_id, self._connections) if slices is None else slices
             kept = await repaired_before(connection, self._run.id)
-        self._scopes = [Scope(count, number, project_id) for number in range(count)]
+        self._scopes = [Slice(count, number, project_id) for number in range(count)]
         self._coverage = Coverage(planned=count)
         self._tally = Tally(**kept)
         self._listed = self._tally.found
@@ -186,7 +186,7 @@ class Inspection:
         except ExceptionGroup as faults:
             raise faults.exceptions[0] from None
 
-    async def _inspect_slice(self, scope: Scope, doorbell: Doorbell | None) -> None:
+    async def _inspect_slice(self, scope: Slice, doorbell: Doorbell | None) -> None:
         self._go_on()
         tally, recorded = await self._compare(scope)
         async with self._reporting:
@@ -208,7 +208,7 @@ class Inspection:
             return None
         return (MOST_LISTED_BY_SCHEDULE if self._is_scheduled else MOST_LISTED) - self._listed
 
-    async def _compare(self, scope: Scope) -> tuple[Tally, int]:
+    async def _compare(self, scope: Slice) -> tuple[Tally, int]:
         """Count, and where something was found record it: one transaction, one snapshot for both."""
         async with (
             driver_connection(self._engine) as connection,
@@ -218,14 +218,14 @@ class Inspection:
             tally = await compare(connection, scope)
             return tally, await self._record(connection, scope) if tally.found else 0
 
-    async def _record(self, connection: asyncpg.Connection, scope: Scope) -> int:
+    async def _record(self, connection: asyncpg.Connection, scope: Slice) -> int:
         async with self._recording:
             most = self._most_listed
             recorded = 0 if most == 0 else await record(connection, self._run.id, scope, most)
             self._listed += recorded
             return recorded
 
-    async def _report(self, scope: Scope, doorbell: Doorbell | None) -> None:
+    async def _report(self, scope: Slice, doorbell: Doorbell | None) -> None:
         async for page in pages(self._engine, self._run.id, scope):
             self._run_log.found(page)
             if self._run.repair:

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared import backfill_runs
 from shared.backfill_runs import BackfillOptions, BackfillRun, RunUnfinishedError
 from shared.choices import DEFAULT_MAX_PENDING
+from shared.process.orderly import FAILURE, SUCCESS
 from shared.redis.doorbell import Doorbell
 from shared.settings import CommandSettings
 from worker.backfill import terminal
@@ -16,9 +17,10 @@ from worker.backfill.dry_run import dry_run
 from worker.backfill.proof import verify
 from worker.backfill.run import drive
 from worker.backfill.takeover import resume_when_left
+from worker.command_line.console import print_json, stderr, stdout
 from worker.command_line.projects import require_project
 from worker.command_line.ringing import doorbell_of
-from worker.command_line.run import FAILURE, SUCCESS, CommandError, print_json, stderr, stdout
+from worker.command_line.run import CommandError
 from worker.settled import stall_sentence
 
 

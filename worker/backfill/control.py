@@ -10,11 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from shared import backfill_runs
 from shared.backfill_runs import BackfillRun, NoUnfinishedRunError
 from shared.postgres.database import create_engine
+from shared.process.orderly import SUCCESS
 from shared.settings import CommandSettings
 from worker.backfill import terminal
 from worker.backfill.custody import read
 from worker.backfill.speed import Speed
-from worker.command_line.run import SUCCESS, CommandError, print_json, stdout
+from worker.command_line.console import print_json, stdout
+from worker.command_line.run import CommandError
 from worker.rest import rest
 
 STATEMENT_TIMEOUT_SECONDS = 60  # counting ten million rows on a slow disk

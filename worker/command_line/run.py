@@ -9,14 +9,8 @@ import uvloop
 
 from shared.logs.setup import configure_logging
 from shared.process.complaint import complaint_about
-from shared.process.orderly import FAILURE, SUCCESS, WRONG_USAGE, complain
+from shared.process.orderly import FAILURE, complain
 from shared.settings import CommandSettings, load_settings
-from worker.command_line.console import print_json, stderr, stdout
-
-__all__ = [
-    "FAILURE", "SUCCESS", "WRONG_USAGE", "Command", "CommandError", "print_json", "run_command", "stderr",
-    "stdout",
-]  # fmt: skip
 
 Command = Callable[[CommandSettings, asyncio.Event], Awaitable[int]]
 

@@ -10,9 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared import dead_letters
 from shared.dead_letters import AT_ONCE
+from shared.process.orderly import FAILURE, SUCCESS
 from shared.settings import CommandSettings
+from worker.command_line.console import print_json, stderr, stdout
 from worker.command_line.ringing import doorbell_of
-from worker.command_line.run import FAILURE, SUCCESS, CommandError, print_json, stderr, stdout
+from worker.command_line.run import CommandError
 from worker.dead_letters import terminal
 from worker.dead_letters.replays import replay_all, wait_for_replays
 from worker.dead_letters.show import open_engine, selection_of

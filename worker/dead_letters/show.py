@@ -8,8 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared import dead_letters
 from shared.dead_letters import Selection
 from shared.postgres.database import create_engine
+from shared.process.orderly import SUCCESS
 from shared.settings import CommandSettings
-from worker.command_line.run import SUCCESS, CommandError, print_json, stdout
+from worker.command_line.console import print_json, stdout
+from worker.command_line.run import CommandError
 from worker.dead_letters import terminal
 from worker.dead_letters.payload import read_payload, read_present_state
 

@@ -5,8 +5,9 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from shared.process.orderly import FAILURE, SUCCESS
 from shared.settings import CommandSettings
-from worker.command_line.run import FAILURE, SUCCESS, print_json, stdout
+from worker.command_line.console import print_json, stdout
 from worker.preflight.check import Check, Severity
 from worker.preflight.examination import examine
 

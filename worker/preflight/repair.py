@@ -10,8 +10,10 @@ from shared.postgres.advice import LACKS_TABLES
 from shared.postgres.database import create_engine, driver_connection
 from shared.postgres.faults import reason
 from shared.postgres.sequences import SequenceFault, read_sequences
+from shared.process.orderly import FAILURE, SUCCESS
 from shared.settings import CommandSettings
-from worker.command_line.run import FAILURE, SUCCESS, CommandError, print_json
+from worker.command_line.console import print_json
+from worker.command_line.run import CommandError
 from worker.preflight.checks.sequences import EVERY, faults_of, unread
 from worker.preflight.command import show
 

@@ -28,7 +28,6 @@ BEGINNING = Position(-(2**15), -(2**63))  # before every event
 # All that this release knows. Events of later versions wait in lanes outside, and are not even walked over.
 LIVE_LANE = Lanes(LOWEST_KNOWN_LANE, 0)
 BULK_LANES = Lanes(1, HIGHEST_KNOWN_LANE)
-ALL_LANES = Lanes(LIVE_LANE.first, BULK_LANES.last)
 
 # Whether the legacy row bears an event out is served by collections_pkey. A writer commits both together, so
 # where a row has another home than its event says, or is active although it is said to be deleted, a writer

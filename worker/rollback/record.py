@@ -7,7 +7,6 @@ was interrupted, the run is `failed`; once it came to its end it is `finished`, 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-REQUESTED_BY = "rollback"
 UNFINISHED = "A rollback of phase 1 has begun, and has not ended."
 FINISHED = "Phase 1 was rolled back: what was proved before holds no longer."
 

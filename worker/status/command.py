@@ -10,9 +10,10 @@ from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.postgres.faults import is_transient, sqlstate
+from shared.process.orderly import FAILURE, SUCCESS
 from shared.process.printable import printable
 from shared.settings import CommandSettings
-from worker.command_line.run import FAILURE, SUCCESS, print_json, stdout
+from worker.command_line.console import print_json, stdout
 from worker.status import commands, figures
 from worker.status.answer import Answer
 from worker.status.facts import Facts

@@ -4,9 +4,10 @@ import argparse
 import asyncio
 from dataclasses import asdict
 
+from shared.process.orderly import FAILURE, SUCCESS
 from shared.process.printable import printable
 from shared.settings import CommandSettings
-from worker.command_line.run import FAILURE, SUCCESS, print_json, stdout
+from worker.command_line.console import print_json, stdout
 from worker.status.collection import read
 from worker.status.collection_lines import lines
 from worker.status.session import engine_of

@@ -25,7 +25,7 @@ logger = structlog.get_logger(__name__)
 BEAT_SECONDS = 5
 # The last is what a login that is refused comes as.
 OF_THE_DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, AsyncAdapt_asyncpg_dbapi.Error)
-PATIENCE_SECONDS = 2.0
+HEARTBEAT_PATIENCE_SECONDS = 2.0
 MOST_COUNTED = 100_000
 
 # At what comes first in an index, and no further: see shared/planner.py.
@@ -117,7 +117,7 @@ class Heart:
         uptime = round(time.monotonic() - self._began, 1)
         heartbeat = Heartbeat(self._name, uptime, "away", redis, hint=fault.hint if fault else None)
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(HEARTBEAT_PATIENCE_SECONDS):
                 await refuse_wrong_sequences(self._engine, *self._others)
                 heartbeat = await self._look(heartbeat)
         except UnfitServerError as error:

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from worker.vitals.snapshot_holders import SnapshotWatch
 
-LOOK_SECONDS = 5
+RUNS_LOOK_SECONDS = 5
 
 # Served by audit_runs_by_end and backfill_runs_by_start, read backwards: the newest row of each that counts.
 # An audit of one project proves nothing about the others, and one that failed proves nothing.
@@ -68,7 +68,7 @@ class RunWatch:
         self._watch = watch
 
     async def look(self) -> None:
-        """Ask PostgreSQL once; cheap, but every LOOK_SECONDS is often enough.
+        """Ask PostgreSQL once; cheap, but every RUNS_LOOK_SECONDS is often enough.
 
         Raises:
             sqlalchemy.exc.DBAPIError, OSError, TimeoutError: PostgreSQL could not be asked.

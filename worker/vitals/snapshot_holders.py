@@ -11,7 +11,7 @@ from shared.postgres.database import autocommit
 
 logger = structlog.get_logger(__name__)
 
-LOOK_SECONDS = 2
+SNAPSHOT_LOOK_SECONDS = 2
 HELD_SECONDS = 10.0
 REMIND_SECONDS = 60.0
 
@@ -141,7 +141,7 @@ class SnapshotWatch:
         return max((watched.held_seconds for watched in self._watched.values()), default=0.0)
 
     async def look(self) -> None:
-        """Ask PostgreSQL once, and log what is due. Cheap, but every LOOK_SECONDS is often enough.
+        """Ask PostgreSQL once, and log what is due. Cheap, but every SNAPSHOT_LOOK_SECONDS is often enough.
 
         Raises:
             sqlalchemy.exc.DBAPIError, OSError, TimeoutError: PostgreSQL could not be asked; the next
