@@ -49,7 +49,6 @@ class Source:
     """A module of the product as it is written."""
 
     def __init__(self, path: Path) -> None:
-        """Read it."""
         self.path = path.relative_to(ROOT).as_posix()
         self.module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         text = path.read_text(encoding="utf-8")

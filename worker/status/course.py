@@ -1,6 +1,6 @@
 """The course of the migration: before, during and after the backfill, and back; and the workers."""
 
-from worker.proof import LATE_AFTER_SECONDS
+from worker.proof_age import LATE_AFTER_SECONDS
 from worker.status import commands
 from worker.status.answer import Answer
 from worker.status.facts import Backfill, Facts, History

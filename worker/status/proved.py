@@ -1,6 +1,6 @@
 """What the audits prove: whether both tables agree, since when that is known, and what speaks against it."""
 
-from worker.proof import LATE_AFTER_SECONDS, outdated_after
+from worker.proof_age import LATE_AFTER_SECONDS, outdated_after
 from worker.status import commands
 from worker.status.answer import Answer
 from worker.status.facts import Audit, Facts
