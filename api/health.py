@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.context import Sync
 from api.gate.trailing_slash import ForgivingRoute
-from shared.migration_state import REVISION, read_revision
+from shared.migration_state import read_revision
 from shared.postgres.advice import advice_on
 from shared.postgres.database import refuse_wrong_sequences
 from shared.postgres.pooler import PoolerError, UnfitServerError
@@ -24,6 +24,7 @@ from shared.redis.deployment import UNLEARNED, Deployment
 from shared.redis.doorbell import ring_commands
 from shared.redis.faults import REDIS_ERRORS, fault_of, faults_in
 from shared.redis.rehearsal import rehearse
+from shared.revision import REVISION
 
 POSTGRESQL_SECONDS = 1.0  # SQLAlchemy takes up to two more to give up a connection that hangs
 REDIS_SECONDS = 0.8

@@ -53,7 +53,7 @@ GRANT USAGE ON SCHEMA public
 REVOKE ALL ON
     users, projects, project_collaborators, collections, article_collections, activity_logs,
     project_collections, outbox_events, applied_versions, outbox_dead_letters, backfill_runs, audit_runs,
-    audit_findings, worker_processes, collection_sync_version
+    audit_findings, worker_processes, collection_sync_version, operator_acts, idempotency_keys
     FROM collection_sync_api, collection_sync_worker, collection_sync_operator, collection_sync_reader,
     collection_sync_scaler;
 REVOKE ALL ON SEQUENCE
@@ -62,8 +62,8 @@ REVOKE ALL ON SEQUENCE
     FROM collection_sync_api, collection_sync_worker, collection_sync_operator, collection_sync_reader,
     collection_sync_scaler;
 
--- The API: legacy rows as the endpoints use them; events it may append but not read; nothing at all of
--- project_collections.
+-- The API: legacy rows as the endpoints use them; events it may append, without reading what they hold;
+-- project_collections it may read and never write.
 
 GRANT SELECT (user_id, email) ON users TO collection_sync_api;
 GRANT SELECT (project_id, owner_user_id) ON projects TO collection_sync_api;
@@ -96,7 +96,7 @@ GRANT SELECT (collection_id, version, appended_at, dated_version) ON applied_ver
 GRANT
     SELECT (
         id, aggregate_id, event_type, source, created_at, died_at, sqlstate, error, attempts, state,
-        closed_at, replayed_as, traceparent
+        closed_at, replayed_as, traceparent, message, detail, hint
     ),
     UPDATE (state, closed_at, replayed_as)
     ON outbox_dead_letters TO collection_sync_api;
@@ -107,6 +107,18 @@ GRANT
     ON backfill_runs TO collection_sync_api;
 GRANT SELECT, INSERT (status, requested_by, project_id, repair) ON audit_runs TO collection_sync_api;
 GRANT SELECT ON collection_sync_version TO collection_sync_api;
+-- What the console shows beside that; of the target what it compares, which the API may read in collections.
+GRANT SELECT ON worker_processes TO collection_sync_api;
+GRANT SELECT (
+    audit_run_id, collection_id, project_id, kind, found_at, repair_event_id, outcome
+) ON audit_findings TO collection_sync_api;
+GRANT SELECT (event_type, source, attempts, lane, schema_version, traceparent) ON outbox_events
+    TO collection_sync_api;
+GRANT SELECT (project_id, is_deleted, found_row) ON applied_versions TO collection_sync_api;
+GRANT SELECT (id, project_id, collection_id, research_context, created_at, updated_at) ON project_collections
+    TO collection_sync_api;
+GRANT SELECT, INSERT (actor, act, subject, outcome) ON operator_acts TO collection_sync_api;
+GRANT SELECT, INSERT (user_id, project_id, key, fingerprint, answer) ON idempotency_keys TO collection_sync_api;
 -- Nobody needs a right to draw from these: the ids are identity columns. To read them shows that they are right.
 GRANT SELECT ON SEQUENCE outbox_events_id_seq, backfill_runs_id_seq, audit_runs_id_seq
     TO collection_sync_api, collection_sync_worker, collection_sync_operator;
@@ -137,9 +149,10 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON applied_versions TO collection_sync_work
 GRANT
     SELECT (id, aggregate_id, created_at, sqlstate, error, attempts, closed_at),
     INSERT,
-    UPDATE (died_at, sqlstate, error, attempts, state, closed_at, replayed_as),
+    UPDATE (died_at, sqlstate, error, attempts, state, closed_at, replayed_as, message, detail, hint),
     DELETE
     ON outbox_dead_letters TO collection_sync_worker;
+GRANT SELECT (created_at), DELETE ON idempotency_keys TO collection_sync_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON worker_processes TO collection_sync_worker;
 -- The database's identity, by which API, worker and commands find each other in Redis.
 GRANT SELECT (database_id) ON collection_sync_version TO collection_sync_worker;
@@ -173,13 +186,13 @@ GRANT
         orphaned, last_event_id, throttled_by, driver, driver_token, heartbeat_at, finished_at
     )
     ON backfill_runs TO collection_sync_operator;
-GRANT SELECT ON worker_processes, collection_sync_version TO collection_sync_operator;
+GRANT SELECT ON worker_processes, collection_sync_version, operator_acts TO collection_sync_operator;
 -- DELETE is the rollback's; with it comes its lock on applied_versions.
 GRANT SELECT, DELETE ON project_collections, applied_versions TO collection_sync_operator;
 
 -- The reader: numbers, ids and states for dashboards; never what users wrote.
 
-GRANT SELECT ON audit_runs, worker_processes, collection_sync_version, applied_versions
+GRANT SELECT ON audit_runs, worker_processes, collection_sync_version, applied_versions, operator_acts
     TO collection_sync_reader;
 GRANT SELECT (
     id, status, in_worker, project_id, rate, max_pending, chunk_size, cursor_key, end_key, planned,

@@ -1,6 +1,6 @@
 """The projection: which columns of `collections` stand in `project_collections`, under which names.
 
-All that copies takes them from here; the audit says the same in its own words, in `worker/audit/pair.py`.
+All that copies takes them from here; the audit says the same in its own words, in `shared/pair.py`.
 docs/how-to/add-a-projected-column.md says what one more costs, and docs/versions.md that a change of what
 one means raises PAYLOAD_VERSION.
 """

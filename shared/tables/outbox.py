@@ -143,6 +143,9 @@ outbox_dead_letters = Table(
     ),
     Column("replayed_as", BigInteger, comment="outbox_events.id of the event that took its place."),
     Column("traceparent", Text, comment=TRACEPARENT_COMMENT),
+    Column("message", Text, comment="PostgreSQL's message; bounded. It may quote what users wrote."),
+    Column("detail", Text, comment="Its detail; bounded."),
+    Column("hint", Text, comment="Its hint; bounded."),
     CheckConstraint(
         "state IN ('dead', 'superseded', 'replayed', 'discarded')", name="outbox_dead_letters_known_state"
     ),

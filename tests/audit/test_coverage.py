@@ -7,11 +7,11 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.audit_runs import AuditOptions, latest_finished
+from shared.pair import COLUMNS, differs
 from tests.audit.pairs import audited, found, put_legacy, put_pair, put_synced
 from tests.twins.replacing import replaced
 from worker.audit import comparison, run
 from worker.audit.log import Progress
-from worker.audit.pair import COLUMNS, differs
 from worker.audit.run import audit
 
 TEXT = differs("research_context")

@@ -6,10 +6,10 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.backfill_runs import BackfillOptions
+from shared.lanes import LOWEST_KNOWN_LANE
 from tests.backfill.driving import chunk_of, started, take
 from worker.backfill.pending import PendingCounter
 from worker.backfill.throttle import LIVE_LAG, Gate, Throttle
-from worker.lanes import LOWEST_KNOWN_LANE
 
 ROWS = 30_000
 CHUNK_ROWS = 1_000

@@ -14,11 +14,11 @@ from rich.table import Table
 
 from shared.dead_letters import DeadLetter
 from shared.logs.setup import encode
+from shared.pair import COLUMNS
 from shared.process.printable import printable
 from tests.commands.world import HOSTILE
 from worker.audit import terminal as audit
 from worker.audit.findings import Finding
-from worker.audit.pair import COLUMNS
 from worker.backfill.terminal import watching
 from worker.command_line.console import LONGEST_LINE, Harmless, cell
 from worker.dead_letters import terminal as dead_letters

@@ -15,10 +15,11 @@ from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
 from api.health import health
-from shared.migration_state import REVISION, read_revision
+from shared.migration_state import read_revision
 from shared.postgres.database import create_engine
 from shared.redis import client as redis_client
 from shared.redis.client import open_redis
+from shared.revision import REVISION
 from shared.settings import Settings
 from tests.deploy.dockerfile import context_copies, read_stages
 from tests.forked import ROOT, run

@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 from sqlalchemy.engine import make_url
 
+from shared.lanes import LOWEST_KNOWN_LANE
 from tests.deploy.test_kubernetes import TRIGGER
 from tests.security.as_role import ROLES_SQL
-from worker.lanes import LOWEST_KNOWN_LANE
 
 QUERY: str = TRIGGER["metadata"]["query"]
 PENDING = 100_000

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from deploy.local.postgres import Postgres
-from shared.migration_state import REVISION
+from shared.revision import REVISION
 from tests.backfill.driving import until_waiting
 from tests.databases import Databases
 from tests.forked import ROOT, run
@@ -24,6 +24,8 @@ OUR_TABLES = {
     "audit_findings",
     "worker_processes",
     "collection_sync_version",
+    "idempotency_keys",
+    "operator_acts",
 }
 
 

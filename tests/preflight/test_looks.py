@@ -29,7 +29,7 @@ LOCKED = "LOCK TABLE pg_catalog.pg_trigger IN ACCESS EXCLUSIVE MODE"
 # Which check some of our logins may not make, and why.
 UNSEEN = {
     "worker": {"schema"},  # the revision
-    "api": {"redis_sharing", "sequences", "ids"},  # which workers there are, and the target's sequence
+    "api": {"sequences", "ids"},  # the sequence of the target
     "reader": {"sequences", "ids"},
     "scaler": {"schema", "redis_sharing", "sequences", "ids"},
 }

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from shared.migration_state import REVISION
+from shared.revision import REVISION
 from tests.forked import ROOT
 
 NEXT = f"{int(REVISION) + 1:04}"
@@ -32,7 +32,7 @@ Edit = tuple[str, str, str]  # a file, what stands there once, and what is to st
 
 FIRST: tuple[Edit, ...] = (
     ("shared/projection.py", UPDATED_AT, UPDATED_AT + LINE),
-    ("shared/migration_state.py", f'REVISION = "{REVISION}"', f'REVISION = "{NEXT}"'),
+    ("shared/revision.py", f'REVISION = "{REVISION}"', f'REVISION = "{NEXT}"'),
     (
         "migrations/legacy_schema.sql",
         "    research_context text,\n    tags json",
@@ -48,11 +48,11 @@ FIRST: tuple[Edit, ...] = (
 SECOND: tuple[Edit, ...] = (
     ("shared/projection.py", ", is_audited=False),\n", "),\n"),
     (
-        "worker/audit/pair.py",
+        "shared/pair.py",
         '    "updated_at": "updated_at",\n',
         '    "updated_at": "updated_at",\n    "color": "color",\n',
     ),
-    ("worker/audit/pair.py", 'frozenset({"research_context"})', 'frozenset({"research_context", "color"})'),
+    ("shared/pair.py", 'frozenset({"research_context"})', 'frozenset({"research_context", "color"})'),
     (
         "worker/audit/canary.py",
         "SELECT collection_id, project_id, description, is_active, created_at, updated_at\n",

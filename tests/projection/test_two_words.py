@@ -2,8 +2,7 @@
 
 import asyncpg
 
-from shared import projection
-from worker.audit import pair
+from shared import pair, projection
 from worker.audit.canary import PLANT_LEGACY, PLANT_TARGET, PLANTED, SHADOW
 
 DIFFERENT = f"""

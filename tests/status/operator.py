@@ -9,15 +9,15 @@ from collections.abc import Iterator, Mapping
 from pydantic import SecretStr
 
 from shared.settings import Settings
+from shared.status.look import look
+from shared.status.session import engine_of
+from shared.verdict.answer import Answer
+from shared.verdict.commands import WATCH, WORKER
+from shared.verdict.facts import Facts
+from shared.verdict.rules import answer_from
 from tests.forked import run
 from tests.log_lines import hold_printed
 from tests.processes import HANG_SECONDS, Running, running
-from worker.status.answer import Answer
-from worker.status.commands import WATCH, WORKER
-from worker.status.facts import Facts
-from worker.status.look import look
-from worker.status.rules import answer_from
-from worker.status.session import engine_of
 
 MOST_STEPS = 20
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from shared.migration_state import REVISION
-from worker.status import commands
-from worker.status.facts import (
+from shared.revision import REVISION
+from shared.verdict import commands
+from shared.verdict.facts import (
     LOCKED,
     Audit,
     Backfill,
@@ -19,7 +19,7 @@ from worker.status.facts import (
     Waiting,
     Worker,
 )
-from worker.status.rules import answer_from
+from shared.verdict.rules import answer_from
 
 NOW = 1_000_000.0
 NOTHING = {name: Waiting(0, None) for name in ("live", "repair", "backfill")}

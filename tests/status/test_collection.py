@@ -5,15 +5,15 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.settings import Settings
+from shared.status.collection import Collection, read
+from shared.status.collection_lines import lines
+from shared.status.session import engine_of
+from shared.status.why import why
+from shared.verdict.answer import Answer
 from tests.dead_letters.test_replay import dead
 from tests.draining import drain
 from tests.legacy_rows import set_collection
 from tests.status.scenes import audited, in_sync
-from worker.status.answer import Answer
-from worker.status.collection import Collection, read
-from worker.status.collection_lines import lines
-from worker.status.session import engine_of
-from worker.status.why import why
 
 
 async def found(database_url: str, collection_id: str = "c1") -> Collection:

@@ -9,11 +9,11 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.settings import Settings
+from shared.status.collection import read
+from shared.status.look import look
+from shared.status.session import CAREFULLY, engine_of
 from tests.api.recording import Json
 from tests.api.test_plans import FILL
-from worker.status.collection import read
-from worker.status.look import look
-from worker.status.session import CAREFULLY, engine_of
 
 RUNS = """
     INSERT INTO project_collections (project_id, collection_id)

@@ -6,14 +6,14 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.settings import Settings
+from shared.status.collection import read
+from shared.status.look import look
+from shared.status.session import engine_of, looking
+from shared.status.why import why
+from shared.verdict.rules import answer_from
 from tests.scaling.conftest import pooled as pooled  # noqa: PLC0414 - fixtures of ours, too
 from tests.scaling.conftest import pooled_settings as pooled_settings  # noqa: PLC0414
 from tests.status.scenes import in_sync
-from worker.status.collection import read
-from worker.status.look import look
-from worker.status.rules import answer_from
-from worker.status.session import engine_of, looking
-from worker.status.why import why
 
 IN_FORCE = text("SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only')")
 

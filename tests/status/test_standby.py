@@ -8,6 +8,7 @@ from pydantic import SecretStr
 from deploy.local.postgres import Postgres
 from shared.postgres.database import create_engine
 from shared.settings import Settings
+from shared.status.figures import lines
 from tests.acceptance.test_standby import connected, until
 from tests.acceptance.test_standby import primary as primary  # noqa: PLC0414 - a fixture of ours, too
 from tests.acceptance.test_standby import standby as standby  # noqa: PLC0414
@@ -16,7 +17,6 @@ from tests.legacy_rows import seed
 from tests.processes import HANG_SECONDS
 from tests.status.operator import facts_of, seen
 from tests.status.scenes import in_sync
-from worker.status.figures import lines
 
 
 @pytest.mark.wide

@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared import outbox
 from shared.audit_runs import AuditRun
 from shared.events import EventType, Source
+from shared.pair import differs
 from tests.twins.replacing import replaced, with_statement
 from worker.audit import comparison, findings, repair
-from worker.audit.pair import differs
 from worker.backfill import chunk as right_chunk
 from worker.backfill.find import Found
 from worker.custody import Custody

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from api.gate.errors import UNAVAILABLE_CLASSES
+from shared.verdict import course
+from shared.verdict import rules as status_rules
 from tests.security.as_role import ROLES_SQL
 from tests.twins import bulk, doorbell, pooler, relay, writes
 from tests.twins.replacing import Put, all_of, instead_of, with_statement
@@ -16,8 +18,6 @@ from worker.dashboard.page_verdict import RULES, Evidence
 from worker.preflight.check import Check, Severity
 from worker.relay.settle import CONFLATED
 from worker.rollback.statements import IS_ENRICHED
-from worker.status import course
-from worker.status import rules as status_rules
 
 
 @dataclass(frozen=True)
@@ -724,13 +724,13 @@ TWINS = {
     ),
     "a proof from before believed": Twin(
         "status never says in sync unless it was proved since",
-        instead_of("worker.status.validity.is_recent_enough", lambda *_: True),
+        instead_of("shared.verdict.validity.is_recent_enough", lambda *_: True),
         (LIFE, f"{STATUS_IS}[a proof from before the rollback]"),
     ),
     "what is missing before the backfill called drift": Twin(
         "status never says in sync unless it was proved since",
         instead_of(
-            "worker.status.rules.RULES",
+            "shared.verdict.rules.RULES",
             tuple(rule for rule in status_rules.RULES if rule is not course.not_backfilled),
         ),
         (

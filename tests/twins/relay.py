@@ -7,10 +7,10 @@ import asyncpg
 import pytest
 
 from shared.events import EventType
+from shared.lanes import KNOWN_LANES
 from shared.postgres import faults
 from shared.projection import COLUMNS, NAMES, VALUES, names_of
 from tests.twins.replacing import Put, all_of, instead_of, replaced
-from worker.lanes import KNOWN_LANES
 from worker.relay import apply as right_apply
 from worker.relay import claim as right_claim
 from worker.relay import run as right_relay

@@ -5,8 +5,8 @@ import json
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.lanes import lanes_up_to
 from tests.draining import run_once
-from worker.lanes import lanes_up_to
 from worker.relay.claim import Lanes
 from worker.relay.outcomes import Outcome
 

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from shared.events import NEWEST_KNOWN_VERSION, PAYLOAD_VERSION, Source
+from shared.lanes import lane_of, lanes_up_to, version_of
 from shared.settings import Settings
 from tests.audit.pairs import audited
 from tests.counters.draining import drain
@@ -15,7 +16,6 @@ from tests.drift import drift
 from tests.legacy_rows import set_collection, target_rows
 from tests.versions.later import append_later, settle_knowing, waiting
 from tests.worker.events import append_raw, outcomes
-from worker.lanes import lane_of, lanes_up_to, version_of
 from worker.relay.outcomes import Outcome
 from worker.telemetry.metrics import heartbeat_gauges
 from worker.vitals import unknown_versions

@@ -6,8 +6,8 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from shared.migration_state import REVISION
 from shared.postgres.advice import LACKS_TABLES
+from shared.revision import REVISION
 from shared.settings import Settings
 from tests.api.test_health import readiness
 from tests.databases import Databases

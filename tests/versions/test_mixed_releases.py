@@ -13,8 +13,8 @@ import pytest
 from pydantic import SecretStr
 
 from shared.events import NEWEST_KNOWN_VERSION
-from shared.migration_state import REVISION
 from shared.postgres.database import create_engine
+from shared.revision import REVISION
 from shared.settings import Settings
 from tests.audit.pairs import audited
 from tests.databases import Databases

@@ -18,6 +18,7 @@ from shared.events import Source
 from shared.postgres.database import create_engine
 from shared.postgres.pooler import UnfitServerError
 from shared.settings import Settings
+from shared.status.waiting import LANES
 from tests.draining import drain
 from tests.legacy_rows import set_collection
 from tests.processes import HANG_SECONDS
@@ -104,7 +105,7 @@ async def test_it_reads_no_more_of_the_outbox_than_it_counts(
         await sql.execute("VACUUM ANALYZE outbox_events")
     async with sql.transaction():
         await sql.execute(str(heartbeat.PLANNING))
-        statement = str(heartbeat.LOOK).replace(":most", "100")
+        statement = str(LANES).replace(":most", "100")
         plan = "\n".join(row[0] for row in await sql.fetch(f"EXPLAIN (ANALYZE, COSTS OFF) {statement}"))
     assert plan.count("using outbox_events_claim_order") == 4, plan
     assert "Rows Removed" not in plan, plan

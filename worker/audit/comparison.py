@@ -12,9 +12,9 @@ from typing import Self
 import asyncpg
 
 from shared.choices import MOST_SLICES
+from shared.lanes import HIGHEST_KNOWN_LANE, LOWEST_KNOWN_LANE
+from shared.pair import DIFFER, EXPECTED, NAMES, shown
 from shared.planner import COMPARISON, for_transaction
-from worker.audit.pair import DIFFER, EXPECTED, NAMES, shown
-from worker.lanes import HIGHEST_KNOWN_LANE, LOWEST_KNOWN_LANE
 
 STATEMENT_TIMEOUT_SECONDS = 600
 CLIENT_TIMEOUT_SECONDS = STATEMENT_TIMEOUT_SECONDS + 5

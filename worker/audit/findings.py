@@ -7,9 +7,9 @@ from typing import Any
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.pair import COLUMNS, shown
 from shared.postgres.database import driver_connection
 from worker.audit.comparison import CLIENT_TIMEOUT_SECONDS, DIFFERENCES, IN_SLICE, Slice
-from worker.audit.pair import COLUMNS, shown
 
 MOST_LISTED = 1_000  # of an audit that does not repair
 MOST_LISTED_BY_SCHEDULE = 20  # of each that workers run by themselves: it comes again every minute

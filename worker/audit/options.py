@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 
 from shared.choices import MOST_SLICES
-from worker.audit.pair import IN_WORDS
+from shared.pair import IN_WORDS
 from worker.command_line.grammar import argument_parser, text
 
 DESCRIPTION = f"""\

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.pair import COLUMNS, EXPECTED, differs, shown
 from shared.postgres.database import driver_connection
-from worker.audit.pair import COLUMNS, EXPECTED, differs, shown
 
 # By name, the columns that the target changed.
 CHANGED = ", ".join(

@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from shared.audit_runs import AuditRun
+from shared.pair import COLUMNS
 from worker.audit.findings import Finding
 from worker.audit.log import Progress, Watch
-from worker.audit.pair import COLUMNS
 from worker.command_line.bar import Bar
 from worker.command_line.console import cell
 from worker.settled import STALL_SECONDS

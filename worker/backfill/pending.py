@@ -3,8 +3,8 @@
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.lanes import BACKFILL_LANE
 from shared.planner import LOOKS, for_transaction
-from worker.lanes import BACKFILL_LANE
 
 # At what comes first in an index, and no further: see shared/planner.py.
 PLANNING = text(for_transaction(LOOKS))

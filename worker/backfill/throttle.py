@@ -9,10 +9,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.lanes import LOWEST_KNOWN_LANE
 from shared.planner import LOOKS, for_transaction
 from shared.postgres.faults import INSUFFICIENT_PRIVILEGE, sqlstate
 from worker.backfill.pending import PendingCounter
-from worker.lanes import LOWEST_KNOWN_LANE
 
 Value = TypeVar("Value")
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from shared.verdict.proof_age import LATE_AFTER_SECONDS, outdated_after
 from worker.dashboard.audits import is_clean, left, proves
 from worker.dashboard.page_state import Audit, Backfill, GoOn, PageVerdict, Waiting
 from worker.dashboard.workers import BLIND_AFTER_SECONDS
-from worker.proof_age import LATE_AFTER_SECONDS, outdated_after
 
 UNFINISHED = {"running", "paused", "interrupted"}
 

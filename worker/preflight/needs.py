@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from shared.migration_state import VERSION_TABLE
 from shared.projection import COLUMNS
-from shared.tables import runs as run_tables  # noqa: F401 - its tables belong to the same metadata
+from shared.tables import operators, runs  # noqa: F401 - their tables belong to the same metadata
 from shared.tables.legacy import legacy_metadata
 from shared.tables.outbox import metadata
 
@@ -30,6 +30,8 @@ ALL = ""  # columns
 LOGGED = "id aggregate_id event_type source created_at"
 APPENDED = "aggregate_id event_type source payload traceparent schema_version"
 LETTER = f"{LOGGED} died_at sqlstate error attempts state closed_at replayed_as traceparent"
+SAID = "message detail hint"  # by PostgreSQL of a letter, which may quote what users wrote
+FOUND = "audit_run_id collection_id project_id kind found_at repair_event_id outcome"
 INSERTED = (
     "collection_id project_id collection_name description created_by is_active color icon sort_order"
     " linked_hypothesis_ids linked_question_ids collection_purpose auto_update"
@@ -66,15 +68,28 @@ NEEDS: Mapping[str, Mapping[str, Privileges]] = {
             "INSERT": "activity_id project_id user_id activity_type description activity_metadata"
         },
         LEGACY: {"SELECT": READ_OF_LEGACY, "INSERT": INSERTED, "UPDATE": CHANGED},
-        "outbox_events": {"SELECT": "id aggregate_id created_at", "INSERT": APPENDED},
-        "applied_versions": {"SELECT": "collection_id version appended_at dated_version"},
-        "outbox_dead_letters": {"SELECT": LETTER, "UPDATE": "state closed_at replayed_as"},
+        "outbox_events": {
+            "SELECT": f"{LOGGED} attempts lane schema_version traceparent",
+            "INSERT": APPENDED,
+        },
+        "applied_versions": {
+            "SELECT": "collection_id version appended_at dated_version project_id is_deleted found_row"
+        },
+        "outbox_dead_letters": {
+            "SELECT": f"{LETTER} {SAID}",
+            "UPDATE": "state closed_at replayed_as",
+        },
+        TARGET: {"SELECT": " ".join(["id", *COPIED])},
         "backfill_runs": {
             "SELECT": ALL,
             "INSERT": ORDERED_RUN,
             "UPDATE": "status in_worker throttled_by driver_token heartbeat_at finished_at",
         },
         "audit_runs": {"SELECT": ALL, "INSERT": "status requested_by project_id repair"},
+        "audit_findings": {"SELECT": FOUND},
+        "worker_processes": READ,
+        "operator_acts": {"SELECT": ALL, "INSERT": "actor act subject outcome"},
+        "idempotency_keys": {"SELECT": ALL, "INSERT": "user_id project_id key fingerprint answer"},
         VERSION_TABLE: READ,
         **OUR_SEQUENCES,
     },
@@ -93,9 +108,10 @@ NEEDS: Mapping[str, Mapping[str, Privileges]] = {
         "outbox_dead_letters": {
             "SELECT": "id aggregate_id created_at sqlstate error attempts closed_at",
             "INSERT": ALL,
-            "UPDATE": "died_at sqlstate error attempts state closed_at replayed_as",
+            "UPDATE": f"died_at sqlstate error attempts state closed_at replayed_as {SAID}",
             "DELETE": ALL,
         },
+        "idempotency_keys": {"SELECT": "created_at", "DELETE": ALL},
         VERSION_TABLE: {"SELECT": "database_id"},
         "worker_processes": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL, "DELETE": ALL},
         "backfill_runs": {"SELECT": ALL, "UPDATE": DRIVEN_RUN},
@@ -115,6 +131,7 @@ NEEDS: Mapping[str, Mapping[str, Privileges]] = {
             "UPDATE": f"{DRIVEN_RUN} in_worker",
         },
         "worker_processes": READ,
+        "operator_acts": READ,
         VERSION_TABLE: READ,
         TARGETS_SEQUENCE: READ,
         **ALL_SEQUENCES,
@@ -124,12 +141,11 @@ NEEDS: Mapping[str, Mapping[str, Privileges]] = {
     READER: {
         "audit_runs": READ,
         "worker_processes": READ,
+        "operator_acts": READ,
         VERSION_TABLE: READ,
         "applied_versions": READ,
         "backfill_runs": {"SELECT": SHOWN_RUN},
-        "audit_findings": {
-            "SELECT": "audit_run_id collection_id project_id kind found_at repair_event_id outcome"
-        },
+        "audit_findings": {"SELECT": FOUND},
         "outbox_events": {"SELECT": f"{LOGGED} lane attempts traceparent schema_version"},
         "outbox_dead_letters": {"SELECT": LETTER},
         LEGACY: {"SELECT": "collection_id project_id is_active"},

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import asyncpg
 
+from shared.lanes import HIGHEST_KNOWN_LANE, LOWEST_KNOWN_LANE
 from shared.projection import WELL_FORMED
 from shared.traceparent import trace_id_of
-from worker.lanes import HIGHEST_KNOWN_LANE, LOWEST_KNOWN_LANE
 
 
 class Lanes(NamedTuple):
-    """A range of `outbox_events.lane`, both ends are meant: see `worker/lanes.py`."""
+    """A range of `outbox_events.lane`, both ends are meant: see `shared/lanes.py`."""
 
     first: int
     last: int

@@ -13,14 +13,15 @@ from shared.postgres.faults import is_transient, sqlstate
 from shared.process.orderly import FAILURE, SUCCESS
 from shared.process.printable import printable
 from shared.settings import CommandSettings
+from shared.status import figures
+from shared.status.look import look
+from shared.status.machine import as_json
+from shared.status.session import engine_of
+from shared.verdict import commands
+from shared.verdict.answer import Answer
+from shared.verdict.facts import Facts
+from shared.verdict.rules import answer_from
 from worker.command_line.console import print_json, stdout
-from worker.status import commands, figures
-from worker.status.answer import Answer
-from worker.status.facts import Facts
-from worker.status.look import look
-from worker.status.machine import as_json
-from worker.status.rules import answer_from
-from worker.status.session import engine_of
 
 WATCH_SECONDS = 1.0
 

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from shared.process.orderly import FAILURE, SUCCESS
 from shared.process.printable import printable
 from shared.settings import CommandSettings
+from shared.status.collection import read
+from shared.status.collection_lines import lines
+from shared.status.session import engine_of
+from shared.status.why import why
 from worker.command_line.console import print_json, stdout
-from worker.status.collection import read
-from worker.status.collection_lines import lines
-from worker.status.session import engine_of
-from worker.status.why import why
 
 LONGEST_LINE = 4_000  # characters; with --json everything is there
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import structlog
 
 from shared.events import Source
+from shared.lanes import KNOWN_LANES, NAMES
 from shared.logs.setup import log_many
-from worker.lanes import KNOWN_LANES, NAMES
 from worker.relay.batch import Batch
 from worker.relay.claim import ClaimedEvent
 from worker.relay.outcomes import Outcome

@@ -9,10 +9,10 @@ from wsgiref.simple_server import WSGIServer
 from prometheus_client import Metric, start_http_server
 from prometheus_client.registry import Collector
 
+from shared.lanes import KNOWN_LANES
 from shared.metrics import Counter, Histogram, gauge, gauges, open_registry
 from shared.postgres.faults import is_transient
 from shared.settings import SettingsError
-from worker.lanes import KNOWN_LANES
 from worker.relay.batch import Batch
 from worker.relay.outcomes import Outcome
 from worker.telemetry.log import LANES

@@ -13,11 +13,12 @@ from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.lanes import KNOWN_LANES, NAMES
 from shared.planner import LOOKS, for_transaction
 from shared.postgres.database import refuse_wrong_sequences
 from shared.postgres.pooler import UnfitServerError
 from shared.redis.outage import Fault
-from worker.lanes import HIGHEST_KNOWN_LANE, KNOWN_LANES, LOWEST_KNOWN_LANE, NAMES
+from shared.status.waiting import LANES, MOST_COUNTED
 from worker.vitals.unknown_versions import UnknownVersions
 
 logger = structlog.get_logger(__name__)
@@ -26,42 +27,9 @@ BEAT_SECONDS = 5
 # The last is what a login that is refused comes as.
 OF_THE_DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, AsyncAdapt_asyncpg_dbapi.Error)
 HEARTBEAT_PATIENCE_SECONDS = 2.0
-MOST_COUNTED = 100_000
 
 # At what comes first in an index, and no further: see shared/planner.py.
 PLANNING = text(for_transaction(LOOKS))
-
-# Served by outbox_events_claim_order, and outbox_dead_letters_open. Bounded: a backlog of millions, which
-# is when an operator looks, must not be counted to its end every five seconds. The oldest of a lane is the
-# one with the lowest id: that is the order of appends, but for transactions that were open at the same time.
-# As a range in the index's order: by `lane = ` and `id` the planner may read the whole primary key.
-# Lanes of versions that we do not know are beyond ours.
-LOOK = text(f"""
-    WITH unknown AS MATERIALIZED (
-        SELECT count(*) AS events, min(lane) AS first_lane, max(lane) AS last_lane
-        FROM (
-            (SELECT lane FROM outbox_events WHERE lane < {LOWEST_KNOWN_LANE}
-                ORDER BY lane, id LIMIT :most)
-            UNION ALL
-            (SELECT lane FROM outbox_events WHERE lane > {HIGHEST_KNOWN_LANE}
-                ORDER BY lane DESC, id DESC LIMIT :most)
-        ) AS beyond
-    )
-    SELECT
-        waiting.lane,
-        (SELECT count(*) FROM (
-            SELECT FROM outbox_events AS event
-            WHERE event.lane BETWEEN waiting.lane AND waiting.lane ORDER BY event.lane, event.id LIMIT :most
-        ) AS counted) AS pending,
-        greatest(0, coalesce((
-            SELECT extract(epoch FROM clock_timestamp() - event.created_at) FROM outbox_events AS event
-            WHERE event.lane BETWEEN waiting.lane AND waiting.lane ORDER BY event.lane, event.id LIMIT 1
-        ), 0))::float8 AS oldest_seconds,
-        (SELECT count(*) FROM outbox_dead_letters WHERE closed_at IS NULL) AS dead_letters,
-        unknown.events AS unknown_events, unknown.first_lane, unknown.last_lane,
-        extract(epoch FROM clock_timestamp())::float8 AS database_time
-    FROM unknown, (VALUES {", ".join(f"({lane})" for lane in KNOWN_LANES)}) AS waiting (lane)
-""")  # noqa: S608 - constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +101,7 @@ class Heart:
         async with self._engine.begin() as connection:
             await connection.execute(PLANNING)
             began = time.time()
-            lanes = (await connection.execute(LOOK, {"most": MOST_COUNTED})).all()
+            lanes = (await connection.execute(LANES, {"most": MOST_COUNTED})).all()
             asked_at = (began + time.time()) / 2
         seen = lanes[0]
         self._unknown_versions.note(seen.unknown_events, seen.first_lane, seen.last_lane)

@@ -6,7 +6,7 @@ import time
 import structlog
 
 from shared.events import NEWEST_KNOWN_VERSION
-from worker.lanes import version_of
+from shared.lanes import version_of
 
 logger = structlog.get_logger(__name__)
 

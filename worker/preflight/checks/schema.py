@@ -5,7 +5,8 @@ from sqlalchemy import Index
 from sqlalchemy.engine import make_url
 from sqlalchemy.schema import CreateIndex
 
-from shared.migration_state import READ_REVISION, REVISION, VERSION_TABLE
+from shared.migration_state import READ_REVISION, VERSION_TABLE
+from shared.revision import REVISION
 from shared.tables.legacy import legacy_metadata
 from shared.tables.outbox import metadata
 from worker.preflight.check import Found, Objection, stop, warn

@@ -6,10 +6,10 @@ they are: to repair them would be a second migration on top of the first. Nothin
 
 from collections.abc import Callable
 
-from worker.status import course, obstacles, proved
-from worker.status.answer import Answer
-from worker.status.facts import Audit, Facts
-from worker.status.validity import valid_proof
+from shared.verdict import course, obstacles, proved
+from shared.verdict.answer import Answer
+from shared.verdict.facts import Audit, Facts
+from shared.verdict.validity import valid_proof
 
 RULES: tuple[Callable[[Facts], Answer | None], ...] = (
     obstacles.not_migrated,

@@ -3,12 +3,11 @@
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from worker.lanes import KNOWN_LANES, NAMES
-from worker.status.facts import LockHolder, Waiting, Worker
-from worker.vitals.heartbeat import LOOK as LANES
-from worker.vitals.heartbeat import MOST_COUNTED
+from shared.lanes import HIGHEST_KNOWN_LANE, KNOWN_LANES, LOWEST_KNOWN_LANE, NAMES
+from shared.verdict.facts import LockHolder, Waiting, Worker
 
 MOST_WORKERS = 100
+MOST_COUNTED = 100_000
 
 # Served by worker_processes_pkey; the table holds the processes of an hour.
 WORKERS = text("""
@@ -16,6 +15,38 @@ WORKERS = text("""
         extract(epoch FROM ended_at)::float8 AS ended_at
     FROM worker_processes ORDER BY id DESC LIMIT :most
 """)
+
+# Served by outbox_events_claim_order, and outbox_dead_letters_open. Bounded: a backlog of millions, which
+# is when an operator looks, must not be counted to its end every five seconds. The oldest of a lane is the
+# one with the lowest id: that is the order of appends, but for transactions that were open at the same time.
+# As a range in the index's order: by `lane = ` and `id` the planner may read the whole primary key.
+# Lanes of versions that we do not know are beyond ours.
+LANES = text(f"""
+    WITH unknown AS MATERIALIZED (
+        SELECT count(*) AS events, min(lane) AS first_lane, max(lane) AS last_lane
+        FROM (
+            (SELECT lane FROM outbox_events WHERE lane < {LOWEST_KNOWN_LANE}
+                ORDER BY lane, id LIMIT :most)
+            UNION ALL
+            (SELECT lane FROM outbox_events WHERE lane > {HIGHEST_KNOWN_LANE}
+                ORDER BY lane DESC, id DESC LIMIT :most)
+        ) AS beyond
+    )
+    SELECT
+        waiting.lane,
+        (SELECT count(*) FROM (
+            SELECT FROM outbox_events AS event
+            WHERE event.lane BETWEEN waiting.lane AND waiting.lane ORDER BY event.lane, event.id LIMIT :most
+        ) AS counted) AS pending,
+        greatest(0, coalesce((
+            SELECT extract(epoch FROM clock_timestamp() - event.created_at) FROM outbox_events AS event
+            WHERE event.lane BETWEEN waiting.lane AND waiting.lane ORDER BY event.lane, event.id LIMIT 1
+        ), 0))::float8 AS oldest_seconds,
+        (SELECT count(*) FROM outbox_dead_letters WHERE closed_at IS NULL) AS dead_letters,
+        unknown.events AS unknown_events, unknown.first_lane, unknown.last_lane,
+        extract(epoch FROM clock_timestamp())::float8 AS database_time
+    FROM unknown, (VALUES {", ".join(f"({lane})" for lane in KNOWN_LANES)}) AS waiting (lane)
+""")  # noqa: S608 - constants
 
 # Reads no table, only the server's lists of sessions and locks; any role may. Of other roles' sessions it is
 # not shown since when they last, without pg_read_all_stats. Between two attempts nothing of ours waits for a

@@ -1,11 +1,11 @@
 """What the audits prove: whether both tables agree, since when that is known, and what speaks against it."""
 
-from worker.proof_age import LATE_AFTER_SECONDS, outdated_after
-from worker.status import commands
-from worker.status.answer import Answer
-from worker.status.facts import Audit, Facts
-from worker.status.validity import is_recent_enough, valid_proof
-from worker.status.words import clock, count, span
+from shared.verdict import commands
+from shared.verdict.answer import Answer
+from shared.verdict.facts import Audit, Facts
+from shared.verdict.proof_age import LATE_AFTER_SECONDS, outdated_after
+from shared.verdict.validity import is_recent_enough, valid_proof
+from shared.verdict.words import clock, count, span
 
 
 def drift(facts: Facts) -> Answer | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from worker.status.collection import APPLIED, EVENT, LEGACY, LETTER, TARGET, Collection, Values
+from shared.status.collection import APPLIED, EVENT, LEGACY, LETTER, TARGET, Collection, Values
 
 DASH = "-"
 LONGEST = 200

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from worker.status.facts import Letter
+from shared.verdict.facts import Letter
 
 MOST_LETTERS = 1_000
 

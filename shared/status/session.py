@@ -19,7 +19,7 @@ from shared.postgres.faults import (
     sqlstate,
 )
 from shared.settings import DatabaseSettings
-from worker.status.facts import LOCKED
+from shared.verdict.facts import LOCKED
 
 STATEMENT_TIMEOUT_SECONDS = 5  # for a server that hardly answers
 

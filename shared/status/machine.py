@@ -3,9 +3,9 @@
 from dataclasses import asdict
 from typing import Any
 
-from shared.migration_state import REVISION
-from worker.status.answer import Answer
-from worker.status.facts import Facts
+from shared.revision import REVISION
+from shared.verdict.answer import Answer
+from shared.verdict.facts import Facts
 
 
 def as_json(said: Answer, facts: Facts | None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from worker.status.facts import Audit, Backfill, History
+from shared.verdict.facts import Audit, Backfill, History
 
 MOST_RECENT = 200
 MOST_FINDINGS = 1_000

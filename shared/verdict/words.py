@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from worker.status.facts import Backfill, LockHolder
+from shared.verdict.facts import Backfill, LockHolder
 
 
 def clock(moment: float, now: float) -> str:

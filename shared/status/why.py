@@ -1,8 +1,8 @@
 """Why one collection is as it is, in a sentence. Pure functions."""
 
-from worker.status import commands
-from worker.status.answer import Answer
-from worker.status.collection import Collection
+from shared.status.collection import Collection
+from shared.verdict import commands
+from shared.verdict.answer import Answer
 
 
 def why(found: Collection) -> Answer:

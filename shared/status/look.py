@@ -5,10 +5,11 @@ from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.migration_state import REVISION, read_revision
-from worker.status import history, letters, server, waiting
-from worker.status.facts import Facts
-from worker.status.session import Parts, looking
+from shared.migration_state import read_revision
+from shared.revision import REVISION
+from shared.status import history, letters, server, waiting
+from shared.status.session import Parts, looking
+from shared.verdict.facts import Facts
 
 
 async def look(engine: AsyncEngine) -> Facts:

@@ -8,11 +8,11 @@ from typing import Any
 from sqlalchemy import Column, Integer, MetaData, String, Table, Text, cast, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from shared.pair import DIFFER, EXPECTED
 from shared.projection import COLUMNS
+from shared.status.session import Parts, looking
 from shared.tables.legacy import collections
 from shared.tables.outbox import applied_versions, outbox_dead_letters, outbox_events
-from worker.audit.pair import DIFFER, EXPECTED
-from worker.status.session import Parts, looking
 
 Values = Mapping[str, Any]
 MOST = 20  # of events, of letters, of findings

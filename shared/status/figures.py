@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from shared.migration_state import REVISION
 from shared.process.printable import printable
-from worker.status.facts import Facts, LockHolder, Worker
-from worker.status.letters import MOST_LETTERS
-from worker.status.words import clock, count, percent, span, who
-from worker.vitals.heartbeat import MOST_COUNTED
+from shared.revision import REVISION
+from shared.status.letters import MOST_LETTERS
+from shared.status.waiting import MOST_COUNTED
+from shared.verdict.facts import Facts, LockHolder, Worker
+from shared.verdict.words import clock, count, percent, span, who
 
 DASH = "-"
 NAMED = 5  # of many of a kind; the others are counted

@@ -1,10 +1,10 @@
 """What stands in the way of all else: the schema, the sequences, the server, a session that holds a lock."""
 
-from shared.migration_state import REVISION
-from worker.status import commands
-from worker.status.answer import Answer
-from worker.status.facts import LOCKED, Facts
-from worker.status.words import span, who
+from shared.revision import REVISION
+from shared.verdict import commands
+from shared.verdict.answer import Answer
+from shared.verdict.facts import LOCKED, Facts
+from shared.verdict.words import span, who
 
 STUCK_SECONDS = 2.0  # so long our own statements wait
 API = "collection-sync api"  # whose requests may wait for a row of the monolith's: that holds up no event

@@ -1,6 +1,6 @@
 """Whether an audit says anything about now: not where something may have made it untrue since."""
 
-from worker.status.facts import Audit, History
+from shared.verdict.facts import Audit, History
 
 
 def is_recent_enough(audit: Audit, history: History) -> bool:

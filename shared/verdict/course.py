@@ -1,11 +1,11 @@
 """The course of the migration: before, during and after the backfill, and back; and the workers."""
 
-from worker.proof_age import LATE_AFTER_SECONDS
-from worker.status import commands
-from worker.status.answer import Answer
-from worker.status.facts import Backfill, Facts, History
-from worker.status.validity import is_recent_enough
-from worker.status.words import clock, count, done_about, percent, span
+from shared.verdict import commands
+from shared.verdict.answer import Answer
+from shared.verdict.facts import Backfill, Facts, History
+from shared.verdict.proof_age import LATE_AFTER_SECONDS
+from shared.verdict.validity import is_recent_enough
+from shared.verdict.words import clock, count, done_about, percent, span
 
 SILENT_SECONDS = 3.0  # a driver that lives says so once a second
 

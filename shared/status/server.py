@@ -4,7 +4,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.postgres.sequences import read_sequences
-from worker.status.facts import Server
+from shared.verdict.facts import Server
 
 # Our own transaction is READ ONLY; what another would be, its default says.
 LOOK = text("""

@@ -1,0 +1,1 @@
+"""The facts of one moment, read from the database on one snapshot."""
