@@ -14,7 +14,7 @@ from tests.security.conftest import urls as urls  # noqa: PLC0414 - a fixture
 RAISE = "DO $$ BEGIN RAISE EXCEPTION 'a secret' USING ERRCODE = '{}'; END $$"
 SAID = {
     "SELECT 1 FROM nowhere": LACKS_TABLES,
-    "SELECT id FROM project_collections": "(permission denied for table project_collections)",
+    "SELECT tags FROM project_collections": "(permission denied for table project_collections)",
     RAISE.format("42501"): "lacks a right (insufficient privilege)",
     RAISE.format("P0001"): "refuses it (P0001: raise",
     RAISE.format("55000"): "refuses it (55000: object not in prerequisite state",
