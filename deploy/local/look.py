@@ -1,10 +1,15 @@
-"""Rows of the database that DATABASE_URL leads to, for who has no psql."""
+"""`python -m deploy.local.look`: what the sample's rows are in the target, where there is no psql."""
 
 import asyncio
+import sys
 from collections.abc import Sequence
 
+from deploy.local.welcome import ROWS
 from shared.postgres.database import create_engine, driver_connection
-from shared.settings import DatabaseSettings, load_settings
+from shared.process.printable import printable
+from shared.settings import DatabaseSettings, SettingsError, load_settings
+
+LONGEST_ROW = 1_000
 
 
 def rows(query: str) -> Sequence[object]:
@@ -33,3 +38,11 @@ async def _fetched(query: str) -> Sequence[object]:
     finally:
         await engine.dispose()
     return found
+
+
+if __name__ == "__main__":
+    try:
+        for row in rows(ROWS):
+            print(printable(str(row), LONGEST_ROW))
+    except SettingsError as error:
+        sys.exit(str(error))

@@ -1,7 +1,9 @@
 """`make run`: the whole system in one terminal, from the databases to the worker's live lines."""
 
 import asyncio
+import json
 import os
+import secrets
 import signal
 import socket
 from collections.abc import Awaitable, Sequence
@@ -16,12 +18,13 @@ import asyncpg
 from deploy.local.errors import LocalError
 from deploy.local.options import LAST_PORT
 from deploy.local.postgres import Postgres
-from deploy.local.programs import SHOWN_LINES, launch, running
+from deploy.local.programs import SHOWN_LINES, Screen, follow, launch, running
 from deploy.local.service import LOOPBACK, Service, hold
 from deploy.local.valkey import Valkey
 from deploy.local.variables import left_for_others
-from deploy.local.welcome import Addresses, Left, welcome
+from deploy.local.welcome import Addresses, welcome
 from shared.postgres.database import create_engine
+from shared.process.printable import printable
 from shared.settings import Settings, load_settings
 
 SAMPLE = Path(__file__).with_name("sample.sql")
@@ -57,6 +60,19 @@ async def migrate() -> None:
     if alembic.returncode != 0:
         end = output.decode(errors="replace").splitlines()[-SHOWN_LINES:]
         raise LocalError("\n  ".join(("alembic upgrade head failed. Its last lines:", *end)))
+
+
+async def examined() -> str:
+    """Return in a line what the preflight found, and after it a line for each thing that will bite."""
+    preflight = await launch("INT", "worker.preflight", "--json")
+    output, _ = await preflight.communicate()
+    try:
+        found = json.loads(output.splitlines()[-1])["checks"]
+    except (ValueError, LookupError):
+        return f"could not look (status {preflight.returncode}); python -m worker.preflight says why"
+    bites = [check for check in found if check["state"] != "ok"]
+    counts = f"{len(found) - len(bites)} ok" + (f", {len(bites)} not" if bites else "")
+    return "\n".join((counts, *(f"  {check['state']}: {printable(check['sentence'])}" for check in bites)))
 
 
 async def insert_sample(settings: Settings) -> None:
@@ -184,6 +200,7 @@ async def run(data: Path, first_port: int, *, with_worker: bool = True) -> None:
     with ExitStack() as stack:
         stack.enter_context(hold(data))
         print(f"Starting; the data lies in {data}", flush=True)
+        os.environ.setdefault("ADMIN_TOKEN", secrets.token_urlsafe(24))
         services = start_services(data, stack)
         settings = load_settings(Settings)
         await migrate()
@@ -192,6 +209,11 @@ async def run(data: Path, first_port: int, *, with_worker: bool = True) -> None:
         dashboard = stack.enter_context(listen(api.getsockname()[1] + 1))
         await serve(services, data, Listeners(api, dashboard), interrupted, with_worker=with_worker)
     print("Stopped.")
+
+
+def followed(logs: dict[str, Path], screen: Screen) -> list[Awaitable[None]]:
+    """Follow the commands' log where it is theirs alone; the programs' lines come by their output."""
+    return [] if logs["commands"] == logs["worker"] else [follow(logs["commands"], screen)]
 
 
 async def serve(
@@ -203,16 +225,20 @@ async def serve(
     with_worker: bool,
 ) -> None:
     """Run our programs, greet when they are ready, and show events until interrupted."""
-    logs = log_files(data)
+    logs, screen = log_files(data), Screen()
     programs = programs_of(listeners, logs, with_worker=with_worker)
     sockets = tuple(listener.fileno() for listener in listeners)
-    async with running(programs, data, logs, pass_fds=sockets) as watches:
+    async with running(programs, data, logs, screen, pass_fds=sockets) as watches:
         end = asyncio.create_task(interrupted.wait())
         trouble = asyncio.create_task(end_of_a_service(services))
-        await first_of(readiness(listeners.api.getsockname()[1]), end, trouble, *watches)
+        ready = asyncio.gather(readiness(listeners.api.getsockname()[1]), examined())
+        await first_of(ready, end, trouble, *watches)
         if not interrupted.is_set():
-            left = Left(data / "env", data / "pgpass")
-            with left_for_others(left, services, listeners.addresses, logs["commands"]):
-                print(welcome(listeners.addresses, left, services, with_worker=with_worker), flush=True)
-                await first_of(end, trouble, *watches)
+            variables = data / "env"
+            with left_for_others(variables, services, listeners.addresses, logs["commands"]):
+                greeting = welcome(
+                    listeners.addresses, variables, services, ready.result()[1], with_worker=with_worker
+                )
+                print(greeting, flush=True)
+                await first_of(end, trouble, *watches, *followed(logs, screen))
         print("\nStopping.", flush=True)

@@ -1,14 +1,15 @@
-"""What another terminal needs to reach this run: a file that its shell reads, and one that psql reads."""
+"""What another terminal needs to reach this run, in a file that its shell reads."""
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.local.postgres import USER, Postgres
-from deploy.local.service import LOOPBACK, Service, write_secret
-from deploy.local.welcome import Addresses, Left
+from deploy.local.postgres import Postgres
+from deploy.local.service import Service, write_secret
+from deploy.local.welcome import Addresses
 
 
 def search_path(services: Sequence[Service]) -> str:
@@ -18,20 +19,14 @@ def search_path(services: Sequence[Service]) -> str:
     return f'PATH={":".join(shlex.quote(str(directory)) for directory in directories)}:"$PATH"'
 
 
-def passwords(services: Sequence[Service]) -> str:
-    """Return the lines of libpq's password file; no password of ours holds what would have to be escaped."""
-    servers = [service for service in services if isinstance(service, Postgres)]
-    return "".join(f"{LOOPBACK}:{server.port}:*:{USER}:{server.password}\n" for server in servers)
-
-
 @contextmanager
 def left_for_others(
-    left: Left, services: Sequence[Service], addresses: Addresses, log: Path
+    variables: Path, services: Sequence[Service], addresses: Addresses, log: Path
 ) -> Iterator[None]:
-    """Keep the files for as long as the block; only their owner can read them.
+    """Keep the file for as long as the block; only its owner can read it.
 
     Args:
-        left: what a shell reads with `. FILE`, and what psql reads where PGPASSFILE names it.
+        variables: what a shell reads with `. FILE`.
         services: those that we started; addresses that were given are not ours to write down.
         addresses: the programs'.
         log: the file of commands' log lines, which the dashboard reads.
@@ -41,14 +36,11 @@ def left_for_others(
         "LOG_FILE": str(log),
         "API_URL": addresses.api,
         "DASHBOARD_URL": addresses.dashboard,
+        "ADMIN_TOKEN": os.environ["ADMIN_TOKEN"],
     }
     assignments = [f"{name}={shlex.quote(value)}" for name, value in values.items()]
-    write_secret(
-        left.variables, "".join(f"export {line}\n" for line in (*assignments, search_path(services)))
-    )
-    write_secret(left.passwords, passwords(services))
+    write_secret(variables, "".join(f"export {line}\n" for line in (*assignments, search_path(services))))
     try:
         yield
     finally:
-        for file in left:
-            file.unlink(missing_ok=True)
+        variables.unlink(missing_ok=True)

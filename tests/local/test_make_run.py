@@ -22,7 +22,7 @@ from tests.local.starts import ROOT, eventually, gone
 from tests.processes import HANG_SECONDS
 from tests.programs import needed
 
-READY = re.compile("Each event that the worker settles|No worker runs")
+READY = re.compile("What happens, a line for each event|No worker runs")
 PID_FILES = ("api.pid", "worker.pid", "dashboard.pid", "postgresql/pid", "valkey/pid")
 
 
@@ -85,11 +85,17 @@ class Run:
         assert eventually(lambda: self.said.count("  applied  ") == count), self.said
 
     def follows_the_curl_lines(self) -> None:
+        needed("curl")
         lines = [line for line in self.said.splitlines() if line.startswith("curl")]
-        assert "Unwanted" in send(lines[0])
+        assert "Unwanted" in self.shell(lines[0])
         for line in lines[1:]:
-            assert "detail" not in send(line)
+            assert "detail" not in self.shell(line)
         self.until_applied(3)
+
+    def follows_the_commands(self) -> list[str]:
+        """Type the printed commands, whatever status they end with, and return what they say."""
+        lines = [line for line in self.said.splitlines() if line.startswith("python -m worker.")]
+        return [self.shell(f"{line} || true") for line in lines]
 
     def pids(self) -> list[int]:
         """Return the ids of its processes, of those that it started itself."""
@@ -111,14 +117,6 @@ def make_run(data: Path, given: dict[str, str], *arguments: str) -> Iterator[Run
         run.process.wait(HANG_SECONDS)
 
 
-def send(line: str) -> str:
-    """Run a printed curl line as it is and return the answer."""
-    needed("curl")
-    done = subprocess.run(["/bin/bash", "-c", line], capture_output=True, text=True, check=True)
-    assert done.stderr == ""
-    return done.stdout.strip()
-
-
 @pytest.fixture
 def given(databases: Databases, valkey: Valkey) -> Iterator[dict[str, str]]:
     """The addresses of servers that are there already; the database is not migrated yet."""
@@ -134,20 +132,23 @@ def test_what_it_prints_works_and_an_interrupt_ends_it(tmp_path: Path) -> None:
         listing, creation, update, deletion = [
             line for line in run.said.splitlines() if line.startswith("curl")
         ]
-        assert "sample-unlinked" in send(listing)
-        assert '"Made with curl"' in send(creation)
-        assert '"Updated with curl"' in send(update)
-        assert "deleted" in send(deletion)
+        needed("curl")
+        assert "sample-unlinked" in run.shell(listing)
+        assert '"Made with curl"' in run.shell(creation)
+        assert '"Updated with curl"' in run.shell(update)
+        assert "deleted" in run.shell(deletion)
         run.until_applied(3)
-        shown = subprocess.run(
-            ["/bin/bash", "-c", run.line("PGPASSFILE")], capture_output=True, text=True, check=True
-        )
-        assert "Updated with curl" in shown.stdout
-        assert "sample-untouched" not in shown.stdout
-        assert "sample-unwanted" not in shown.stdout
-        commands = [line for line in run.said.splitlines() if " -m worker." in line]
-        said = [run.shell(line) for line in commands]
+        shown = run.shell(run.line("psql"))
+        assert "Updated with curl" in shown
+        assert "sample-untouched" not in shown
+        assert "sample-unwanted" not in shown
+        said = run.follows_the_commands()
         assert "agree" in said[-1]
+        assert re.search(r"^preflight      \d+ ok$", run.said, re.MULTILINE)
+        assert eventually(lambda: " has seen every row: " in run.said)
+        assert run.shell('curl -s -o /dev/null -w "%{http_code}" "$API_URL/admin/backfill"') == "401"
+        asked = '"$API_URL/admin/backfill" -H "X-Admin-Token: $ADMIN_TOKEN"'
+        assert '"finished"' in run.shell(f"curl -s {asked}")
         assert eventually(lambda: run.dashboard()["verdict"]["state"] == "in_sync"), run.dashboard()
         assert run.end_with(signal.SIGINT) == 0
         assert re.search(r"^Stopping\.\n(.*\n)*Stopped\.\n\Z", run.said, re.MULTILINE)
@@ -173,11 +174,8 @@ def test_given_addresses_are_used_and_not_shown_and_the_printed_lines_work_again
         assert given["REDIS_URL"] not in run.said
         variables = (run.data / "env").read_text()
         assert not re.search("DATABASE_URL|REDIS_URL", variables)
-        look = run.line(shlex.quote(sys.executable))
-        shown = subprocess.run(
-            ["/bin/bash", "-c", look], env=os.environ | given, capture_output=True, text=True, check=True
-        )
-        assert "sample-linked" in shown.stdout
+        look = f"DATABASE_URL={shlex.quote(given['DATABASE_URL'])} {run.line('python -m deploy.local.look')}"
+        assert "sample-linked" in run.shell(look)
         assert run.end_with(signal.SIGTERM) == 0
         assert re.search(r"^Stopping\.\n(.*\n)*Stopped\.\n\Z", run.said, re.MULTILINE)
 
@@ -190,7 +188,7 @@ def test_another_terminal_reads_what_it_needs_from_a_file_and_without_a_worker_e
         run.until_ready()
         assert not (run.data / "worker.pid").exists()
         update = next(line for line in run.said.splitlines() if " PUT " in line)
-        assert '"Updated with curl"' in send(update)
+        assert '"Updated with curl"' in run.shell(update)
         waiting = 'psql "$DATABASE_URL" -tAc "SELECT aggregate_id FROM outbox_events"'
         assert run.shell(waiting) == "sample-unlinked\n"
         asked = "import os, redis; print(redis.Redis.from_url(os.environ['REDIS_URL']).ping())"
@@ -198,11 +196,9 @@ def test_another_terminal_reads_what_it_needs_from_a_file_and_without_a_worker_e
         dashboard = run.line("dashboard").split()[-1]
         assert run.shell('echo "$API_URL $DASHBOARD_URL"') == f"{run.api} {dashboard}\n"
         assert run.shell('test -f "$LOG_FILE" && echo there') == "there\n"
-        for file in ("env", "pgpass"):
-            assert (run.data / file).stat().st_mode & 0o777 == 0o600
+        assert (run.data / "env").stat().st_mode & 0o777 == 0o600
         assert run.end_with(signal.SIGINT) == 0
         assert not (run.data / "env").exists()
-        assert not (run.data / "pgpass").exists()
         for service in ("postgresql", "valkey"):
             assert (run.data / service / "password").read_text() not in run.said
 
@@ -230,11 +226,13 @@ def test_a_warning_is_shown_and_a_program_that_dies_is_named_and_ends_the_run(
 ) -> None:
     with make_run(tmp_path / "data", given | {"REDIS_URL": "redis://127.0.0.1:1/0"}) as run:
         run.until_ready()
-        assert eventually(lambda: " warning in " in run.said), run.said
+        assert eventually(lambda: "worker     PostgreSQL is up, Redis is away" in run.said), run.said
         pids = run.pids()
         os.kill(int((run.data / "worker.pid").read_text()), signal.SIGKILL)
         assert run.process.wait(HANG_SECONDS) == 1
-        assert "worker ended with status -9. Its last lines:\n" in run.said
+        assert re.search(
+            r"^The last lines of worker:\n(  .*\n)*worker ended with status -9\.$", run.said, re.MULTILINE
+        )
         assert "Traceback" not in run.said
         assert gone(pids)
 
