@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import Session
 
 from shared.events import PAYLOAD_VERSION, EventType, Source
 from shared.projection import LEGACY_NAMES, PAYLOAD
@@ -57,17 +58,35 @@ async def append_event(
         sqlalchemy.exc.NoResultFound: there is no such collection.
 
     """
-    appended = await connection.execute(
-        APPEND_EVENT,
-        {
-            "collection_id": collection_id,
-            "event_type": event_type,
-            "source": source,
-            "traceparent": current_traceparent(),
-        },
-    )
+    appended = await connection.execute(APPEND_EVENT, _values(collection_id, event_type, source))
     event_id: int = appended.scalar_one()
     return event_id
+
+
+def append_event_sync(
+    connection: Connection | Session, collection_id: str, event_type: EventType, source: Source = Source.API
+) -> int:
+    """Append an event as `append_event` does, from code that does not await, with any driver.
+
+    A session is flushed first: the row must be written, and so locked, before the id is drawn.
+
+    Raises:
+        sqlalchemy.exc.NoResultFound: there is no such collection.
+
+    """
+    if isinstance(connection, Session):
+        connection.flush()
+    event_id: int = connection.execute(APPEND_EVENT, _values(collection_id, event_type, source)).scalar_one()
+    return event_id
+
+
+def _values(collection_id: str, event_type: EventType, source: Source) -> dict[str, str | None]:
+    return {
+        "collection_id": collection_id,
+        "event_type": event_type,
+        "source": source,
+        "traceparent": current_traceparent(),
+    }
 
 
 async def append_states(
