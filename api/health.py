@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.context import Sync
-from api.gate.trailing_slash import ForgivingRoute
+from api.gate.forgiving_route import ForgivingRoute
 from shared.migration_state import read_revision
 from shared.postgres.advice import advice_on
 from shared.postgres.database import refuse_wrong_sequences
@@ -113,14 +113,12 @@ async def check_redis(redis: Redis, deployment: Deployment) -> dict[str, Check]:
 health = APIRouter(tags=["health"], route_class=ForgivingRoute)
 
 
-@health.head("/healthz", include_in_schema=False)  # as some probes ask
 @health.get("/healthz")
 async def healthz() -> Alive:
     """Answer that the process is alive. Touches nothing else: a restart would not cure what is outside."""
     return Alive()
 
 
-@health.head("/readyz", include_in_schema=False)
 @health.get("/readyz", responses={HTTPStatus.SERVICE_UNAVAILABLE: {"model": Readiness}})
 async def readyz(sync: Sync, response: Response) -> Readiness:
     """Return whether requests can be served, and what to do where they cannot."""

@@ -40,7 +40,7 @@ def create_app(settings: Settings) -> FastAPI:
         description="The collections of research projects, as the legacy service offers them.",
         lifespan=lifespan,
         telemetry=TELEMETRY,
-        redirect_slashes=False,  # our routes do so themselves: api/gate/trailing_slash.py
+        redirect_slashes=False,  # our routes do so themselves: api/gate/forgiving_route.py
     )
     app.include_router(router)
     app.include_router(admin)

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.context import CollectionSync
 from api.gate.admission import POOL_SIZE
-from api.gate.trailing_slash import ForgivingRoute
+from api.gate.forgiving_route import ForgivingRoute
 from shared.events import EventType
 from shared.metrics import Counter, Histogram, gauge, open_registry
 
@@ -130,7 +130,6 @@ class Measured:
 router = APIRouter(include_in_schema=False, route_class=ForgivingRoute)
 
 
-@router.head("/metrics")
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Show the process's metrics to Prometheus: numbers only, so they are as open as the health endpoints."""

@@ -2,6 +2,7 @@
 
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
+from starlette.types import Scope
 
 from api.context import of_request
 from api.gate.admission import Bulkhead, Bulkheads
@@ -50,6 +51,10 @@ class GatewayRoute(GuardedRoute):
     def admit(request: Request) -> None:
         require_gateway_token(request)
         require_one_caller(request)
+
+    def allowed(self, scope: Scope) -> str:
+        """Return all that the path takes; of a single collection `PUT` alone, as it was recorded."""
+        return "PUT" if self.takes("PUT") else super().allowed(scope)
 
     @staticmethod
     def bulkhead(bulkheads: Bulkheads, request: Request) -> Bulkhead:

@@ -10,8 +10,8 @@ from api.context import of_request
 from api.gate.admission import Bulkhead, Bulkheads
 from api.gate.body import with_whole_body
 from api.gate.errors import answer_to
+from api.gate.forgiving_route import ForgivingRoute
 from api.gate.tracing import in_its_trace
-from api.gate.trailing_slash import ForgivingRoute, redirect
 from shared.postgres.faults import is_outdated_plan
 
 
@@ -31,13 +31,13 @@ class GuardedRoute(ForgivingRoute):
         """Choose the bulkhead within which the request works; it holds a place until it is answered."""
         raise NotImplementedError
 
-    def send_on(self, request: Request) -> Response:
+    def refer(self, answer: Callable[[Request], Response], request: Request) -> Response:
         """Ask for the token first: a caller without it must not learn which paths exist."""
         try:
             self.admit(request)
         except Exception as error:  # noqa: BLE001 - as below
             return answer_to(error, request)
-        return redirect(request)
+        return answer(request)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()

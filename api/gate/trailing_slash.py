@@ -7,31 +7,9 @@ from http import HTTPStatus
 from urllib.parse import quote
 
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
-from starlette.routing import Match
-from starlette.types import Receive, Scope, Send
+from starlette.types import Scope
 
 SLASH = "/"
-
-
-class ForgivingRoute(APIRoute):
-    """A route that also takes its path with slashes behind it, only to redirect there."""
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        if not has_slash(scope):
-            return super().matches(scope)
-        match, child = super().matches({**scope, "path": scope["path"].rstrip(SLASH)})
-        return (match if match is Match.NONE else Match.FULL), child
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if has_slash(scope):
-            await self.send_on(Request(scope, receive))(scope, receive, send)
-        else:
-            await super().handle(scope, receive, send)
-
-    def send_on(self, request: Request) -> Response:
-        """Return the answer to a path with a slash too many; a route with a gate asks for the token first."""
-        return redirect(request)
 
 
 def has_slash(scope: Scope) -> bool:

@@ -91,3 +91,21 @@ async def test_a_nul_in_the_path_and_an_empty_header_are_refused_over_a_real_soc
         assert (await client.delete(f"{ALL}/%ff%00", headers=OWNER)).status_code == 403
         assert (await client.delete(f"{ALL}/%ff", headers=OWNER)).status_code == 404
         assert (await client.get(ALL, headers={"User-ID": ""})).status_code == 403
+
+
+async def test_over_a_real_socket_head_has_no_body_and_the_connection_stays_in_step(
+    seeded: asyncpg.Connection, database_url: str, redis_url: str
+) -> None:
+    del seeded
+    limits = httpx.Limits(max_connections=1)
+    async with (
+        running_api(environment(database_url, redis_url)) as (_, url),
+        httpx.AsyncClient(base_url=url, timeout=HANG_SECONDS, limits=limits) as client,
+    ):
+        for path in (ALL, "/readyz", "/openapi.json", "/docs"):
+            whole = await client.get(path, headers=OWNER)
+            head = await client.head(path, headers=OWNER)
+            again = await client.get(path, headers=OWNER)  # a body would be taken for this answer
+            assert head.content == b""
+            assert head.headers["Content-Length"] == str(len(whole.content))
+            assert again.content == whole.content
