@@ -10,11 +10,11 @@ from sqlalchemy import JSON, DateTime, Row, Text, cast, func, select
 from api.access import require_access, resolve_email
 from api.context import CollectionSync
 from api.gate.errors import ReadOnlyModeError
+from api.gate.identification import identification
 from api.write_statement import ACTIVITIES, Write, Written, carry_out
 from shared.events import EventType
 from shared.postgres.database import autocommit, driver_connection
 from shared.tables.legacy import article_collections, collections
-from shared.traceparent import current_trace_id
 
 logger = structlog.get_logger(__name__)
 
@@ -55,7 +55,6 @@ async def write(sync: CollectionSync, wanted: Write) -> Written:
         row = await carry_out(connection, wanted)
     sync.doorbell.press()
     sync.appended[wanted.event_type] += 1
-    trace_id = current_trace_id()
     logger.info(
         "collection_written",
         action=ACTIVITIES[wanted.event_type][0],
@@ -63,7 +62,7 @@ async def write(sync: CollectionSync, wanted: Write) -> Written:
         project_id=wanted.project_id,
         event_id=row["event_id"],
         event_type=wanted.event_type,
-        **({} if trace_id is None else {"trace_id": trace_id}),
+        **identification(),
     )
     return row
 

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from api.admin.routes import admin
 from api.context import collection_sync
+from api.gate.identified import Identified
 from api.gate.tracing import TELEMETRY
 from api.health import health
 from api.metrics import ApiMetrics, Measured
@@ -48,6 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(metrics_router)
     app.state.metrics = metrics
     app.add_middleware(Measured, metrics=metrics)
+    app.add_middleware(Identified)
     return app
 
 

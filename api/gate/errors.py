@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from api.gate.echo import echoable
+from api.gate.identification import identification
 from shared.postgres.advice import advice_on
 from shared.postgres.faults import NOT_NULL_VIOLATION, hides_rows, is_environmental, is_transient, sqlstate
 
@@ -34,7 +35,11 @@ class RefusalError(Exception):
     more: Mapping[str, object] = MappingProxyType({})
 
 
-class UnknownGatewayError(RefusalError):
+class AccessRefusedError(RefusalError):
+    """The request shows no right to what it asks for; a log line says so."""
+
+
+class UnknownGatewayError(AccessRefusedError):
     """The request did not come through the gateway that vouches for its User-ID."""
 
     status = HTTPStatus.UNAUTHORIZED
@@ -42,14 +47,14 @@ class UnknownGatewayError(RefusalError):
     headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
 
 
-class SeveralCallersError(RefusalError):
+class SeveralCallersError(AccessRefusedError):
     """The request names two callers, so none."""
 
     status = HTTPStatus.BAD_REQUEST
     detail = "More than one User-ID"
 
 
-class UnknownAdminError(RefusalError):
+class UnknownAdminError(AccessRefusedError):
     """The request does not carry the administrators' token."""
 
     status = HTTPStatus.UNAUTHORIZED
@@ -64,7 +69,7 @@ class ReadOnlyModeError(RefusalError):
     detail = "Collections are in read-only mode. Write operations are temporarily disabled."
 
 
-class AccessDeniedError(RefusalError):
+class AccessDeniedError(AccessRefusedError):
     """The caller neither owns the project nor works on it, or there is no such project."""
 
     status = HTTPStatus.FORBIDDEN
@@ -157,6 +162,7 @@ class InvalidRequest(BaseModel):
 UNAVAILABLE_CLASSES = frozenset({"42", "53", "54", "55", "58"})
 UNAVAILABLE_DETAIL = "The database is not available at the moment. Try again."
 FAILED_DETAIL = "Internal Server Error"
+OTHER = "other"  # no route of ours: its path is not repeated
 
 
 def is_unavailable(error: Exception) -> bool:
@@ -175,6 +181,8 @@ def answer_to(error: Exception, request: Request) -> JSONResponse:
     """Turn whatever ended a request into its answer; log what is not the client's doing."""
     match error:
         case RefusalError():
+            if isinstance(error, AccessRefusedError):
+                logger.info("access_refused", status=int(error.status), **description(error, request))
             return answer(error.status, error.detail, error.headers, **error.more)
         case RequestValidationError():
             return answer(HTTPStatus.UNPROCESSABLE_ENTITY, echoable(error.errors()), {})
@@ -183,7 +191,7 @@ def answer_to(error: Exception, request: Request) -> JSONResponse:
         case _ if is_transient(error) or is_unavailable(error):
             log = logger.warning if is_transient(error) else logger.error
             hint = {"hint": advice} if (advice := advice_on(error)) else {}
-            log("database_unavailable", **description(error, request), **hint)
+            log("database_unavailable", **failure(error, request), **hint)
             return answer(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 UNAVAILABLE_DETAIL,
@@ -191,15 +199,19 @@ def answer_to(error: Exception, request: Request) -> JSONResponse:
             )
         case _:
             frames = traceback.format_tb(error.__traceback__)
-            logger.error("request_failed", **description(error, request), frames="".join(frames))
+            logger.error("request_failed", **failure(error, request), frames="".join(frames))
             return answer(HTTPStatus.INTERNAL_SERVER_ERROR, FAILED_DETAIL, {})
+
+
+def failure(error: Exception, request: Request) -> dict[str, str | None]:
+    return {**description(error, request), "sqlstate": sqlstate(error)}
 
 
 def description(error: Exception, request: Request) -> dict[str, str | None]:
     """Return what failed and where, without the error's text: that may quote what users wrote."""
     return {
         "error": type(error).__name__,
-        "sqlstate": sqlstate(error),
         "method": request.method,
-        "route": request.scope["route"].path,
+        "route": getattr(request.scope.get("route"), "path", OTHER),
+        **identification(),
     }

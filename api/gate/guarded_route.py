@@ -58,7 +58,7 @@ class GuardedRoute(ForgivingRoute):
 
         async def handle_guarded(request: Request) -> Response:
             try:
-                with in_its_trace(request):
+                with in_its_trace(request.scope):
                     self.admit(request)
                     return await handle_bounded(request)
             except Exception as error:  # noqa: BLE001 - a host's own handler might show the driver's text

@@ -4,13 +4,13 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
-from fastapi import Request
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry import context, trace
-from opentelemetry.context import Context
+from starlette.types import Scope
 
 from shared.traceparent import context_of
 
+TRACEPARENT = b"traceparent"
 HEALTH = frozenset({"/healthz", "/readyz"})
 
 
@@ -31,23 +31,25 @@ TELEMETRY: TelemetryConfig = {
 
 
 @contextmanager
-def in_its_trace(request: Request) -> Iterator[None]:
+def in_its_trace(scope: Scope) -> Iterator[None]:
     """Run the body in the request's span or, where it has none, in the trace that its caller began.
 
     So an event carries its trace where nothing of OpenTelemetry is installed but its API. Of the headers
     only a well-formed `traceparent` is heeded.
     """
-    if trace.get_current_span().get_span_context().is_valid:
+    has_span = trace.get_current_span().get_span_context().is_valid
+    named = None if has_span else only_header(scope, TRACEPARENT)
+    if named is None:
         yield
         return
-    token = context.attach(callers_context(request))
+    token = context.attach(context_of(named))
     try:
         yield
     finally:
         context.detach(token)
 
 
-def callers_context(request: Request) -> Context:
-    """Return the context that the request came with; an empty one when it names none, or several."""
-    named = request.headers.getlist("traceparent")
-    return context_of(named[0] if len(named) == 1 else None)
+def only_header(scope: Scope, name: bytes) -> str | None:
+    """Return the value of a header, its name in lower case; None where the request has none, or several."""
+    values = [value for key, value in scope["headers"] if key == name]
+    return values[0].decode("latin-1") if len(values) == 1 else None

@@ -90,6 +90,7 @@ COMMON = {
 ERROR = "string: the kind of error; never a message that quotes what users wrote"
 SQLSTATE = "string?: PostgreSQL's code, where it has one"
 TRACE = "string~: 32 hexadecimal digits: the trace of the request, where there is one"
+REQUEST = "string~: of the answer's `X-Request-ID`: the client's own, or one that was drawn for it"
 AUDIT = "integer: the run: `audit_runs.id`"
 COLLECTION = "string: `collections.collection_id`"
 PROJECT = "string: the home project"
@@ -97,6 +98,8 @@ EVENT_TYPE = (
     "string: `collection.created`, `collection.updated` or `collection.deleted`; another is malformed"
 )
 LETTER_IDS = "array: the first five hundred of them: `outbox_dead_letters.id`, which is the event's id"
+METHOD = "string: of HTTP"
+ROUTE = "string: the path's template, without ids; `other` where it is none of the API's"
 OUTAGE = {
     "hint": "string~: what Redis refuses, and what to do",
     "times": "integer~: how often it went, where that was oftener than there are lines: two in half a minute",

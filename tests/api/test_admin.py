@@ -113,6 +113,7 @@ async def verified(client: httpx.AsyncClient, **query: object) -> dict[str, Any]
 async def test_without_a_token_configured_nothing_is_there_whatever_is_sent(
     client: httpx.AsyncClient, seeded: asyncpg.Connection, headers: dict[str, str]
 ) -> None:
+    headers = {**headers, "X-Request-ID": "its-own"}
     for method, path in ENDPOINTS:
         for query in ("", "?wait_seconds=nonsense"):
             answer = await client.request(method, path + query, headers=headers, content=b"\xff")

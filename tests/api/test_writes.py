@@ -343,6 +343,7 @@ async def test_a_request_that_changes_nothing_does_not_ring(
 async def test_each_write_is_one_log_line_without_the_users_text(
     client: httpx.AsyncClient, seeded: asyncpg.Connection
 ) -> None:
+    client.headers["X-Request-ID"] = "its-own"
     with capture_logs() as lines:
         path = await create(client, "Confidential", description="Confidential")
         await client.put(path, headers=OWNER, json={"collection_name": "Confidential too"})
@@ -357,6 +358,7 @@ async def test_each_write_is_one_log_line_without_the_users_text(
             "project_id": P1,
             "event_id": event_id,
             "event_type": f"collection.{verb}",
+            "request_id": "its-own",
         }
         for event_id, verb in zip(ids, ["created", "updated", "deleted"], strict=True)
     ]

@@ -45,7 +45,7 @@ def config_of(port: int, examples: int) -> dict[str, Any]:
         "output": {"sanitization": {"enabled": False}},  # the curl lines hold the tokens
         "checks": {
             "ignored_auth": {"enabled": False},  # the headers above stay, so a wrong bearer does no harm
-            "allow_header_conformance": {"enabled": False},  # of one collection it names PUT alone, as recorded
+            "allow_header_conformance": {"enabled": False},  # of a collection: PUT alone, as recorded
         },
         "operations": [{"include-name": f"GET {VERIFY}", "checks": NO_SERVER_ERRORS}],
     }
