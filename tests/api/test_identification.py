@@ -105,9 +105,8 @@ async def test_each_line_about_a_request_has_the_names_of_its_answer(
         with capture_logs() as lines:
             answer = await client.post(ALL, headers=headers, json={"collection_name": "x"})
         line = line_of(lines, event)
-        assert (line["request_id"], line["trace_id"]) == (
-            answer.headers["X-Request-ID"], answer.headers["X-Trace-ID"],
-        )  # fmt: skip
+        named = (answer.headers["X-Request-ID"], answer.headers["X-Trace-ID"])
+        assert (line.get("request_id"), line.get("trace_id")) == named
         return answer
 
     assert (await asked("collection_written", client, traced)).status_code == 200

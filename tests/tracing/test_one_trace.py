@@ -110,6 +110,14 @@ async def test_the_trace_of_the_caller_is_stored_whether_or_not_there_are_spans(
     assert (carried[:36], carried == caller) == (caller[:36], not span_count)
 
 
+async def test_an_answer_names_the_trace_of_its_span(client: httpx.AsyncClient, spans: Spans) -> None:
+    for path, status in ((ALL, 200), ("/nowhere", 404)):
+        answer = await client.get(path, headers=OWNER)
+        assert answer.status_code == status
+        span = spans.exporter.get_finished_spans()[-1]
+        assert answer.headers["X-Trace-ID"] == f"{context(span).trace_id:032x}"
+
+
 async def test_a_request_whose_caller_is_not_sampled_has_no_spans_but_hands_its_trace_on(
     client: httpx.AsyncClient, engine: AsyncEngine, seeded: asyncpg.Connection, spans: Spans
 ) -> None:

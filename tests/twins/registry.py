@@ -658,6 +658,11 @@ TWINS = {
         instead_of("api.gate.gateway.require_one_caller", lambda _request: None),
         ("tests/api/test_credentials.py::test_two_callers_in_one_request_are_no_caller",),
     ),
+    "refusals and failures without a name": Twin(
+        "an answer can be matched with the log",
+        instead_of("api.gate.errors.identification", dict),
+        ("tests/api/test_identification.py::test_each_line_about_a_request_has_the_names_of_its_answer",),
+    ),
     "a URL taken as it comes": Twin(
         "nothing begins with a setting that is wrong",
         instead_of("shared.settings.check_redis_url", lambda _url: None),
