@@ -113,13 +113,13 @@ async def check_redis(redis: Redis, deployment: Deployment) -> dict[str, Check]:
 health = APIRouter(tags=["health"], route_class=ForgivingRoute)
 
 
-@health.get("/healthz")
+@health.get("/healthz", summary="Liveness")
 async def healthz() -> Alive:
     """Answer that the process is alive. Touches nothing else: a restart would not cure what is outside."""
     return Alive()
 
 
-@health.get("/readyz", responses={HTTPStatus.SERVICE_UNAVAILABLE: {"model": Readiness}})
+@health.get("/readyz", summary="Readiness", responses={HTTPStatus.SERVICE_UNAVAILABLE: {"model": Readiness}})
 async def readyz(sync: Sync, response: Response) -> Readiness:
     """Return whether requests can be served, and what to do where they cannot."""
     postgresql, redis = await asyncio.gather(

@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from api.admin.routes import admin
 from api.context import collection_sync
+from api.docs_page import add_docs_page
 from api.gate.identified import Identified
 from api.gate.tracing import TELEMETRY
 from api.health import health
@@ -18,6 +20,7 @@ from shared.logs.setup import configure_logging
 from shared.process.streams import open_closed
 from shared.settings import Settings, SettingsError, load_settings, refuse
 from shared.tracing import Tracing, require_exporter
+from shared.version import read_version
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -37,20 +40,29 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(
         title="Collections",
-        version="1.0.0",
+        version=read_version(),
         description="The collections of research projects, as the legacy service offers them.",
         lifespan=lifespan,
         telemetry=TELEMETRY,
+        generate_unique_id_function=operation_id,
+        docs_url=None,
+        redoc_url=None,
         redirect_slashes=False,  # our routes do so themselves: api/gate/forgiving_route.py
     )
     app.include_router(router)
     app.include_router(admin)
     app.include_router(health)
     app.include_router(metrics_router)
+    add_docs_page(app)
     app.state.metrics = metrics
     app.add_middleware(Measured, metrics=metrics)
     app.add_middleware(Identified)
     return app
+
+
+def operation_id(route: APIRoute) -> str:
+    """Name an operation as its function is: what clients that are generated call it by."""
+    return route.name
 
 
 def __getattr__(name: str) -> FastAPI:

@@ -62,7 +62,12 @@ class AdminRoute(GuardedRoute):
 admin = APIRouter(prefix="/admin", route_class=AdminRoute, dependencies=DOCUMENTED, tags=["admin"])
 
 
-@admin.get("/verify-phase1-migration", response_model=Verification, responses=documentation.VERIFICATION)
+@admin.get(
+    "/verify-phase1-migration",
+    summary="Verify the migration of phase 1",
+    response_model=Verification,
+    responses=documentation.VERIFICATION,
+)
 async def verify_phase1_migration(
     sync: Sync, wait_seconds: WaitSeconds = 20, audit_id: AuditId = None
 ) -> Verification | Response:

@@ -7,7 +7,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from api.gate.errors import answer_to
 from api.gate.trailing_slash import SLASH, has_slash, redirect
@@ -32,13 +32,13 @@ class ForgivingRoute(APIRoute):
         elif not self.takes(asked["method"]):
             await self.refer(self.refuse_method, Request(scope))(scope, receive, send)
         else:
-            await super().handle(asked, receive, send if asked is scope else without_body(send))
+            await super().handle(asked, receive, send)
 
     def takes(self, method: str) -> bool:
         return method in (self.methods or ())
 
     def as_get(self, scope: Scope) -> Scope:
-        """Return the request, HEAD as the GET that it asks about: RFC 9110, 9.3.2."""
+        """Return the request, HEAD as a GET: of what that is answered the server sends the head alone."""
         is_head = scope["type"] == "http" and scope["method"] == "HEAD" and self.takes("GET")
         return {**scope, "method": "GET"} if is_head else scope
 
@@ -58,12 +58,3 @@ class ForgivingRoute(APIRoute):
             for method in METHODS
             if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
         )
-
-
-def without_body(send: Send) -> Send:
-    """Send only the head of an answer; its Content-Length stays that of the GET."""
-
-    async def send_head(message: Message) -> None:
-        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
-
-    return send_head

@@ -8,10 +8,11 @@ from deploy.docs.markdown import Schema, code, default, page, shape, table
 from shared.settings import Settings
 
 INTRODUCTION = """\
-The running API has the same as `/openapi.json`, and as a page to try it on at `/docs`. Its
-[metrics](../metrics.md) are at `/metrics`. Every other answer is JSON. What happens under load, and with
-requests that never end, is described in
-[the architecture](../architecture.md#overload-apigate)."""
+The running API has the same as `/openapi.json`, and as a page to try it on at `/docs`, which loads nothing
+from elsewhere. Its [metrics](../metrics.md) are at `/metrics`. Every other answer is JSON. HEAD is answered
+wherever GET is, and every answer has an `X-Request-ID`:
+[what the API does not do, and why](../explanation/what-the-api-does-not-do.md). What happens under load, and
+with requests that never end, is described in [the architecture](../architecture.md#overload-apigate)."""
 
 UNTAGGED = "health"
 TITLES = {"collections": "Collections", "admin": "Administrators", UNTAGGED: "Health"}

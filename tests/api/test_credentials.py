@@ -23,7 +23,6 @@ KINDS = {
     "/metrics": "health",
     "/openapi.json": "documents",
     "/docs": "documents",
-    "/redoc": "documents",
     "/projects/": "people",
     "/admin/": "admin",
 }

@@ -1,5 +1,6 @@
 """The OpenAPI document: valid, its examples true, and true of the answers that are really sent."""
 
+import tomllib
 from collections.abc import Iterator
 from http import HTTPStatus
 
@@ -15,6 +16,7 @@ from shared.settings import Settings
 from tests.api.clients import ALL, OWNER, SEEDED, STRANGER, UNKNOWN, started
 from tests.api.json_schema import violations
 from tests.api.recording import Json
+from tests.forked import ROOT
 
 LISTED = "/projects/{project_id}/collections"
 ONE = "/projects/{project_id}/collections/{collection_id}"
@@ -52,6 +54,21 @@ def examples_of(described: Json) -> list[Json]:
 def test_the_document_is_valid(document: Json) -> None:
     OpenAPI.model_validate(document)
     assert document["openapi"].startswith("3.1")
+
+
+def test_its_version_is_the_packages(document: Json) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert document["info"]["version"] == project["version"]
+
+
+def test_each_operation_is_called_as_its_function_is(document: Json) -> None:
+    operations = [one for operations in document["paths"].values() for one in operations.values()]
+    ids = [operation["operationId"] for operation in operations]
+    assert {"list_collections", "pause_backfill", "readyz"} <= set(ids)
+    assert len(set(ids)) == len(ids)
+    assert all(name.isidentifier() for name in ids)
+    titles = {operation["operationId"]: operation["summary"] for operation in operations}
+    assert (titles["healthz"], titles["readyz"]) == ("Liveness", "Readiness")
 
 
 def test_each_operation_documents_its_errors(document: Json) -> None:

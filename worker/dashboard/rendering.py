@@ -6,19 +6,17 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
+from shared.page_headers import POLICY as STRICT
+from shared.page_headers import written
 from worker.dashboard import page
 from worker.dashboard.page_state import PageState
 
 # What would end a script in HTML, or a line in old JavaScript, as JSON may write it too.
 ESCAPES: Final = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 POLICY: Final = {
-    "default-src": "'none'",
-    "script-src": "'self'",
+    **STRICT,
     "style-src": "'self' 'unsafe-inline'",  # the charts' library styles its elements
     "img-src": "'self' data: blob:",
-    "connect-src": "'self'",
-    "base-uri": "'none'",
-    "form-action": "'none'",
 }
 
 
@@ -83,10 +81,6 @@ def inlined(script: str) -> str:
 def embedded(name: str, data: str) -> str:
     """Return the tag of JSON that a script finds by its name, whatever texts it holds."""
     return f'<script type="application/json" id="{name}">{data.translate(ESCAPES)}</script>'
-
-
-def written(policy: Mapping[str, str]) -> str:
-    return "; ".join(f"{name} {value}" for name, value in policy.items())
 
 
 def _hash(script: str) -> str:

@@ -17,11 +17,12 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from shared.page_headers import page_headers
 from shared.process.printable import printable
 from worker.dashboard import page
 from worker.dashboard.log_state import LogState
 from worker.dashboard.reading import Logs
-from worker.dashboard.rendering import POLICY, served, to_json, written
+from worker.dashboard.rendering import POLICY, served, to_json
 
 LOG_POLL_SECONDS: Final = 0.2  # for new lines
 PAGE_STATE_SECONDS: Final = 0.5  # the age from which a request has it made anew
@@ -32,15 +33,7 @@ The name {host!r} is not served here: a page of another site could have led to i
 """
 LONGEST_HOST: Final = 200
 LOOPBACK_NAMES: Final = {"127.0.0.1", "localhost", "[::1]"}
-HEADERS: Final = {
-    "Content-Security-Policy": written({**POLICY, "frame-ancestors": "'none'"}),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Embedder-Policy": "require-corp",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
+HEADERS: Final = page_headers(POLICY)
 
 
 class PageStates:
