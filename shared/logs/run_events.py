@@ -160,6 +160,10 @@ RUN_EVENTS = (
         unlisted="integer: pairs that differ and have no `audit_finding`",
         duration_ms="number: milliseconds",
     ),
+    event(
+        "rollback_started", "rollback", "info",
+        "Backfills are cancelled and proofs void from here on; the rows go next. Not of a dry run.",
+    ),
     event("rollback_chunk", "rollback", "info", "How far a rollback is.", **ROLLBACK_COUNTS),
     event("rollback_finished", "rollback", "info", "A rollback came to its end.", **ROLLBACK_COUNTS),
 )  # fmt: skip

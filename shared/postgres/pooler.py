@@ -47,6 +47,10 @@ class UnfitServerError(ConnectionError):
     """DATABASE_URL leads to where nothing may be written now; the next connection may find it cured."""
 
 
+class ReadOnlyServerError(UnfitServerError):
+    """Its transactions are read-only unless they say otherwise, as ours do not."""
+
+
 class PooledConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
     """A connection whose statements all run in transactions, each with the settings of its class."""
 
@@ -198,10 +202,10 @@ async def require_writable(connection: asyncpg.Connection) -> None:
     for name, schemas in await connection.fetch(SHOWN_TWICE):
         msg = f"This role's search_path shows a table {name} in each of the schemas {schemas}."
         raise UnfitServerError(f"{msg} Let it lead to ours alone.")
-    msg = "PostgreSQL is read-only (default_transaction_read_only). Reset that, or wait until it is reset."
     if await connection.execute(f"{READ_ONLY} AND pg_is_in_recovery()") != NO_ROW:
-        msg = STANDBY
-    raise UnfitServerError(msg)
+        raise UnfitServerError(STANDBY)
+    msg = "PostgreSQL is read-only (default_transaction_read_only). Reset that, or wait until it is reset."
+    raise ReadOnlyServerError(msg)
 
 
 async def require_sequences(connection: asyncpg.Connection) -> None:

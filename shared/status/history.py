@@ -43,6 +43,13 @@ PROOF = text(
         most=1,
     )
 )
+AGREED = text(
+    AUDITS.format(
+        condition="project_id IS NULL AND status = 'finished' AND verdict IN ('in_sync', 'pending')"
+        " AND compared > 0",
+        most=1,
+    )
+)
 ROLLBACK = text(AUDITS.format(condition="requested_by = 'rollback'", most=1))
 # Served by audit_runs_unfinished.
 AUDITING = text("""
@@ -61,15 +68,29 @@ FINDINGS = text("""
 """)
 
 
+async def latest_backfill(connection: AsyncConnection) -> Backfill | None:
+    """Return the run that was started last, to a login that may see whether its driver let it go."""
+    row = (await connection.execute(LATEST_SEEN)).one_or_none()
+    return None if row is None else Backfill(*row)
+
+
+async def last_rollback(connection: AsyncConnection) -> Audit | None:
+    """Return the record of the last rollback."""
+    return await _audit(connection, ROLLBACK)
+
+
 async def history(connection: AsyncConnection) -> History:
     sees_drivers = (await connection.execute(SEES_DRIVERS)).scalar_one()
     latest = (await connection.execute(LATEST_SEEN if sees_drivers else LATEST_UNSEEN)).one_or_none()
     backfilled_at = (await connection.execute(BACKFILLED)).scalar()
     recent = [Audit(*row) for row in await connection.execute(RECENT)]
-    whole, proof, rollback = [await _audit(connection, statement) for statement in (WHOLE, PROOF, ROLLBACK)]
+    whole, proof, rollback, agreed = [
+        await _audit(connection, statement) for statement in (WHOLE, PROOF, ROLLBACK, AGREED)
+    ]
     return History(
         backfill=None if latest is None else Backfill(*latest),
         backfilled_at=backfilled_at,
+        agreed_at=None if agreed is None else agreed.ended_at,
         whole=whole,
         proof=proof,
         rollback=rollback,

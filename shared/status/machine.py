@@ -28,7 +28,7 @@ def _figures(facts: Facts) -> dict[str, Any]:
         "sequence_faults": facts.sequence_faults,
         "workers": None
         if facts.workers is None
-        else [asdict(one) | {"is_alive": one.is_alive(facts.server.now)} for one in facts.workers],
+        else [asdict(one) | {"is_alive": one in facts.alive} for one in facts.workers],
         "lanes": None if facts.lanes is None else {name: asdict(lane) for name, lane in facts.lanes.items()},
         "later_versions": facts.later_versions,
         "holders": None if facts.holders is None else [asdict(holder) for holder in facts.holders],

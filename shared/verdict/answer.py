@@ -1,16 +1,28 @@
 """The answer: where the migration stands, in a word and a sentence, and the commands that go on."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+BEGINNING = re.compile(r"[:,.](?: |$)| \(")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer. next_steps: commands, in the order in which to type them; none where all is done."""
+    """The answer. next_steps: commands, in the order in which to type them; none where all is done.
+
+    short: its title, where that is not how the sentence begins.
+    """
 
     word: str
     sentence: str
     next_steps: Sequence[str] = ()
+    short: str | None = None
+
+    @property
+    def title(self) -> str:
+        """Return the verdict in a few words: the sentence, up to where it says more."""
+        return self.short or BEGINNING.split(self.sentence, maxsplit=1)[0]
 
     @property
     def is_well(self) -> bool:

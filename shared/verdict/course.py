@@ -5,7 +5,7 @@ from shared.verdict.answer import Answer
 from shared.verdict.facts import Backfill, Facts, History
 from shared.verdict.proof_age import LATE_AFTER_SECONDS
 from shared.verdict.validity import is_recent_enough
-from shared.verdict.words import clock, count, done_about, percent, span
+from shared.verdict.words import clock, clock_to_the_second, count, done_about, percent, span
 
 SILENT_SECONDS = 3.0  # a driver that lives says so once a second
 
@@ -18,11 +18,13 @@ def backfill(facts: Facts) -> Answer | None:
     done = f"{run.processed:,} of {run.planned:,} rows are done"
     if run.status == "paused":
         sentence = f"Backfill paused at {percent(run)}: {done}."
-        return Answer("backfill_paused", sentence, [*_start_worker(facts), commands.RESUME])
-    is_silent = facts.server.now - run.heard_at > SILENT_SECONDS
+        steps = [*_start_worker(facts), commands.RESUME]
+        return Answer("backfill_paused", sentence, steps, f"Paused at {percent(run)}")
+    is_silent = facts.server.now - run.heard_at > SILENT_SECONDS + facts.late_by_seconds
     if not run.in_worker and (run.has_let_go or is_silent):
         sentence = f"Backfill interrupted at {percent(run)}: {done}, and nobody goes on."
-        return Answer("interrupted", sentence, [*_start_worker(facts), commands.RESUME])
+        steps = [*_start_worker(facts), commands.RESUME]
+        return Answer("interrupted", sentence, steps, f"Interrupted at {percent(run)}")
     if not facts.alive:
         return stopped(facts)
     return Answer("backfilling", _progress(run, facts.server.now), [commands.WATCH])
@@ -44,7 +46,7 @@ def not_backfilled(facts: Facts) -> Answer | None:
     go_on = [*_start_worker(facts), commands.BACKFILL]
     back = history.rollback
     if back is not None and back.status != "finished":
-        sentence = f"Rollback interrupted: it began at {clock(back.ended_at, now)} and has not ended."
+        sentence = f"Rollback unfinished: it began at {clock(back.ended_at, now)} and has not ended."
         if not facts.alive:
             return Answer("rollback_interrupted", sentence, [commands.ROLL_BACK])
         sentence += " Stop the workers to go on with it, or go forward."  # it refuses beside a worker
@@ -59,8 +61,13 @@ def not_backfilled(facts: Facts) -> Answer | None:
 
 
 def _is_proved_without(history: History) -> bool:
-    """Return whether both tables agree although nobody backfilled: perhaps nothing was to be brought over."""
-    whole = history.whole
+    """Return whether both tables agreed although nobody backfilled: perhaps nothing was to be brought over.
+
+    Once they have, every write since has appended its event: what differs later has drifted.
+    """
+    whole, back = history.whole, history.rollback
+    if history.agreed_at is not None and (back is None or history.agreed_at > back.ended_at):
+        return True
     return whole is not None and whole.is_clean and is_recent_enough(whole, history)
 
 
@@ -73,17 +80,15 @@ def stopped(facts: Facts) -> Answer | None:
     if facts.alive:
         return None
     waits = f" {count(facts.waiting, 'event waits', 'events wait')}." if facts.waiting else ""
-    return Answer("stopped", f"Stopped: {_last_worker(facts)}.{waits}", [commands.WORKER])
-
-
-def _last_worker(facts: Facts) -> str:
     workers, now = facts.workers or [], facts.server.now
     if not workers:
-        return "no worker has run within the last hour"
+        sentence = f"Stopped: no worker has run within the last hour.{waits}"
+        return Answer("stopped", sentence, [commands.WORKER])
     last = max(workers, key=lambda worker: worker.ended_at or worker.heard_at)
-    if last.ended_at is not None:
-        return f"the last worker, {last.name}, ended in good order {span(now - last.ended_at)} ago"
-    return f"the last worker, {last.name}, fell silent {span(now - last.heard_at)} ago without a word"
+    at = last.ended_at or last.heard_at
+    how = "ended in good order" if last.ended_at is not None else "fell silent without a word"
+    sentence = f"Stopped: the last worker, {last.name}, {how} at {clock_to_the_second(at, now)}.{waits}"
+    return Answer("stopped", sentence, [commands.WORKER], f"Stopped at {clock(at, now)}")
 
 
 def later_versions(facts: Facts) -> Answer | None:

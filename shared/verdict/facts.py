@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 LOCKED = "another session locks its table"  # why a part is unknown
-GONE_SECONDS = 10.0  # a worker that lives is heard once a second; of one that is busy, or its host, later
+GONE_SECONDS = 5.0  # a worker that lives is heard once a second; of one that is busy, or its host, later
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,6 @@ class Worker:
     name: str
     heard_at: float
     ended_at: float | None
-
-    def is_alive(self, now: float) -> bool:
-        """Return whether it was heard within ten seconds, and has not said that it ends."""
-        return self.ended_at is None and now - self.heard_at <= GONE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +120,7 @@ class History:
     """What ran: backfills, audits of everything, a rollback.
 
     backfilled_at: when the last run over all projects finished that no rollback has taken back since.
+    agreed_at: when an audit of everything last found rows, and none that had drifted.
     whole: the audit of everything that ended last. proof: the last one that proved anything.
     mended_at: when the last repair ended. drifted: newer audits of one project alone that found drift.
     findings: of `whole`, the collections that differ still, as far as they are listed.
@@ -131,6 +128,7 @@ class History:
 
     backfill: Backfill | None = None
     backfilled_at: float | None = None
+    agreed_at: float | None = None
     whole: Audit | None = None
     proof: Audit | None = None
     rollback: Audit | None = None
@@ -142,7 +140,11 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything that was read. unknown: what was not, by name, and why."""
+    """Everything that was read. unknown: what was not, by name, and why.
+
+    more_letters: open ones of which no more is known than that they are. late_by_seconds: how much later than
+    by the database processes are heard: their heartbeats in a log are five seconds apart.
+    """
 
     server: Server
     sequence_faults: Sequence[str] | None = None
@@ -152,6 +154,8 @@ class Facts:
     holders: Sequence[LockHolder] | None = None
     history: History | None = None
     letters: Sequence[Letter] | None = None
+    more_letters: int = 0
+    late_by_seconds: float = 0.0
     unknown: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -160,7 +164,11 @@ class Facts:
 
     @property
     def alive(self) -> list[Worker]:
-        return [worker for worker in self.workers or () if worker.is_alive(self.server.now)]
+        """Return the workers that were heard within five seconds, and have not said that they end."""
+        since = self.server.now - GONE_SECONDS - self.late_by_seconds
+        return [
+            worker for worker in self.workers or () if worker.ended_at is None and worker.heard_at >= since
+        ]
 
     @property
     def waiting(self) -> int:

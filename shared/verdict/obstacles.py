@@ -49,7 +49,7 @@ def stuck(facts: Facts) -> Answer | None:
         if not held and holder.waited_seconds is not None:
             held = f" for at least {span(holder.waited_seconds)}"
         sentence = f"Stuck: held by {who(holder)}{held}. It goes on when that transaction ends."
-        return Answer("stuck", sentence, [commands.WATCH])
+        return Answer("stuck", sentence, [commands.WATCH], f"Stuck: held by {who(holder)}{held}")
     return None
 
 

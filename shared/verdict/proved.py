@@ -5,7 +5,7 @@ from shared.verdict.answer import Answer
 from shared.verdict.facts import Audit, Facts
 from shared.verdict.proof_age import LATE_AFTER_SECONDS, outdated_after
 from shared.verdict.validity import is_recent_enough, valid_proof
-from shared.verdict.words import clock, count, span
+from shared.verdict.words import clock, clock_to_the_second, count, span
 
 
 def drift(facts: Facts) -> Answer | None:
@@ -19,12 +19,12 @@ def drift(facts: Facts) -> Answer | None:
         left = max(proof.found - proof.repaired, 1)
         since = clock(proof.ended_at, now)
         sentence = f"Drift: {count(left, 'pair differs', 'pairs differ')}, by the audit of {since}."
-        return Answer("drift", sentence, repair)
+        return Answer("drift", sentence, repair, f"Drift: {left:,}")
     if history.drifted:
         left = sum(max(audit.found - audit.repaired, 1) for audit in history.drifted)
         projects = count(len(history.drifted), "project", "projects")
         sentence = f"Drift: {count(left, 'pair differs', 'pairs differ')} in {projects} audited alone."
-        return Answer("drift", sentence, repair)
+        return Answer("drift", sentence, repair, f"Drift: {left:,}")
     return None
 
 
@@ -69,19 +69,22 @@ def not_audited(facts: Facts) -> Answer:
 
 def outdated(facts: Facts, proof: Audit) -> Answer | None:
     bound = outdated_after(proof.ended_at - proof.started_at)
-    age = facts.server.now - proof.ended_at
-    if age <= bound:
+    if facts.server.now - proof.ended_at <= bound:
         return None
-    sentence = f"Audit outdated: the last of all pairs ended {span(age)} ago."
+    sentence = f"Audit outdated: the last of all pairs ended at {clock(proof.ended_at, facts.server.now)}."
     return Answer("outdated", sentence, _audit_or_wait(facts))
 
 
 def dead_letters(facts: Facts, _proof: Audit) -> Answer | None:
     letters = facts.letters or []
-    if not letters:
+    open_letters = len(letters) + facts.more_letters
+    if not open_letters:
         return None
+    number = "one dead letter" if open_letters == 1 else f"{open_letters:,} dead letters"
+    if not letters:
+        sentence = f"In sync but for {number}, of which no more is known here."
+        return Answer("dead_letters", sentence, [f"{commands.LETTERS} list", commands.AUDIT])
     first = letters[0]
-    number = count(len(letters), "dead letter", "dead letters")
     sentence = (
         f"In sync but for {number}: open is {first.id}{f' ({first.sqlstate})' if first.sqlstate else ''}"
     )
@@ -106,12 +109,12 @@ def late(facts: Facts, _proof: Audit) -> Answer | None:
 
 
 def in_sync(facts: Facts, proof: Audit) -> Answer:
-    ago = f"audited {span(facts.server.now - proof.ended_at)} ago"
+    at = f"audited at {clock_to_the_second(proof.ended_at, facts.server.now)}"
     if not proof.pending:
-        return Answer("in_sync", f"In sync: all {proof.compared:,} pairs agree, {ago}.")
+        return Answer("in_sync", f"In sync: all {proof.compared:,} pairs agree, {at}.")
     way = count(proof.pending, "was", "were")
     return Answer(
-        "in_sync", f"In sync: of {proof.compared:,} pairs {way} on the way and none had drifted, {ago}."
+        "in_sync", f"In sync: of {proof.compared:,} pairs {way} on the way and none had drifted, {at}."
     )
 
 

@@ -11,6 +11,12 @@ def clock(moment: float, now: float) -> str:
     return f"{local:%H:%M}" if abs(now - moment) < 20 * 3600 else f"{local:%Y-%m-%d %H:%M}"
 
 
+def clock_to_the_second(moment: float, now: float) -> str:
+    """Return the same with its seconds, and without a date that would not matter to them."""
+    local = datetime.fromtimestamp(moment, UTC).astimezone()
+    return f"{local:%H:%M:%S}" if abs(now - moment) < 20 * 3600 else clock(moment, now)
+
+
 def span(seconds: float) -> str:
     for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:

@@ -10,11 +10,14 @@ from worker.dashboard.page_state import Audit, Finding
 MOST_AUDITS = 300
 MOST_UNCLEAN_AUDITS = 300
 MOST_FINDINGS = 500
+MOST_UNDER_WAY = 20
 LONGEST_ID = 200
 LONGEST_TEXT = 500
 MOST_COLUMNS = 10
 CLEAN = ("in_sync", "pending")
 PROOFS = (*CLEAN, "repaired", "drift")
+COUNTS = ("compared", "missing", "mismatched", "orphaned", "pending", "repaired")
+SILENT_SECONDS = 15.0  # an audit that goes on says so
 
 
 def is_clean(audit: Audit) -> bool:
@@ -29,7 +32,8 @@ def proves(audit: Audit) -> bool:
 
 def left(audit: Audit) -> int:
     """Return how many pairs differ after the audit, as far as it knows."""
-    return max(audit.missing + audit.mismatched + audit.orphaned - audit.repaired, 0)
+    found = (audit.missing or 0) + (audit.mismatched or 0) + (audit.orphaned or 0)
+    return max(found - (audit.repaired or 0), 0)
 
 
 def audit_of(line: LogLine, at: float) -> Audit:
@@ -41,12 +45,8 @@ def audit_of(line: LogLine, at: float) -> Audit:
         requested_by=cut(line["requested_by"], LONGEST_ID),
         project_id=None if line["project_id"] is None else cut(line["project_id"], LONGEST_ID),
         repair=line["repair"],
-        **{
-            name: line[name]
-            for name in (
-                "compared", "missing", "mismatched", "orphaned", "pending", "repaired", "unlisted",
-            )
-        },
+        **{name: None if failed else line[name] for name in COUNTS},
+        unlisted=line["unlisted"],
         duration_seconds=max(line["duration_ms"], 0) / 1000,
         error=None if line["error"] is None else cut(line["error"], LONGEST_TEXT),
     )  # fmt: skip
@@ -57,8 +57,24 @@ class Audits:
 
     def __init__(self) -> None:
         self.ended: list[Audit] = []
+        self._under_way: dict[int, float] = {}  # of everything, by run: when it was heard of last
+
+    def started(self, line: LogLine, at: float) -> None:
+        if line["project_id"] is None:
+            self._under_way[line["run_id"]] = at
+            if len(self._under_way) > MOST_UNDER_WAY:
+                del self._under_way[next(iter(self._under_way))]
+
+    def progress(self, line: LogLine, at: float) -> None:
+        if line["run_id"] in self._under_way:
+            self._under_way[line["run_id"]] = at
+
+    def is_under_way(self, now: float) -> bool:
+        """Return whether an audit of everything was heard of lately that has not ended."""
+        return any(now - at <= SILENT_SECONDS for at in self._under_way.values())
 
     def finished(self, line: LogLine, at: float) -> None:
+        self._under_way.pop(line["run_id"], None)
         insort(self.ended, audit_of(line, at), key=lambda audit: (audit.at, audit.run_id))
         if len(self.ended) >= 2 * MOST_AUDITS + 2 * MOST_UNCLEAN_AUDITS:
             self._thin()
@@ -124,6 +140,14 @@ class Findings:
             finding.after = _side(line["target"])
             finding.outcome = cut(line["outcome"], LONGEST_ID)
             finding.repaired_at = at
+
+    def left_by(self, run_id: int) -> frozenset[str]:
+        """Return the collections that a run found to differ, and that differ still."""
+        return frozenset(
+            finding.collection_id
+            for (of_run, _), finding in self._found.items()
+            if of_run == run_id and finding.outcome != "repaired"
+        )
 
     def shown(self, audits: list[Audit]) -> list[Finding]:
         """Return the newest findings, the newest first; `audits` of everything show which agree since."""

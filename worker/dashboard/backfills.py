@@ -27,6 +27,7 @@ class KnownRun:
     throttle_at: float = 0.0
     totals_at: float = 0.0
     ended_seconds: float | None = None
+    is_in_worker: bool = False
 
 
 class Backfills:
@@ -34,6 +35,11 @@ class Backfills:
 
     def __init__(self) -> None:
         self._runs: dict[int, KnownRun] = {}
+        self.whole_finished_at: float | None = None
+
+    def newest(self) -> KnownRun | None:
+        """Return the run that was started last."""
+        return max(self._runs.values(), key=lambda run: run.shown.started_at or run.shown.at, default=None)
 
     def _of(self, line: LogLine, at: float) -> KnownRun:
         run_id = line["run_id"]
@@ -67,7 +73,9 @@ class Backfills:
         if at >= run.driven_at:
             run.driven_at = at
             run.shown.driver = None if line["driver"] is None else cut(line["driver"], LONGEST_ID)
+            run.is_in_worker = line.get("process") == "worker"
         self._is(run, "running", at)
+        self._note_whole(run)
 
     def chunk(self, line: LogLine, at: float) -> None:
         run = self._of(line, at)
@@ -93,6 +101,13 @@ class Backfills:
             run.ended_seconds = line["duration_seconds"]
         if line["event"] in ENDS:
             self._is(run, ENDS[line["event"]], at)
+            self._note_whole(run)
+
+    def _note_whole(self, run: KnownRun) -> None:
+        """Note the end of a run of all projects; only its beginning says that it is one."""
+        shown = run.shown
+        if shown.status == "finished" and shown.started_at is not None and shown.project_id is None:
+            self.whole_finished_at = max(run.status_at, self.whole_finished_at or 0.0)
 
     def shown(self) -> list[Backfill]:
         for run in self._runs.values():

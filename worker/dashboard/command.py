@@ -19,7 +19,6 @@ from worker.dashboard.rendering import self_contained
 from worker.dashboard.server import serve
 from worker.dashboard.writing import STDOUT, write_page
 
-BAD = {"blind", "database_away", "drift", "incomplete", "unverified"}
 AUDIT_COUNTS = ("compared", "missing", "mismatched", "orphaned", "pending", "repaired")
 
 
@@ -52,7 +51,7 @@ def execute(options: argparse.Namespace) -> int:
         print_json(as_json(page_state))
     elif options.html is None:
         terminal.show(stdout, page_state)
-    return SUCCESS if options.html is not None or page_state.verdict.state not in BAD else FAILURE
+    return SUCCESS if options.html is not None or page_state.go_on.may else FAILURE
 
 
 def serve_page(options: argparse.Namespace, state: LogState, logs: Logs) -> int:
@@ -174,6 +173,7 @@ def as_json(page_state: PageState) -> dict[str, object]:
         "detail": verdict.detail,
         "may_go_on": page_state.go_on.may,
         "reasons": page_state.go_on.reasons,
+        "next_steps": verdict.next_steps,
         "verified_at": verdict.verified_at,
         "last_heartbeat_at": verdict.last_heartbeat_at,
         **{name: getattr(whole[-1], name) if whole else None for name in AUDIT_COUNTS},

@@ -1,5 +1,6 @@
 """The dead letters: events that died, and what became of their letters."""
 
+from shared.verdict.facts import Letter
 from worker.dashboard.log_line import BrokenLineError, LogLine, cut
 from worker.dashboard.page_state import DeadLetter
 
@@ -62,6 +63,28 @@ class DeadLetters:
             elif letter.state == "dead" and none_open_at is not None and letter.at <= none_open_at:
                 letter.state = "closed"
         return sorted(self._letters.values(), key=lambda letter: -letter.at)[:MOST_LETTERS]
+
+    def open_ones(self, number: int) -> list[Letter]:
+        """Return those that are open as far as lines say, in the order of ids: of more than `number` the newest.
+
+        One of a collection whose letter was replayed before is taken for that replay's.
+        """
+        replayed = {one.collection_id: one.at for one in self._letters.values() if one.state == "replayed"}
+        dead = sorted(
+            (one for one in self._letters.values() if one.state == "dead"), key=lambda one: one.event_id
+        )
+        return [
+            Letter(
+                one.event_id,
+                one.collection_id,
+                one.sqlstate,
+                is_replay=one.source == "repair" and replayed.get(one.collection_id, one.at) < one.at,
+            )
+            for one in dead[max(len(dead) - number, 0) :]
+        ]
+
+    def died_at(self, event_id: int) -> float:
+        return self._letters[event_id].at
 
     def open_since(self, counted: int | None, counted_at: float) -> int:
         """Return how many letters are open: those counted at a moment, and what happened since."""

@@ -10,10 +10,14 @@ from shared.logs.declaring import LOG_VERSION
 from worker.dashboard import lags
 from worker.dashboard.audits import Audits, Findings
 from worker.dashboard.backfills import ENDS, Backfills
+from worker.dashboard.evidence import Evidence, facts_of
+from worker.dashboard.history import history_of
 from worker.dashboard.letters import CLOSINGS, DeadLetters
 from worker.dashboard.log_line import EARLIEST, SHAPES, BrokenLineError, LogLine, Stamps, cut, parse
-from worker.dashboard.page_state import LANES, LaneTotals, LogSource, PageState, PageVerdict
-from worker.dashboard.page_verdict import Evidence, go_on, page_verdict
+from worker.dashboard.page_state import LANES, LaneTotals, LogSource, PageState
+from worker.dashboard.page_verdict import go_on, page_verdict, with_the_end
+from worker.dashboard.rollbacks import Rollbacks
+from worker.dashboard.spells import Spells
 from worker.dashboard.steps import OUTCOMES, Step, Timeline
 from worker.dashboard.troubles import Troubles
 from worker.dashboard.workers import Workers
@@ -72,6 +76,8 @@ class LogState:
         self._findings = Findings()
         self._letters = DeadLetters()
         self._backfills = Backfills()
+        self._rollbacks = Rollbacks()
+        self._spells = Spells()
         self._troubles = Troubles()
         self._lanes = {lane: Total() for lane in LANES}
         self._timeline = Timeline()
@@ -82,6 +88,8 @@ class LogState:
             "batch_settled": self._batch,
             "event_settled": self._event,
             "collection_written": self._written,
+            "audit_started": self._audits.started,
+            "audit_progress": self._audits.progress,
             "audit_finished": self._audits.finished,
             "audit_finding": self._findings.found,
             "audit_finding_repaired": self._findings.repaired,
@@ -90,6 +98,9 @@ class LogState:
             "backfill_throttled": self._backfills.throttled,
             "backfill_unthrottled": self._backfills.throttled,
             "backfill_taken_over": self._backfills.counted,
+            "rollback_started": self._rollbacks.started,
+            "rollback_chunk": self._rollbacks.chunk,
+            "rollback_finished": self._rollbacks.finished,
             **dict.fromkeys(ENDS, self._backfills.counted),
             **dict.fromkeys(CLOSINGS, self._letters.closed),
         }
@@ -172,6 +183,7 @@ class LogState:
 
     def _heartbeat(self, line: LogLine, at: float) -> None:
         self._workers.heartbeat(line, at)
+        self._spells.heard(at)
         step = self._timeline.at(at, self._latest - AHEAD_SECONDS)
         for lane in LANES:
             step.wait(lane, line[f"pending_{lane}"], line[f"oldest_{lane}_seconds"])
@@ -195,16 +207,18 @@ class LogState:
     def _written(self, line: LogLine, at: float) -> None:  # noqa: ARG002 - the signature of a handler
         self._timeline.at(at, self._latest - AHEAD_SECONDS).written += 1
 
-    def _evidence(self, now: float, dead_letters_open: int | None) -> Evidence:
+    def _evidence(self, now: float, dead_letters_open: int) -> Evidence:
+        history = history_of(self._audits, self._findings, self._backfills, self._rollbacks, now)
+        letters = self._letters.open_ones(dead_letters_open)
+        last = self._workers.last_heartbeat
         return Evidence(
-            now=now,
+            facts=facts_of(self._workers, history, letters, dead_letters_open, now),
+            audits=self._audits.ended,
             last_heartbeat_at=self._workers.last_heartbeat_at,
             database_away_since=self._workers.database_away_since(now),
-            waiting=self._workers.waiting(),
-            audits=self._audits.ended,
-            dead_letters_open=dead_letters_open,
-            backfills=self._backfills.shown(),
-            unknown_version=0 if self._workers.queue is None else self._workers.queue.unknown_version,
+            watched_since=self._spells.last_began_at,
+            letter_died_at=self._letters.died_at(letters[0].id) if letters else None,
+            redis=None if last is None else cut(last["redis"], LONGEST_SAMPLE),
         )
 
     def page_state(self, *, live: bool) -> PageState:
@@ -219,14 +233,15 @@ class LogState:
         evidence = self._evidence(now, dead_letters_open)
         answer = page_verdict(evidence)
         if not live:
-            answer = _with_the_end(answer, replace(evidence, now=end))
+            answer = with_the_end(answer, self._evidence(end, dead_letters_open))
         return PageState(
             made_at=now,
             live=live,
             source=replace(self.source),
             verdict=answer,
             go_on=go_on(evidence, answer),
-            waiting=evidence.waiting,
+            waiting=self._workers.waiting(),
+            counted_at=None if queue is None else queue.at,
             dead_letters_open=dead_letters_open,
             lanes=[total.shown(lane) for lane, total in self._lanes.items()],
             audits=self._audits.ended,
@@ -234,16 +249,8 @@ class LogState:
             findings_total=self._findings.total,
             dead_letters=letters,
             dead_letters_total=self._letters.total,
-            backfills=evidence.backfills,
+            backfills=self._backfills.shown(),
             workers=self._workers.shown(now),
             troubles=self._troubles.shown(),
             series=self._timeline.series(end, now),
         )
-
-
-def _with_the_end(answer: PageVerdict, at_end: Evidence) -> PageVerdict:
-    """Add to a file's verdict "blind" what the file said when it ended."""
-    before = page_verdict(at_end)
-    if answer.state != "blind" or before.state == "blind":
-        return answer
-    return replace(answer, detail=f"{answer.detail} When the log ended: {before.title}. {before.detail}")

@@ -10,18 +10,19 @@ from typing import Literal
 
 LANES = ("live", "repair", "backfill")
 
-Tone = Literal["good", "warning", "bad", "unknown"]
+Tone = Literal["good", "busy", "warning", "bad", "unknown"]
 
 
 @dataclass(slots=True)
 class PageVerdict:
     """The answer on top of the page, e.g. state `in_sync`, title "In sync", tone `good`.
 
-    states: in_sync, repaired, drift, incomplete, unverified (no audit yet), outdated (the last audit is
-    old), late (live events wait over a minute), blind (no heartbeat), database_away.
+    state: the word of the shared rules (shared/verdict/rules.py), or what only a log can be: blind (no
+    heartbeat), database_away.
 
     title: the few words on top. It holds no age: the page shows how long ago `verified_at` and
-    `last_heartbeat_at` were, by its own clock. detail: one sentence. since: when the state began.
+    `last_heartbeat_at` were, by its own clock. detail: the sentence. next_steps: commands, as one types them.
+    since: when the state began, as far as it was watched without a gap.
     """
 
     state: str
@@ -32,6 +33,7 @@ class PageVerdict:
     verified_at: float | None = None  # when the last audit ended that compared everything
     last_heartbeat_at: float | None = None
     blind_after_seconds: float = 15.0
+    next_steps: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -44,7 +46,7 @@ class GoOn:
 
 @dataclass(slots=True)
 class Audit:
-    """One audit that ended; its counts as in `audit_finished`."""
+    """One audit that ended; its counts as in `audit_finished`, None where it failed: it proves nothing."""
 
     run_id: int
     at: float
@@ -52,12 +54,12 @@ class Audit:
     requested_by: str
     project_id: str | None
     repair: bool
-    compared: int
-    missing: int
-    mismatched: int
-    orphaned: int
-    pending: int
-    repaired: int
+    compared: int | None
+    missing: int | None
+    mismatched: int | None
+    orphaned: int | None
+    pending: int | None
+    repaired: int | None
     unlisted: int
     duration_seconds: float
     error: str | None = None
@@ -210,6 +212,7 @@ class PageState:
     verdict: PageVerdict
     go_on: GoOn
     waiting: dict[str, Waiting]  # live | repair | backfill
+    counted_at: float | None  # when a heartbeat last said what waits
     dead_letters_open: int | None  # by the newest heartbeat, else by what was read
     lanes: list[LaneTotals]
     audits: list[Audit]  # the newest last, thinned evenly beyond a few hundred

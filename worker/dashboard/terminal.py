@@ -12,7 +12,7 @@ from shared.process.printable import printable
 from worker.dashboard.page_state import Audit, LaneTotals, LogSource, PageState
 
 REDRAW_SECONDS = 0.1
-TONES = {"good": "green", "warning": "yellow", "bad": "red", "unknown": "blue"}
+TONES = {"good": "green", "busy": "blue", "warning": "yellow", "bad": "red", "unknown": "blue"}
 
 
 def bar(console: Console) -> Progress:
@@ -49,14 +49,13 @@ class ReadingBar:
 
 def show(console: Console, page_state: PageState) -> None:
     verdict = page_state.verdict
-    title = Text(printable(verdict.title), f"bold {TONES[verdict.tone]}")
-    console.print(title, Text(printable(verdict.detail)), sep="  ")
-    if page_state.go_on.may:
-        console.print("You may go on.")
-    else:
-        console.print("Do not go on:")
+    console.print(Text(printable(verdict.detail), f"bold {TONES[verdict.tone]}"))
+    console.print("You may go on." if page_state.go_on.may else "Do not go on. Next:")
+    for step in verdict.next_steps:
+        console.print(Text(f"  {printable(step)}"))
     for reason in page_state.go_on.reasons:
-        console.print(Text(f"  - {printable(reason)}"))
+        if reason != verdict.detail:
+            console.print(Text(f"  - {printable(reason)}"))
     console.print(_summary(page_state))
 
 
@@ -92,9 +91,13 @@ def _rows(page_state: PageState) -> list[tuple[str, str]]:
 def _audit_rows(whole: list[Audit]) -> list[tuple[str, str]]:
     counts = ("compared", "missing", "mismatched", "orphaned", "pending", "repaired")
     return [
-        ("last audit", ", ".join(f"{getattr(audit, count):,} {count}" for count in counts))
+        ("last audit", ", ".join(f"{_counted(getattr(audit, count))} {count}" for count in counts))
         for audit in whole[-1:]
     ]
+
+
+def _counted(value: int | None) -> str:
+    return "\N{EN DASH}" if value is None else f"{value:,}"
 
 
 def _lane(lane: LaneTotals) -> str:

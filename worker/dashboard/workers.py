@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from shared.verdict import facts
 from worker.dashboard.log_line import LogLine, cut
 from worker.dashboard.page_state import LANES, Waiting, Worker
 
@@ -50,6 +51,7 @@ class Workers:
     def __init__(self) -> None:
         self._heard: dict[str, Heard] = {}
         self.last_heartbeat_at: float | None = None
+        self.last_heartbeat: LogLine | None = None
         self.queue: Queue | None = None
 
     def _of(self, line: LogLine) -> Heard:
@@ -69,14 +71,15 @@ class Workers:
     def heartbeat(self, line: LogLine, at: float) -> None:
         worker = self._of(line)
         if at >= (worker.heartbeat_at or 0.0):
-            away = line["database"] != "up"
+            away = line["database"] == "away"
             worker.away_since = (worker.away_since or at) if away else None
             worker.heartbeat_at = at
             worker.uptime_seconds = line["uptime_seconds"]
             worker.database = cut(line["database"], LONGEST_NAME)
             worker.redis = cut(line["redis"], LONGEST_NAME)
             worker.clock_offset_ms = line["clock_offset_ms"]
-        self.last_heartbeat_at = max(at, self.last_heartbeat_at or 0.0)
+        if at >= (self.last_heartbeat_at or 0.0):
+            self.last_heartbeat_at, self.last_heartbeat = at, line
         if line["dead_letters"] is not None and (self.queue is None or at >= self.queue.at):
             waiting = {
                 lane: Waiting(line[f"pending_{lane}"], line[f"oldest_{lane}_seconds"]) for lane in LANES
@@ -95,6 +98,13 @@ class Workers:
         living = [worker for worker in self._heard.values() if worker.state(now) == "running"]
         since = [worker.away_since for worker in living if worker.away_since is not None]
         return min(since) if since and len(since) == len(living) else None
+
+    def processes(self, now: float) -> list[facts.Worker]:
+        """Return all of them as facts; by a log one is heard each five seconds."""
+        return [
+            facts.Worker(name, heard.last_at(), heard.stopped_at if heard.state(now) == "stopped" else None)
+            for name, heard in self._heard.items()
+        ]
 
     def shown(self, now: float) -> list[Worker]:
         workers = [

@@ -51,6 +51,7 @@ class Walk:
         async with self.changing() as connection:
             await connection.execute(statements.CANCEL_BACKFILLS)
             self.record = await record_beginning(connection)
+        logger.info("rollback_started")
 
     async def discard_events(self) -> None:
         """Delete what was pending at the start.

@@ -11,14 +11,19 @@ import structlog
 from sqlalchemy import Row, text
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shared.lanes import KNOWN_LANES, NAMES
 from shared.planner import LOOKS, for_transaction
 from shared.postgres.database import refuse_wrong_sequences
-from shared.postgres.pooler import UnfitServerError
+from shared.postgres.pooler import ReadOnlyServerError, UnfitServerError
+from shared.process.printable import printable
 from shared.redis.outage import Fault
-from shared.status.waiting import LANES, MOST_COUNTED
+from shared.status.history import last_rollback, latest_backfill
+from shared.status.session import Parts
+from shared.status.waiting import LANES, MOST_COUNTED, holders
+from shared.verdict.facts import LockHolder
+from shared.verdict.obstacles import STUCK_SECONDS
 from worker.vitals.unknown_versions import UnknownVersions
 
 logger = structlog.get_logger(__name__)
@@ -28,13 +33,31 @@ BEAT_SECONDS = 5
 OF_THE_DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, AsyncAdapt_asyncpg_dbapi.Error)
 HEARTBEAT_PATIENCE_SECONDS = 2.0
 
-# At what comes first in an index, and no further: see shared/planner.py.
-PLANNING = text(for_transaction(LOOKS))
+MOST_HOLDERS = 3
+LONGEST_NAME = 100
+
+# At what comes first in an index, and no further: see shared/planner.py. A session that locks one of our
+# tables is to be named, not waited for.
+PLANNING = text(for_transaction(LOOKS | {"lock_timeout": "250ms"}))
+# Reads the server's list of locks and no table: whether any session waits for one, so that only then it is
+# asked for whom. And whether new sessions may write: ours may be older than the default.
+STANDSTILL = text("""
+    SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted) AS anybody_waits,
+        current_setting('default_transaction_read_only')::boolean OR EXISTS (
+            SELECT FROM pg_db_role_setting
+            WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+                AND setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = current_user))
+                AND 'default_transaction_read_only=on' = ANY(setconfig)
+        ) AS is_read_only
+""")
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The fields of one `worker_heartbeat` line; counts are None while PostgreSQL does not answer."""
+    """The fields of one `worker_heartbeat` line; counts are None while PostgreSQL does not answer.
+
+    held_by: None also where nothing waits, and nobody asked.
+    """
 
     worker: str
     uptime_seconds: float
@@ -49,6 +72,10 @@ class Heartbeat:
     pending_unknown_version: int | None = None
     dead_letters: int | None = None
     clock_offset_ms: float | None = None
+    read_only: bool | None = None
+    held_by: list[dict[str, Any]] | None = None
+    backfill: dict[str, Any] | None = None
+    rollback: dict[str, Any] | None = None
     hint: str | None = None
 
 
@@ -73,6 +100,8 @@ class Heart:
         self._began = time.monotonic()
         self._redis: Fault | None = None
         self._unknown_versions = UnknownVersions()
+        self._rollback: dict[str, Any] | None = None
+        self._has_asked = False
 
     def note_redis(self, fault: Fault | None) -> None:
         """Report from now on that Redis is up, or what ails it."""
@@ -89,30 +118,68 @@ class Heart:
                 await refuse_wrong_sequences(self._engine, *self._others)
                 heartbeat = await self._look(heartbeat)
         except UnfitServerError as error:
-            heartbeat = replace(heartbeat, database="unfit", hint=str(error))
+            is_read_only = isinstance(error, ReadOnlyServerError)
+            heartbeat = replace(heartbeat, database="unfit", hint=str(error), read_only=is_read_only)
         except (SQLAlchemyError, *OF_THE_DRIVER, OSError, TimeoutError):
-            pass  # it is away
+            self._has_asked = False  # it is away
         log = logger.info if heartbeat.database == "up" else logger.warning
         log("worker_heartbeat", **asdict(heartbeat))
         if self._watch is not None:
             self._watch(heartbeat)
 
     async def _look(self, heartbeat: Heartbeat) -> Heartbeat:
+        """Read it in parts: what lies in a locked table stays None, and who has locked it is named."""
         async with self._engine.begin() as connection:
             await connection.execute(PLANNING)
-            began = time.time()
-            lanes = (await connection.execute(LANES, {"most": MOST_COUNTED})).all()
-            asked_at = (began + time.time()) / 2
+            parts = Parts(connection)
+            counts = await parts.read("lanes", self._count)
+            run = await parts.read("backfill", latest_backfill)
+            if not self._has_asked:
+                await parts.read("rollback", self._ask_for_rollback)
+            at_a_standstill = (await connection.execute(STANDSTILL)).one()
+            heartbeat = replace(
+                heartbeat,
+                database="up",
+                **(counts or {}),
+                read_only=at_a_standstill.is_read_only,
+                backfill=None if run is None else asdict(run),
+                rollback=self._rollback,
+            )
+            if at_a_standstill.anybody_waits or parts.unknown or _oldest_seconds(heartbeat) >= STUCK_SECONDS:
+                held_by = (await holders(connection))[:MOST_HOLDERS]
+                heartbeat = replace(heartbeat, held_by=[_shown(holder) for holder in held_by])
+        return heartbeat
+
+    async def _count(self, connection: AsyncConnection) -> dict[str, Any]:
+        began = time.time()
+        lanes = (await connection.execute(LANES, {"most": MOST_COUNTED})).all()
+        asked_at = (began + time.time()) / 2
         seen = lanes[0]
         self._unknown_versions.note(seen.unknown_events, seen.first_lane, seen.last_lane)
-        return replace(
-            heartbeat,
-            database="up",
+        return {
             **_of_each_name(lanes),
-            pending_unknown_version=seen.unknown_events,
-            dead_letters=seen.dead_letters,
-            clock_offset_ms=round((asked_at - seen.database_time) * 1000, 3),
-        )
+            "pending_unknown_version": seen.unknown_events,
+            "dead_letters": seen.dead_letters,
+            "clock_offset_ms": round((asked_at - seen.database_time) * 1000, 3),
+        }
+
+    async def _ask_for_rollback(self, connection: AsyncConnection) -> None:
+        """Ask once for each time that the database was not away: none is made beside a worker."""
+        last = await last_rollback(connection)
+        self._rollback = None if last is None else {"status": last.status, "ended_at": last.ended_at}
+        self._has_asked = True
+
+
+def _oldest_seconds(heartbeat: Heartbeat) -> float:
+    return max(getattr(heartbeat, f"oldest_{name}_seconds") or 0.0 for name in NAMES.values())
+
+
+def _shown(holder: LockHolder) -> dict[str, Any]:
+    """Return a holder as the log has it: its client chose its name."""
+    return {
+        name: printable(value, LONGEST_NAME) if isinstance(value, str) else value
+        for name, value in asdict(holder).items()
+    }
 
 
 def _of_each_name(lanes: Sequence[Row[Any]]) -> dict[str, Any]:

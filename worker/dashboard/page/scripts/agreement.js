@@ -39,21 +39,27 @@ function noAudit(snapshot) {
 }
 
 function differing(audit) {
-  return DIFFERENCES.reduce((sum, { kind }) => sum + audit[kind], 0);
+  return DIFFERENCES.reduce((sum, { kind }) => sum + (audit[kind] ?? 0), 0);
 }
 
 function resultOf(audit) {
   return RESULTS.find((result) => result.of(audit));
 }
 
-/** Of audits of everything: one of a project compares less, and that says nothing. */
+/** Of audits of everything: one of a project compares less, and that says nothing. One that proves nothing is a gap. */
 function comparedLine(all) {
   const audits = all.filter(({ project_id: project }) => project == null);
-  const times = audits.map(({ at }) => at);
-  return line("compared", times, audits.map(({ compared }) => compared), audits.map(({ compared }) => count(compared)), { stroke: colour("chart-1") }, { showlegend: false });
+  const compared = audits.map((audit) => (resultOf(audit).name === "proves nothing" ? null : audit.compared));
+  return line("compared", audits.map(({ at }) => at), compared, compared.map(count), { stroke: colour("chart-1") }, { showlegend: false, connectgaps: false });
 }
 
-function resultMarks(audits) {
+/** Mark each audit at what it compared, and one that proves nothing at what the one before did: it counted nothing. */
+function resultMarks(all) {
+  let height = all.find(({ compared }) => compared != null)?.compared ?? 0;
+  const audits = all.map((audit) => {
+    if (resultOf(audit).name !== "proves nothing") height = audit.compared;
+    return { ...audit, height };
+  });
   return RESULTS.map((result) => [result, audits.filter(result.of)])
     .filter(([, marked]) => marked.length > 0)
     .map(([{ name, symbol, tint }, marked]) => ({
@@ -61,7 +67,7 @@ function resultMarks(audits) {
       mode: "markers",
       name,
       x: marked.map(({ at }) => plotTime(at)),
-      y: marked.map(({ compared }) => compared),
+      y: marked.map(({ height: at }) => at),
       hoverinfo: "skip",
       cliponaxis: false,
       marker: { symbol, size: symbol === "circle" ? 6 : 10, color: colour(tint), line: { color: colour(tint), width: symbol.endsWith("open") ? 2 : 0 } },

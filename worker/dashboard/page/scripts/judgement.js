@@ -12,19 +12,26 @@ function judge(snapshot, at, silence) {
 
 function isBlind(verdict, at) {
   const heard = verdict.last_heartbeat_at;
-  return verdict.state !== "blind" && heard != null && at - heard > verdict.blind_after_seconds;
+  return !isUnwatched(verdict) && heard != null && at - heard > verdict.blind_after_seconds;
+}
+
+/** Say whether nobody counts what waits, and everybody knows why. */
+function isUnwatched({ state }) {
+  return ["blind", "stopped", "rolled_back", "rollback_interrupted", "unanswered"].includes(state);
 }
 
 function unanswered(snapshot) {
   const detail = "The dashboard does not answer. What you see below is old.";
-  const verdict = { ...snapshot.verdict, state: "unanswered", tone: "unknown", title: "Unknown", detail, since: null };
+  const steps = ["python -m worker.status"];
+  const verdict = { ...snapshot.verdict, state: "unanswered", tone: "unknown", title: "Unknown", detail, since: null, next_steps: steps };
   return { verdict, goOn: { may: false, reasons: ["Nothing is known of this moment."] } };
 }
 
 function blind(snapshot) {
   const heard = snapshot.verdict.last_heartbeat_at;
   const bound = snapshot.verdict.blind_after_seconds;
-  const detail = `No heartbeat of any worker for over ${bound} seconds: nobody knows what waits.`;
-  const verdict = { ...snapshot.verdict, state: "blind", tone: "bad", title: "Blind", detail, since: heard + bound };
-  return { verdict, goOn: { may: false, reasons: ["No heartbeat of any worker: nobody knows what waits."] } };
+  const detail = `Blind: no heartbeat of any worker for over ${bound} seconds, so nobody knows what waits.`;
+  const steps = ["python -m worker", "python -m worker.status --watch"];
+  const verdict = { ...snapshot.verdict, state: "blind", tone: "bad", title: "Blind", detail, since: heard + bound, next_steps: steps };
+  return { verdict, goOn: { may: false, reasons: [detail] } };
 }

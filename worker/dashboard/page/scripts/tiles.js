@@ -1,16 +1,32 @@
 // A few figures of this moment, above everything that takes time to read.
 
 const LANES = ["live", "repair", "backfill"];
+const OLD_SECONDS = 5;
 const LATE_SECONDS = 60;
+const COUNTED_SECONDS = 15; // so long a heartbeat's count is of now
 
 function showTiles(snapshot, range) {
-  if (!changed("tiles", [snapshot.waiting, snapshot.dead_letters_open, lastWholeAudit(snapshot), lagOf(snapshot, range), range])) return;
-  const waiting = LANES.map((lane) => [lane, snapshot.waiting[lane] ?? {}]);
-  describe(byId("tile-oldest"), waiting.map(([lane, { oldest_seconds: oldest }]) => [lane, duration(oldest), lane === "live" && oldest > LATE_SECONDS ? "warning" : null]));
-  describe(byId("tile-pending"), waiting.map(([lane, { pending }]) => [lane, pendingCount(pending)]));
-  describe(byId("tile-dead"), [["open", count(snapshot.dead_letters_open), snapshot.dead_letters_open ? "bad" : null]]);
+  const { waiting, counted_at: counted, dead_letters_open: open } = snapshot;
+  const isOld = counted == null || now() - counted > COUNTED_SECONDS;
+  if (!changed("tiles", [waiting, isOld ? counted : null, open, lastWholeAudit(snapshot), lagOf(snapshot, range), range])) return;
+  const of = (words, value) => (isOld ? unknownNow(value == null ? null : words(value), counted) : words(value));
+  const lanes = LANES.map((lane) => [lane, waiting[lane] ?? {}]);
+  describe(byId("tile-oldest"), lanes.map(([lane, { oldest_seconds: oldest }]) => [lane, of(duration, oldest), isOld || lane !== "live" ? null : toneOfAge(oldest)]));
+  describe(byId("tile-pending"), lanes.map(([lane, { pending }]) => [lane, of(pendingCount, pending)]));
+  describe(byId("tile-dead"), [["open", of(count, open), !isOld && open ? "bad" : null]]);
   showLagTile(lagOf(snapshot, range), range);
   showAuditTile(lastWholeAudit(snapshot));
+}
+
+/** Show that a figure is not known now, what it was last, and how long ago that was. */
+function unknownNow(was, at) {
+  const small = was == null ? [] : [make("small", {}, ` was ${was}, `, age(at))];
+  return make("span", {}, UNKNOWN, ...small);
+}
+
+function toneOfAge(seconds) {
+  if (seconds > LATE_SECONDS) return "bad";
+  return seconds > OLD_SECONDS ? "warning" : null;
 }
 
 /** Return the last audit that did not keep to one project. */

@@ -1,9 +1,8 @@
 // The answer on top. Its title and detail are a live region and change only when they say something else;
 // the ages beside them tick in silence.
 
-const TONE_NAMES = { good: "Good", warning: "Warning", bad: "Bad", unknown: "Unknown" };
-const ICON_SIGNS = { good: "✓", warning: "▲", bad: "✕", unknown: "?" };
-const ICON_COLOURS = { good: "#12805c", warning: "#a15c00", bad: "#c62f2f", unknown: "#66707d" };
+const ICON_SIGNS = { good: "✓", busy: "▸", warning: "▲", bad: "✕", unknown: "?" };
+const ICON_COLOURS = { good: "#12805c", busy: "#2a5fc4", warning: "#a15c00", bad: "#c62f2f", unknown: "#66707d" };
 
 function showVerdict({ verdict, goOn }) {
   if (!changed("verdict", [verdict, goOn, clock.live])) return;
@@ -15,7 +14,7 @@ function showVerdict({ verdict, goOn }) {
   byId("verdict-ages").replaceChildren(...verdictAges(verdict));
   document.title = `${ICON_SIGNS[verdict.tone]} ${verdict.title} – collection-sync`;
   byId("icon").href = iconOf(verdict.tone);
-  showGoOn(goOn);
+  showGoOn(goOn, verdict);
 }
 
 function say(id, text) {
@@ -32,11 +31,16 @@ function verdictAges(verdict) {
   return ages;
 }
 
-function showGoOn({ may, reasons }) {
+/** Show the commands that go on; what stands beside them, such as Redis, is a sentence. */
+function showGoOn({ may, reasons }, { detail, next_steps: steps }) {
   byId("go-on").className = `go-on ${may ? "good" : "bad"}`;
   byId("go-on-answer").replaceChildren(shape(may ? "good" : "bad"), may ? "Yes" : "No");
-  const shown = may && reasons.length === 0 ? ["Nothing speaks against the next step."] : reasons;
-  byId("go-on-reasons").replaceChildren(...shown.map((reason) => make("li", {}, sentence(reason))));
+  const beside = reasons.filter((reason) => reason !== detail);
+  const shown = may && beside.length === 0 ? ["Nothing speaks against the next step."] : beside;
+  byId("go-on-reasons").replaceChildren(
+    ...steps.map((step) => make("li", { class: "step" }, make("code", {}, logText(step)))),
+    ...shown.map((reason) => make("li", {}, sentence(reason))),
+  );
 }
 
 /** Draw the browser tab's icon: the tone's colour and sign. */

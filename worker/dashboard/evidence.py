@@ -1,0 +1,94 @@
+"""The facts of the verdict, out of what was folded of a log; what a log cannot know is unknown."""
+
+from dataclasses import dataclass, replace
+
+from shared.verdict.facts import (
+    GONE_SECONDS,
+    LOCKED,
+    Backfill,
+    Facts,
+    History,
+    Letter,
+    Server,
+    Waiting,
+)
+from worker.dashboard import page_state
+from worker.dashboard.heartbeat import Beat, beat_of
+from worker.dashboard.page_state import LANES
+from worker.dashboard.workers import BLIND_AFTER_SECONDS, Workers
+
+NOT_COUNTED = "no heartbeat has counted lately what waits"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the answers rest on. `watched_since`: the end of the last blind spell, or the first heartbeat."""
+
+    facts: Facts
+    audits: list[page_state.Audit]  # the newest last
+    last_heartbeat_at: float | None
+    database_away_since: float | None
+    watched_since: float | None
+    letter_died_at: float | None = None  # the first of those that are open
+    redis: str | None = None
+
+
+def facts_of(
+    workers: Workers, history: History, letters: list[Letter], open_letters: int, now: float
+) -> Facts:
+    """Return the facts as of now, a moment of the wall clock or the end of a log."""
+    line, at = workers.last_heartbeat, workers.last_heartbeat_at
+    beat = None if line is None or at is None else beat_of(line, at)
+    lanes = _lanes(workers)
+    unknown = {"schema": "a log does not say"}
+    if lanes is None:
+        unknown["lanes"] = LOCKED if beat is not None and beat.is_locked else NOT_COUNTED
+    facts = Facts(
+        server=Server(now, is_read_only=beat is not None and beat.is_read_only),
+        workers=workers.processes(now),
+        lanes=lanes,
+        later_versions=0 if workers.queue is None else workers.queue.unknown_version,
+        history=history if beat is None else _as_told(history, beat),
+        letters=letters,
+        more_letters=max(open_letters - len(letters), 0),
+        late_by_seconds=BLIND_AFTER_SECONDS - GONE_SECONDS,
+        unknown=unknown,
+    )
+    if not facts.alive:  # nobody has counted since
+        return replace(facts, lanes={lane: Waiting(0, None) for lane in LANES})
+    if beat is None:
+        return facts
+    faults = [beat.fault] if beat.fault and not beat.is_read_only else None
+    return replace(facts, holders=beat.held_by, sequence_faults=faults)
+
+
+def _lanes(workers: Workers) -> dict[str, Waiting] | None:
+    waiting = workers.waiting()
+    known: dict[str, Waiting] = {}
+    for lane, seen in waiting.items():
+        if seen.pending is None:
+            return None
+        known[lane] = Waiting(seen.pending, seen.oldest_seconds if seen.pending else None)
+    return known
+
+
+def _as_told(history: History, beat: Beat) -> History:
+    """Return it with what the newest heartbeat says of runs whose own lines may be in another log."""
+    back, run = history.rollback, beat.backfill
+    if beat.rollback is not None and (back is None or beat.rollback.ended_at > back.ended_at):
+        back = beat.rollback
+    backfilled_at = history.backfilled_at
+    if back is not None and backfilled_at is not None and backfilled_at < back.ended_at:
+        backfilled_at = None
+    if run is not None and _is_newer(run, beat, history.backfill):
+        history = replace(history, backfill=run)
+        if run.status == "finished" and run.project_id is None:
+            backfilled_at = run.finished_at
+    return replace(history, rollback=back, backfilled_at=backfilled_at)
+
+
+def _is_newer(run: Backfill, beat: Beat, known: Backfill | None) -> bool:
+    if known is None:
+        return True
+    known_at = known.finished_at or known.heard_at
+    return beat.at >= known_at and run.started_at >= known.started_at - BLIND_AFTER_SECONDS

@@ -1,0 +1,73 @@
+"""What the newest heartbeat says beyond what waits, read with care: a log may hold anything."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from shared.verdict.facts import Audit, Backfill, LockHolder
+from worker.dashboard.log_line import LARGEST, LogLine, cut
+from worker.dashboard.rollbacks import rollback_record
+
+LONGEST_TEXT = 500
+Fact = TypeVar("Fact", LockHolder, Backfill)
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The newest heartbeat. counts: whether it knew what waits. fault: why nothing may be written."""
+
+    at: float
+    database: str
+    counts: bool
+    is_read_only: bool
+    fault: str | None
+    held_by: list[LockHolder]
+    backfill: Backfill | None
+    rollback: Audit | None
+
+    @property
+    def is_locked(self) -> bool:
+        """Return whether PostgreSQL answers, but cannot say what waits: a table of ours is locked."""
+        return self.database == "up" and not self.counts
+
+
+def beat_of(line: LogLine, at: float) -> Beat:
+    is_unfit = line["database"] == "unfit"
+    hint = line.get("hint")
+    found = [_fact(LockHolder, one) for one in line.get("held_by") or () if isinstance(one, dict)]
+    return Beat(
+        at=at,
+        database=cut(line["database"], LONGEST_TEXT),
+        counts=line["dead_letters"] is not None,
+        is_read_only=bool(line.get("read_only")),
+        fault=cut(hint or "nothing may be written there", LONGEST_TEXT).partition(". ")[0]
+        if is_unfit
+        else None,
+        held_by=[holder for holder in found if holder is not None],
+        backfill=_fact(Backfill, line.get("backfill") or {}),
+        rollback=_rollback(line.get("rollback") or {}),
+    )
+
+
+def _fact(kind: type[Fact], written: Mapping[str, Any]) -> Fact | None:
+    """Return what was written under the names of the fields; None where one is missing or of another type."""
+    values: dict[str, Any] = {}
+    for name, hint in get_type_hints(kind).items():
+        value = written.get(name)
+        if not _fits(value, hint):
+            return None
+        values[name] = cut(value, LONGEST_TEXT) if isinstance(value, str) else value
+    return kind(**values)
+
+
+def _fits(value: object, hint: Any) -> bool:  # noqa: ANN401 - a type, or several
+    if isinstance(value, (int, float)) and not -LARGEST < value < LARGEST:
+        return False
+    return isinstance(value, hint) or (isinstance(value, int) and isinstance(0.0, hint))
+
+
+def _rollback(written: Mapping[str, Any]) -> Audit | None:
+    at, status = written.get("ended_at"), written.get("status")
+    if not isinstance(at, (int, float)) or not -LARGEST < at < LARGEST:
+        return None
+    return rollback_record(at, is_over=status == "finished")
