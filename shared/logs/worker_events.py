@@ -55,13 +55,15 @@ WORKER_EVENTS = (
         " those; counted up to 200,000",
         dead_letters="integer?: dead letters that are open",
         clock_offset_ms="number?: the process's clock less PostgreSQL's",
-        read_only="boolean?~: new sessions may write nothing: default_transaction_read_only is on",
-        held_by="array?~: where something has waited for two seconds, or for a lock: who holds it up, three"
+        read_only="boolean~: new sessions may write nothing: default_transaction_read_only is on",
+        held_by="array~: where something has waited for two seconds, or for a lock: who holds it up, three"
         " at most, each with pid, application, role, held_seconds, waiting and waited_seconds",
-        backfill="object?~: the run begun last, as it is in `backfill_runs`, its moments in seconds since"
-        " 1970; null: none, or not known",
-        rollback="object?~: the last one before the worker began, or found PostgreSQL again: `status`, which"
-        " is `failed` until it has ended, and `ended_at` in seconds since 1970; null: none",
+        backfill="object~: the run begun last, as it is in `backfill_runs`, its moments in seconds since"
+        " 1970; empty: none was begun yet",
+        backfilled_at="number~: when the last run over all projects finished that no rollback has taken back,"
+        " in seconds since 1970",
+        rollback="object~: the last one before the worker began, or found PostgreSQL again: `status`, which"
+        " is `failed` until it has ended, and `ended_at` in seconds since 1970; empty: none",
         hint="string?~: what to do, where PostgreSQL is unfit, or Redis refuses",
     ),
     event(

@@ -43,13 +43,6 @@ PROOF = text(
         most=1,
     )
 )
-AGREED = text(
-    AUDITS.format(
-        condition="project_id IS NULL AND status = 'finished' AND verdict IN ('in_sync', 'pending')"
-        " AND compared > 0",
-        most=1,
-    )
-)
 ROLLBACK = text(AUDITS.format(condition="requested_by = 'rollback'", most=1))
 # Served by audit_runs_unfinished.
 AUDITING = text("""
@@ -74,6 +67,12 @@ async def latest_backfill(connection: AsyncConnection) -> Backfill | None:
     return None if row is None else Backfill(*row)
 
 
+async def backfilled_at(connection: AsyncConnection) -> float | None:
+    """Return when the last run over all projects finished that no rollback has taken back since."""
+    at: float | None = (await connection.execute(BACKFILLED)).scalar()
+    return at
+
+
 async def last_rollback(connection: AsyncConnection) -> Audit | None:
     """Return the record of the last rollback."""
     return await _audit(connection, ROLLBACK)
@@ -82,15 +81,11 @@ async def last_rollback(connection: AsyncConnection) -> Audit | None:
 async def history(connection: AsyncConnection) -> History:
     sees_drivers = (await connection.execute(SEES_DRIVERS)).scalar_one()
     latest = (await connection.execute(LATEST_SEEN if sees_drivers else LATEST_UNSEEN)).one_or_none()
-    backfilled_at = (await connection.execute(BACKFILLED)).scalar()
     recent = [Audit(*row) for row in await connection.execute(RECENT)]
-    whole, proof, rollback, agreed = [
-        await _audit(connection, statement) for statement in (WHOLE, PROOF, ROLLBACK, AGREED)
-    ]
+    whole, proof, rollback = [await _audit(connection, statement) for statement in (WHOLE, PROOF, ROLLBACK)]
     return History(
         backfill=None if latest is None else Backfill(*latest),
-        backfilled_at=backfilled_at,
-        agreed_at=None if agreed is None else agreed.ended_at,
+        backfilled_at=await backfilled_at(connection),
         whole=whole,
         proof=proof,
         rollback=rollback,

@@ -61,13 +61,8 @@ def not_backfilled(facts: Facts) -> Answer | None:
 
 
 def _is_proved_without(history: History) -> bool:
-    """Return whether both tables agreed although nobody backfilled: perhaps nothing was to be brought over.
-
-    Once they have, every write since has appended its event: what differs later has drifted.
-    """
-    whole, back = history.whole, history.rollback
-    if history.agreed_at is not None and (back is None or history.agreed_at > back.ended_at):
-        return True
+    """Return whether both tables agree although nobody backfilled: perhaps nothing was to be brought over."""
+    whole = history.whole
     return whole is not None and whole.is_clean and is_recent_enough(whole, history)
 
 

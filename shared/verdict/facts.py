@@ -120,7 +120,6 @@ class History:
     """What ran: backfills, audits of everything, a rollback.
 
     backfilled_at: when the last run over all projects finished that no rollback has taken back since.
-    agreed_at: when an audit of everything last found rows, and none that had drifted.
     whole: the audit of everything that ended last. proof: the last one that proved anything.
     mended_at: when the last repair ended. drifted: newer audits of one project alone that found drift.
     findings: of `whole`, the collections that differ still, as far as they are listed.
@@ -128,7 +127,6 @@ class History:
 
     backfill: Backfill | None = None
     backfilled_at: float | None = None
-    agreed_at: float | None = None
     whole: Audit | None = None
     proof: Audit | None = None
     rollback: Audit | None = None

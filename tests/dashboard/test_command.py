@@ -23,7 +23,7 @@ from worker.dashboard.__main__ import parse
 from worker.dashboard.command import run as execute
 
 KEYS = {
-    "state", "title", "detail", "may_go_on", "reasons", "verified_at", "last_heartbeat_at",
+    "state", "title", "detail", "may_go_on", "reasons", "next_steps", "verified_at", "last_heartbeat_at",
     "compared", "missing", "mismatched", "orphaned", "pending", "repaired", "dead_letters",
     "files", "lines", "broken", "unknown", "unread",
 }  # fmt: skip
@@ -51,7 +51,7 @@ def test_the_answers_are_printed(log: Path, run: Run) -> None:
     begun = time.time()
     ended = run(a_log(log))
     assert ended.returncode == 0
-    assert ended.stdout.startswith("In sync  All 1,234 pairs agree.\nYou may go on.\n")
+    assert re.match(r"In sync: all 1,234 pairs agree, audited at [\d:]+\.\nYou may go on\.\n", ended.stdout)
     said = re.search(r"verified +(\d+) s ago", ended.stdout)
     assert said is not None
     assert 5 <= int(said[1]) <= 6 + time.time() - begun  # rounded
@@ -64,13 +64,13 @@ def test_the_answers_are_printed(log: Path, run: Run) -> None:
     [
         ("in_sync", {}, 0, 0),
         ("pending", {"pending": 1}, 0, 0),
-        ("repaired", {"missing": 1, "repaired": 1}, 0, 0),
+        ("repaired", {"missing": 1, "repaired": 1}, 0, 1),
         ("drift", {"missing": 1}, 0, 1),
         ("incomplete", {}, 0, 1),
         ("in_sync", {}, 60, 1),
     ],
 )
-def test_the_exit_status_says_whether_both_tables_agree(
+def test_the_exit_status_says_whether_all_is_well(
     log: Path, run: Run, *, verdict: str, counts: dict[str, int], silent: float, status: int
 ) -> None:
     assert run(a_log(log, verdict, silent_seconds=silent, **counts)).returncode == status
@@ -85,6 +85,7 @@ def test_json_is_one_line_and_nothing_else(log: Path, run: Run) -> None:
     [written] = ended.stdout.splitlines()
     result = json.loads(written)
     assert result.keys() == KEYS
+    assert result["next_steps"] == ["python -m worker.audit --repair", "python -m worker.audit"]
     assert (result["state"], result["title"], result["may_go_on"]) == ("drift", "Drift: 3", False)
     assert (result["compared"], result["missing"], result["mismatched"], result["pending"]) == (1234, 2, 1, 4)
     assert (result["lines"], result["broken"], result["files"], result["dead_letters"]) == (5, 1, 1, 0)

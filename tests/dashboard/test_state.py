@@ -86,7 +86,7 @@ def test_a_database_is_away_when_every_worker_that_lives_says_so() -> None:
     up = line("worker_heartbeat", NOW - 3, worker="other:1")
     assert shown(away(NOW - 8), away(NOW - 3)).verdict.since == NOW - 8
     assert shown(away(NOW - 8), away(NOW - 3)).verdict.state == "database_away"
-    assert shown(away(NOW - 3), up).verdict.state == "unverified"
+    assert shown(away(NOW - 3), up).verdict.state == "not_audited"
     dead = line("worker_heartbeat", NOW - 30, worker="other:1")
     assert shown(away(NOW - 3), dead).verdict.state == "database_away"
 
@@ -158,7 +158,8 @@ def test_of_many_audits_those_that_were_not_clean_stay_and_since_stays_true() ->
     lines = [finished(NOW - 60 * ago, run_id=5000 - ago) for ago in range(5000, 0, -1)]
     for ago in (4000, 1234, 1233):
         lines[5000 - ago] = finished(NOW - 60 * ago, "drift", run_id=5000 - ago, missing=1)
-    page_state = shown(*lines, line("worker_heartbeat"))
+    beats = [line("worker_heartbeat", NOW - 15 * step) for step in range(4 * 1300, -1, -1)]
+    page_state = shown(*lines, *beats)
     assert len(page_state.audits) < 1200
     assert [audit.run_id for audit in page_state.audits if audit.verdict == "drift"] == [1000, 3766, 3767]
     assert page_state.audits[-1].run_id == 4999
@@ -417,7 +418,7 @@ def test_a_file_is_blind_by_the_clock_on_the_wall_and_says_how_it_ended() -> Non
     assert shown(*lines, now=NOW + 10).verdict.state == "in_sync"
     later = shown(*lines, now=NOW + 3600).verdict
     assert (later.state, later.last_heartbeat_at, later.since) == ("blind", NOW, NOW + 15)
-    assert "When the log ended: In sync." in later.detail
+    assert "When the log ended: In sync: all 0 pairs agree" in later.detail
     assert "When the log ended" not in shown(*lines, now=NOW + 3600, live=True).verdict.detail
 
 

@@ -2,19 +2,19 @@
 
 import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 
 from api.gate.errors import UNAVAILABLE_CLASSES
-from shared.verdict import course
+from shared.verdict import course, proved
 from shared.verdict import rules as status_rules
 from tests.security.as_role import ROLES_SQL
 from tests.twins import bulk, doorbell, pooler, relay, writes
 from tests.twins.replacing import Put, all_of, instead_of, with_statement
-from worker.dashboard.page_state import PageVerdict
-from worker.dashboard.page_verdict import RULES, Evidence
+from worker.dashboard.audits import audit_of
+from worker.dashboard.log_line import LogLine
+from worker.dashboard.page_state import Audit
 from worker.preflight.check import Check, Severity
 from worker.relay.settle import CONFLATED
 from worker.rollback.statements import IS_ENRICHED
@@ -86,9 +86,12 @@ LIFE = "tests/status/test_lives.py::test_nothing_is_in_sync_that_was_not_proved_
 GRANT_ALL = "GRANT ALL ON ALL TABLES IN SCHEMA public TO collection_sync_api"
 
 
-def rules_without(name: str) -> tuple[Callable[[Evidence], PageVerdict | None], ...]:
-    """Return the rules of the dashboard's verdict but for one."""
-    return tuple(rule for rule in RULES if rule.__name__ != name)
+def drawn_as_zero(line: LogLine, at: float) -> Audit:
+    """Return an audit with zeros for what it did not count."""
+    audit = audit_of(line, at)
+    return replace(
+        audit, compared=audit.compared or 0, missing=audit.missing or 0, pending=audit.pending or 0
+    )
 
 
 TWINS = {
@@ -676,13 +679,34 @@ TWINS = {
     # What it tells
     "the last verdict of a dead worker": Twin(
         "green is only what is proved and seen",
-        instead_of("worker.dashboard.page_verdict.RULES", rules_without("_blind")),
-        (f"{VERDICT}the_first_rule_that_has_something_to_say_decides[no heartbeat]",),
+        instead_of("worker.dashboard.page_verdict._blind", lambda _evidence: None),
+        (f"{VERDICT}of_a_log_the_page_says[a worker that fell silent]",),
     ),
     "a repair believed at once": Twin(
         "green is only what is proved and seen",
-        instead_of("worker.dashboard.page_verdict.RULES", rules_without("_repaired")),
-        (f"{VERDICT}the_first_rule_that_has_something_to_say_decides[repaired]",),
+        instead_of(
+            "shared.verdict.rules.RULES",
+            tuple(rule for rule in status_rules.RULES if rule is not proved.repaired),
+        ),
+        (f"{VERDICT}of_a_log_the_page_says[repaired]",),
+    ),
+    "a verdict that reaches across a rollback": Twin(
+        "page and status say the same",
+        instead_of("worker.dashboard.rollbacks.Rollbacks.last", lambda _self: None),
+        (
+            f"{VERDICT}of_a_log_the_page_says[rolled back]",
+            f"{VERDICT}of_a_log_the_page_says[rolled back, and a worker was started]",
+        ),
+    ),
+    "a state that outlasts a blind spell": Twin(
+        "page and status say the same",
+        instead_of("worker.dashboard.since._floor", lambda _evidence: None),
+        (f"{VERDICT}a_blind_spell_and_a_rollback_end_what_was_proved_before",),
+    ),
+    "a failed audit drawn as zero": Twin(
+        "page and status say the same",
+        instead_of("worker.dashboard.audits.audit_of", drawn_as_zero),
+        (f"{VERDICT}a_failed_audit_is_a_gap_and_no_zero",),
     ),
     "a heartbeat that waits for PostgreSQL": Twin(
         "a worker that lives says so",

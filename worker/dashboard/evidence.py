@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from shared.verdict.facts import (
     GONE_SECONDS,
     LOCKED,
-    Backfill,
     Facts,
     History,
     Letter,
@@ -48,7 +47,7 @@ def facts_of(
         workers=workers.processes(now),
         lanes=lanes,
         later_versions=0 if workers.queue is None else workers.queue.unknown_version,
-        history=history if beat is None else _as_told(history, beat),
+        history=_as_told(history, beat),
         letters=letters,
         more_letters=max(open_letters - len(letters), 0),
         late_by_seconds=BLIND_AFTER_SECONDS - GONE_SECONDS,
@@ -72,23 +71,24 @@ def _lanes(workers: Workers) -> dict[str, Waiting] | None:
     return known
 
 
-def _as_told(history: History, beat: Beat) -> History:
-    """Return it with what the newest heartbeat says of runs whose own lines may be in another log."""
-    back, run = history.rollback, beat.backfill
+def _as_told(history: History, beat: Beat | None) -> History:
+    """Return it with what the newest heartbeat says of runs whose own lines may be in another log.
+
+    Where neither lines nor heartbeats say anything of backfills, as those of older releases do not, what
+    differs is drift: whether all was brought over is not known, and nobody may be told to do it again.
+    """
+    back, run = history.rollback, history.backfill
+    if beat is None or not beat.tells_of_backfills:
+        is_known = back is not None or run is not None
+        return history if is_known else replace(history, backfilled_at=0.0)
     if beat.rollback is not None and (back is None or beat.rollback.ended_at > back.ended_at):
         back = beat.rollback
-    backfilled_at = history.backfilled_at
-    if back is not None and backfilled_at is not None and backfilled_at < back.ended_at:
-        backfilled_at = None
-    if run is not None and _is_newer(run, beat, history.backfill):
-        history = replace(history, backfill=run)
-        if run.status == "finished" and run.project_id is None:
-            backfilled_at = run.finished_at
-    return replace(history, rollback=back, backfilled_at=backfilled_at)
-
-
-def _is_newer(run: Backfill, beat: Beat, known: Backfill | None) -> bool:
-    if known is None:
-        return True
-    known_at = known.finished_at or known.heard_at
-    return beat.at >= known_at and run.started_at >= known.started_at - BLIND_AFTER_SECONDS
+    if run is not None and (run.finished_at or run.heard_at) > beat.at:  # what its lines say is newer
+        return replace(history, rollback=back)
+    is_taken_back = back is not None and (beat.backfilled_at or 0.0) < back.ended_at
+    return replace(
+        history,
+        backfill=beat.backfill or run,
+        backfilled_at=None if is_taken_back else beat.backfilled_at,
+        rollback=back,
+    )

@@ -22,7 +22,9 @@ class Beat:
     is_read_only: bool
     fault: str | None
     held_by: list[LockHolder]
+    tells_of_backfills: bool
     backfill: Backfill | None
+    backfilled_at: float | None
     rollback: Audit | None
 
     @property
@@ -44,7 +46,9 @@ def beat_of(line: LogLine, at: float) -> Beat:
         if is_unfit
         else None,
         held_by=[holder for holder in found if holder is not None],
+        tells_of_backfills=line.get("backfill") is not None,
         backfill=_fact(Backfill, line.get("backfill") or {}),
+        backfilled_at=line.get("backfilled_at"),
         rollback=_rollback(line.get("rollback") or {}),
     )
 

@@ -25,9 +25,6 @@ def history_of(
     return History(
         backfill=None if run is None else _run(run, rollbacks.began_at),
         backfilled_at=_backfilled_at(backfills, rollbacks.began_at),
-        agreed_at=next(
-            (audit.ended_at for audit in reversed(whole) if audit.is_clean and audit.compared), None
-        ),
         whole=last,
         proof=proof,
         rollback=back,

@@ -65,7 +65,7 @@ class DeadLetters:
         return sorted(self._letters.values(), key=lambda letter: -letter.at)[:MOST_LETTERS]
 
     def open_ones(self, number: int) -> list[Letter]:
-        """Return those that are open as far as lines say, in the order of ids: of more than `number` the newest.
+        """Return those that are open as far as lines say, by id: of more than `number` the newest.
 
         One of a collection whose letter was replayed before is taken for that replay's.
         """

@@ -19,7 +19,7 @@ from shared.postgres.database import refuse_wrong_sequences
 from shared.postgres.pooler import ReadOnlyServerError, UnfitServerError
 from shared.process.printable import printable
 from shared.redis.outage import Fault
-from shared.status.history import last_rollback, latest_backfill
+from shared.status.history import backfilled_at, last_rollback, latest_backfill
 from shared.status.session import Parts
 from shared.status.waiting import LANES, MOST_COUNTED, holders
 from shared.verdict.facts import LockHolder
@@ -35,6 +35,7 @@ HEARTBEAT_PATIENCE_SECONDS = 2.0
 
 MOST_HOLDERS = 3
 LONGEST_NAME = 100
+LEFT_OUT = {"read_only", "held_by", "backfill", "backfilled_at", "rollback"}  # while they are not known
 
 # At what comes first in an index, and no further: see shared/planner.py. A session that locks one of our
 # tables is to be named, not waited for.
@@ -56,7 +57,8 @@ STANDSTILL = text("""
 class Heartbeat:
     """The fields of one `worker_heartbeat` line; counts are None while PostgreSQL does not answer.
 
-    held_by: None also where nothing waits, and nobody asked.
+    held_by is not in the line where nothing waits, so that nobody asked. backfill, rollback: not in the line
+    while they are not known, and empty where there was none yet.
     """
 
     worker: str
@@ -75,6 +77,7 @@ class Heartbeat:
     read_only: bool | None = None
     held_by: list[dict[str, Any]] | None = None
     backfill: dict[str, Any] | None = None
+    backfilled_at: float | None = None
     rollback: dict[str, Any] | None = None
     hint: str | None = None
 
@@ -123,7 +126,7 @@ class Heart:
         except (SQLAlchemyError, *OF_THE_DRIVER, OSError, TimeoutError):
             self._has_asked = False  # it is away
         log = logger.info if heartbeat.database == "up" else logger.warning
-        log("worker_heartbeat", **asdict(heartbeat))
+        log("worker_heartbeat", **_fields(heartbeat))
         if self._watch is not None:
             self._watch(heartbeat)
 
@@ -133,7 +136,7 @@ class Heart:
             await connection.execute(PLANNING)
             parts = Parts(connection)
             counts = await parts.read("lanes", self._count)
-            run = await parts.read("backfill", latest_backfill)
+            runs = await parts.read("backfill", _backfills)
             if not self._has_asked:
                 await parts.read("rollback", self._ask_for_rollback)
             at_a_standstill = (await connection.execute(STANDSTILL)).one()
@@ -142,7 +145,7 @@ class Heart:
                 database="up",
                 **(counts or {}),
                 read_only=at_a_standstill.is_read_only,
-                backfill=None if run is None else asdict(run),
+                **(runs or {}),
                 rollback=self._rollback,
             )
             if at_a_standstill.anybody_waits or parts.unknown or _oldest_seconds(heartbeat) >= STUCK_SECONDS:
@@ -166,8 +169,22 @@ class Heart:
     async def _ask_for_rollback(self, connection: AsyncConnection) -> None:
         """Ask once for each time that the database was not away: none is made beside a worker."""
         last = await last_rollback(connection)
-        self._rollback = None if last is None else {"status": last.status, "ended_at": last.ended_at}
+        self._rollback = {} if last is None else {"status": last.status, "ended_at": last.ended_at}
         self._has_asked = True
+
+
+async def _backfills(connection: AsyncConnection) -> dict[str, Any]:
+    run = await latest_backfill(connection)
+    return {
+        "backfill": {} if run is None else asdict(run),
+        "backfilled_at": await backfilled_at(connection),
+    }
+
+
+def _fields(heartbeat: Heartbeat) -> dict[str, Any]:
+    return {
+        name: value for name, value in asdict(heartbeat).items() if value is not None or name not in LEFT_OUT
+    }
 
 
 def _oldest_seconds(heartbeat: Heartbeat) -> float:

@@ -67,7 +67,7 @@ function resultMarks(all) {
       mode: "markers",
       name,
       x: marked.map(({ at }) => plotTime(at)),
-      y: marked.map(({ height: at }) => at),
+      y: marked.map(({ height: y }) => y),
       hoverinfo: "skip",
       cliponaxis: false,
       marker: { symbol, size: symbol === "circle" ? 6 : 10, color: colour(tint), line: { color: colour(tint), width: symbol.endsWith("open") ? 2 : 0 } },

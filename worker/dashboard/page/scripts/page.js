@@ -5,7 +5,6 @@ let snapshot = JSON.parse(byId("snapshot").textContent);
 function drawPage() {
   const range = chosenRange();
   drawMoment();
-  showTiles(snapshot, range);
   showDeadLetters(snapshot);
   showFindings(snapshot);
   showTroubles(snapshot);
@@ -21,6 +20,7 @@ function drawPage() {
 function drawMoment() {
   showVerdict(judge(snapshot, now(), silence()));
   showNotice();
+  showTiles(snapshot, chosenRange());
   showBackfill(snapshot);
   showWorkers(snapshot);
   tickAges();
