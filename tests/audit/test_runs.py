@@ -9,9 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.admin.verification import FIND_REQUESTED
 from shared.audit_runs import AuditOptions, AuditRun, fetch, latest_finished, request
+from shared.events import Source
 from shared.settings import Settings
 from tests.audit.pairs import AUDIT, audited, found, put_legacy, put_synced
 from tests.backfill.driving import until_gone, until_waiting
+from tests.legacy_rows import set_collection
 from tests.processes import HANG_SECONDS, environment, running
 from worker.audit.custody import IS_DUE, PRUNE, TAKE_UP, finish, is_due, take_up
 from worker.audit.run import carry_out
@@ -208,6 +210,36 @@ async def test_the_schedule_lets_audits_take_a_twentieth_of_the_time(
     assert await is_due(engine) is DUE[last]
 
 
+BACKFILLED = """
+    INSERT INTO backfill_runs (status, in_worker, max_pending, chunk_size, planned, finished_at)
+    VALUES ('finished', true, 1, 1, 0, clock_timestamp())
+"""
+REPAIRED = """
+    INSERT INTO audit_runs (status, verdict, requested_by, repair, repaired, project_id, started_at,
+        heartbeat_at, finished_at)
+    SELECT 'finished', 'repaired', 'command', true, 1, $1, t, t, t FROM clock_timestamp() AS t
+"""
+
+
+@pytest.mark.parametrize("what", ["a backfill", "a repair of everything", "a repair of a project"])
+async def test_after_a_backfill_or_a_repair_one_is_due_once_as_soon_as_its_events_are_applied(
+    what: str, engine: AsyncEngine, seeded: asyncpg.Connection
+) -> None:
+    await seeded.execute(ENDED, "finished", "0 s")
+    assert not await is_due(engine)
+    if what == "a backfill":
+        await seeded.execute(BACKFILLED)
+    else:
+        await seeded.execute(REPAIRED, None if what.endswith("everything") else "p1")
+    assert await is_due(engine)
+    await set_collection(engine, "c1", source=Source.BACKFILL)
+    assert not await is_due(engine)
+    await seeded.execute("DELETE FROM outbox_events")
+    assert await is_due(engine)
+    await seeded.execute(ENDED, "failed", "0 s")  # no storm of audits that all fail
+    assert not await is_due(engine)
+
+
 @pytest.mark.parametrize("status", ["requested", "running"])
 async def test_no_audit_is_due_while_one_waits_or_runs(
     status: str, engine: AsyncEngine, seeded: asyncpg.Connection
@@ -309,7 +341,12 @@ async def test_what_waits_and_what_is_newest_is_found_by_index(seeded: asyncpg.C
         " SELECT 'finished', 'schedule', false, at, at, at"
         " FROM generate_series(now() - interval '30 days', now(), interval '1 minute') AS at"
     )
-    await seeded.execute("ANALYZE audit_runs")
+    await seeded.execute(
+        "INSERT INTO backfill_runs (status, in_worker, max_pending, chunk_size, planned)"
+        " SELECT 'cancelled', true, 1, 1, 0 FROM generate_series(1, 2000)"
+    )
+    await seeded.execute(BACKFILLED)
+    await seeded.execute("ANALYZE audit_runs, backfill_runs")
     take_up = TAKE_UP.text.replace(":token", "gen_random_uuid()")
     for statement in (take_up, IS_DUE.text, FIND_REQUESTED.text):
         plan = "\n".join(row[0] for row in await seeded.fetch(f"EXPLAIN {statement}"))

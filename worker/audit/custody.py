@@ -8,6 +8,7 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.audit_runs import COLUMNS, AuditOptions, AuditRun
+from shared.lanes import HIGHEST_KNOWN_LANE
 from shared.postgres.database import autocommit
 from shared.tables.runs import audit_runs
 from worker.custody import NOW, Custody, Runs
@@ -38,18 +39,36 @@ TAKE_UP = text("""
     RETURNING run.id
 """)
 
-# Served by audit_runs_unfinished and audit_runs_by_end, read backwards: by time, as ids may have begun anew.
-# Audits of everything take at most a twentieth of the time.
-IS_DUE = text("""
+# Served by audit_runs_unfinished, audit_runs_by_end, read backwards: by time, as ids may have begun anew, by
+# backfill_runs_by_start and outbox_events_claim_order. Audits of everything take at most a twentieth of the
+# time, but for the one after a backfill or a repair: that comes at once, when their events are applied.
+IS_DUE = text(f"""
+    WITH last AS MATERIALIZED (
+        SELECT finished_at, coalesce(started_at, finished_at) AS started_at
+        FROM audit_runs WHERE finished_at IS NOT NULL AND project_id IS NULL
+        ORDER BY finished_at DESC LIMIT 1
+    )
     SELECT NOT EXISTS (
         SELECT FROM audit_runs WHERE status IN ('requested', 'running') AND project_id IS NULL
     ) AND coalesce((
-        SELECT clock_timestamp() - finished_at
-            > greatest(interval '60 seconds', 20 * (finished_at - coalesce(started_at, finished_at)))
-        FROM audit_runs WHERE finished_at IS NOT NULL AND project_id IS NULL
-        ORDER BY finished_at DESC LIMIT 1
+        SELECT clock_timestamp() - last.finished_at
+                > greatest(interval '60 seconds', 20 * (last.finished_at - last.started_at))
+            OR (
+                coalesce((
+                    SELECT CASE WHEN status = 'finished' THEN finished_at END
+                    FROM backfill_runs ORDER BY started_at DESC LIMIT 1
+                ) > last.started_at, false)
+                OR EXISTS (
+                    SELECT FROM audit_runs AS mended
+                    WHERE mended.finished_at >= last.started_at AND mended.repaired > 0
+                )
+            ) AND NOT EXISTS (
+                SELECT FROM outbox_events
+                WHERE lane BETWEEN 1 AND {HIGHEST_KNOWN_LANE} ORDER BY lane, id LIMIT 1
+            )
+        FROM last
     ), true)
-""")
+""")  # noqa: S608 - a constant
 
 # The newest that finished is kept however old it is: it is the last proof there is. So is what a rollback
 # left, see worker/rollback/record.py. Served by audit_runs_by_end.
@@ -95,7 +114,8 @@ async def take_up(engine: AsyncEngine) -> Custody[AuditRun] | None:
 async def is_due(engine: AsyncEngine) -> bool:
     """Return whether the schedule wants an audit: none of everything waits or runs, the last ended long ago.
 
-    Long: more than 60 s and than 20 times its own duration.
+    Long: more than 60 s and than 20 times its own duration. After a backfill or a repair it is due as soon as
+    none of their events waits.
     """
     async with autocommit(engine) as connection:
         return bool((await connection.execute(IS_DUE)).scalar_one())
