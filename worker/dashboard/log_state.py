@@ -241,7 +241,6 @@ class LogState:
             verdict=answer,
             go_on=go_on(evidence, answer),
             waiting=self._workers.waiting(),
-            counted_at=None if queue is None else queue.at,
             dead_letters_open=dead_letters_open,
             lanes=[total.shown(lane) for lane, total in self._lanes.items()],
             audits=self._audits.ended,
@@ -253,4 +252,5 @@ class LogState:
             workers=self._workers.shown(now),
             troubles=self._troubles.shown(),
             series=self._timeline.series(end, now),
+            counted_at=None if queue is None else queue.at,
         )

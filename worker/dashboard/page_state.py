@@ -212,7 +212,6 @@ class PageState:
     verdict: PageVerdict
     go_on: GoOn
     waiting: dict[str, Waiting]  # live | repair | backfill
-    counted_at: float | None  # when a heartbeat last said what waits
     dead_letters_open: int | None  # by the newest heartbeat, else by what was read
     lanes: list[LaneTotals]
     audits: list[Audit]  # the newest last, thinned evenly beyond a few hundred
@@ -224,3 +223,4 @@ class PageState:
     workers: list[Worker]
     troubles: list[Trouble]  # the newest first
     series: dict[str, Series]  # by range: "15m", "1h", "24h", "all"
+    counted_at: float | None = None  # when a heartbeat last said what waits

@@ -79,6 +79,8 @@ async def test_the_page_turns_blind_by_its_own_clock_and_only_changes_are_announ
     assert (await watched.text("#verdict-title"), await watched.text("#go-on-answer")) == ("Blind", "No")
     assert await watched.page.evaluate("window.announced") > 0
     assert "silent" in await watched.text("#workers-rows tr:first-child")
+    assert re.fullmatch(r"live \N{EN DASH} was 4, 1[56] s ago .*", await watched.text("#tile-pending"))
+    assert "python -m worker" in await watched.text("#go-on-reasons")
     site.page_state = good(NOW + 14, live=True)
     await watched.page.clock.run_for(1_000)
     await watched.until("() => document.getElementById('verdict').dataset.state === 'in_sync'")
@@ -183,6 +185,17 @@ async def test_figures_are_written_for_people(browser: Browser) -> None:
         == "2025-11-24T15:48:00.000Z"
     )
     assert "16:48:00" in await watched.text("#letters-rows tr:first-child")
+
+
+async def test_an_audit_that_failed_is_a_gap_and_its_tile_dashes(browser: Browser) -> None:
+    page_state = rich()
+    nothing = dict.fromkeys(("compared", "missing", "mismatched", "orphaned", "pending", "repaired"))
+    failed = replace(page_state.audits[-1], verdict=None, error="cut off", **nothing)
+    _, watched = await _opened(browser, replace(page_state, audits=[*page_state.audits[:-1], failed]))
+    dashes = " ".join(f"{name} \N{EN DASH}" for name in LAST_AUDIT.split()[::2])
+    assert await watched.text("#tile-audit") == dashes
+    assert "failed" in await watched.text("#tile-audit-when")
+    watched.assert_quiet()
 
 
 async def test_an_empty_log_says_what_to_do(browser: Browser) -> None:

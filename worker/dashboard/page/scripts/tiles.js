@@ -6,7 +6,8 @@ const LATE_SECONDS = 60;
 const COUNTED_SECONDS = 15; // so long a heartbeat's count is of now
 
 function showTiles(snapshot, range) {
-  const { waiting, counted_at: counted, dead_letters_open: open } = snapshot;
+  const { waiting, dead_letters_open: open } = snapshot;
+  const counted = snapshot.counted_at ?? snapshot.verdict.last_heartbeat_at;
   const isOld = counted == null || now() - counted > COUNTED_SECONDS;
   if (!changed("tiles", [waiting, isOld ? counted : null, open, lastWholeAudit(snapshot), lagOf(snapshot, range), range])) return;
   const of = (words, value) => (isOld ? unknownNow(value == null ? null : words(value), counted) : words(value));

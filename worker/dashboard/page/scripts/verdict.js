@@ -31,14 +31,14 @@ function verdictAges(verdict) {
   return ages;
 }
 
-/** Show the commands that go on; what stands beside them, such as Redis, is a sentence. */
+/** Show the commands that go on; what is said beside them, such as of Redis, is a sentence. */
 function showGoOn({ may, reasons }, { detail, next_steps: steps }) {
   byId("go-on").className = `go-on ${may ? "good" : "bad"}`;
   byId("go-on-answer").replaceChildren(shape(may ? "good" : "bad"), may ? "Yes" : "No");
   const beside = reasons.filter((reason) => reason !== detail);
   const shown = may && beside.length === 0 ? ["Nothing speaks against the next step."] : beside;
   byId("go-on-reasons").replaceChildren(
-    ...steps.map((step) => make("li", { class: "step" }, make("code", {}, logText(step)))),
+    ...steps.map((step) => make("li", {}, sentence(`\`${step}\``))),
     ...shown.map((reason) => make("li", {}, sentence(reason))),
   );
 }
