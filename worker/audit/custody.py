@@ -59,8 +59,8 @@ IS_DUE = text(f"""
                     FROM backfill_runs ORDER BY started_at DESC LIMIT 1
                 ) > last.started_at, false)
                 OR EXISTS (
-                    SELECT FROM audit_runs AS mended
-                    WHERE mended.finished_at >= last.started_at AND mended.repaired > 0
+                    SELECT FROM audit_runs AS repair
+                    WHERE repair.finished_at >= last.started_at AND repair.repaired > 0
                 )
             ) AND NOT EXISTS (
                 SELECT FROM outbox_events

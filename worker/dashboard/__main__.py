@@ -18,8 +18,8 @@ LOG is a file that API, workers or commands write with LOG_FILE, or a pipe; - is
 made of it (LOG.1, LOG.2.gz, LOG-20260131) is read with it; several logs make one picture. Nothing else is
 needed: no database, no network, no environment variable."""
 EPILOG = """\
-exit status: 0 on success: both tables agree, the page was written, or a signal ended the server;
-1 when they differ, when nobody knows (blind, not verified), or work failed; 2 on wrong usage."""
+exit status: 0 when all is well (in sync, and a worker is heard), the page was written, or a signal ended the
+server; 1 when it is not, or is not known, or work failed; 2 on wrong usage."""
 
 
 def grammar() -> argparse.ArgumentParser:

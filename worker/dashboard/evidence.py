@@ -47,7 +47,7 @@ def facts_of(
         workers=workers.processes(now),
         lanes=lanes,
         later_versions=0 if workers.queue is None else workers.queue.unknown_version,
-        history=_as_told(history, beat),
+        history=_with_heartbeat(history, beat),
         letters=letters,
         more_letters=max(open_letters - len(letters), 0),
         late_by_seconds=BLIND_AFTER_SECONDS - GONE_SECONDS,
@@ -71,11 +71,11 @@ def _lanes(workers: Workers) -> dict[str, Waiting] | None:
     return known
 
 
-def _as_told(history: History, beat: Beat | None) -> History:
+def _with_heartbeat(history: History, beat: Beat | None) -> History:
     """Return it with what the newest heartbeat says of runs whose own lines may be in another log.
 
     Where neither lines nor heartbeats say anything of backfills, as those of older releases do not, what
-    differs is drift: whether all was brought over is not known, and nobody may be told to do it again.
+    differs is drift: whether all was brought over is not known, and no page may ask for that again.
     """
     back, run = history.rollback, history.backfill
     if beat is None or not beat.tells_of_backfills:

@@ -85,7 +85,11 @@ def _repaired(evidence: Evidence) -> float | None:
     return None if proof is None else proof.ended_at
 
 
-REMEMBERED = {"stopped", "rolled_back", "rollback_interrupted"}  # done, whether anybody watched or not
+REMEMBERED = {
+    "stopped",
+    "rolled_back",
+    "rollback_interrupted",
+}  # done, whether or not a worker was heard then
 BEGINNINGS: dict[str, Callable[[Evidence], float | None]] = {
     "in_sync": _first_of_last(is_clean),
     "dead_letters": _letter_died,

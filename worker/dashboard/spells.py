@@ -1,4 +1,4 @@
-"""When somebody watched: the spells of heartbeats without a gap, whatever the order of lines."""
+"""When some worker was watched: the spells of heartbeats without a gap, whatever the order of lines."""
 
 from bisect import bisect_right
 
