@@ -19,9 +19,11 @@ from shared.postgres.database import create_engine
 from shared.postgres.pooler import UnfitServerError
 from shared.settings import Settings
 from shared.status.waiting import LANES
+from tests.backfill.driving import backfilled
 from tests.draining import drain
 from tests.legacy_rows import set_collection
 from tests.processes import HANG_SECONDS
+from tests.rollback.situations import rolled_back
 from tests.worker.events import append_raw
 from worker.main import arq_settings, build_worker
 from worker.relay.outcomes import Outcome
@@ -175,3 +177,57 @@ async def logged(lines: list[EventDict], event: str) -> None:
     async with asyncio.timeout(HANG_SECONDS):
         while not any(line["event"] == event for line in lines):
             await asyncio.sleep(0.01)
+
+
+async def test_it_names_who_holds_something_up_once_it_waits(
+    engine: AsyncEngine, sql: asyncpg.Connection, database_url: str
+) -> None:
+    assert "held_by" not in await beat(engine)
+    await set_collection(engine, "c1")
+    await sql.execute("UPDATE outbox_events SET created_at = created_at - interval '26 seconds'")
+    assert (await beat(engine))["held_by"] == []
+    holder = await asyncpg.connect(database_url, server_settings={"application_name": "psql\n\x1b[31m"})
+    for table in ("project_collections", "outbox_events"):
+        async with holder.transaction():
+            await holder.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+            line = await beat(engine)
+        assert (line["database"], line["pending_live"]) == ("up", None if table == "outbox_events" else 1)
+        [held_by] = line["held_by"]
+        assert held_by["pid"] == holder.get_server_pid()
+        assert held_by["application"].isprintable()
+    await holder.close()
+
+
+async def test_it_says_how_backfills_stand_and_what_was_rolled_back_before_it(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    await set_collection(engine, "c1")
+    await drain(engine)
+    first = await beat(engine)
+    assert (first["backfill"], first["rollback"], first["read_only"]) == ({}, {}, False)
+    await backfilled(engine)
+    line = await beat(engine)
+    assert (line["backfill"]["status"], line["backfill"]["finished_at"]) == (
+        "finished",
+        line["backfilled_at"],
+    )
+    await rolled_back(engine)
+    line = await beat(engine)
+    assert (line["backfill"]["status"], line["rollback"]["status"]) == ("cancelled", "finished")
+    assert "backfilled_at" not in line
+    async with sql.transaction():
+        await sql.execute("LOCK TABLE backfill_runs IN ACCESS EXCLUSIVE MODE")
+        assert "backfill" not in await beat(engine)
+
+
+async def test_it_says_that_new_sessions_may_write_nothing_although_its_own_may(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    assert not (await beat(engine))["read_only"]
+    name = await sql.fetchval("SELECT current_database()")
+    await sql.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    line = await beat(engine)
+    assert (line["database"], line["read_only"]) == ("up", True)
+    await engine.dispose()
+    line = await beat(engine)
+    assert (line["database"], line["read_only"]) == ("unfit", True)
