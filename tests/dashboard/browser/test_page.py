@@ -189,8 +189,8 @@ async def test_figures_are_written_for_people(browser: Browser) -> None:
 
 async def test_an_audit_that_failed_is_a_gap_and_its_tile_dashes(browser: Browser) -> None:
     page_state = rich()
-    nothing = dict.fromkeys(("compared", "missing", "mismatched", "orphaned", "pending", "repaired"))
-    failed = replace(page_state.audits[-1], verdict=None, error="cut off", **nothing)
+    failed = replace(page_state.audits[-1], verdict=None, error="cut off", compared=None, missing=None)
+    failed = replace(failed, mismatched=None, orphaned=None, pending=None, repaired=None)
     _, watched = await _opened(browser, replace(page_state, audits=[*page_state.audits[:-1], failed]))
     dashes = " ".join(f"{name} \N{EN DASH}" for name in LAST_AUDIT.split()[::2])
     assert await watched.text("#tile-audit") == dashes
