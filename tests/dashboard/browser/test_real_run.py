@@ -226,11 +226,11 @@ async def _backfill(scene: Scene, sql: asyncpg.Connection) -> None:
     async with sql.transaction():
         await sql.execute(HOLD_THE_LAST)
         driving = asyncio.create_task(scene.command("worker.backfill", "--wait"))
-        chunk = await scene.line("backfill_chunk")
+        chunk = await scene.line("backfill_chunk", run_id=2)
         await scene.watched.until(SAYS, ["#backfill-status", "running"])
         await scene.watched.until(SAYS, ["#backfill-figures", f"of {chunk['planned']:,}"])
     assert await driving == 0
-    line = await scene.line("backfill_finished")
+    line = await scene.line("backfill_finished", run_id=2)
     await scene.watched.until(SAYS, ["#backfill-status", "finished"])
     figures = await scene.watched.text("#backfill-figures")
     assert f"{line['processed']:,} of {line['planned']:,}" in figures
