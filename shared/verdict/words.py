@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 
 from shared.verdict.facts import Backfill, LockHolder
 
+LONGEST_LEFT_SECONDS = 365 * 86_400.0
+
 
 def clock(moment: float, now: float) -> str:
     """Return a moment as the time of day here; with the date where it is not of the last 20 hours."""
@@ -35,11 +37,12 @@ def percent(run: Backfill) -> str:
 
 
 def done_about(run: Backfill, now: float) -> float | None:
-    """Return when the run is done if it goes on as it went so far; None where that is not known."""
+    """Return when the run is done if it goes on as it did so far; None: that is not known, or a year off."""
     spent = run.heard_at - run.started_at
     if not run.processed or spent <= 0 or run.throttled_by:
         return None
-    return now + max(run.planned - run.processed, 0) * spent / run.processed
+    left = max(run.planned - run.processed, 0) * spent / run.processed
+    return now + left if left < LONGEST_LEFT_SECONDS else None
 
 
 def who(holder: LockHolder) -> str:

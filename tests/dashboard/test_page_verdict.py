@@ -1,5 +1,7 @@
 """What the page says of a log, line by line, and since when; the rules themselves are in tests/status."""
 
+import json
+
 import pytest
 
 from shared.verdict import commands, rules
@@ -8,6 +10,7 @@ from tests.status.test_answer import CASES
 from worker.dashboard.evidence import Evidence
 from worker.dashboard.page_state import PageState
 from worker.dashboard.page_verdict import TONES, page_verdict
+from worker.dashboard.rendering import to_json
 
 HOLDER = {
     "pid": 23392, "application": "psql", "role": "ann", "held_seconds": 26.0,
@@ -99,9 +102,10 @@ LOGS = {
         "PostgreSQL is away", 0.9,
     ),
     "a sequence is behind": (
-        [*WELL, audit(30), silent(0.5, "unfit", hint="x is behind. Let the owner run y.")], "unfit", "Unfit",
-        None,
+        [*WELL, audit(30), silent(0.5, "unfit", hint="x is behind. Run p --repair-sequences.")], "unfit",
+        "Unfit", None,
     ),
+    "a standby": ([*WELL, audit(30), silent(0.5, "unfit", hint="A standby.")], "unfit", "Unfit", None),
     "nothing may be written": (
         [*WELL, audit(30), silent(0.5, "unfit", hint="read-only", read_only=True)], "read_only", "Read-only",
         None,
@@ -299,3 +303,15 @@ def test_a_letter_of_a_replay_is_told_from_a_first_one() -> None:
     again = died(10, 13, source="repair")
     said = shown(*WELL, audit(30), died(20), replayed, again, beat(0.5, dead_letters=1)).verdict
     assert "13 (22007), a replay that died again" in said.detail
+
+
+@pytest.mark.parametrize("moment", [2**62, -(2**62), 1e300, "now", True, None])
+def test_a_heartbeat_that_holds_nonsense_ends_nothing(moment: object) -> None:
+    run_of_nonsense = CANCELLED | {"started_at": moment, "finished_at": moment, "status": "running"}
+    parsed = json.loads(beat(0.5))
+    parsed |= {"backfill": run_of_nonsense, "rollback": {"ended_at": moment}, "held_by": [HOLDER, {}, moment]}
+    parsed |= {"backfilled_at": moment if isinstance(moment, int) else 0.0}
+    endless = run("chunk", 1, processed=1, planned=2**62)
+    page_state = shown(*beats(60), run("started", 50), endless, json.dumps(parsed), audit(30))
+    assert page_state.verdict.detail
+    assert to_json(page_state)

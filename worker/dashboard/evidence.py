@@ -29,15 +29,24 @@ class Evidence:
     database_away_since: float | None
     watched_since: float | None
     letter_died_at: float | None = None  # the first of those that are open
-    redis: str | None = None
+    beat: Beat | None = None  # the newest
 
 
-def facts_of(
-    workers: Workers, history: History, letters: list[Letter], open_letters: int, now: float
+def newest_beat(workers: Workers) -> Beat | None:
+    line, at = workers.last_heartbeat, workers.last_heartbeat_at
+    return None if line is None or at is None else beat_of(line, at)
+
+
+def facts_of(  # noqa: PLR0913 - each is a part of what was folded
+    workers: Workers,
+    beat: Beat | None,
+    history: History,
+    *,
+    letters: list[Letter],
+    open_letters: int,
+    now: float,
 ) -> Facts:
     """Return the facts as of now, a moment of the wall clock or the end of a log."""
-    line, at = workers.last_heartbeat, workers.last_heartbeat_at
-    beat = None if line is None or at is None else beat_of(line, at)
     lanes = _lanes(workers)
     unknown = {"schema": "a log does not say"}
     if lanes is None:
@@ -57,7 +66,7 @@ def facts_of(
         return replace(facts, lanes={lane: Waiting(0, None) for lane in LANES})
     if beat is None:
         return facts
-    faults = [beat.fault] if beat.fault and not beat.is_read_only else None
+    faults = [beat.fault] if beat.fault and beat.is_of_sequences else None
     return replace(facts, holders=beat.held_by, sequence_faults=faults)
 
 

@@ -5,22 +5,28 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, get_type_hints
 
 from shared.verdict.facts import Audit, Backfill, LockHolder
-from worker.dashboard.log_line import LARGEST, LogLine, cut
+from worker.dashboard.log_line import EARLIEST, LARGEST, LogLine, cut
 from worker.dashboard.rollbacks import rollback_record
 
 LONGEST_TEXT = 500
+LATEST = 2e11  # a moment that has a date, before the year 9999
 Fact = TypeVar("Fact", LockHolder, Backfill)
 
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The newest heartbeat. counts: whether it knew what waits. fault: why nothing may be written."""
+    """The newest heartbeat. counts: whether it knew what waits. fault: why nothing may be written.
+
+    is_of_sequences: so that `worker.preflight --repair-sequences` fixes it.
+    """
 
     at: float
     database: str
     counts: bool
     is_read_only: bool
     fault: str | None
+    is_of_sequences: bool
+    redis: str
     held_by: list[LockHolder]
     tells_of_backfills: bool
     backfill: Backfill | None
@@ -35,20 +41,20 @@ class Beat:
 
 def beat_of(line: LogLine, at: float) -> Beat:
     is_unfit = line["database"] == "unfit"
-    hint = line.get("hint")
+    hint = line.get("hint") or "nothing may be written there"
     found = [_fact(LockHolder, one) for one in line.get("held_by") or () if isinstance(one, dict)]
     return Beat(
         at=at,
         database=cut(line["database"], LONGEST_TEXT),
         counts=line["dead_letters"] is not None,
         is_read_only=bool(line.get("read_only")),
-        fault=cut(hint or "nothing may be written there", LONGEST_TEXT).partition(". ")[0]
-        if is_unfit
-        else None,
+        fault=cut(hint, LONGEST_TEXT).partition(". ")[0].rstrip(".") if is_unfit else None,
+        is_of_sequences="--repair-sequences" in hint,
+        redis=cut(line["redis"], LONGEST_TEXT),
         held_by=[holder for holder in found if holder is not None],
         tells_of_backfills=line.get("backfill") is not None,
         backfill=_fact(Backfill, line.get("backfill") or {}),
-        backfilled_at=line.get("backfilled_at"),
+        backfilled_at=_moment(line.get("backfilled_at")),
         rollback=_rollback(line.get("rollback") or {}),
     )
 
@@ -58,7 +64,7 @@ def _fact(kind: type[Fact], written: Mapping[str, Any]) -> Fact | None:
     values: dict[str, Any] = {}
     for name, hint in get_type_hints(kind).items():
         value = written.get(name)
-        if not _fits(value, hint):
+        if not _fits(value, hint) or (name.endswith("_at") and value is not None and _moment(value) is None):
             return None
         values[name] = cut(value, LONGEST_TEXT) if isinstance(value, str) else value
     return kind(**values)
@@ -71,7 +77,9 @@ def _fits(value: object, hint: Any) -> bool:  # noqa: ANN401 - a type, or severa
 
 
 def _rollback(written: Mapping[str, Any]) -> Audit | None:
-    at, status = written.get("ended_at"), written.get("status")
-    if not isinstance(at, (int, float)) or not -LARGEST < at < LARGEST:
-        return None
-    return rollback_record(at, is_over=status == "finished")
+    at = _moment(written.get("ended_at"))
+    return None if at is None else rollback_record(at, is_over=written.get("status") == "finished")
+
+
+def _moment(value: object) -> float | None:
+    return value if isinstance(value, (int, float)) and EARLIEST <= value < LATEST else None

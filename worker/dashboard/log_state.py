@@ -10,7 +10,7 @@ from shared.logs.declaring import LOG_VERSION
 from worker.dashboard import lags
 from worker.dashboard.audits import Audits, Findings
 from worker.dashboard.backfills import ENDS, Backfills
-from worker.dashboard.evidence import Evidence, facts_of
+from worker.dashboard.evidence import Evidence, facts_of, newest_beat
 from worker.dashboard.history import history_of
 from worker.dashboard.letters import CLOSINGS, DeadLetters
 from worker.dashboard.log_line import EARLIEST, SHAPES, BrokenLineError, LogLine, Stamps, cut, parse
@@ -210,15 +210,17 @@ class LogState:
     def _evidence(self, now: float, dead_letters_open: int) -> Evidence:
         history = history_of(self._audits, self._findings, self._backfills, self._rollbacks, now)
         letters = self._letters.open_ones(dead_letters_open)
-        last = self._workers.last_heartbeat
+        beat = newest_beat(self._workers)
         return Evidence(
-            facts=facts_of(self._workers, history, letters, dead_letters_open, now),
+            facts=facts_of(
+                self._workers, beat, history, letters=letters, open_letters=dead_letters_open, now=now
+            ),
             audits=self._audits.ended,
             last_heartbeat_at=self._workers.last_heartbeat_at,
             database_away_since=self._workers.database_away_since(now),
             watched_since=self._spells.last_began_at,
             letter_died_at=self._letters.died_at(letters[0].id) if letters else None,
-            redis=None if last is None else cut(last["redis"], LONGEST_SAMPLE),
+            beat=beat,
         )
 
     def page_state(self, *, live: bool) -> PageState:

@@ -36,7 +36,8 @@ REDIS = {
 
 def page_verdict(evidence: Evidence) -> PageVerdict:
     """Return the word, sentence and commands of `python -m worker.status`, as far as a log can know them."""
-    answer = _blind(evidence) or _database_away(evidence) or answer_from(evidence.facts)
+    said = (rule(evidence) for rule in (_blind, _database_away, _unfit))
+    answer = next((one for one in said if one is not None), None) or answer_from(evidence.facts)
     proofs = [audit.at for audit in evidence.audits if audit.project_id is None and proves(audit)]
     return PageVerdict(
         state=answer.word,
@@ -53,7 +54,8 @@ def page_verdict(evidence: Evidence) -> PageVerdict:
 
 def go_on(evidence: Evidence, verdict: PageVerdict) -> GoOn:
     """Return whether the next step may be taken, and what stands in the way, or beside it, as sentences."""
-    beside = [REDIS[evidence.redis]] if evidence.redis in REDIS else []
+    beat = evidence.beat
+    beside = [REDIS[beat.redis]] if beat is not None and beat.redis in REDIS else []
     if verdict.state == "in_sync":
         return GoOn(may=True, reasons=beside)
     return GoOn(may=False, reasons=[verdict.detail, *beside])
@@ -88,6 +90,15 @@ def _database_away(evidence: Evidence) -> Answer | None:
         return None
     sentence = "PostgreSQL is away: no worker reaches it, so nothing is applied, and nothing compared."
     return Answer("database_away", sentence, [commands.PREFLIGHT, commands.WATCH])
+
+
+def _unfit(evidence: Evidence) -> Answer | None:
+    """Speak where the database is one that takes no writes, for another reason than the rules know."""
+    beat = evidence.beat
+    if beat is None or beat.fault is None or beat.is_of_sequences or beat.is_read_only:
+        return None
+    sentence = f"Unfit: {beat.fault}. Nothing is written or applied until that is fixed."
+    return Answer("unfit", sentence, [commands.PREFLIGHT, commands.WATCH])
 
 
 def _since(answer: Answer, evidence: Evidence) -> float | None:
