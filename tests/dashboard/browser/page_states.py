@@ -181,7 +181,7 @@ def hostile(now: float = NOW, *, live: bool = False) -> PageState:
     page_state.source.broken_sample = HOSTILE
     page_state.source.unread = [HOSTILE]
     page_state.verdict.title = page_state.verdict.detail = HOSTILE
-    page_state.go_on.reasons = [HOSTILE]
+    page_state.go_on.reasons = page_state.verdict.next_steps = [HOSTILE]
     return page_state
 
 

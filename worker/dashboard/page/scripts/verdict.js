@@ -10,11 +10,17 @@ function showVerdict({ verdict, goOn }) {
   byId("verdict").dataset.state = verdict.state;
   byId("verdict-shape").setAttribute("href", `#shape-${verdict.tone}`);
   say("verdict-title", verdict.title);
-  say("verdict-detail", verdict.detail);
+  say("verdict-detail", beyondTitle(verdict));
   byId("verdict-ages").replaceChildren(...verdictAges(verdict));
   document.title = `${ICON_SIGNS[verdict.tone]} ${verdict.title} – collection-sync`;
   byId("icon").href = iconOf(verdict.tone);
   showGoOn(goOn, verdict);
+}
+
+/** Return what the sentence says beyond the title, where it begins with it; else all of it. */
+function beyondTitle({ title, detail }) {
+  const rest = detail.startsWith(title) ? detail.slice(title.length).replace(/^[:,.]\s*/, "") : detail;
+  return rest ? rest[0].toUpperCase() + rest.slice(1) : detail;
 }
 
 function say(id, text) {
