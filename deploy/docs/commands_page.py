@@ -8,6 +8,7 @@ import argparse
 import re
 from collections.abc import Iterator, Sequence
 from importlib import import_module
+from textwrap import dedent
 
 from deploy.docs.markdown import code, page, table
 from worker import __main__ as the_worker
@@ -37,7 +38,9 @@ def parsers() -> list[argparse.ArgumentParser]:
         the_worker, the_preflight, the_status, the_backfill, the_audit, the_dead_letters, the_dashboard,
         phase1,
     )  # fmt: skip
-    return [module.grammar() for module in modules]
+    grammars = [module.grammar() for module in modules]
+    grammars.insert(modules.index(the_audit) + 1, the_audit.findings_grammar())
+    return grammars
 
 
 def command(parser: argparse.ArgumentParser) -> Iterator[str]:
@@ -127,6 +130,8 @@ def ending(epilog: str) -> Iterator[str]:
         if kind == "environment":
             names = ", ".join(code(name) for name in VARIABLE.findall(text))
             yield f"Reads {names}: [settings](settings.md)."
+        elif kind == "examples":
+            yield f"```\n{dedent(text).strip()}\n```"
         elif kind == "exit status":
             yield f"**Exit status:** {text.strip()}"
         else:

@@ -4,27 +4,32 @@ import asyncio
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
 
 import asyncpg
 import pytest
 
 from deploy.local.children import tied_to_us
+from shared.audit_runs import AuditRun
 from shared.settings import Settings
-from tests.audit.pairs import AUDIT, put_legacy, put_pair, put_synced
+from tests.audit.pairs import AUDIT, UPDATED, put_legacy, put_pair, put_synced, put_target
 from tests.backfill.driving import until_waiting
 from tests.databases import Databases
 from tests.forked import ROOT, run
 from tests.log_lines import hold_printed
 from tests.processes import HANG_SECONDS, Running, environment, running, running_worker
+from worker.audit.watch_lines import WatchLines
 
 KEYS = [
     "run_id", "verdict", "compared", "planned", "missing", "mismatched", "orphaned", "pending", "repaired",
-    "active_collections", "home_rows", "canary_found", "status", "error", "duration_seconds",
+    "active_collections", "home_rows", "canary_found", "status", "error", "duration_seconds", "findings",
 ]  # fmt: skip
 
 
@@ -198,10 +203,14 @@ async def test_an_interrupt_ends_a_pass_without_a_verdict(
     ("arguments", "complaint"),
     [
         (["--interval", "5"], "--interval needs --watch"),
-        (["--watch", "--interval", "-1"], "invalid seconds value"),
-        (["--watch", "--interval", "nan"], "invalid seconds value"),
-        (["--connections", "0"], "must be from 1 to 16"),
-        (["--connections", "two"], "invalid connections value"),
+        (["--watch", "--interval", "-1"], "must be a number of seconds, 0 or more, not '-1'"),
+        (["--watch", "--interval", "nan"], "must be a number of seconds"),
+        (["--connections", "0"], "must be a whole number from 1 to 16, not '0'"),
+        (["--connections", "two"], "must be a whole number from 1 to 16, not 'two'"),
+        (["--findings", "-1"], "must be a whole number from 0 to 10000"),
+        (["findings"], "the following arguments are required: RUN"),
+        (["findings", "none"], "must be a whole number"),
+        (["findings", "5", "--repair"], "unrecognized arguments"),
         (["--repare"], "unrecognized arguments"),
         (["everything"], "unrecognized arguments"),
     ],
@@ -241,16 +250,144 @@ async def test_redis_is_not_needed(env: dict[str, str], seeded: asyncpg.Connecti
     assert (await run_audit(env)).code == 0
 
 
-async def test_a_terminal_shows_before_and_after(env: dict[str, str], seeded: asyncpg.Connection) -> None:
+OLD = """
+old-7  mismatched  research_context
+- 'tampered'
++ 'text'
+"""
+
+
+async def test_a_pipe_gets_each_finding_like_a_diff(env: dict[str, str], seeded: asyncpg.Connection) -> None:
+    long = "a" * 300
+    await put_legacy(seeded, "gone")
+    await put_legacy(seeded, "long", description=f"{long}legacy")
+    await put_target(seeded, "long", research_context=f"{long}target")
+    await put_pair(seeded, "many", research_context=None, created_at=UPDATED)
+    await put_pair(seeded, "old-7", research_context="tampered")
+    await put_legacy(seeded, "stray" * 10, is_active=False)
+    await put_target(seeded, "stray" * 10)
+
+    ended = await run_audit(env)
+
+    assert ended.code == 1
+    assert OLD in ended.stdout
+    assert f"\n{'stray' * 10}  orphaned  a row in p1\n- 'text'\n" in ended.stdout
+    assert "\ngone  missing  no row in p1\n+ 'text'\n" in ended.stdout
+    assert f"\n- …'{'a' * 20}target'\n+ …'{'a' * 20}legacy'\n" in ended.stdout
+    assert "\nmany  mismatched  research_context, created_at\n- research_context: NULL\n" in ended.stdout
+    assert "\x1b" not in ended.stdout
+
+
+async def test_findings_are_bounded_and_the_others_are_a_command_away(
+    env: dict[str, str], seeded: asyncpg.Connection
+) -> None:
+    for number in range(1, 6):
+        await put_pair(seeded, f"key-{number}", research_context="x" * 5_000)
+
+    first = await run_audit(env, "--findings", "2")
+    assert "key-2  mismatched" in first.stdout
+    assert "key-3  mismatched" not in first.stdout
+    assert first.stdout.endswith("\nThe next: python -m worker.audit findings 1 --after key-2\n")
+
+    second = await run_audit(env, "findings", "1", "--after", "key-2", "--json")
+    assert [found["collection_id"] for found in second.result["findings"]] == ["key-3", "key-4", "key-5"]
+    assert (second.code, second.result["verdict"], second.result["found"]) == (0, "drift", 5)
+    found = second.result["findings"][0]
+    assert (found["kind"], found["differs"], found["project_id"]) == (
+        "mismatched",
+        ["research_context"],
+        "p1",
+    )
+    assert found["legacy"]["research_context"] == "text"
+    assert found["target"]["research_context"] == "x" * 999 + "…"
+    assert isinstance(found["target"]["created_at"], str)
+
+    third = await run_audit(env, "findings", "1", "--after", "key-5")
+    assert (third.code, third.stdout.splitlines()[-1]) == (0, "No further finding.")
+    unknown = await run_audit(env, "findings", "99")
+    assert (unknown.code, unknown.stdout) == (1, "")
+    assert "There is no audit 99." in unknown.stderr
+
+    as_json = await run_audit(env, "--json", "--findings", "3")
+    assert [found["collection_id"] for found in as_json.result["findings"]] == ["key-1", "key-2", "key-3"]
+
+
+async def test_what_was_repaired_is_listed_with_what_became_of_it(
+    env: dict[str, str], seeded: asyncpg.Connection
+) -> None:
+    await put_pair(seeded, "a", research_context="before")
+    async with running_worker(env):
+        ended = await run_audit(env, "--repair")
+    assert "\na  mismatched, repaired  research_context\n- 'before'\n+ 'text'\n" in ended.stdout
+
+
+async def test_each_pass_of_a_watch_is_a_line_and_a_change_names_the_first_ids(
+    env: dict[str, str], seeded: asyncpg.Connection
+) -> None:
+    await put_pair(seeded, "a")
+    with running(["-m", "worker.audit", "--watch", "--interval", "0.05"], env) as process:
+        in_sync = await line_of(process, "  in sync     1 pair  0 pending  ")
+        await seeded.execute("DELETE FROM project_collections")
+        first = await line_of(process, "  drift       1 pair  1 differs  0 pending  ")
+        again = await line_of(process, "  drift       1 pair  1 differs  0 pending  ")
+        process.signal(signal.SIGINT)
+        assert await process.exit_code() == 1
+    at, since = in_sync[:8], re.search(r"since (\S+)", in_sync)
+    assert since is not None
+    assert re.fullmatch(r"\d\d:\d\d:\d\d", at)
+    assert since[1] == at
+    assert first.endswith(f"since {first[:8]}  a")
+    assert again.endswith(f"since {first[:8]}")
+
+
+async def line_of(process: Running, words: str) -> str:
+    """Take the next line that holds the words out of what was printed."""
+    async with asyncio.timeout(HANG_SECONDS):
+        while True:
+            for line in process.lines.copy():
+                process.lines.remove(line)
+                if words in line and not line.startswith("{"):
+                    return line.rstrip()
+            assert process.process.poll() is None, process.output
+            await asyncio.sleep(0.02)
+
+
+def test_since_never_reaches_across_a_gap() -> None:
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+    def run(second: int, verdict: str, error: str | None = None) -> AuditRun:
+        return cast(
+            "AuditRun",
+            SimpleNamespace(
+                verdict=verdict, status="finished", finished_at=noon + timedelta(seconds=second),
+                compared=5, found=0, pending=0, duration_seconds=0.4, error=error,
+            ),
+        )  # fmt: skip
+
+    lines = WatchLines()
+    began = f"{noon.astimezone():%H:%M:%S}"
+    assert lines.line(run(0, "in_sync"), []).endswith(f"0.4 s  since {began}")
+    assert lines.line(run(5, "in_sync"), []).endswith(f"since {began}")
+    lines.forget()
+    assert not lines.line(run(9, "in_sync"), []).endswith(f"since {began}")
+    assert lines.line(run(9, "incomplete", "it is blind"), []).endswith("it is blind")
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+async def test_a_terminal_shows_the_verdict_in_its_colour_unless_colours_are_not_wanted(
+    no_color: str, env: dict[str, str], seeded: asyncpg.Connection
+) -> None:
     for number in range(25):
-        await put_pair(seeded, f"key-{number}", research_context=f"[red]before {number}")
+        await put_pair(seeded, f"{'key' * 40}-{number}", research_context=f"[red]before {number}")
 
-    shown = await asyncio.to_thread(in_a_terminal, env)
+    shown = await asyncio.to_thread(in_a_terminal, env | {"NO_COLOR": no_color})
 
-    assert "Drift: 0 missing, 25 mismatched, 0 orphaned. Fix it with --repair." in shown
-    assert "target holds" in shown
-    assert "research_context: '[red]before 0'" in shown
-    assert "The first 20 of 25" in shown
+    red = "" if no_color else ";31"
+    sentence = "Drift: 0 missing, 25 mismatched, 0 orphaned. Fix it with `python -m worker.audit --repair`."
+    assert f"\x1b[1{red}m{sentence}" in shown
+    assert f"\x1b[1m{'key' * 40}-0\x1b[0m" in shown, "an id is never wrapped"
+    assert "- '[red]before 0'" in shown
+    assert shown.count("\r\n") < 100
     assert '"event"' not in shown  # log lines are for files and pipes
 
 
@@ -258,8 +395,8 @@ def in_a_terminal(env: dict[str, str]) -> str:
     """Run the command with a terminal for its output and return what it drew."""
     ours, theirs = pty.openpty()
     command = tied_to_us([sys.executable, "-m", "worker.audit"], "KILL")
-    wide = env | {"TERM": "xterm", "COLUMNS": "140"}
-    with subprocess.Popen(command, cwd=ROOT, env=wide, stdout=theirs, stderr=theirs) as process:
+    narrow = env | {"TERM": "xterm", "COLUMNS": "80"}
+    with subprocess.Popen(command, cwd=ROOT, env=narrow, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         shown = b""
         try:

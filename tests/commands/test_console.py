@@ -17,6 +17,7 @@ from shared.logs.setup import encode
 from shared.pair import COLUMNS
 from shared.process.printable import printable
 from tests.commands.world import HOSTILE
+from worker.audit import listing
 from worker.audit import terminal as audit
 from worker.audit.findings import Finding
 from worker.backfill.terminal import watching
@@ -75,7 +76,7 @@ SHOWN: dict[str, Callable[[Harmless], object]] = {
     "letters": lambda console: console.print(dead_letters.table([letter()])),
     "a letter": lambda console: console.say(*dead_letters.details(letter(), {HOSTILE: HOSTILE}, None)),
     "an audit": lambda console: console.say(audit.sentence(run(verdict=None, error=HOSTILE))),
-    "findings": lambda console: console.print(audit.findings_table([finding()], run())),
+    "findings": lambda console: console.print(*listing.diff([finding()]), sep="\n", soft_wrap=True),
 }
 
 

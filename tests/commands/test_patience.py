@@ -75,7 +75,7 @@ async def test_a_watch_that_is_ended_while_the_database_is_away_knows_nothing(
 ) -> None:
     typed = ["-m", "worker.audit", "--watch", "--interval", "0.05"]
     with running(typed, environment(way.url, redis_url)) as watching:
-        await until_said(watching, "In sync")
+        await until_said(watching, "  in sync  ")
         await way.close()
         await until_said(watching, AWAY)
         watching.signal(signal.SIGINT)

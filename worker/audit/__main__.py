@@ -11,6 +11,9 @@ if __name__ == "__main__":
     with orderly():
         options = parse(sys.argv[1:])
         with late_imports():
-            from worker.audit.command import execute
+            if options.action == "findings":
+                from worker.audit.recorded import execute
+            else:
+                from worker.audit.command import execute
             from worker.command_line.run import run_command
         sys.exit(run_command("audit", partial(execute, options)))

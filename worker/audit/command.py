@@ -11,14 +11,16 @@ from shared.postgres.database import create_engine
 from shared.process.orderly import FAILURE, SUCCESS
 from shared.redis.doorbell import Doorbell
 from shared.settings import CommandSettings
-from worker.audit import terminal
-from worker.audit.findings import first_findings
+from worker.audit import listing, terminal
+from worker.audit.findings import Finding, first_findings
 from worker.audit.run import audit
+from worker.audit.watch_lines import WatchLines
 from worker.command_line.console import print_json, stderr, stdout
 from worker.command_line.patience import Patience
 from worker.command_line.projects import require_project
 from worker.command_line.ringing import doorbell_of
 from worker.command_line.run import CommandError
+from worker.command_line.verdict import say_verdict, tone
 from worker.custody import RunLostError
 from worker.rest import rest
 
@@ -67,22 +69,26 @@ async def audit_repeatedly(
     async with engine.connect():
         pass  # a mistyped address would be waited for in vain
     interval = 60 if arguments.interval is None else arguments.interval
-    patience = Patience()
+    patience, lines = Patience(), WatchLines()
     run: AuditRun | None = None
     while True:
         with patience.waiting(), contextlib.suppress(RunLostError):
-            run = await one_pass(engine, arguments, interrupted, doorbell, before=run)
+            run = await one_pass(engine, arguments, interrupted, doorbell, before=run, lines=lines)
+        if patience.is_away:
+            lines.forget()
         await rest(interrupted, min(interval, AWAY_LOOK_SECONDS) if patience.is_away else interval)
         if interrupted.is_set() or stdout.is_abandoned:
             return None if patience.is_away else run
 
 
-async def one_pass(
+async def one_pass(  # noqa: PLR0913 - a watch hands on what it remembers
     engine: AsyncEngine,
     arguments: argparse.Namespace,
     interrupted: asyncio.Event,
     doorbell: Doorbell | None,
+    *,
     before: AuditRun | None = None,
+    lines: WatchLines | None = None,
 ) -> AuditRun:
     """Audit, print the result and return it; where an interrupt cut this pass short, return `before`."""
     options = AuditOptions(project_id=arguments.project, repair=arguments.repair)
@@ -98,26 +104,28 @@ async def one_pass(
         )
     if before is not None and run.status != "finished":
         return before
-    await show(engine, arguments, run)
+    findings = await first_findings(engine, run.id, arguments.findings) if run.found else []
+    show(arguments, run, findings, lines)
     return run
 
 
-async def show(engine: AsyncEngine, arguments: argparse.Namespace, run: AuditRun) -> None:
+def show(
+    arguments: argparse.Namespace, run: AuditRun, findings: list[Finding], lines: WatchLines | None
+) -> None:
     """Print the result: one line for a machine or a watcher, otherwise sentence, counts and findings."""
     if arguments.json:
-        print_json(as_json(run))
-        return
-    stdout.say(terminal.sentence(run))
-    if arguments.watch:
-        return
-    stdout.print(terminal.counts_table(run))
-    if run.found and stdout.is_terminal:
-        findings = await first_findings(engine, run.id, terminal.MOST_SHOWN)
-        stdout.print(terminal.findings_table(findings, run))
+        print_json(as_json(run, findings))
+    elif lines is not None:
+        stdout.say(lines.line(run, findings), style=tone(run.verdict))
+    else:
+        say_verdict(run.verdict, terminal.sentence(run))
+        stdout.print(terminal.counts_table(run))
+        listing.show(run, findings, arguments.findings)
 
 
-def as_json(run: AuditRun) -> dict[str, object]:
+def as_json(run: AuditRun, findings: list[Finding]) -> dict[str, object]:
     """Return the line that a machine reads. Counts are as found, also where they were repaired."""
     counts = {name: getattr(run, name) for name in JSON_COUNTS}
     reason = {"status": run.status, "error": run.error, "duration_seconds": run.duration_seconds}
-    return {"run_id": run.id, "verdict": run.verdict, **counts, **reason}
+    listed = {"findings": listing.as_objects(findings)}
+    return {"run_id": run.id, "verdict": run.verdict, **counts, **reason, **listed}

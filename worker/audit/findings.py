@@ -39,9 +39,11 @@ COUNT_REPAIRED = """
     SELECT kind, count(*) FROM audit_findings
     WHERE audit_run_id = $1 AND repair_event_id IS NOT NULL GROUP BY kind
 """
+# Served by audit_findings_pkey, which orders them. $3 the last key of the page before, or NULL.
 READ_FIRST = """
     SELECT collection_id, project_id, kind, legacy, target, outcome
-    FROM audit_findings WHERE audit_run_id = $1 ORDER BY collection_id LIMIT $2
+    FROM audit_findings WHERE audit_run_id = $1 AND ($3::varchar IS NULL OR collection_id > $3)
+    ORDER BY collection_id LIMIT $2
 """
 
 # Served by audit_findings_pkey and by the unique constraint of project_collections.
@@ -108,10 +110,12 @@ async def repaired_before(connection: asyncpg.Connection, run_id: int) -> dict[s
     return {kind: count for kind, count in await connection.fetch(COUNT_REPAIRED, run_id)}  # noqa: C416
 
 
-async def first_findings(engine: AsyncEngine, run_id: int, most: int) -> list[Finding]:
-    """Return the first findings of a run, with the outcome of their repair."""
+async def first_findings(
+    engine: AsyncEngine, run_id: int, most: int, after: str | None = None
+) -> list[Finding]:
+    """Return the first findings of a run, or those after a key, with the outcome of their repair."""
     async with driver_connection(engine) as connection:
-        return [_finding(row) for row in await connection.fetch(READ_FIRST, run_id, most)]
+        return [_finding(row) for row in await connection.fetch(READ_FIRST, run_id, most, after)]
 
 
 async def repaired_findings(engine: AsyncEngine, run_id: int, most: int) -> list[Finding]:

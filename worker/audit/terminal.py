@@ -1,25 +1,18 @@
-"""What a person at a terminal sees: a bar while it goes on, then a sentence, the counts and the findings."""
+"""What a person at a terminal sees: a bar while it goes on, then a sentence and the counts."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import TimeElapsedColumn
 from rich.table import Table
-from rich.text import Text
 
 from shared.audit_runs import AuditRun
-from shared.pair import COLUMNS
-from worker.audit.findings import Finding
+from shared.verdict import commands
 from worker.audit.log import Progress, Watch
 from worker.command_line.bar import Bar
-from worker.command_line.console import cell
 from worker.settled import STALL_SECONDS
-
-MOST_SHOWN = 20
-LONGEST_SHOWN = 80
-UUID_WIDTH = 39  # with the "of" before it
 
 
 @contextmanager
@@ -53,11 +46,13 @@ def sentence(run: AuditRun) -> str:
         case "pending":
             return f"No drift: {run.pending:,} of {run.compared:,} pairs differ, and for each an event waits."
         case "repaired":
-            return f"Repaired: {kinds}; all were fixed and compared again. Only the next pass can be clean."
+            return f"Repaired: {kinds}; all were fixed and compared again. Only the next audit can be clean."
         case "drift" if run.repair:
             return f"Drift is left: {kinds}; {run.repaired:,} repaired. {run.error}"
         case "drift":
-            return f"Drift: {kinds}. Fix it with --repair.{f' {run.error}' if run.error else ''}"
+            scope = "" if run.project_id is None else f" --project {shlex.quote(run.project_id)}"
+            error = "" if run.error is None else f" {run.error}"
+            return f"Drift: {kinds}. Fix it with `{commands.REPAIR}{scope}`.{error}"
     return f"Incomplete, so it proves nothing: {run.error}"
 
 
@@ -81,40 +76,3 @@ def counts_table(run: AuditRun) -> Table:
         table.add_row(f"{count:,}", name)
     table.add_row(f"{run.duration_seconds or 0:.1f}", f"seconds; audit run {run.id}")
     return table
-
-
-def findings_table(findings: list[Finding], run: AuditRun) -> Table:
-    """Lay out findings with what the target holds and what it should hold, column by column."""
-    table = Table(box=SIMPLE_HEAD, show_edge=False, expand=True)
-    table.add_column("finding", min_width=UUID_WIDTH, overflow="fold")
-    table.add_column("target holds", overflow="fold", ratio=1)
-    table.add_column("legacy holds", overflow="fold", ratio=1)
-    for finding in findings:
-        outcome = f", {finding.outcome.replace('_', ' ')}" if finding.outcome else ""
-        table.add_row(
-            _lines(f"{finding.kind}{outcome}", finding.collection_id, f"of {finding.project_id}"),
-            _shown(finding.target, finding.differs),
-            _shown(finding.legacy, finding.differs),
-        )
-    if run.found > len(findings):
-        table.caption = f"The first {len(findings)} of {run.found:,}; more in the table audit_findings."
-    return table
-
-
-def _shown(side: dict[str, object] | None, differs: list[str]) -> Text:
-    if side is None:
-        return Text("no row", style="dim")
-    # Where the whole row is missing or too much, its first column says enough.
-    names = differs if len(differs) < len(COLUMNS) else COLUMNS[:1]
-    return _lines(*(f"{name}: {_literal(side[name])}" for name in names))
-
-
-def _lines(*lines: str) -> Text:
-    return Text("\n").join(map(cell, lines))
-
-
-def _literal(value: object) -> str:
-    if value is None:
-        return "NULL"
-    literal = repr(str(value))
-    return literal if len(literal) <= LONGEST_SHOWN else f"{literal[:LONGEST_SHOWN]}…"

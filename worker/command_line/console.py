@@ -34,10 +34,10 @@ class Harmless(Console):
         """Whether the reader of what is printed has gone."""
         return isinstance(self.file, Patient) and self.file.is_abandoned
 
-    def say(self, *lines: str) -> None:
+    def say(self, *lines: str, style: str = "") -> None:
         """Print each as one line, whatever it holds, however wide the terminal is."""
         for line in lines:
-            self.print(printable(line, LONGEST_LINE), soft_wrap=True)
+            self.print(Text(printable(line, LONGEST_LINE), style), soft_wrap=True)
 
 
 def cell(text: str, style: str = "") -> Text:

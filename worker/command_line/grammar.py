@@ -1,18 +1,22 @@
 """What the command lines of all commands have in common; light, so that --help answers at once."""
 
 import argparse
+import math
+import textwrap
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from shared.process.printable import printable
 from shared.variables import COMMANDS
 
-ENVIRONMENT = f"""\
-environment:
-{chr(10).join(f"  {name.upper():14} {meaning}" for name, meaning in COMMANDS.items())}
-"""
+WIDTH = 78
+NAME_WIDTH = max(map(len, COMMANDS)) + 2
 EXIT_STATUS = """\
-exit status: 0 on success, 1 when work failed or is not finished, or drift is left,
-2 on wrong usage or an incomplete environment."""
+exit status: 0 on success, 1 when work failed or is not finished, or drift is
+left, 2 on wrong usage or an incomplete environment."""
+LARGEST = 2**31 - 1
+
+Example = tuple[str, str]  # what is typed, and what it does
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,6 +25,69 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End the process with status 2, the usage and the message."""
         super().error(printable(message))
+
+
+class Layout(argparse.HelpFormatter):
+    """Fills paragraphs to the width of the terminal, and leaves those with indented lines as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n\n".join(
+            paragraph if "\n  " in paragraph else textwrap.fill(paragraph, width, initial_indent=indent)
+            for paragraph in text.strip().split("\n\n")
+        )
+
+
+def argument_parser(
+    module: str,
+    description: str,
+    *,
+    examples: Sequence[Example] = (),
+    takes_json: bool = True,
+    exit_status: str = EXIT_STATUS,
+) -> argparse.ArgumentParser:
+    """Make a parser whose --help has examples, and explains the environment and the exit status as well.
+
+    Args:
+        module: what follows `python` on the command line.
+        description: the first paragraphs of --help.
+        examples: each what follows `python MODULE`, and what it does.
+        takes_json: False when each of its subcommands takes --json for itself, see `add_json`.
+        exit_status: the last paragraph of --help.
+
+    """
+    prog = f"python {module}"
+    parser = Parser(
+        prog=prog,
+        description=description,
+        epilog="\n\n".join(filter(None, (_examples(prog, examples), _environment(), exit_status))),
+        formatter_class=Layout,
+    )
+    if takes_json:
+        add_json(parser)
+    return parser
+
+
+def _examples(prog: str, examples: Sequence[Example]) -> str:
+    lines = [f"  {f'{prog} {words}'.strip()}\n      {meaning}" for words, meaning in examples]
+    return "\n".join(["examples:", *lines]) if lines else ""
+
+
+def _environment() -> str:
+    rest = " " * (2 + NAME_WIDTH)
+    lines = [
+        textwrap.fill(meaning, WIDTH, initial_indent=f"  {name.upper():{NAME_WIDTH}}", subsequent_indent=rest)
+        for name, meaning in COMMANDS.items()
+    ]
+    return "\n".join(["environment:", *lines])
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Let the command take --json."""
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="end with one machine-readable line on stdout, and nothing else there",
+    )
 
 
 def text(word: str) -> str:
@@ -33,33 +100,32 @@ def text(word: str) -> str:
     return word
 
 
-def argument_parser(
-    module: str, description: str, *, takes_json: bool = True, exit_status: str = EXIT_STATUS
-) -> argparse.ArgumentParser:
-    """Make a parser whose --help explains the environment and the exit status as well.
+def whole(least: int = 1, most: int = LARGEST) -> Callable[[str], int]:
+    """Return what reads a whole number within bounds."""
+    said = f"above {least - 1}" if most >= LARGEST else f"from {least} to {most}"
 
-    Args:
-        module: what follows `python` on the command line.
-        description: the first paragraphs of --help.
-        takes_json: False when each of its subcommands takes --json for itself, see `add_json`.
-        exit_status: the last paragraph of --help.
+    def read(word: str) -> int:
+        try:
+            number = int(word)
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"must be a whole number {said}, not {_quoted(word)}")
+        return number
 
-    """
-    parser = Parser(
-        prog=f"python {module}",
-        description=description,
-        epilog=f"{ENVIRONMENT}\n{exit_status}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    if takes_json:
-        add_json(parser)
-    return parser
+    return read
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
-    """Let the command take --json."""
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="end with one machine-readable line on stdout, and nothing else there",
-    )
+def seconds(word: str) -> float:
+    """Read a pause."""
+    try:
+        number = float(word)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or number < 0:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds, 0 or more, not {_quoted(word)}")
+    return number
+
+
+def _quoted(word: str) -> str:
+    return repr(printable(word, 40))
