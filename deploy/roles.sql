@@ -162,7 +162,7 @@ GRANT
     SELECT,
     UPDATE (
         status, chunk_size, cursor_key, processed, enqueued, skipped, missing, mismatched, orphaned,
-        last_event_id, throttled_by, driver, driver_token, heartbeat_at, finished_at
+        last_event_id, throttled_by, slowed_by, driver, driver_token, heartbeat_at, finished_at
     )
     ON backfill_runs TO collection_sync_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON audit_runs, audit_findings
@@ -183,7 +183,8 @@ GRANT
     INSERT (status, in_worker, project_id, rate, max_pending, chunk_size, planned, end_key),
     UPDATE (
         status, in_worker, chunk_size, cursor_key, processed, enqueued, skipped, missing, mismatched,
-        orphaned, last_event_id, throttled_by, driver, driver_token, heartbeat_at, finished_at
+        orphaned, last_event_id, throttled_by, slowed_by, driver, driver_token, heartbeat_at, finished_at,
+        rate
     )
     ON backfill_runs TO collection_sync_operator;
 GRANT SELECT ON worker_processes, collection_sync_version, operator_acts TO collection_sync_operator;
@@ -196,8 +197,8 @@ GRANT SELECT ON audit_runs, worker_processes, collection_sync_version, applied_v
     TO collection_sync_reader;
 GRANT SELECT (
     id, status, in_worker, project_id, rate, max_pending, chunk_size, cursor_key, end_key, planned,
-    processed, enqueued, skipped, missing, mismatched, orphaned, last_event_id, throttled_by, driver,
-    started_at, heartbeat_at, finished_at
+    processed, enqueued, skipped, missing, mismatched, orphaned, last_event_id, throttled_by, slowed_by,
+    driver, started_at, heartbeat_at, finished_at
 ) ON backfill_runs TO collection_sync_reader;
 GRANT SELECT (
     audit_run_id, collection_id, project_id, kind, found_at, repair_event_id, outcome

@@ -67,6 +67,7 @@ class BackfillRun:
     orphaned: int
     last_event_id: int | None
     throttled_by: str | None
+    slowed_by: str | None
     driver: str | None
     has_driver: bool
     started_at: datetime
@@ -137,9 +138,12 @@ COLUMNS = [
     for field in fields(BackfillRun)
 ]
 
+MOST_RUNS = 20  # that are listed
 # One at most: backfill_runs_one_at_a_time.
 READ_UNFINISHED = select(*COLUMNS).where(IS_UNFINISHED)
+# Served by backfill_runs_by_start, read backwards.
 READ_LATEST = select(*COLUMNS).order_by(runs.started_at.desc()).limit(1)
+READ_NEWEST = select(*COLUMNS).order_by(runs.started_at.desc()).limit(MOST_RUNS)
 
 
 def as_run(row: Row[Any]) -> BackfillRun:
@@ -203,6 +207,11 @@ async def latest(connection: AsyncConnection) -> BackfillRun | None:
     return None if row is None else as_run(row)
 
 
+async def newest(connection: AsyncConnection) -> list[BackfillRun]:
+    """Return the newest runs, the newest first; MOST_RUNS at most."""
+    return [as_run(row) for row in await connection.execute(READ_NEWEST)]
+
+
 async def pause(connection: AsyncConnection) -> BackfillRun:
     """Make the run stop after its present chunk until it is resumed; a paused one stays so.
 
@@ -223,6 +232,16 @@ async def cancel(connection: AsyncConnection) -> BackfillRun:
     """
     cancelled = {"status": "cancelled", "throttled_by": null(), "finished_at": func.clock_timestamp()}
     return await _change(connection, update(backfill_runs).where(IS_UNFINISHED).values(cancelled))
+
+
+async def set_rate(connection: AsyncConnection, rate: int | None) -> BackfillRun:
+    """Bound the unfinished run to this many rows a second, or with None to none; from its next chunk on.
+
+    Raises:
+        NoUnfinishedRunError: no run is running or paused.
+
+    """
+    return await _change(connection, update(backfill_runs).where(IS_UNFINISHED).values(rate=rate))
 
 
 async def resume(connection: AsyncConnection, in_worker: bool) -> BackfillRun:  # noqa: FBT001 - its name is agreed

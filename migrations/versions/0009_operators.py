@@ -1,4 +1,4 @@
-"""Keep what operators do, what PostgreSQL said of a dead letter, and the answers to requests with a key."""
+"""Keep operators' acts, PostgreSQL's words on a dead letter, answers to keyed requests, a run's brake."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -21,6 +21,10 @@ def upgrade() -> None:
     """Add the columns and tables; no row is rewritten, and older releases leave all of it alone."""
     for name, comment in SAID.items():
         op.add_column("outbox_dead_letters", sa.Column(name, sa.Text(), comment=comment))
+    op.add_column(
+        "backfill_runs",
+        sa.Column("slowed_by", sa.Text(), comment="What bounds its speed; NULL: the speed of PostgreSQL."),
+    )
     op.create_table(
         "operator_acts",
         sa.Column("id", sa.Uuid(), primary_key=True, server_default=sa.text("gen_random_uuid()")),
@@ -72,5 +76,6 @@ def downgrade() -> None:
     )
     op.drop_table("idempotency_keys")
     op.drop_table("operator_acts")
+    op.drop_column("backfill_runs", "slowed_by")
     for name in SAID:
         op.drop_column("outbox_dead_letters", name)

@@ -69,6 +69,11 @@ RUN_EVENTS = (
         reason="string: the same as a sentence with its numbers",
     ),
     event("backfill_unthrottled", "backfill, worker", "info", "The run goes on.", run_id=RUN),
+    event(
+        "backfill_rate_changed", "backfill, worker", "info", "An operator changed the rate of the run.",
+        run_id=RUN,
+        rate="integer?: at most this many rows a second; null: no bound",
+    ),
     event("backfill_finished", "backfill, worker", "info", "Every row was seen.", **BACKFILL_COUNTS),
     event("backfill_paused", "backfill, worker", "info", "An operator paused the run.", **BACKFILL_COUNTS),
     event(

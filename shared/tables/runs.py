@@ -44,6 +44,7 @@ backfill_runs = Table(
     Column("orphaned", BigInteger, nullable=False, server_default=ZERO, comment="Enqueued: deleted."),
     Column("last_event_id", BigInteger, comment="The highest outbox_events.id of this run."),
     Column("throttled_by", Text, comment="Why it waits at the moment; NULL: it does not."),
+    Column("slowed_by", Text, comment="What bounds its speed; NULL: the speed of PostgreSQL."),
     Column("driver", String, comment="host:pid of the process that drives it or drove it last."),
     Column("driver_token", Uuid, comment="Drawn by whoever takes the run over; only its holder goes on."),
     Column("started_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),

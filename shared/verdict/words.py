@@ -1,6 +1,7 @@
 """How the verdict says numbers, moments and names."""
 
 from datetime import UTC, datetime
+from typing import Protocol
 
 from shared.verdict.facts import Backfill, LockHolder
 
@@ -30,7 +31,16 @@ def count(number: int, one: str, many: str) -> str:
     return f"{number:,} {one if number == 1 else many}"
 
 
-def percent(run: Backfill) -> str:
+class Rows(Protocol):
+    """What counts rows: those done, of those planned."""
+
+    @property
+    def processed(self) -> int: ...
+    @property
+    def planned(self) -> int: ...
+
+
+def percent(run: Rows) -> str:
     """Return how much of a run is done; never all of it before its end."""
     share = 100 * run.processed // run.planned if run.planned else 0
     return f"{min(share, 99)} %"

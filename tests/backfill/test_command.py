@@ -3,6 +3,7 @@ import codecs
 import contextlib
 import json
 import os
+import platform
 import pty
 import signal
 import sys
@@ -16,11 +17,12 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.backfill_runs import BackfillOptions
+from shared.backfill_runs import MOST_RUNS, BackfillOptions
 from shared.settings import CommandSettings
 from tests.backfill.driving import (
     RATE,
     ROWS,
+    backfilled,
     being_driven,
     current,
     never_overdue,
@@ -182,14 +184,9 @@ async def test_a_run_that_is_driven_is_neither_resumed_nor_doubled(
         resumption, another = await asyncio.gather(backfill(env, "--resume"), backfill(env))
         for refused in (resumption, another):
             assert (refused.code, refused.stdout) == (1, "")
-            assert f"Backfill 1 is being driven by {await driver(sql)}." in refused.stderr
+            said = f"Backfill 1 is being run by a command on {platform.node()} (pid {process.pid})."
+            assert said in refused.stderr
         assert process.process.poll() is None
-    assert str(process.pid) in await driver(sql)
-
-
-async def driver(sql: asyncpg.Connection) -> str:
-    name: str = await sql.fetchval("SELECT driver FROM backfill_runs")
-    return name
 
 
 @pytest.mark.parametrize(
@@ -217,7 +214,7 @@ async def test_a_run_of_the_workers_is_only_created(env: dict[str, str], sql: as
     assert (done.code, done.json["in_worker"], done.json["is_driven"]) == (0, True, False)
     assert (await backfill(env, "--pause")).code == 0
     handed_over = await backfill(env, "--resume", "--in-worker")
-    assert handed_over.stdout == "Backfill 1 is left to the workers. Look with --status.\n"
+    assert handed_over.stdout == "Backfill 1 is left to the workers. Follow it with --follow.\n"
     row = await sql.fetchrow("SELECT status, in_worker, driver FROM backfill_runs")
     assert tuple(row) == ("running", True, None)
 
@@ -237,7 +234,8 @@ async def test_the_status_tells_people_and_machines(
         f"of {ROWS:,} rows",
         "rows/s",
         f"{RATE} rows/s; 20,000 pending events",
-        f":{os.getpid()}",
+        f"held back     slowed by its rate of {RATE} rows/s",
+        f"run by        a command on {platform.node()} (pid {os.getpid()})",
     ):
         assert words in shown.stdout
     assert as_json.json["is_driven"] is True
@@ -272,6 +270,104 @@ async def test_the_status_s_speed_is_that_of_the_rows_done_while_it_looks(
     assert rows_a_second == pytest.approx(10 / control.STATUS_LOOK_SECONDS)
 
 
+async def test_a_run_keeps_to_a_rate_that_it_is_given_under_way(
+    env: dict[str, str], sql: asyncpg.Connection
+) -> None:
+    async with slow_run(env, sql) as process:
+        unbounded = await backfill(env, "--set-rate", "0")
+        assert await process.exit_code() == 0  # at its first rate it would go on beyond any patience
+    assert unbounded.stdout == "Backfill 1 goes on at any speed, from its next chunk on.\n"
+    assert [line["rate"] for line in process.logged("backfill_rate_changed")] == [None]
+    assert process.logged("backfill_finished")[0]["processed"] == ROWS
+
+
+async def test_a_paused_run_is_given_a_rate_for_later(env: dict[str, str], engine: AsyncEngine) -> None:
+    await started(engine)
+    assert (await backfill(env, "--pause")).code == 0
+    done = await backfill(env, "--set-rate", "1500")
+    assert done.stdout == "Backfill 1 goes on at 1,500 rows a second at most, once it is resumed.\n"
+    assert (await backfill(env, "--set-rate", "none", "--json")).json["rate"] is None
+    assert (await backfill(env, "--cancel")).code == 0
+    assert "There is no unfinished backfill" in (await backfill(env, "--set-rate", "5")).stderr
+
+
+async def test_the_newest_runs_are_listed(
+    env: dict[str, str], engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    assert (await backfill(env, "--list")).stdout == "No backfill has run yet.\n"
+    await insert_many(sql, "c", 3)
+    for _ in range(MOST_RUNS + 1):
+        await backfilled(engine)
+    await started(engine, BackfillOptions(project_id="p2"))
+    listed, as_json = await asyncio.gather(backfill(env, "--list"), backfill(env, "--list", "--json"))
+    heading, newest, second, *_ = listed.stdout.splitlines()
+    assert " ".join(heading.split()) == "run state started (UTC) took done rows enqueued scope run by"
+    assert newest.split()[:2] == [str(MOST_RUNS + 2), "running"]
+    assert "0 %" in newest
+    assert newest.endswith("project p2    a command; none has taken it yet")
+    assert second.split()[:2] == [str(MOST_RUNS + 1), "finished"]
+    assert "100 %  3     0         all projects" in second
+    assert len(as_json.json["runs"]) == len(listed.stdout.splitlines()) - 1 == MOST_RUNS
+
+
+async def test_a_run_is_followed_from_another_terminal_until_it_ends(
+    env: dict[str, str], sql: asyncpg.Connection
+) -> None:
+    assert (await backfill(env, "--follow")).stdout == "No backfill has run yet.\n"
+    async with slow_run(env, sql) as process:
+        drawn: list[str] = []
+        following = asyncio.create_task(drawing(env, drawn, "--follow"))
+        async with asyncio.timeout(HANG_SECONDS):
+            while f"slowed by its rate of {RATE} rows/s" not in "".join(drawn):
+                await asyncio.sleep(0.02)
+        await backfill(env, "--set-rate", "none")
+        assert await following == 0
+        assert await process.exit_code() == 0
+    shown = "".join(drawn)
+    assert f"/{ROWS:,} rows" in shown
+    assert f"Backfill 1: {ROWS:,} of {ROWS:,} rows looked at" in shown
+    again = await backfill(env, "--follow")
+    assert (again.code, again.stdout.startswith("Backfill 1: ")) == (0, True)
+
+
+async def drawing(env: dict[str, str], drawn: list[str], *words: str) -> int:
+    """Run the command at a terminal, collect what it draws, and return its exit status."""
+    screen, terminal = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *BACKFILL,
+        *words,
+        cwd=ROOT,
+        env={**env, "TERM": "xterm", "COLUMNS": "120"},
+        stdout=terminal,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    await asyncio.to_thread(read_all, screen, drawn)
+    return await process.wait()
+
+
+async def test_who_follows_a_run_that_stops_is_told_how_to_go_on(
+    env: dict[str, str], sql: asyncpg.Connection
+) -> None:
+    async with slow_run(env, sql) as process:
+        with running([*BACKFILL, "--follow", "--json"], env) as following:
+            await backfill(env, "--pause")
+            assert await following.exit_code() == 1
+        assert '"status": "paused"' in following.output
+        assert await process.exit_code() == 1
+    followed = await backfill(env, "--follow")
+    assert followed.code == 1
+    assert followed.stdout.splitlines()[-1].startswith("Backfill 1 is paused. Go on with")
+
+
+async def test_a_dry_run_s_bar_says_what_would_be(env: dict[str, str], sql: asyncpg.Connection) -> None:
+    await insert_many(sql, "c", 9)
+    drawn: list[str] = []
+    assert await drawing(env, drawn, "--dry-run") == 0
+    assert "9/9 rows  9 would be enqueued" in "".join(drawn)
+
+
 async def test_without_a_run_there_is_nothing_to_change(env: dict[str, str]) -> None:
     for done in await asyncio.gather(*(backfill(env, word) for word in ("--pause", "--resume", "--cancel"))):
         assert (done.code, done.stdout) == (1, "")
@@ -296,8 +392,7 @@ async def test_waiting_ends_with_status_1_when_drift_is_left(
     async with draining(engine):
         done = await backfill(env, "--wait")
     assert done.code == 1
-    assert "drift" in done.stdout
-    assert "1 missing, 0 mismatched, 0 orphaned" in done.stdout
+    assert "\nDrift: 1 missing, 0 mismatched, 0 orphaned." in done.stdout
     assert await drift(sql) == ["c-0000002"]
 
 
@@ -336,7 +431,7 @@ async def test_a_person_at_a_terminal_sees_a_bar_and_why_it_waits(
     shown = "".join(drawn)
     assert (process.returncode, (await current(engine)).enqueued) == (0, 40)
     assert stdout.startswith(b"Backfill 1: 40 of 40 rows looked at")
-    for words in ("10/40 rows", "40/40 rows  40 enqueued", "rows/s", "left", "100%"):
+    for words in ("10/40 rows", "40/40 rows  40 enqueued", "rows/s", "left", "100 %"):
         assert words in shown
     assert '"event"' not in shown
 
@@ -354,6 +449,11 @@ def read_all(screen: int, drawn: list[str]) -> None:
     [
         "--dry-run --resume",
         "--status --pause",
+        "--set-rate 0 --pause",
+        "--set-rate 5 --rate 5",
+        "--set-rate fast",
+        "--follow --wait",
+        "--list --in-worker",
         "--resume --rate 5",
         "--status --max-pending 5",
         "--cancel --project p1",
@@ -396,5 +496,5 @@ async def test_a_run_whose_driver_is_gone_is_described(
     )
     refused, shown = await asyncio.gather(backfill(env), backfill(env, "--status"))
     assert refused.code == 1
-    assert "its driver elsewhere:1 has been silent for 1" in refused.stderr
+    assert "what ran it, a command, elsewhere:1, has been silent for 1" in refused.stderr
     assert "its driver has been silent for 1" in shown.stdout

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import tracemalloc
+from typing import Any
 
 import asyncpg
 import pytest
@@ -66,8 +67,8 @@ async def cut_thrice(sql: asyncpg.Connection, point: str) -> None:
 async def test_a_commit_whose_answer_is_lost_is_not_repeated(
     engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def run_chunk_unheard(custody: Custody[BackfillRun], most_rows: int | None = None) -> Chunk:
-        await run_chunk(custody, most_rows)
+    async def run_chunk_unheard(custody: Custody[BackfillRun], *limits: Any) -> Chunk:  # noqa: ANN401 - whatever they are
+        await run_chunk(custody, *limits)
         raise ConnectionResetError
 
     monkeypatch.setattr("worker.backfill.run.run_chunk", run_chunk_unheard)

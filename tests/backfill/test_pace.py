@@ -69,6 +69,36 @@ def test_while_others_append_chunks_are_small_and_a_rest_follows_each(clock: Clo
     assert pace.wait_seconds == 0
 
 
+def test_the_time_that_a_chunk_took_counts_for_its_rate(clock: Clock) -> None:
+    pace = Pace(1_000)
+    clock.now += 0.1
+    pace.spend(250, 0.1)
+    assert pace.wait_seconds == pytest.approx(0.15)
+    clock.now += 0.15
+    clock.now += 0.4
+    pace.spend(250, 0.4)  # slower than the rate allows: nothing is waited for, nor made up for
+    assert (pace.wait_seconds, pace.slowed_by) == (0, None)
+    pace.spend(250)
+    assert pace.wait_seconds == pytest.approx(0.25)
+
+
+def test_the_brake_has_a_name(clock: Clock) -> None:
+    pace = Pace(1_000)
+    pace.spend(250, 0.01)
+    assert pace.slowed_by == "its rate of 1,000 rows/s"
+    assert pace.keep_to(None)
+    assert not pace.keep_to(None)
+    assert pace.wait_seconds == 0
+    pace.spend(1_000, 0.01)
+    assert pace.slowed_by is None
+    pace.see_others(1)
+    pace.spend(100, 0.01)
+    assert pace.slowed_by == "other writes, which go first: 100 rows at a time, and a rest after them"
+    clock.now += 1.1
+    pace.spend(100, 0.01)
+    assert pace.slowed_by is None
+
+
 async def test_a_run_sees_that_users_write_by_the_ids_they_draw(
     engine: AsyncEngine, sql: asyncpg.Connection, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

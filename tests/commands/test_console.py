@@ -66,7 +66,7 @@ def naive(console: Harmless) -> None:
 
 def draw(console: Harmless) -> None:
     with watching(console) as watch:
-        watch(run(throttled_by=HOSTILE))
+        watch(run(throttled_by=HOSTILE, status="running"))
 
 
 SHOWN: dict[str, Callable[[Harmless], object]] = {

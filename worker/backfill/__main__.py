@@ -13,8 +13,8 @@ if __name__ == "__main__":
         with late_imports():
             from worker.command_line.run import run_command
 
-            if options.action in {"status", "pause", "cancel"}:
-                from worker.backfill.control import execute
-            else:
+            if options.action in {"start", "resume", "dry_run"}:
                 from worker.backfill.command import execute
+            else:
+                from worker.backfill.control import execute
         sys.exit(run_command("backfill", partial(execute, options)))

@@ -26,7 +26,9 @@ class Chunk:
     run: BackfillRun
 
 
-async def run_chunk(custody: Custody[BackfillRun], most_rows: int | None = None) -> Chunk:
+async def run_chunk(
+    custody: Custody[BackfillRun], most_rows: int | None = None, slowed_by: str | None = None
+) -> Chunk:
     """Enqueue what the target lacks of the next rows, and move the cursor behind them, in one transaction.
 
     The rows that it enqueues are locked against writers until it commits, the others are not touched.
@@ -35,6 +37,7 @@ async def run_chunk(custody: Custody[BackfillRun], most_rows: int | None = None)
     Args:
         custody: its engine lends one connection.
         most_rows: the most rows to look at, where the run's chunk size is larger.
+        slowed_by: what bounds the run's speed now, for its row.
 
     Raises:
         worker.custody.RunLostError: the run is paused, cancelled or another's; nothing was changed.
@@ -50,7 +53,7 @@ async def run_chunk(custody: Custody[BackfillRun], most_rows: int | None = None)
         found = await find(connection, Scope(run.project_id, run.end_key), run.cursor_key, row_limit)
         event_ids = await _append(connection, found)
         progress = _progress(run, found, event_ids, row_limit, time.perf_counter() - began)
-        run = await custody.write_in(connection, progress)
+        run = await custody.write_in(connection, {**progress, "slowed_by": slowed_by})
     return Chunk(found.rows, len(event_ids), time.perf_counter() - began, run)
 
 

@@ -11,16 +11,19 @@ from shared.choices import DEFAULT_MAX_PENDING
 from shared.process.orderly import FAILURE, SUCCESS
 from shared.redis.doorbell import Doorbell
 from shared.settings import CommandSettings
-from worker.backfill import terminal
-from worker.backfill.control import engine_of, show_result
+from worker.audit.terminal import sentence
+from worker.backfill import machine, terminal
+from worker.backfill.control import engine_of
 from worker.backfill.dry_run import dry_run
 from worker.backfill.proof import verify
 from worker.backfill.run import drive
 from worker.backfill.takeover import resume_when_left
+from worker.backfill.terminal import show_result
 from worker.command_line.console import print_json, stderr, stdout
 from worker.command_line.projects import require_project
 from worker.command_line.ringing import doorbell_of
 from worker.command_line.run import CommandError
+from worker.command_line.verdict import say_verdict
 from worker.settled import stall_sentence
 
 
@@ -34,7 +37,7 @@ async def execute(
         run = await obtain(engine, arguments, interrupted)
         if arguments.in_worker:
             return show_result(
-                arguments, run, f"Backfill {run.id} is left to the workers. Look with --status."
+                arguments, run, f"Backfill {run.id} is left to the workers. Follow it with --follow."
             )
         async with doorbell_of(settings, engine) as doorbell:
             return await run_to_the_end(engine, arguments, run, interrupted, doorbell)
@@ -90,12 +93,12 @@ async def show_proof(
         show_result(arguments, run, terminal.summary(run))
     audited = await verify(engine, run, interrupted=interrupted, on_stall=say_stalled)
     if arguments.json:
-        print_json({**terminal.as_json(run), "audit": terminal.audit_as_json(audited)})
+        print_json({**machine.as_json(run), "audit": machine.audit_as_json(audited)})
     if audited is None:
         msg = "All is enqueued. Workers go on applying it; check with `python -m worker.audit`."
         raise CommandError(msg)
     if not arguments.json:
-        stdout.say(terminal.audit_summary(audited))
+        say_verdict(audited.verdict, sentence(audited))
     return SUCCESS if audited.verdict in terminal.GOOD_VERDICTS else FAILURE
 
 
@@ -112,7 +115,7 @@ async def show_dry_run(engine: AsyncEngine, arguments: argparse.Namespace, inter
     with terminal.watching(stderr) as watch:
         result = await dry_run(engine, options, interrupted=interrupted, watch=watch)
     if arguments.json:
-        print_json(terminal.dry_run_as_json(result))
+        print_json(machine.dry_run_as_json(result))
     else:
         stdout.say(terminal.dry_run_summary(result))
     return SUCCESS if result.finished else FAILURE

@@ -1,4 +1,4 @@
-"""The command's actions on a run that it does not drive: look at it, pause it, cancel it."""
+"""The command's actions on runs that it does not drive: look at them, change, pause or cancel one."""
 
 import argparse
 import asyncio
@@ -14,7 +14,11 @@ from shared.process.orderly import SUCCESS
 from shared.settings import CommandSettings
 from worker.backfill import terminal
 from worker.backfill.custody import read
+from worker.backfill.follow import follow
+from worker.backfill.machine import as_json
+from worker.backfill.overview import list_lines, status_lines
 from worker.backfill.speed import Speed
+from worker.backfill.terminal import show_result
 from worker.command_line.console import print_json, stdout
 from worker.command_line.run import CommandError
 from worker.rest import rest
@@ -27,13 +31,19 @@ STATUS_LOOKS = 4
 async def execute(
     arguments: argparse.Namespace, settings: CommandSettings, interrupted: asyncio.Event
 ) -> int:
-    """Show, pause or cancel, and return the exit status."""
+    """Show, change, pause or cancel, and return the exit status."""
     async with engine_of(settings) as engine:
         match arguments.action:
             case "pause":
                 return await change(engine, arguments, backfill_runs.pause)
             case "cancel":
                 return await change(engine, arguments, backfill_runs.cancel)
+            case "set_rate":
+                return await set_rate(engine, arguments)
+            case "follow":
+                return await follow(engine, arguments, interrupted)
+            case "list":
+                return await show_list(engine, arguments)
             case _:
                 return await show_status(engine, arguments, interrupted)
 
@@ -65,7 +75,7 @@ async def show_status(engine: AsyncEngine, arguments: argparse.Namespace, interr
     async with engine.connect() as connection:
         run = await backfill_runs.latest(connection)
     if run is None:
-        return show_result(arguments, None, "No backfill has run yet.")
+        return show_result(arguments, None, terminal.NONE_YET)
     speed, rows_a_second = Speed(), None
     for _ in range(STATUS_LOOKS * run.is_driven):
         rows_a_second = speed.sample(run.processed)
@@ -73,10 +83,32 @@ async def show_status(engine: AsyncEngine, arguments: argparse.Namespace, interr
         run = await read(engine, run.id)
         rows_a_second = speed.sample(run.processed)
     if arguments.json:
-        print_json({**terminal.as_json(run), "rows_a_second": rows_a_second})
+        print_json({**as_json(run), "rows_a_second": rows_a_second})
     else:
-        stdout.say(*terminal.status_lines(run, rows_a_second))
+        for line in status_lines(run, rows_a_second):
+            stdout.print(line, soft_wrap=True)
     return SUCCESS
+
+
+async def show_list(engine: AsyncEngine, arguments: argparse.Namespace) -> int:
+    """Show the newest runs, the newest first."""
+    async with engine.connect() as connection:
+        listed = await backfill_runs.newest(connection)
+    if arguments.json:
+        print_json({"runs": [as_json(run) for run in listed]})
+    elif not listed:
+        stdout.say(terminal.NONE_YET)
+    else:
+        for line in list_lines(listed):
+            stdout.print(line, soft_wrap=True)
+    return SUCCESS
+
+
+async def set_rate(engine: AsyncEngine, arguments: argparse.Namespace) -> int:
+    """Give the unfinished run another rate, which its driver keeps to from the next chunk on."""
+    async with engine.begin() as connection:
+        run = await backfill_runs.set_rate(connection, arguments.set_rate or None)
+    return show_result(arguments, run, terminal.rate_sentence(run))
 
 
 async def change(
@@ -88,12 +120,3 @@ async def change(
     async with engine.begin() as connection:
         run = await how(connection)
     return show_result(arguments, run, terminal.what_now(run))
-
-
-def show_result(arguments: argparse.Namespace, run: BackfillRun | None, sentence: str) -> int:
-    """Print the result: the sentence, or for a machine the run."""
-    if arguments.json:
-        print_json({"status": None} if run is None else terminal.as_json(run))
-    else:
-        stdout.say(sentence)
-    return SUCCESS

@@ -85,6 +85,10 @@ class RunLog:
             logger.info("backfill_unthrottled", run_id=run.id)
         self._throttled_by = None
 
+    def rate_changed(self, run: BackfillRun) -> None:
+        """Log the rate that an operator gave the run under way."""
+        logger.info("backfill_rate_changed", run_id=run.id, rate=run.rate)
+
     def ended(self, run: BackfillRun, event: str) -> None:
         """Log how this process's turn ended, with what the run has done so far."""
         self.flush(run)

@@ -27,8 +27,10 @@ def next_chunk_size(size: int, seconds: float) -> int:
 class Pace:
     """How many rows a run may read now, and when the next ones, at its rate and out of users' way.
 
-    rate: in rows a second; None: as fast as may be.
+    rate: in rows a second; None: as fast as may be. slowed_by: what the next rows wait for; None: nothing.
     """
+
+    slowed_by: str | None = None
 
     def __init__(self, rate: int | None) -> None:
         self._rate = rate
@@ -48,12 +50,27 @@ class Pace:
         """Return how long to wait before the next rows; a second at most."""
         return max(0.0, self._due_at - time.monotonic())
 
+    def keep_to(self, rate: int | None) -> bool:
+        """Take another rate, from the next rows on; return whether it is another."""
+        changed = rate != self._rate
+        if changed:
+            self._rate, self._due_at = rate, time.monotonic()
+        return changed
+
     def spend(self, rows: int, seconds: float = 0.0) -> None:
         """Count rows that were read in this time. What was lost to throttling is not made up for."""
-        pause = min(seconds * REST_PER_CHUNK, LONGEST_REST_SECONDS) if self._is_polite else 0.0
+        now = time.monotonic()
+        rested_at = now + (min(seconds * REST_PER_CHUNK, LONGEST_REST_SECONDS) if self._is_polite else 0.0)
+        allowed_at = now
         if self._rate is not None:
-            pause = max(pause, rows / self._rate)
-        self._due_at = max(self._due_at, time.monotonic()) + pause
+            allowed_at = max(self._due_at, now - seconds) + rows / self._rate
+        self._due_at = max(rested_at, allowed_at)
+        self.slowed_by = self._slowed_by(rested_at, allowed_at) if self._due_at > now else None
+
+    def _slowed_by(self, rested_at: float, allowed_at: float) -> str:
+        if rested_at >= allowed_at:
+            return f"other writes, which go first: {POLITE_ROWS} rows at a time, and a rest after them"
+        return f"its rate of {self._rate:,} rows/s"
 
     def see_others(self, events: int) -> None:
         """Note how many events others appended since the chunk before."""

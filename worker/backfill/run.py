@@ -111,10 +111,12 @@ class _Drive:
             await self._beat(allowed)
             await rest(self.interrupted, RECHECK_SECONDS)
             return
-        chunk = await run_chunk(self.custody, min(allowed, self._wanted_rows))
+        chunk = await run_chunk(self.custody, min(allowed, self._wanted_rows), self.pace.slowed_by)
         self.failures = max(0, self.failures - 1)  # gently: what held up this chunk may be near
         self.pace.see_others(_events_between(self.run, chunk))
         self.pace.spend(chunk.rows, chunk.seconds)
+        if self.pace.keep_to(chunk.run.rate):
+            self.log.rate_changed(chunk.run)
         self.run = chunk.run
         self.gate.spend(chunk.enqueued, chunk.run.last_event_id)
         if self.doorbell is not None and chunk.enqueued:
@@ -151,7 +153,7 @@ class _Drive:
 
     async def _let_go(self) -> None:
         try:
-            await self.custody.let_go({"throttled_by": None})
+            await self.custody.let_go({"throttled_by": None, "slowed_by": None})
             self.run = await read(self.engine, self.run.id)
         except Exception as error:
             if not is_transient(error):  # its silence lets the next driver in as well

@@ -10,8 +10,9 @@ BAR_WIDTH = 20
 
 
 class Bar(Progress):
-    """Shows how far a command is, and below that why it waits, while the block lasts; at no terminal nothing.
+    """Shows how far a command is, and below that what holds it up, while the block lasts.
 
+    Where the console is no terminal nothing is drawn.
     columns: what rich is to draw behind it. stays: leave the last state standing.
     """
 
@@ -32,9 +33,9 @@ class Bar(Progress):
         """Return what rich is to draw now."""
         yield from super().get_renderables()
         if self._reason:
-            yield Text(f"waits: {self._reason}", style="yellow", no_wrap=True, overflow="ellipsis")
+            yield Text(self._reason, style="yellow", no_wrap=True, overflow="ellipsis")
 
-    def show(self, text: str, done: float = 0, total: float | None = None, waits: str = "") -> None:
+    def show(self, text: str, done: float = 0, total: float | None = None, reason: str = "") -> None:
         """Draw the text beside the bar; without a total it only shows that the command goes on."""
-        self._reason = waits
+        self._reason = reason
         self.update(self._task, description=text, completed=done, total=total)

@@ -44,11 +44,11 @@ READ_OF_LEGACY = " ".join(dict.fromkeys([*INSERTED.split(), *COPIED.values()]))
 ORDERED_RUN = "status in_worker project_id rate max_pending chunk_size planned end_key"
 DRIVEN_RUN = (
     "status chunk_size cursor_key processed enqueued skipped missing mismatched orphaned last_event_id"
-    " throttled_by driver driver_token heartbeat_at finished_at"
+    " throttled_by slowed_by driver driver_token heartbeat_at finished_at"
 )
 SHOWN_RUN = (
     "id status in_worker project_id rate max_pending chunk_size cursor_key end_key planned processed"
-    " enqueued skipped missing mismatched orphaned last_event_id throttled_by driver started_at"
+    " enqueued skipped missing mismatched orphaned last_event_id throttled_by slowed_by driver started_at"
     " heartbeat_at finished_at"
 )
 
@@ -128,7 +128,7 @@ NEEDS: Mapping[str, Mapping[str, Privileges]] = {
         "backfill_runs": {
             "SELECT": ALL,
             "INSERT": ORDERED_RUN,
-            "UPDATE": f"{DRIVEN_RUN} in_worker",
+            "UPDATE": f"{DRIVEN_RUN} in_worker rate",
         },
         "worker_processes": READ,
         "operator_acts": READ,
