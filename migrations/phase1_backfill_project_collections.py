@@ -20,19 +20,26 @@ running (python -m worker). Interrupted or killed, it goes on where it stopped
 when it is called again; what is in sync is left alone, so it may be called at
 any time, as often as you like.
 
-With --rollback: show what leaving phase 1 would remove; with --yes do it. Rows
-go that this system made and nobody enriched with tags or mappings; the others
-are kept and listed. The table `collections` is never touched. Stop the workers
-first. Afterwards this script without options brings everything back."""
+With --rollback: show what leaving phase 1 would remove, ask, and do it. Where
+nobody can be asked, nothing is removed unless --yes is given. Rows go that this
+system made and nobody enriched with tags or mappings; the others are kept and
+listed. The table `collections` is never touched. Stop the workers first.
+Afterwards this script without options brings everything back."""
+EXAMPLES = (
+    ("--dry-run", "count what is to be brought over"),
+    ("", "bring it over, and prove it"),
+    ("--rollback --dry-run", "see what leaving phase 1 would remove"),
+    ("--rollback --yes", "take phase 1 back without asking"),
+)
 
 
 def grammar() -> argparse.ArgumentParser:
-    parser = argument_parser(NAME, DESCRIPTION)
+    parser = argument_parser(NAME, DESCRIPTION, examples=EXAMPLES)
     parser.add_argument("--dry-run", action="store_true", help="show what would be done; change nothing")
     parser.add_argument(
-        "--rollback", action="store_true", help="take phase 1 back; a dry run unless --yes is given too"
+        "--rollback", action="store_true", help="take phase 1 back, after showing what goes, and asking"
     )
-    parser.add_argument("--yes", action="store_true", help="with --rollback: really do it")
+    parser.add_argument("--yes", action="store_true", help="with --rollback: do not ask")
     return parser
 
 

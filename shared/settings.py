@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import sys
 import unicodedata
 from pathlib import Path
@@ -16,9 +17,10 @@ from shared.process.orderly import WRONG_USAGE, complain
 from shared.redis.url import check_redis_url
 from shared.variables import COMMANDS, SETTINGS
 
+# What `make run` leaves for other terminals, for as long as it lasts: see deploy/local/variables.py.
+TRIAL = Path(__file__).resolve().parents[1] / ".local" / "env"
 # What pydantic says of these speaks of inputs and parsing.
 WORDS = {
-    "missing": "is not set: set it, or try everything with `make run`",
     "bool_parsing": "must be true or false",
     "int_parsing": "must be a whole number",
     "int_from_float": "must be a whole number",
@@ -170,7 +172,16 @@ def load_settings(kind: type[SettingsType], **given: str) -> SettingsType:
         raise SettingsError("\n".join(map(_sentence, problems))) from None
 
 
+def _not_set() -> str:
+    if not TRIAL.is_file():
+        return "is not set: set it, or try everything with `make run`"
+    root = TRIAL.parents[1]
+    file = TRIAL.relative_to(root) if Path.cwd() == root else TRIAL
+    return f"is not set: a trial of `make run` is under way here, so type `. {shlex.quote(str(file))}` first"
+
+
 def _sentence(problem: ErrorDetails) -> str:
     name, reason = str(problem["loc"][0]), problem.get("ctx", {}).get("error")
-    said = str(reason) if isinstance(reason, ValueError) else WORDS.get(problem["type"]) or problem["msg"]
+    words = WORDS | {"missing": _not_set()}
+    said = str(reason) if isinstance(reason, ValueError) else words.get(problem["type"]) or problem["msg"]
     return f"{name.upper()}: {said[0].lower() if reason is None else said[0]}{said[1:]}."

@@ -6,7 +6,7 @@ import sys
 from shared.process.late_imports import late_imports
 from shared.process.orderly import orderly
 from shared.variables import WORKER
-from worker.command_line.grammar import Parser
+from worker.command_line.grammar import argument_parser
 
 DESCRIPTION = """\
 Apply pending outbox events to project_collections until SIGTERM or Ctrl-C.
@@ -14,20 +14,23 @@ Apply pending outbox events to project_collections until SIGTERM or Ctrl-C.
 Any number of workers may run at once. PostgreSQL holds the work and Redis only
 wakes the worker: while Redis is away, PostgreSQL is asked directly."""
 
-EPILOG = f"""\
-environment:
-{chr(10).join(f"  {name.upper():26} {meaning}" for name, meaning in WORKER.items())}
-
-exit status: 0 after a signal, 1 when the worker failed or --check found none alive,
-2 on wrong usage or an incomplete environment."""
+EXAMPLES = (
+    ("", "apply what waits, until Ctrl-C"),
+    ("--check", "for a supervisor: is a worker of this host alive?"),
+)
+EXIT_STATUS = """\
+exit status: 0 after a signal, 1 when the worker failed or --check found none
+alive, 2 on wrong usage or an incomplete environment."""
 
 
 def grammar() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="python -m worker",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = argument_parser(
+        "-m worker",
+        DESCRIPTION,
+        examples=EXAMPLES,
+        variables=WORKER,
+        takes_json=False,
+        exit_status=EXIT_STATUS,
     )
     parser.add_argument(
         "--check", action="store_true", help="only report whether a worker of this host is alive"

@@ -3,9 +3,8 @@
 import argparse
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
-from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared import backfill_runs
@@ -21,7 +20,8 @@ from worker.backfill.run import drive
 from worker.backfill.takeover import resume_when_left
 from worker.backfill.terminal import watching, what_now
 from worker.command_line.bar import Bar
-from worker.command_line.console import cell, print_json, stderr, stdout
+from worker.command_line.console import print_json, stderr, stdout
+from worker.command_line.question import agreed, can_ask
 from worker.command_line.ringing import doorbell_of
 from worker.command_line.run import CommandError
 from worker.rest import rest
@@ -36,6 +36,7 @@ PENDING_SECONDS = 1
 GO_ON = "Call this script again to go on."
 
 Statistics = Mapping[str, object]
+HowToRollBack = Callable[..., Awaitable[Rollback]]
 
 
 async def execute(options: argparse.Namespace, settings: CommandSettings, interrupted: asyncio.Event) -> int:
@@ -171,25 +172,33 @@ async def look(engine: AsyncEngine, options: argparse.Namespace, interrupted: as
 
 
 async def take_back(engine: AsyncEngine, options: argparse.Namespace, interrupted: asyncio.Event) -> int:
-    """Roll back, or print what that would do."""
-    act = roll_back if options.yes else plan
-    with Bar(stderr) as bar:
-        bar.show("Rollback")
-        done = await act(engine, interrupted=interrupted, watch=lambda so_far: bar.show(progress_of(so_far)))
-    show(options, done.counts(), outcome_of(done))
-    if not options.json:
-        show_kept(done)
-    if done.dry_run:
-        await warn_of_the_busy(engine)
-    return SUCCESS
-
-
-async def warn_of_the_busy(engine: AsyncEngine) -> None:
-    """Print what would have to be stopped before --yes."""
+    """Roll back, or print what that would do; where a person can be asked and agrees, do it then."""
+    if options.yes:
+        return await act(engine, options, interrupted, roll_back)
+    await act(engine, options, interrupted, plan)
     async with engine.connect() as connection:
         busy = await who_is_busy(connection)
     if busy is not None:
         say(f"{busy} Stop the workers before --yes.")
+    if busy is not None or options.dry_run or options.json or not can_ask():
+        return SUCCESS
+    if await agreed("Take phase 1 back?", interrupted):
+        return await act(engine, options, interrupted, roll_back)
+    msg = "Nothing was changed."
+    raise CommandError(msg)
+
+
+async def act(
+    engine: AsyncEngine, options: argparse.Namespace, interrupted: asyncio.Event, how: HowToRollBack
+) -> int:
+    """Carry it out, and print what came of it."""
+    with Bar(stderr) as bar:
+        bar.show("Rollback")
+        done = await how(engine, interrupted=interrupted, watch=lambda so_far: bar.show(progress_of(so_far)))
+    show(options, done.counts(), outcome_of(done))
+    if not options.json:
+        show_kept(done)
+    return SUCCESS
 
 
 def progress_of(done: Rollback) -> str:
@@ -212,21 +221,13 @@ def outcome_of(done: Rollback) -> str:
 
 
 def show_kept(done: Rollback) -> None:
-    """List the first of the rows that stay, with the reason of each."""
+    """List the first of the rows that stay, each with its reason. Ids are to be copied: none is wrapped."""
     if not done.listed:
         return
-    title = (
-        "rows that stay" if len(done.listed) == done.kept else f"the first of {done.kept:,} rows that stay"
-    )
-    if not stdout.is_terminal:
-        print_line(f"{title}:")
-        for row in done.listed:
-            print_line(f"  project {row.project_id}  collection {row.collection_id}  {row.reason}")
-        return
-    table = Table("project", "collection", "why", title=title, title_justify="left")
+    is_whole = len(done.listed) == done.kept
+    print_line("rows that stay:" if is_whole else f"the first of {done.kept:,} rows that stay:")
     for row in done.listed:
-        table.add_row(cell(row.project_id), cell(row.collection_id), cell(row.reason))
-    stdout.print(table)
+        print_line(f"  project {row.project_id}  collection {row.collection_id}  {row.reason}")
 
 
 def show(options: argparse.Namespace, numbers: Statistics, sentence: str | None = None) -> None:

@@ -39,6 +39,11 @@ COMMANDS: list[list[str]] = [
     ["-m", "worker.status", HOSTILE],
     [PHASE_1, "--dry-run"],
     [PHASE_1, "--rollback"],
+    ["-m", "worker.audit", "findings", "1"],
+    ["-m", "worker.audit", "findings", "1", "--json"],
+    ["-m", "worker.backfill", "--list"],
+    ["-m", "worker.backfill", "--follow"],
+    ["-m", "worker.backfill", "--set-rate", "5"],
 ]
 NO_TEXT = "\udcff"  # a byte that is none
 ODD: list[list[str]] = [
@@ -47,6 +52,10 @@ ODD: list[list[str]] = [
     ["-m", "worker.audit", "--interval", "1e300", "--watch", "--project", "none"],
     ["-m", "worker.audit", "--connections", "9" * 5000],
     ["-m", "worker.audit", "--connections", "²"],
+    ["-m", "worker.audit", "--findings", "9" * 5000],
+    ["-m", "worker.audit", "findings", NO_TEXT],
+    ["-m", "worker.audit", "findings", "1", "--after", NO_TEXT],
+    ["-m", "worker.backfill", "--set-rate", "²"],
     ["-m", "worker.backfill", "--project", NO_TEXT],
     ["-m", "worker.backfill", "--dry-run", "--project", NO_TEXT],
     ["-m", "worker.backfill", "--rate", "9" * 5000],

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +83,27 @@ def test_whatever_is_typed_ends_with_a_sentence(here: World, valkey: Valkey) -> 
         if found := faults(words, PLAIN, cell, cell):
             wrong[" ".join(words)[:80]] = (found, cell)
     assert wrong == {}
+
+
+COLOURED = {
+    "worker.audit": "\x1b[1;31mDrift",
+    "worker.audit findings 1": "\x1b[1;31mAudit 1: Drift",
+    "worker.backfill --status": "\x1b[1;33mpaused",
+    "worker.backfill --list": "\x1b[33mpaused",
+    "worker.dead_letters list": "\x1b[31mdead",
+    "worker.preflight": "\x1b[32mok",
+    "worker.status": "\x1b[1;3",
+}
+
+
+def test_every_verdict_has_its_colour_unless_colours_are_not_wanted(here: World, valkey: Valkey) -> None:
+    for words in COMMANDS:
+        if (start := COLOURED.get(name_of(words))) is None:
+            continue
+        seen = Condition(variables={"FORCE_COLOR": "1", "TERM": "xterm"})
+        assert start in ended(here, valkey.url, words, seen).stdout
+        unwanted = Condition(variables={"FORCE_COLOR": "1", "TERM": "xterm", "NO_COLOR": "1"})
+        assert re.findall(r"\x1b\[[0-9;]*3[0-7]m", ended(here, valkey.url, words, unwanted).stdout) == []
 
 
 @pytest.mark.long

@@ -73,7 +73,7 @@ SHOWN: dict[str, Callable[[Harmless], object]] = {
     "a sentence": lambda console: console.say(HOSTILE),
     "what somebody printed without a thought": naive,
     "a backfill's bar": draw,
-    "letters": lambda console: console.print(dead_letters.table([letter()])),
+    "letters": lambda console: console.print(*dead_letters.table([letter()]), sep="\n", soft_wrap=True),
     "a letter": lambda console: console.say(*dead_letters.details(letter(), {HOSTILE: HOSTILE}, None)),
     "an audit": lambda console: console.say(audit.sentence(run(verdict=None, error=HOSTILE))),
     "findings": lambda console: console.print(*listing.diff([finding()]), sep="\n", soft_wrap=True),

@@ -33,6 +33,24 @@ def test_every_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
         load_settings(Settings)
 
 
+def test_where_a_trial_runs_the_complaint_names_the_file_to_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("DATABASE_URL")
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / ".local" / "env"
+    monkeypatch.setattr("shared.settings.TRIAL", file)
+    with pytest.raises(SettingsError, match=r"^DATABASE_URL: is not set: .* with `make run`\.$"):
+        load_settings(DatabaseSettings)
+    file.parent.mkdir()
+    file.touch()
+    with pytest.raises(SettingsError, match=r"^DATABASE_URL: is not set: .* `\. \.local/env` first\.$"):
+        load_settings(DatabaseSettings)
+    monkeypatch.chdir(file.parent)
+    with pytest.raises(SettingsError, match=f"`. {file}` first"):
+        load_settings(DatabaseSettings)
+
+
 def test_secrets_do_not_show_in_the_settings_text() -> None:
     settings = Settings(
         database_url=SecretStr("postgres://u:canary@h/d"),

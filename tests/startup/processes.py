@@ -27,7 +27,7 @@ class Start:
 # By the script's path. A script that is not here makes a test fail: say what it reads.
 SCRIPTED: Mapping[str, Sequence[Start]] = {
     "worker/__main__.py": (Start(Settings), Start(Settings, ["--check"])),
-    "worker/audit/__main__.py": (Start(CommandSettings),),
+    "worker/audit/__main__.py": (Start(CommandSettings), Start(CommandSettings, ["findings", "1"])),
     "worker/backfill/__main__.py": (Start(CommandSettings), Start(CommandSettings, ["--status"])),
     "worker/dashboard/__main__.py": (Start(None, ["no such log"]),),
     "worker/dead_letters/__main__.py": (Start(CommandSettings, ["list"]),),

@@ -70,7 +70,7 @@ def grammar() -> argparse.ArgumentParser:
 def findings_grammar() -> argparse.ArgumentParser:
     """Return the grammar of `findings`."""
     parser = argument_parser(f"{MODULE} findings", OF_FINDINGS, examples=EXAMPLES_OF_FINDINGS)
-    parser.add_argument("run", metavar="RUN", type=whole(1, 2**63 - 1), help="the audit's number")
+    parser.add_argument("run", metavar="RUN", type=whole(most=2**63 - 1), help="the audit's number")
     parser.add_argument("--after", metavar="ID", type=text, help="only those behind this collection's id")
     _add_findings(parser)
     return parser

@@ -12,6 +12,12 @@ differently. Workers apply them, after live writes. What is in sync is left alon
 
 A run remembers how far it came: interrupted, killed or paused, --resume goes on
 exactly there. Only one run can be unfinished at a time."""
+USAGE = """\
+%(prog)s [options of a new run] [--wait | --in-worker]
+       %(prog)s --resume [--wait | --in-worker]
+       %(prog)s --dry-run [--project ID] [--rate N]
+       %(prog)s --status | --follow | --list
+       %(prog)s --set-rate N | --pause | --cancel"""
 EXAMPLES = (
     ("--dry-run", "count what is to be brought over; nothing is written"),
     ("--wait", "bring it over, wait until it is applied, and prove it"),
@@ -63,6 +69,7 @@ def _option(name: str) -> str:
 def grammar() -> argparse.ArgumentParser:
     """Return the command line's grammar."""
     parser = argument_parser("-m worker.backfill", DESCRIPTION, examples=EXAMPLES)
+    parser.usage = USAGE
     new = parser.add_argument_group("a new run")
     new.add_argument("--project", metavar="ID", type=text, help="only the collections of this home project")
     new.add_argument("--rate", metavar="N", type=whole(), help="at most N rows a second")

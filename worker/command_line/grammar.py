@@ -3,14 +3,13 @@
 import argparse
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from shared.process.printable import printable
 from shared.variables import COMMANDS
 
 WIDTH = 78
-NAME_WIDTH = max(map(len, COMMANDS)) + 2
 EXIT_STATUS = """\
 exit status: 0 on success, 1 when work failed or is not finished, or drift is
 left, 2 on wrong usage or an incomplete environment."""
@@ -37,11 +36,12 @@ class Layout(argparse.HelpFormatter):
         )
 
 
-def argument_parser(
+def argument_parser(  # noqa: PLR0913 - each is a part of --help
     module: str,
     description: str,
     *,
-    examples: Sequence[Example] = (),
+    examples: Sequence[Example],
+    variables: Mapping[str, str] = COMMANDS,
     takes_json: bool = True,
     exit_status: str = EXIT_STATUS,
 ) -> argparse.ArgumentParser:
@@ -51,6 +51,7 @@ def argument_parser(
         module: what follows `python` on the command line.
         description: the first paragraphs of --help.
         examples: each what follows `python MODULE`, and what it does.
+        variables: what each variable of the environment is for.
         takes_json: False when each of its subcommands takes --json for itself, see `add_json`.
         exit_status: the last paragraph of --help.
 
@@ -59,7 +60,7 @@ def argument_parser(
     parser = Parser(
         prog=prog,
         description=description,
-        epilog="\n\n".join(filter(None, (_examples(prog, examples), _environment(), exit_status))),
+        epilog="\n\n".join(filter(None, (_examples(prog, examples), _environment(variables), exit_status))),
         formatter_class=Layout,
     )
     if takes_json:
@@ -69,14 +70,17 @@ def argument_parser(
 
 def _examples(prog: str, examples: Sequence[Example]) -> str:
     lines = [f"  {f'{prog} {words}'.strip()}\n      {meaning}" for words, meaning in examples]
-    return "\n".join(["examples:", *lines]) if lines else ""
+    return "\n".join(["examples:", *lines])
 
 
-def _environment() -> str:
-    rest = " " * (2 + NAME_WIDTH)
+def _environment(variables: Mapping[str, str]) -> str:
+    if not variables:
+        return ""
+    width = max(map(len, variables)) + 2
+    rest = " " * (2 + width)
     lines = [
-        textwrap.fill(meaning, WIDTH, initial_indent=f"  {name.upper():{NAME_WIDTH}}", subsequent_indent=rest)
-        for name, meaning in COMMANDS.items()
+        textwrap.fill(meaning, WIDTH, initial_indent=f"  {name.upper():{width}}", subsequent_indent=rest)
+        for name, meaning in variables.items()
     ]
     return "\n".join(["environment:", *lines])
 
@@ -102,7 +106,9 @@ def text(word: str) -> str:
 
 def whole(least: int = 1, most: int = LARGEST) -> Callable[[str], int]:
     """Return what reads a whole number within bounds."""
-    said = f"above {least - 1}" if most >= LARGEST else f"from {least} to {most}"
+    said = f"from {least} to {most}"
+    if most >= LARGEST:
+        said = f"above {least - 1}" if least > 0 else "of 0 or more"
 
     def read(word: str) -> int:
         try:

@@ -13,7 +13,7 @@ TONES = {
     ),
     **dict.fromkeys(
         ("drift", "failed", "stop", "dead", "stuck", "stopped", "unfit", "read_only", "database_away",
-         "not_migrated", "interrupted", "rollback_interrupted", "missing", "mismatched", "orphaned"), BAD
+         "not_migrated", "rollback_interrupted", "blind", "missing", "mismatched", "orphaned"), BAD
     ),
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shared.process.late_imports import late_imports
 from shared.process.orderly import orderly
-from worker.command_line.grammar import Parser, add_json, text
+from worker.command_line.grammar import argument_parser, text, whole
 
 PORTS = range(8080, 8180)  # the first that is free, where none is named
 DESCRIPTION = """\
@@ -17,17 +17,19 @@ what failed, how far is a backfill, and may I go on?
 LOG is a file that API, workers or commands write with LOG_FILE, or a pipe; - is standard input. What rotation
 made of it (LOG.1, LOG.2.gz, LOG-20260131) is read with it; several logs make one picture. Nothing else is
 needed: no database, no network, no environment variable."""
-EPILOG = """\
+EXAMPLES = (
+    ("worker.log api.log", "the answers, in this terminal"),
+    ("worker.log --serve", "the page, in a browser, as long as the log goes on"),
+    ("worker.log --html page.html", "the page as one file, to keep or to mail"),
+)
+EXIT_STATUS = """\
 exit status: 0 when all is well (in sync, and a worker is heard), the page was written, or a signal ended the
 server; 1 when it is not, or is not known, or work failed; 2 on wrong usage."""
 
 
 def grammar() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="python -m worker.dashboard",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = argument_parser(
+        "-m worker.dashboard", DESCRIPTION, examples=EXAMPLES, variables={}, exit_status=EXIT_STATUS
     )
     parser.add_argument(
         "logs", metavar="LOG", nargs="+", type=Path, help="a file or a pipe of log lines, packed or not"
@@ -64,10 +66,9 @@ def grammar() -> argparse.ArgumentParser:
     parser.add_argument(
         "--fd",
         metavar="NUMBER",
-        type=int,
+        type=whole(0),
         help="for --serve: a socket that listens already, of a supervisor's",
     )
-    add_json(parser)
     return parser
 
 
@@ -81,11 +82,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def port(word: str) -> Sequence[int]:
-    """Read a port, the only one to try; argparse says "invalid port value" where this raises ValueError."""
-    number = int(word)
-    if not 0 <= number < 2**16:
-        raise ValueError
-    return (number,)
+    """Read a port, the only one to try."""
+    return (whole(0, 2**16 - 1)(word),)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Sequence
 
 import structlog
@@ -13,6 +12,7 @@ from shared.dead_letters import AT_ONCE
 from shared.process.orderly import FAILURE, SUCCESS
 from shared.settings import CommandSettings
 from worker.command_line.console import print_json, stderr, stdout
+from worker.command_line.question import agreed, can_ask
 from worker.command_line.ringing import doorbell_of
 from worker.command_line.run import CommandError
 from worker.dead_letters import terminal
@@ -106,26 +106,11 @@ async def confirm(
     if not any(counts.values()):
         return
     number = terminal.counted(sum(counts.values()))
-    if not sys.stdin.isatty():
+    if not can_ask():
         raise CommandError(f"This would {verb} {number}. Pass --yes to do it.")
-    stderr.print(f"{verb.capitalize()} {number}? [y/N] ", end="")
-    if (await line_typed(interrupted)).strip().lower() not in {"y", "yes"}:
+    if not await agreed(f"{verb.capitalize()} {number}?", interrupted):
         msg = "Nothing was changed."
         raise CommandError(msg)
-
-
-async def line_typed(interrupted: asyncio.Event) -> str:
-    """Return the line that is typed at the terminal, or "" when the interrupt came first."""
-    loop, typed = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(sys.stdin, typed.set)
-    waiting = [asyncio.create_task(event.wait()) for event in (typed, interrupted)]
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        loop.remove_reader(sys.stdin)
-        for task in waiting:
-            task.cancel()
-    return sys.stdin.readline() if typed.is_set() else ""
 
 
 def complain_of(not_dead: Sequence[int]) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from shared.choices import LETTER_STATES
 from shared.events import Source
-from worker.command_line.grammar import add_json, argument_parser, text
+from worker.command_line.grammar import add_json, argument_parser, text, whole
 
 DESCRIPTION = """\
 Look at the events that could not be applied, and let them go.
@@ -16,6 +16,13 @@ collection carries its full state, and closes the letter as superseded. So first
 fix what the reason names, and then replay: that appends the collection's
 present state, behind live writes. It can never overwrite anything newer."""
 
+EXAMPLES = (
+    ("list", "what died and is not settled"),
+    ("show 42", "why, and what a replay would append"),
+    ("replay 42", "try again, once what the reason names is fixed"),
+    ("discard --all --sqlstate 23514", "close all that died of one error, after asking"),
+)
+
 ACTIONS = {
     "list": "show letters, oldest first; only dead ones unless --state says otherwise",
     "show": "show one letter whole, with what its event held and what a replay would append",
@@ -23,12 +30,13 @@ ACTIONS = {
     "discard": "close letters for good; nothing is appended",
 }
 MOST_LISTED = 50
+_positive = whole(most=2**63 - 1)
 FILTERS = ("collection", "project", "sqlstate", "source", "since", "until")
 
 
 def grammar() -> argparse.ArgumentParser:
     """Return the command line's grammar."""
-    parser = argument_parser("-m worker.dead_letters", DESCRIPTION, takes_json=False)
+    parser = argument_parser("-m worker.dead_letters", DESCRIPTION, examples=EXAMPLES, takes_json=False)
     actions = parser.add_subparsers(dest="action", required=True, metavar="list | show | replay | discard")
     listing = _add(actions, "list")
     _add_filters(listing)
@@ -105,13 +113,6 @@ def _refuse_contradictions(parser: argparse.ArgumentParser, arguments: argparse.
         parser.error("name letters by ID, or pass --all; filters narrow --all down")
     if arguments.yes and not arguments.all:
         parser.error("--yes is for --all")
-
-
-def _positive(word: str) -> int:
-    number = int(word)  # argparse says "invalid value" where this raises
-    if not 0 < number < 2**63:
-        raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {word}")
-    return number
 
 
 def _time(word: str) -> datetime:

@@ -69,8 +69,8 @@ async def show_list(engine: AsyncEngine, arguments: argparse.Namespace) -> int:
         shown = [terminal.as_json(letter) for letter in listed]
         print_json({"total": total, "counts": counts, "dead_letters": shown})
         return SUCCESS
-    if listed:
-        stdout.print(terminal.table(listed))
+    for line in terminal.table(listed) if listed else []:
+        stdout.print(line, soft_wrap=True)
     what = "letter" if arguments.state == "all" else f"{arguments.state} letter"
     more = f", the first {len(listed)} shown; --limit shows more" if total > len(listed) else ""
     stdout.say(f"{terminal.counted(total, what)}{more}.")

@@ -5,27 +5,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich.table import Table
+from rich.text import Text
 
 from shared.dead_letters import DeadLetter
+from worker.command_line.columns import aligned
 from worker.command_line.console import cell
+from worker.command_line.verdict import tone
 
 HEADINGS = ("id", "died at (UTC)", "state", "collection", "type", "source", "tried", "reason")
 
 
-def table(letters: Sequence[DeadLetter]) -> Table:
-    """Lay out letters, one a line."""
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in HEADINGS:
-        shown.add_column(heading, overflow="fold", no_wrap=heading in {"id", "state"})
-    for letter in letters:
-        died_at = f"{letter.died_at:%Y-%m-%d %H:%M:%S}"
-        shown.add_row(
-            cell(str(letter.id)), cell(died_at), cell(state(letter)), cell(letter.collection_id),
-            cell(letter.event_type.removeprefix("collection.")), cell(letter.source),
-            cell(str(letter.attempts)), cell(reason(letter)),
-        )  # fmt: skip
-    return shown
+def table(letters: Sequence[DeadLetter]) -> list[Text]:
+    """Lay out letters, one a line; none is to be wrapped."""
+    return aligned(HEADINGS, [_columns(letter) for letter in letters])
+
+
+def _columns(letter: DeadLetter) -> list[Text]:
+    return [
+        cell(str(letter.id)),
+        cell(f"{letter.died_at:%Y-%m-%d %H:%M:%S}"),
+        cell(state(letter), tone(letter.state)),
+        cell(letter.collection_id),
+        cell(letter.event_type.removeprefix("collection.")),
+        cell(letter.source),
+        cell(str(letter.attempts)),
+        cell(reason(letter)),
+    ]
 
 
 def state(letter: DeadLetter) -> str:

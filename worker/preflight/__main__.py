@@ -16,13 +16,17 @@ others have put there, in Redis and in the clocks of the hosts. Nothing is chang
 Each check says ok, warn or stop, in a sentence, with the command or the SQL that cures it. A check that
 could not look is a warn. Run it as the owner of the tables, or with the login of any of the processes."""
 
+EXAMPLES = (
+    ("", "look, and change nothing"),
+    ("--repair-sequences", "set sequences that would draw ids once more, as their owner"),
+)
 EXIT_STATUS = """\
 exit status: 0 when nothing stops, or every sequence is right; 1 when something stops, or is left to repair;
 2 on wrong usage or an incomplete environment."""
 
 
 def grammar() -> argparse.ArgumentParser:
-    parser = argument_parser("-m worker.preflight", DESCRIPTION, exit_status=EXIT_STATUS)
+    parser = argument_parser("-m worker.preflight", DESCRIPTION, examples=EXAMPLES, exit_status=EXIT_STATUS)
     parser.add_argument(
         "--repair-sequences",
         action="store_true",

@@ -5,9 +5,13 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from rich.text import Text
+
 from shared.process.orderly import FAILURE, SUCCESS
+from shared.process.printable import printable
 from shared.settings import CommandSettings
-from worker.command_line.console import print_json, stdout
+from worker.command_line.console import LONGEST_LINE, print_json, stdout
+from worker.command_line.verdict import tone
 from worker.preflight.check import Check, Severity
 from worker.preflight.examination import examine
 
@@ -24,20 +28,23 @@ async def execute(
         print_json({"verdict": worst.word, "checks": [check.as_json() for check in checks]})
     else:
         for line in lines(checks):
-            show(line)
+            stdout.print(line, soft_wrap=True)
     return FAILURE if worst is Severity.STOP else SUCCESS
 
 
-def lines(checks: Sequence[Check]) -> Iterator[str]:
+def lines(checks: Sequence[Check]) -> Iterator[Text]:
+    """Yield what to print; names in a database may hold anything."""
     for check in checks:
-        yield f"{check.state.word:<5} {check.name:<{NAME_WIDTH}} {check.sentence}"
+        word = Text(f"{check.state.word:<5}", tone(check.state.word))
+        yield Text.assemble(
+            word, " ", printable(f"{check.name:<{NAME_WIDTH}} {check.sentence}", LONGEST_LINE)
+        )
         for fix in (check.fix or "").splitlines():
-            yield f"{'':<5} {'':<{NAME_WIDTH}} > {fix}"
+            yield Text(printable(f"{'':<5} {'':<{NAME_WIDTH}} > {fix}", LONGEST_LINE))
     count = Counter(check.state for check in checks)
-    yield ""
-    yield f"{count[Severity.STOP]} stop, {count[Severity.WARN]} warn, {count[Severity.OK]} ok."
-
-
-def show(line: str) -> None:
-    """Print a line; names in a database may hold anything."""
-    stdout.say(line)
+    worst = max(check.state for check in checks)
+    yield Text()
+    yield Text(
+        f"{count[Severity.STOP]} stop, {count[Severity.WARN]} warn, {count[Severity.OK]} ok.",
+        f"bold {tone(worst.word)}",
+    )

@@ -12,10 +12,9 @@ from shared.postgres.faults import reason
 from shared.postgres.sequences import SequenceFault, read_sequences
 from shared.process.orderly import FAILURE, SUCCESS
 from shared.settings import CommandSettings
-from worker.command_line.console import print_json
+from worker.command_line.console import print_json, stdout
 from worker.command_line.run import CommandError
 from worker.preflight.checks.sequences import EVERY, faults_of, unread
-from worker.preflight.command import show
 
 STATEMENT_TIMEOUT_SECONDS = 600  # ALTER TABLE … SET LOGGED writes the table anew
 LOCK_TIMEOUT = "5s"  # sessions that come after ours wait as well
@@ -49,7 +48,7 @@ async def execute(
         print_json({"done": done, "left": [fault.cure for fault in left], "unread": unknown})
     else:
         for line in (*_results(faults, refusals), *_end(left, unknown)):
-            show(line)
+            stdout.say(line)
     return FAILURE if left or unknown else SUCCESS
 
 

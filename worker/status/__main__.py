@@ -17,13 +17,18 @@ standby as well. What is not known, or not for this login to see, is a dash.
 With a COLLECTION_ID: that collection alone, in both tables, with its version, its
 events, letters and findings, and a sentence on why it is as it is."""
 
+EXAMPLES = (
+    ("", "where it stands, and what to type next"),
+    ("--watch", "the same, drawn anew each second"),
+    ("old-7", "everything about one collection, and why it is as it is"),
+)
 EXIT_STATUS = """\
 exit status: 0 when all is well (in sync, proved by an audit that is not outdated), 1 when it is not, or is
 not known; 2 on wrong usage or an incomplete environment. With --watch that of the last look."""
 
 
 def grammar() -> argparse.ArgumentParser:
-    parser = argument_parser("-m worker.status", DESCRIPTION, exit_status=EXIT_STATUS)
+    parser = argument_parser("-m worker.status", DESCRIPTION, examples=EXAMPLES, exit_status=EXIT_STATUS)
     parser.add_argument("collection_id", metavar="COLLECTION_ID", nargs="?", type=text, help="only this one")
     parser.add_argument("--watch", action="store_true", help="look again each second, until Ctrl-C")
     return parser

@@ -22,6 +22,7 @@ from shared.verdict.answer import Answer
 from shared.verdict.facts import Facts
 from shared.verdict.rules import answer_from
 from worker.command_line.console import print_json, stdout
+from worker.command_line.verdict import say_verdict, tone
 
 WATCH_SECONDS = 1.0
 
@@ -65,7 +66,7 @@ async def watched(engine: AsyncEngine, interrupted: asyncio.Event, *, quiet: boo
                 live.update(text_of(seen), refresh=True)
             elif not quiet and seen[0].word != said:
                 said = seen[0].word
-                stdout.print(Text(printable(seen[0].sentence)), soft_wrap=True)
+                say_verdict(said, seen[0].sentence)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(interrupted.wait(), WATCH_SECONDS)
             if not interrupted.is_set():
@@ -82,7 +83,7 @@ def text_of(seen: AnswerAndFacts) -> Text:
 
 
 def _lines(said: Answer, facts: Facts | None) -> Iterator[tuple[str, str]]:
-    yield said.sentence, "bold"
+    yield said.sentence, f"bold {tone(said.word)}"
     if said.next_steps:
         yield "Next:", ""
     for step in said.next_steps:

@@ -12,6 +12,7 @@ from shared.status.collection_lines import lines
 from shared.status.session import engine_of
 from shared.status.why import why
 from worker.command_line.console import print_json, stdout
+from worker.command_line.verdict import say_verdict
 
 LONGEST_LINE = 4_000  # characters; with --json everything is there
 
@@ -29,6 +30,7 @@ async def execute(
         answer = {"verdict": said.word, "sentence": said.sentence, "next_steps": list(said.next_steps)}
         print_json(answer | {"may_go_on": said.is_well} | asdict(found))
         return SUCCESS if said.is_well else FAILURE
-    for line in (said.sentence, *(f"  {step}" for step in said.next_steps), "", *lines(found)):
-        stdout.print(printable(line, LONGEST_LINE), markup=False, soft_wrap=True)
+    say_verdict(said.word, said.sentence)
+    for line in (*(f"  {step}" for step in said.next_steps), "", *lines(found)):
+        stdout.say(printable(line, LONGEST_LINE))
     return SUCCESS if said.is_well else FAILURE
