@@ -250,6 +250,10 @@ async def test_redis_is_not_needed(env: dict[str, str], seeded: asyncpg.Connecti
     assert (await run_audit(env)).code == 0
 
 
+BACKFILLED = """
+    INSERT INTO backfill_runs (status, in_worker, max_pending, chunk_size, planned, finished_at)
+    VALUES ('finished', false, 1, 1, 0, clock_timestamp())
+"""
 OLD = """
 old-7  mismatched  research_context
 - 'tampered'
@@ -287,7 +291,7 @@ async def test_findings_are_bounded_and_the_others_are_a_command_away(
     first = await run_audit(env, "--findings", "2")
     assert "key-2  mismatched" in first.stdout
     assert "key-3  mismatched" not in first.stdout
-    assert first.stdout.endswith("\nThe next: python -m worker.audit findings 1 --after key-2\n")
+    assert "\n\nThe next: python -m worker.audit findings 1 --after key-2\n" in first.stdout
 
     second = await run_audit(env, "findings", "1", "--after", "key-2", "--json")
     assert [found["collection_id"] for found in second.result["findings"]] == ["key-3", "key-4", "key-5"]
@@ -310,6 +314,20 @@ async def test_findings_are_bounded_and_the_others_are_a_command_away(
 
     as_json = await run_audit(env, "--json", "--findings", "3")
     assert [found["collection_id"] for found in as_json.result["findings"]] == ["key-1", "key-2", "key-3"]
+
+
+async def test_what_to_type_next_is_what_the_status_says(
+    env: dict[str, str], seeded: asyncpg.Connection
+) -> None:
+    await put_legacy(seeded, "a")
+    before = await run_audit(env)
+    assert before.stdout.endswith("\nNext:\n  python -m worker\n  python -m worker.backfill --wait\n")
+    await seeded.execute(BACKFILLED)
+    async with running_worker(env):
+        drift = await run_audit(env)
+        assert "\n\nNext:\n  python -m worker.audit --repair\n" in drift.stdout
+        assert "\n\nNext:\n  python -m worker." in (await run_audit(env, "--repair")).stdout
+        assert "Next:" not in (await run_audit(env)).stdout
 
 
 async def test_what_was_repaired_is_listed_with_what_became_of_it(
@@ -383,7 +401,7 @@ async def test_a_terminal_shows_the_verdict_in_its_colour_unless_colours_are_not
     shown = await asyncio.to_thread(in_a_terminal, env | {"NO_COLOR": no_color})
 
     red = "" if no_color else ";31"
-    sentence = "Drift: 0 missing, 25 mismatched, 0 orphaned. Fix it with `python -m worker.audit --repair`."
+    sentence = "Drift: 0 missing, 25 mismatched, 0 orphaned."
     assert f"\x1b[1{red}m{sentence}" in shown
     assert f"\x1b[1m{'key' * 40}-0\x1b[0m" in shown, "an id is never wrapped"
     assert "- '[red]before 0'" in shown

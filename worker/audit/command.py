@@ -16,6 +16,7 @@ from worker.audit.findings import Finding, first_findings
 from worker.audit.run import audit
 from worker.audit.watch_lines import WatchLines
 from worker.command_line.console import print_json, stderr, stdout
+from worker.command_line.next_steps import say_next_steps
 from worker.command_line.patience import Patience
 from worker.command_line.projects import require_project
 from worker.command_line.ringing import doorbell_of
@@ -26,7 +27,8 @@ from worker.rest import rest
 
 AWAY_LOOK_SECONDS = 1  # while PostgreSQL is away
 STATEMENT_TIMEOUT_SECONDS = 30  # of all but the comparison, which has its own
-PROVED = {"in_sync", "pending", "repaired"}
+CLEAN = {"in_sync", "pending"}
+PROVED = {*CLEAN, "repaired"}
 JSON_COUNTS = (
     "compared", "planned", "missing", "mismatched", "orphaned", "pending", "repaired",
     "active_collections", "home_rows", "canary_found",
@@ -106,6 +108,8 @@ async def one_pass(  # noqa: PLR0913 - a watch hands on what it remembers
         return before
     findings = await first_findings(engine, run.id, arguments.findings) if run.found else []
     show(arguments, run, findings, lines)
+    if not arguments.json and lines is None and run.verdict not in CLEAN:
+        await say_next_steps(engine)
     return run
 
 

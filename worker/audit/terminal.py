@@ -1,6 +1,5 @@
 """What a person at a terminal sees: a bar while it goes on, then a sentence and the counts."""
 
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +8,6 @@ from rich.progress import TimeElapsedColumn
 from rich.table import Table
 
 from shared.audit_runs import AuditRun
-from shared.verdict import commands
 from worker.audit.log import Progress, Watch
 from worker.command_line.bar import Bar
 from worker.settled import STALL_SECONDS
@@ -38,7 +36,7 @@ def _detail(progress: Progress) -> str:
 
 
 def sentence(run: AuditRun) -> str:
-    """Return in one sentence what the audit proved, and what to do next."""
+    """Return in one sentence what the audit proved."""
     kinds = f"{run.missing:,} missing, {run.mismatched:,} mismatched, {run.orphaned:,} orphaned"
     match run.verdict:
         case "in_sync":
@@ -50,9 +48,7 @@ def sentence(run: AuditRun) -> str:
         case "drift" if run.repair:
             return f"Drift is left: {kinds}; {run.repaired:,} repaired. {run.error}"
         case "drift":
-            scope = "" if run.project_id is None else f" --project {shlex.quote(run.project_id)}"
-            error = "" if run.error is None else f" {run.error}"
-            return f"Drift: {kinds}. Fix it with `{commands.REPAIR}{scope}`.{error}"
+            return f"Drift: {kinds}.{f' {run.error}' if run.error else ''}"
     return f"Incomplete, so it proves nothing: {run.error}"
 
 

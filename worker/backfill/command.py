@@ -20,6 +20,7 @@ from worker.backfill.run import drive
 from worker.backfill.takeover import resume_when_left
 from worker.backfill.terminal import show_result
 from worker.command_line.console import print_json, stderr, stdout
+from worker.command_line.next_steps import say_next_steps
 from worker.command_line.projects import require_project
 from worker.command_line.ringing import doorbell_of
 from worker.command_line.run import CommandError
@@ -99,7 +100,11 @@ async def show_proof(
         raise CommandError(msg)
     if not arguments.json:
         say_verdict(audited.verdict, sentence(audited))
-    return SUCCESS if audited.verdict in terminal.GOOD_VERDICTS else FAILURE
+    if audited.verdict in terminal.GOOD_VERDICTS:
+        return SUCCESS
+    if not arguments.json:
+        await say_next_steps(engine)
+    return FAILURE
 
 
 def say_stalled(pending: int) -> None:
