@@ -303,7 +303,7 @@ async def test_findings_are_bounded_and_the_others_are_a_command_away(
         "p1",
     )
     assert found["legacy"]["research_context"] == "text"
-    assert found["target"]["research_context"] == "x" * 999 + "…"
+    assert found["target"]["research_context"] == "x" * 199 + "…"
     assert isinstance(found["target"]["created_at"], str)
 
     third = await run_audit(env, "findings", "1", "--after", "key-5")

@@ -10,12 +10,12 @@ from shared.audit_runs import AuditRun
 from shared.pair import COLUMNS
 from shared.process.printable import printable
 from worker.audit.findings import MOST_LISTED, MOST_LISTED_BY_SCHEDULE, Finding
+from worker.audit.log import LONGEST_TEXT
 from worker.command_line.console import LONGEST_CELL, cell, stdout
 from worker.command_line.verdict import BAD, GOOD, tone
 
 LONGEST_SHOWN = 80
 SHOWN_BEFORE = 20  # characters of what both texts begin with, where they are long
-LONGEST_TEXT = 1_000  # for a machine
 
 Side = Mapping[str, object] | None
 
