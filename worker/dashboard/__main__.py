@@ -66,7 +66,7 @@ def grammar() -> argparse.ArgumentParser:
     parser.add_argument(
         "--fd",
         metavar="NUMBER",
-        type=whole(0),
+        type=int,
         help="for --serve: a socket that listens already, of a supervisor's",
     )
     return parser
