@@ -21,6 +21,14 @@ MOST_NAMED = AT_ONCE  # letters whose ids a log line holds
 
 letters = outbox_dead_letters.c
 
+# Of a row "letter": whether its collection has a newer open one. By version and by time, since after a sequence
+# went back a higher version may be the older event's; then both stay open.
+HAS_A_NEWER_ONE = """EXISTS (
+            SELECT FROM outbox_dead_letters AS newer
+            WHERE newer.aggregate_id = letter.aggregate_id AND newer.id > letter.id
+                AND newer.closed_at IS NULL AND newer.created_at >= letter.created_at
+        )"""
+
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:

@@ -165,7 +165,7 @@ async def test_letters_of_collections_that_do_not_exist_are_named_and_the_others
 async def test_discard_takes_filters_and_appends_nothing(
     env: Env, letter: int, engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:
-    malformed = await append_raw(sql, "c1", "collection.renamed")
+    malformed = await append_raw(sql, "c2", "collection.renamed")
     await drain(engine)
     done = await command(env, "discard", "--all", "--sqlstate", "22007", "--yes")
     assert (done.returncode, done.stdout.strip()) == (0, "Discarded 1 dead letter.")
