@@ -156,7 +156,7 @@ def _names_in(error: BaseException) -> list[tuple[str, str | None]]:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What PostgreSQL said of a refusal, in its own words, which may quote what users wrote: for no log line."""
+    """What PostgreSQL said of a refusal. It may quote what users wrote, so no log line holds it."""
 
     message: str | None = None
     detail: str | None = None

@@ -31,8 +31,8 @@ CLOSE_OVERTAKEN = text("""
     RETURNING letter.id
 """)
 
-# Served by outbox_dead_letters_open and outbox_dead_letters_of_aggregate. Of two that are buried at the same moment
-# neither batch sees the other's, and the release before closes none of them.
+# Served by outbox_dead_letters_open and outbox_dead_letters_of_aggregate. Of two that are buried at the same
+# moment neither batch sees the other's, and the release before closes none of them.
 CLOSE_OLDER = text(f"""
     UPDATE outbox_dead_letters
     SET state = 'superseded', closed_at = clock_timestamp()

@@ -37,15 +37,17 @@ BURY = """
         = (excluded.aggregate_id, excluded.created_at)
     RETURNING id
 """
-# Served by outbox_dead_letters_pkey and outbox_dead_letters_of_aggregate. It waits for nobody: what another session
-# has in hand, or buries at this moment, the next look of `worker/dead_letters/upkeep.py` closes.
+# Served by outbox_dead_letters_pkey and outbox_dead_letters_of_aggregate. It waits for nobody: what another
+# session has in hand, or buries at this moment, the next look of `worker/dead_letters/upkeep.py` closes.
 SUPERSEDE = f"""
     UPDATE outbox_dead_letters
     SET state = 'superseded', closed_at = clock_timestamp()
     WHERE id = ANY(ARRAY(
         SELECT letter.id
         FROM outbox_dead_letters AS letter
-        WHERE letter.aggregate_id = ANY(ARRAY(SELECT aggregate_id FROM outbox_dead_letters WHERE id = ANY($1)))
+        WHERE letter.aggregate_id = ANY(ARRAY(
+                SELECT aggregate_id FROM outbox_dead_letters WHERE id = ANY($1)
+            ))
             AND letter.closed_at IS NULL AND {HAS_A_NEWER_ONE}
         FOR UPDATE OF letter SKIP LOCKED
     ))

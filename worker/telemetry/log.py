@@ -29,7 +29,7 @@ Line = tuple[str, Mapping[str, object]]  # level, fields
 
 
 def log_summary(batch: Batch, wake: str) -> None:
-    """Write a line for each lane of the batch; what is postponed has one for all, and so have letters closed."""
+    """Write a line for each lane of the batch; what is postponed has one for all, as have letters closed."""
     for name in LANES:
         if events := [event for event in batch.events if KNOWN_LANES[event.lane] == name]:
             final = [event for event in batch.final if KNOWN_LANES[event.lane] == name]
