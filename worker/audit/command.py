@@ -95,6 +95,7 @@ async def one_pass(
             doorbell=doorbell,
             watch=watch,
             connections=arguments.connections,
+            repair_dead=arguments.repair_dead,
         )
     if before is not None and run.status != "finished":
         return before

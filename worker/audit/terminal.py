@@ -57,7 +57,8 @@ def sentence(run: AuditRun) -> str:
         case "drift" if run.repair:
             return f"Drift is left: {kinds}; {run.repaired:,} repaired. {run.error}"
         case "drift":
-            return f"Drift: {kinds}. Fix it with --repair.{f' {run.error}' if run.error else ''}"
+            fix = [] if "--repair" in (run.error or "") else ["Fix it with --repair."]
+            return " ".join([f"Drift: {kinds}.", *fix, *filter(None, [run.error])])
     return f"Incomplete, so it proves nothing: {run.error}"
 
 
@@ -91,6 +92,8 @@ def findings_table(findings: list[Finding], run: AuditRun) -> Table:
     table.add_column("legacy holds", overflow="fold", ratio=1)
     for finding in findings:
         outcome = f", {finding.outcome.replace('_', ' ')}" if finding.outcome else ""
+        if finding.dead_letter is not None:
+            outcome += f", its event died: dead letter {finding.dead_letter}"
         table.add_row(
             _lines(f"{finding.kind}{outcome}", finding.collection_id, f"of {finding.project_id}"),
             _shown(finding.target, finding.differs),
