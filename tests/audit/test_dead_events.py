@@ -65,7 +65,7 @@ async def test_a_finding_whose_event_died_names_the_letter_and_the_sentence_what
     )
 
 
-async def test_a_repair_passes_over_what_died_and_repairs_the_others_and_drift_is_left(
+async def test_a_repair_passes_over_what_died_and_repairs_the_others(
     engine: AsyncEngine, seeded: asyncpg.Connection, letter: int
 ) -> None:
     await put_legacy(seeded, "fine")

@@ -40,9 +40,9 @@ async def test_each_letter_has_its_outcome_and_one_that_died_again_its_new_lette
         assert done.returncode == 1
         assert done.stdout.splitlines() == [
             f"Replayed 3 dead letters with 3 events. 2 died again. {FIX_FIRST}",
-            f"{applied} was applied as event {event_of[applied]}",
-            f"{same} died again: letter {event_of[same]}, same reason",
-            f"{other} died again: letter {event_of[other]}, P0001: {REASON}",
+            f"{applied}: applied as event {event_of[applied]}",
+            f"{same}: died again: letter {event_of[same]}, same reason",
+            f"{other}: died again: letter {event_of[other]}, P0001: {REASON}",
         ]
         assert (await states(sql))[event_of[same]] == "dead"
         shown = (await command(env, "list")).stdout
@@ -63,7 +63,7 @@ async def test_without_a_worker_a_replay_ends_after_a_few_seconds_and_says_what_
         "1 of them are still pending: is a worker running? start one with `python -m worker`." in done.stdout
     )
     (event_id,) = await sql.fetchrow("SELECT id FROM outbox_events")
-    assert f"{letter} is pending as event {event_id}" in done.stdout
+    assert f"{letter}: pending as event {event_id}" in done.stdout
 
 
 async def test_a_letter_that_is_not_there_is_named_and_nothing_else_is_said(
@@ -90,7 +90,7 @@ async def test_a_replay_of_what_has_gone_since_needed_nothing(
     await drain(engine)
     await wait_for_replays(engine, replays, interrupted=asyncio.Event())
     assert replays.is_complete
-    assert replays.sentences()[1:] == [f"{letter} needed nothing: its collection has gone or moved since"]
+    assert replays.sentences()[1:] == [f"{letter}: not needed: its collection has gone or moved since"]
 
 
 async def test_a_replay_that_a_newer_write_overtook_was_applied_with_it(

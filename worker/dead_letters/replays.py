@@ -62,12 +62,12 @@ class Outcome:
         match self.outcome:
             case "dead":
                 why = "same reason" if self.is_same_reason else because(self.sqlstate, self.error or "")
-                return f"{self.letter_id} died again: letter {self.event_id}, {why}"
+                return f"{self.letter_id}: died again: letter {self.event_id}, {why}"
             case "pending":
-                return f"{self.letter_id} is pending as event {self.event_id}"
+                return f"{self.letter_id}: pending as event {self.event_id}"
             case "obsolete":
-                return f"{self.letter_id} needed nothing: its collection has gone or moved since"
-        return f"{self.letter_id} was applied as event {self.event_id}"
+                return f"{self.letter_id}: not needed: its collection has gone or moved since"
+        return f"{self.letter_id}: applied as event {self.event_id}"
 
 
 @dataclass(slots=True)
