@@ -15,9 +15,9 @@ EXAMPLE: JsonDict = {
     "collection_id": "c1111111-0000-4000-8000-000000000001",
     "state": "pending",
     "applied_version": 41,
-    "latest_version": 42,
+    "latest_version": 43,
     "lag_ms": 3.217,
-    "dead_letter_id": None,
+    "dead_letter_id": 42,
 }
 
 # One snapshot, in which an event either waits or was applied: a worker does both in one transaction.

@@ -28,12 +28,12 @@ EXAMPLE: JsonDict = {
     "closed_at": "2025-10-02T11:00:00+00:00",
     "replayed_as": 4812,
     "trace_id": "0af7651916cd43dd8448eb211c80319c",
-    "replay_of": None,
+    "replay_of": 4702,
 }
 EXAMPLE_WHOLE: JsonDict = EXAMPLE | {
     "message": 'new row for relation "project_collections" violates check constraint "no_rumours"',
     "detail": "Failing row contains (7, c1111111-0000-4000-8000-000000000001, …).",
-    "hint": None,
+    "hint": "Rumours belong into comments.",
 }
 EXAMPLE_GROUPS: JsonDict = {
     "total": 12,
