@@ -8,9 +8,8 @@ time.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, exists, func, select, text, update
+from sqlalchemy import ColumnElement, exists, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.events import EventType, Source
@@ -100,7 +99,7 @@ class Selection:
         if self.until is not None:
             conditions.append(letters.died_at < self.until)
         if self.like is not None:
-            conditions += _alike(self.like)
+            conditions.append(_died_like(self.like))
         return conditions
 
 
@@ -117,18 +116,15 @@ class Replay:
     closed: Sequence[int]
 
 
-def _alike(letter_id: int) -> list[ColumnElement[bool]]:
-    """Return the conditions of that letter's group; none fulfils them where there is no such letter."""
-    named = outbox_dead_letters.alias("named")
-
-    def its(column: ColumnElement[Any]) -> ScalarSelect[Any]:  # served by outbox_dead_letters_pkey
-        return select(named.c[column.key or ""]).where(named.c.id == letter_id).scalar_subquery()
-
-    return [
-        letters.sqlstate.is_not_distinct_from(its(letters.sqlstate)),
-        letters.error == its(letters.error),
-        letters.event_type == its(letters.event_type),
-    ]
+def _died_like(letter_id: int) -> ColumnElement[bool]:
+    """Return the condition of that letter's group. Served by outbox_dead_letters_pkey."""
+    named = outbox_dead_letters.alias("named").c
+    return exists(named.id).where(
+        named.id == letter_id,
+        named.sqlstate.is_not_distinct_from(letters.sqlstate),
+        named.error == letters.error,
+        named.event_type == letters.event_type,
+    )
 
 
 earlier = outbox_dead_letters.alias("earlier")
@@ -172,8 +168,9 @@ async def find(
 
 
 async def said_of(connection: AsyncConnection, letter_id: int) -> Said:
-    """Return what PostgreSQL said when the event died, in its own words; of a letter that exists."""
-    return Said(*(await connection.execute(SAID, {"letter_id": letter_id})).one())
+    """Return what PostgreSQL said when the event died, in its own words; nothing of a letter that is gone."""
+    said = (await connection.execute(SAID, {"letter_id": letter_id})).one_or_none()
+    return Said(*(said or ()))
 
 
 async def count(connection: AsyncConnection, selection: Selection) -> dict[str, int]:

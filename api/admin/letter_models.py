@@ -139,7 +139,9 @@ class DeadLetter(BaseModel):
     sqlstate: str | None = Field(description="PostgreSQL's error; null when the event was malformed.")
     error: str = Field(description="Why; it holds names out of the schema, never a user's values.")
     attempts: int
-    state: LetterState = Field(description="superseded: a newer event of the collection was applied since.")
+    state: LetterState = Field(
+        description="superseded: a newer event of the collection was applied, or died."
+    )
     closed_at: Timestamp | None
     replayed_as: int | None = Field(description="The event that took its place.")
     trace_id: str | None = Field(description="The trace of the request that appended the event.")

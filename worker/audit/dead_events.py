@@ -13,8 +13,7 @@ MOST_NAMED = 5
 class DeadEvents:
     """How many of a run's findings have an open dead letter, and the letters of the first of them.
 
-    repair: whether the run repairs. It passes over these, unless they were repaired all the same and not
-    added.
+    repair: whether the run repairs; then it has passed over these.
     """
 
     repair: bool = False

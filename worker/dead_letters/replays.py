@@ -42,7 +42,7 @@ OUTCOMES = text("""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ReplayedLetter:
     """What became of the event that replayed a letter.
 
     outcome: pending, dead, applied, or obsolete: its collection is gone, or belies it. sqlstate, error: why
@@ -81,7 +81,7 @@ class Replays:
     events: dict[int, int] = field(default_factory=dict)
     homeless: list[int] = field(default_factory=list)
     closed: list[int] = field(default_factory=list)
-    outcomes: Sequence[Outcome] | None = None
+    outcomes: Sequence[ReplayedLetter] | None = None
 
     def events_that(self, outcome: str) -> list[int] | None:
         """Return the ids of the events that this became of; None where nobody waited."""
@@ -122,7 +122,7 @@ class Replays:
         return [said, *(one.sentence for one in self._told)]
 
     @property
-    def _told(self) -> Sequence[Outcome]:
+    def _told(self) -> Sequence[ReplayedLetter]:
         """Return what has a sentence of its own: all where they are few, otherwise those that died again."""
         outcomes = self.outcomes or []
         if len(outcomes) <= MOST_SAID:
@@ -169,7 +169,9 @@ async def wait_for_replays(
 
     async def look() -> int:
         async with engine.connect() as connection:
-            replays.outcomes = [Outcome(*row) for row in await connection.execute(OUTCOMES, letter_ids)]
+            replays.outcomes = [
+                ReplayedLetter(*row) for row in await connection.execute(OUTCOMES, letter_ids)
+            ]
         return len(replays.events_that("pending") or [])
 
     await until_settled(
