@@ -18,8 +18,8 @@ from worker.relay.bury import SUPERSEDE
 CLOSED = """
     UPDATE outbox_dead_letters SET state = 'discarded', closed_at = now() WHERE id % 400 <> 0;
     INSERT INTO outbox_dead_letters (id, aggregate_id, event_type, source, payload, created_at, error)
-    SELECT nextval(pg_get_serial_sequence('outbox_events', 'id')), 'c' || n, 'collection.updated', 'api', '{}',
-        now(), 'error'
+    SELECT nextval(pg_get_serial_sequence('outbox_events', 'id')), 'c' || n, 'collection.updated', 'api',
+        '{}', now(), 'error'
     FROM generate_series(1, 100) AS n;
 """
 
