@@ -169,8 +169,9 @@ BACKFILL_START: Responses = (
 BACKFILL_READ: Responses = admin("; or no backfill was ever started", BackfillNotFoundError.detail)
 BACKFILL_CHANGE: Responses = CONFLICT | admin()
 DEAD_LETTERS: Responses = INVALID | admin()
-DEAD_LETTERS_CHANGE: Responses = INVALID | BODY | admin()
+DEAD_LETTER_GROUPS: Responses = admin()
 DEAD_LETTER: Responses = INVALID | admin("; or there is no such letter", DeadLetterNotFoundError.detail)
+DEAD_LETTERS_CHANGE: Responses = DEAD_LETTER | BODY
 DEAD_LETTER_CHANGE: Responses = DEAD_LETTER | {
     HTTPStatus.CONFLICT: problem(
         "The letter is closed, or there is nothing to replay. Nothing was changed.",

@@ -15,15 +15,17 @@ EXAMPLE: JsonDict = {
     "collection_id": "c1111111-0000-4000-8000-000000000001",
     "state": "pending",
     "applied_version": 41,
-    "latest_version": 42,
+    "latest_version": 43,
     "lag_ms": 3.217,
+    "dead_letter_id": 42,
 }
 
 # One snapshot, in which an event either waits or was applied: a worker does both in one transaction.
 # Neither the target nor a payload is read. Served by collections_pkey, applied_versions_pkey,
 # outbox_events_of_aggregate, outbox_dead_letters_of_aggregate and backfill_runs_pkey. A backfill
 # appends nothing for what agrees already, so what it has passed needs no version to be in step. Nor does what
-# was deleted since: its tombstone is removed in time.
+# was deleted since: its tombstone is removed in time. An open letter is named unless it was overtaken, as
+# workers judge it (`worker/dead_letters/upkeep.py`): they may not have closed it yet.
 READ_STATE = text("""
     SELECT
         collection_id,
@@ -36,7 +38,17 @@ READ_STATE = text("""
         END AS state,
         guard.version AS applied_version,
         greatest(guard.version, waiting.newest_id, dead.newest_id) AS latest_version,
-        round(coalesce(extract(epoch FROM clock_timestamp() - waiting.oldest_at), 0) * 1000, 3) AS lag_ms
+        round(coalesce(extract(epoch FROM clock_timestamp() - waiting.oldest_at), 0) * 1000, 3) AS lag_ms,
+        (
+            SELECT letter.id FROM outbox_dead_letters AS letter
+            WHERE letter.aggregate_id = collections.collection_id AND letter.closed_at IS NULL
+                AND (
+                    letter.id > coalesce(guard.version, 0)
+                    OR guard.dated_version = guard.version AND letter.created_at > guard.appended_at
+                )
+            ORDER BY letter.aggregate_id DESC, letter.id DESC
+            LIMIT 1
+        ) AS dead_letter_id
     FROM collections
     LEFT JOIN applied_versions AS guard USING (collection_id)
     CROSS JOIN LATERAL (
@@ -71,8 +83,9 @@ class SyncState(BaseModel):
     """Whether `project_collections` shows a collection as it was written last, as far as events show.
 
     `pending`: an event waits, or the collection awaits the backfill. `dead`: the newest event could not
-    be applied; the next write or a repair fixes it. `synced`: neither. A change that was made by hand in
-    SQL has no event and is not seen here; finding it is the audit's task.
+    be applied; the next write, or a replay once its cause is fixed, brings the row up to date. `synced`:
+    neither. A change that was made by hand in SQL has no event and is not seen here; finding it is the
+    audit's task.
     """
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"examples": [EXAMPLE]})
@@ -82,6 +95,10 @@ class SyncState(BaseModel):
     applied_version: int | None = Field(description="The version that the row shows; null before any was.")
     latest_version: int | None = Field(description="The newest version there is; null while there is none.")
     lag_ms: float = Field(description="For how long the oldest waiting event has been waiting; else 0.")
+    dead_letter_id: int | None = Field(
+        description="The open dead letter of the collection, which an administrator can look up; null: none."
+        " With one the state is never `synced`."
+    )
 
 
 async def read_sync_state(

@@ -1,7 +1,8 @@
 """Dead letters as everybody sees them: finding, replaying and discarding them.
 
 None of this reads a payload: the API may not, and what a payload holds is the operators' to see
-(`worker/dead_letters/payload.py`).
+(`worker/dead_letters/payload.py`). PostgreSQL's own words, which may quote it, are read of one letter at a
+time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.events import EventType, Source
 from shared.outbox import append_states
+from shared.postgres.faults import Said
 from shared.tables.legacy import collections
 from shared.tables.outbox import outbox_dead_letters
 
@@ -21,13 +23,22 @@ MOST_NAMED = AT_ONCE  # letters whose ids a log line holds
 
 letters = outbox_dead_letters.c
 
+# Of a row "letter": whether its collection has a newer open one. By version and by time, since after a
+# sequence went back a higher version may be the older event's; then both stay open.
+HAS_A_NEWER_ONE = """EXISTS (
+            SELECT FROM outbox_dead_letters AS newer
+            WHERE newer.aggregate_id = letter.aggregate_id AND newer.id > letter.id
+                AND newer.closed_at IS NULL AND newer.created_at >= letter.created_at
+        )"""
+
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A row of `outbox_dead_letters` without its payload; the columns are explained there.
 
     collection_id: the event's aggregate. created_at: when the event was appended. trace_id: of the request
-    that appended it, 32 hexadecimal digits.
+    that appended it, 32 hexadecimal digits. replay_of: the newest letter that was replayed as this event,
+    which then died again; None: the event replayed no letter, or those are removed.
     """
 
     id: int
@@ -43,13 +54,15 @@ class DeadLetter:
     closed_at: datetime | None
     replayed_as: int | None
     trace_id: str | None
+    replay_of: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which letters are meant: all that fulfil every condition that is given.
 
-    project_id: the home project that their collections have now. since, until: of their deaths.
+    project_id: the home project that their collections have now. since, until: of their deaths. like: a
+    letter that they died alike: of the same error, for the same reason, as events of the same type.
     """
 
     state: str | None = "dead"
@@ -60,6 +73,7 @@ class Selection:
     source: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    like: int | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """Return the conditions in SQL."""
@@ -84,6 +98,8 @@ class Selection:
             conditions.append(letters.died_at >= self.since)
         if self.until is not None:
             conditions.append(letters.died_at < self.until)
+        if self.like is not None:
+            conditions.append(_died_like(self.like))
         return conditions
 
 
@@ -100,11 +116,36 @@ class Replay:
     closed: Sequence[int]
 
 
-RENAMED = {"collection_id": letters.aggregate_id, "trace_id": func.substr(letters.traceparent, 4, 32)}
+def _died_like(letter_id: int) -> ColumnElement[bool]:
+    """Return the condition of that letter's group. Served by outbox_dead_letters_pkey."""
+    named = outbox_dead_letters.alias("named").c
+    return exists(named.id).where(
+        named.id == letter_id,
+        named.sqlstate.is_not_distinct_from(letters.sqlstate),
+        named.error == letters.error,
+        named.event_type == letters.event_type,
+    )
+
+
+earlier = outbox_dead_letters.alias("earlier")
+# Served by outbox_dead_letters_of_aggregate.
+REPLAY_OF = (
+    select(func.max(earlier.c.id))
+    .where(earlier.c.aggregate_id == letters.aggregate_id, earlier.c.replayed_as == letters.id)
+    .scalar_subquery()
+)
+MADE = {
+    "collection_id": letters.aggregate_id,
+    "trace_id": func.substr(letters.traceparent, 4, 32),
+    "replay_of": REPLAY_OF,
+}
 COLUMNS = [
-    (RENAMED[field.name] if field.name in RENAMED else letters[field.name]).label(field.name)
+    (MADE[field.name] if field.name in MADE else letters[field.name]).label(field.name)
     for field in fields(DeadLetter)
 ]
+
+# Served by outbox_dead_letters_pkey.
+SAID = text("SELECT message, detail, hint FROM outbox_dead_letters WHERE id = :letter_id")
 
 # Served by outbox_dead_letters_pkey.
 CLOSE_REPLAYED = text("""
@@ -124,6 +165,12 @@ async def find(
     """
     page = select(*COLUMNS).where(letters.id > after_id, *selection.conditions()).order_by(letters.id)
     return [DeadLetter(*row) for row in await connection.execute(page.limit(most))]
+
+
+async def said_of(connection: AsyncConnection, letter_id: int) -> Said:
+    """Return what PostgreSQL said when the event died, in its own words; nothing of a letter that is gone."""
+    said = (await connection.execute(SAID, {"letter_id": letter_id})).one_or_none()
+    return Said(*(said or ()))
 
 
 async def count(connection: AsyncConnection, selection: Selection) -> dict[str, int]:

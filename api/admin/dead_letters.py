@@ -1,163 +1,35 @@
-"""Dead letters as administrators see them over HTTP: without what their events held, which stays in SQL."""
+"""Dead letters as administrators see them over HTTP: without what their events held, which stays in SQL.
 
+PostgreSQL's own words, which may quote it, are shown of one letter at a time.
+"""
+
+from dataclasses import asdict
 from http import HTTPStatus
-from typing import Annotated, Literal, Self
 
 import structlog
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
-from pydantic.config import JsonDict
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api.admin.letter_models import (
+    Choice,
+    DeadLetter,
+    DeadLetterGroup,
+    DeadLetterGroups,
+    DeadLetterPage,
+    Discarded,
+    Listing,
+    Replayed,
+    WholeDeadLetter,
+)
 from api.context import CollectionSync
-from api.field_types import Text, Timestamp
 from api.gate.errors import DeadLetterNotFoundError, RefusalError
 from shared import dead_letters
-from shared.dead_letters import AT_ONCE, Selection
-from shared.events import Source
+from shared.dead_letters import Selection
+from shared.letter_groups import find_groups
 
 logger = structlog.get_logger(__name__)
 
-MOST_LISTED = 100
-
-LetterState = Literal["dead", "superseded", "replayed", "discarded"]
-LetterId = Annotated[int, Field(ge=1, lt=2**63)]
-
-EXAMPLE: JsonDict = {
-    "id": 4711,
-    "collection_id": "c1111111-0000-4000-8000-000000000001",
-    "event_type": "collection.updated",
-    "source": "api",
-    "created_at": "2025-10-02T10:11:12.345678+00:00",
-    "died_at": "2025-10-02T10:11:12.456789+00:00",
-    "sqlstate": "23514",
-    "error": "check violation, table project_collections, constraint no_rumours",
-    "attempts": 1,
-    "state": "replayed",
-    "closed_at": "2025-10-02T11:00:00+00:00",
-    "replayed_as": 4812,
-    "trace_id": "0af7651916cd43dd8448eb211c80319c",
-}
-EXAMPLE_PAGE: JsonDict = {
-    "total": 250,
-    "counts": {"replayed": 250},
-    "dead_letters": [EXAMPLE],
-    "next_after_id": 4711,
-}
-EXAMPLE_CHOICE: JsonDict = {"all": True, "sqlstate": "23514"}
-EXAMPLE_REPLAY: JsonDict = {
-    "replayed": 1,
-    "events": 1,
-    "no_collection": [],
-    "not_dead": [],
-    "remaining": 0,
-}
-EXAMPLE_DISCARD: JsonDict = {"discarded": 1, "not_dead": [], "remaining": 0}
-
 CLOSED = "Dead letter {letter_id} is not dead any more: it is {state}."
 HOMELESS = "The collection of dead letter {letter_id} does not exist: there is nothing to replay. Discard it."
-
-
-class Filters(BaseModel):
-    """Which letters are meant: all that fulfil every condition that is given."""
-
-    collection_id: Text | None = None
-    project_id: Text | None = Field(None, description="The home project that the collection has now.")
-    sqlstate: Text | None = Field(None, description="The error of PostgreSQL that it died of.")
-    source: Source | None = Field(None, description="Who appended the event.")
-    since: AwareDatetime | None = Field(None, description="It died then or later.")
-    until: AwareDatetime | None = Field(None, description="It died before then.")
-
-    def selection(self, state: str | None = "dead") -> Selection:
-        return Selection(
-            state=state,
-            collection_id=self.collection_id,
-            project_id=self.project_id,
-            sqlstate=self.sqlstate,
-            source=self.source,
-            since=self.since,
-            until=self.until,
-        )
-
-
-class Listing(Filters):
-    """A page of letters, oldest first."""
-
-    state: LetterState | Literal["all"] = "dead"
-    after_id: int = Field(0, ge=0, lt=2**63, description="Begin after this letter: `next_after_id`.")
-    limit: int = Field(MOST_LISTED, ge=1, le=AT_ONCE)
-
-
-class Choice(Filters):
-    """The letters to close: by their ids, or all dead ones, or those of them that fulfil the conditions."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE_CHOICE]})
-
-    ids: list[LetterId] | None = Field(None, min_length=1, max_length=AT_ONCE)
-    all: Literal[True] | None = Field(None, description=f"{AT_ONCE} at most in one request: see `remaining`.")
-
-    @model_validator(mode="after")
-    def names_letters_in_one_way(self) -> Self:
-        """Refuse ids beside conditions, and a request that names no letters at all."""
-        if self.ids is not None and self.model_fields_set != {"ids"}:
-            msg = "ids stand alone: conditions narrow down all"
-            raise ValueError(msg)
-        if self.ids is None and not self.all:
-            msg = "give ids, or all: true"
-            raise ValueError(msg)
-        return self
-
-
-class DeadLetter(BaseModel):
-    """An event that could not be applied, and what has become of it."""
-
-    model_config = ConfigDict(from_attributes=True, json_schema_extra={"examples": [EXAMPLE]})
-
-    id: int = Field(description="The event's own id.")
-    collection_id: str
-    event_type: str
-    source: str
-    created_at: Timestamp = Field(description="When the event was appended.")
-    died_at: Timestamp
-    sqlstate: str | None = Field(description="PostgreSQL's error; null when the event was malformed.")
-    error: str = Field(description="Why; it holds names out of the schema, never a user's values.")
-    attempts: int
-    state: LetterState = Field(description="superseded: a newer event of the collection was applied since.")
-    closed_at: Timestamp | None
-    replayed_as: int | None = Field(description="The event that took its place.")
-    trace_id: str | None = Field(description="The trace of the request that appended the event.")
-
-
-class DeadLetterPage(BaseModel):
-    """Letters, oldest first, and how many fulfil the conditions."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_PAGE]})
-
-    total: int
-    counts: dict[str, int] = Field(description="By state.")
-    dead_letters: list[DeadLetter]
-    next_after_id: int | None = Field(description="Ask for the next page with it; null: this is the last.")
-
-
-class Replayed(BaseModel):
-    """What a replay did."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_REPLAY]})
-
-    replayed: int
-    events: int = Field(description="Appended: one for each collection.")
-    no_collection: list[int] = Field(description="These stay: their collections do not exist. Discard them.")
-    not_dead: list[int] = Field(description="Closed before, or there is no such letter.")
-    remaining: int = Field(description="Dead letters that fulfil the conditions still. Ask again.")
-
-
-class Discarded(BaseModel):
-    """What was discarded."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_DISCARD]})
-
-    discarded: int
-    not_dead: list[int] = Field(description="Closed before, or there is no such letter.")
-    remaining: int = Field(description="Dead letters that fulfil the conditions still. Ask again.")
 
 
 class DeadLetterConflictError(RefusalError):
@@ -185,10 +57,21 @@ async def read_page(sync: CollectionSync, listing: Listing) -> DeadLetterPage:
     )
 
 
-async def read_one(sync: CollectionSync, letter_id: int) -> DeadLetter:
+async def read_groups(sync: CollectionSync) -> DeadLetterGroups:
+    selection = Selection()
+    async with sync.engine.connect() as connection:
+        groups = await find_groups(connection, selection)
+        counts = await dead_letters.count(connection, selection)
+    shown = [DeadLetterGroup.model_validate(group) for group in groups]
+    return DeadLetterGroups(total=sum(counts.values()), groups=shown)
+
+
+async def read_one(sync: CollectionSync, letter_id: int) -> WholeDeadLetter:
     """Return the letter; raises DeadLetterNotFoundError when there is none."""
     async with sync.engine.connect() as connection:
-        return await _read(connection, letter_id)
+        letter = await _read(connection, letter_id)
+        said = await dead_letters.said_of(connection, letter_id)
+    return WholeDeadLetter.model_validate(letter.model_dump() | asdict(said))
 
 
 async def replay_one(sync: CollectionSync, letter_id: int) -> DeadLetter:
@@ -231,6 +114,12 @@ async def discard_one(sync: CollectionSync, letter_id: int) -> DeadLetter:
 
 
 async def replay_chosen(sync: CollectionSync, choice: Choice) -> Replayed:
+    """Replay the letters that were chosen, AT_ONCE at most.
+
+    Raises:
+        DeadLetterNotFoundError: `like` names none.
+
+    """
     async with sync.engine.begin() as connection:
         done = await dead_letters.replay(connection, await _chosen(connection, choice))
         remaining = await _remaining(connection, choice)
@@ -251,7 +140,7 @@ async def replay_chosen(sync: CollectionSync, choice: Choice) -> Replayed:
 
 
 async def discard_chosen(sync: CollectionSync, choice: Choice) -> Discarded:
-    """Discard the letters that were chosen, AT_ONCE at most."""
+    """Discard the letters that were chosen, AT_ONCE at most; raises as a replay of them does."""
     async with sync.engine.begin() as connection:
         ids = await _chosen(connection, choice)
         done = await dead_letters.discard(connection, ids)
@@ -276,6 +165,8 @@ async def _refuse(connection: AsyncConnection, letter_id: int) -> None:
 async def _chosen(connection: AsyncConnection, choice: Choice) -> list[int]:
     if choice.ids is not None:
         return sorted(set(choice.ids))
+    if choice.like is not None:
+        await _read(connection, choice.like)
     return [letter.id for letter in await dead_letters.find(connection, choice.selection())]
 
 

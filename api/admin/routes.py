@@ -10,7 +10,17 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from api import documentation
 from api.admin import backfills, dead_letters, verification
 from api.admin.backfills import Backfill, NewBackfill
-from api.admin.dead_letters import Choice, DeadLetter, DeadLetterPage, Discarded, LetterId, Listing, Replayed
+from api.admin.letter_models import (
+    Choice,
+    DeadLetter,
+    DeadLetterGroups,
+    DeadLetterPage,
+    Discarded,
+    LetterId,
+    Listing,
+    Replayed,
+    WholeDeadLetter,
+)
 from api.admin.verification import Verification, VerificationUnderWay
 from api.context import Sync, of_request
 from api.gate.admission import Bulkhead, Bulkheads
@@ -121,9 +131,21 @@ async def list_dead_letters(sync: Sync, listing: Annotated[Listing, Query()]) ->
     return await dead_letters.read_page(sync, listing)
 
 
+@admin.get("/dead-letters/groups", responses=documentation.DEAD_LETTER_GROUPS)
+async def list_dead_letter_groups(sync: Sync) -> DeadLetterGroups:
+    """List what open dead letters died of, the most frequent first, and how many there are of each.
+
+    `like` chooses such a group for a replay or a discard.
+    """
+    return await dead_letters.read_groups(sync)
+
+
 @admin.get("/dead-letters/{letter_id}", responses=documentation.DEAD_LETTER)
-async def read_dead_letter(sync: Sync, letter_id: LetterInPath) -> DeadLetter:
-    """Show one dead letter. What its event held is shown by `python -m worker.dead_letters show`."""
+async def read_dead_letter(sync: Sync, letter_id: LetterInPath) -> WholeDeadLetter:
+    """Show one dead letter, with what PostgreSQL said, which may quote what users wrote.
+
+    What its event held is shown by `python -m worker.dead_letters show`.
+    """
     return await dead_letters.read_one(sync, letter_id)
 
 

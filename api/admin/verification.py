@@ -194,7 +194,7 @@ def verification_of(run: AuditRun) -> Verification:
 
 
 def _more(verdict: str, run: AuditRun) -> str | None:
-    return f"Reason: {run.error}" if verdict == "incomplete" and run.error else None
+    return f"Reason: {run.error}" if verdict in {"incomplete", "drift"} and run.error else None
 
 
 def under_way(run: AuditRun) -> VerificationUnderWay:

@@ -1,4 +1,4 @@
-"""`python -m deploy.local.look`: what the sample's rows are in the target, where there is no psql."""
+"""What the target holds of the sample, where there is no psql."""
 
 import asyncio
 import sys
@@ -40,7 +40,8 @@ async def _fetched(query: str) -> Sequence[object]:
     return found
 
 
-if __name__ == "__main__":
+def show() -> None:
+    """Print what the target holds of the sample; where DATABASE_URL is wrong, why, and exit 1."""
     try:
         for row in rows(ROWS):
             print(printable(str(row), LONGEST_ROW))

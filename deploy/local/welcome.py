@@ -14,6 +14,7 @@ ROWS = """\
 SELECT collection_id, research_context, updated_at FROM project_collections \
 WHERE project_id = 'sample-project' ORDER BY created_at"""
 
+LOOK = 'python -c "from deploy.local.look import show; show()"'
 EVENTS = "What happens, a line for each event that the worker settles:"
 NO_EVENTS = "No worker runs: what is written waits. To start one, in the other terminal: python -m worker"
 
@@ -35,7 +36,7 @@ def curl(path: str, method: str = "GET", body: str | None = None) -> str:
 def look(services: Sequence[Service]) -> str:
     """Return the line that shows what the target holds, with psql where ours is there."""
     has_psql = any(isinstance(service, Postgres) and service.has("psql") for service in services)
-    return f'psql "$DATABASE_URL" -P pager=off -c "{ROWS}"' if has_psql else "python -m deploy.local.look"
+    return f'psql "$DATABASE_URL" -P pager=off -c "{ROWS}"' if has_psql else LOOK
 
 
 def shortest(file: Path) -> str:

@@ -119,6 +119,7 @@ RUN_EVENTS = (
         project_id=PROJECT,
         kind="string: `missing`, `mismatched` or `orphaned`",
         differs="array: the columns that differ",
+        dead_letter="integer?~: the open dead letter of the collection, whose event died and is why",
         legacy=f"object?: what should be there: {FINDING_SIDE}; null: nothing",
         target=f"object?: what is there: {FINDING_SIDE}; null: nothing",
     ),
@@ -127,6 +128,7 @@ RUN_EVENTS = (
         run_id=AUDIT,
         appended="integer: events",
         without_collection="integer: findings whose collection is gone: no event can describe them",
+        passed_over="integer~: findings that were left alone, because their event died",
     ),
     event(
         "audit_finding_repaired", "audit, worker", "info warning",

@@ -166,7 +166,8 @@ WORKER_EVENTS = (
     ),
     event("snapshot_released", "worker", "info", "The same does so no longer.", **HOLDER),
     event(
-        "dead_letters_superseded", "worker", "info", "A newer event of its collection closed a letter.",
+        "dead_letters_superseded", "worker", "info",
+        "A newer event of its collection closed a letter: it was applied, or died as well.",
         letters="integer: how many",
         event_ids=LETTER_IDS,
     ),

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from dataclasses import dataclass
 
 import asyncpg
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
@@ -133,6 +134,7 @@ def denied(error: BaseException) -> str | None:
 NAMED_BY_ERRORS = {"table": "table_name", "column": "column_name", "constraint": "constraint_name"}
 RAISED_IN = re.compile(r"^PL/pgSQL function \S+\([^)\n]*\) line \d+ at [^\n]+$", re.MULTILINE)
 LONGEST_REASON = 500
+LONGEST_SAID = 2_000
 
 
 def reason(error: BaseException) -> str:
@@ -150,3 +152,27 @@ def reason(error: BaseException) -> str:
 
 def _names_in(error: BaseException) -> list[tuple[str, str | None]]:
     return [(kind, getattr(error, attribute, None)) for kind, attribute in NAMED_BY_ERRORS.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What PostgreSQL said of a refusal. It may quote what users wrote, so no log line holds it."""
+
+    message: str | None = None
+    detail: str | None = None
+    hint: str | None = None
+
+
+def said_by(error: BaseException) -> Said:
+    """Return the words of the server, each cut to LONGEST_SAID characters; none where it said nothing.
+
+    They hold no NUL, which ends a text on its way here, and nothing is added, which its encoding may lack.
+    """
+    raised = raised_by_driver(error)
+    if not isinstance(raised, asyncpg.PostgresError):
+        return Said()
+    return Said(_cut(raised.args[0] if raised.args else None), _cut(raised.detail), _cut(raised.hint))
+
+
+def _cut(words: str | None) -> str | None:
+    return words and words[:LONGEST_SAID]

@@ -90,6 +90,7 @@ def test_each_operation_documents_its_errors(document: Json) -> None:
         (f"{BACKFILL}/resume", "post"): {"200", "409"} | ADMIN_ERRORS,
         (f"{BACKFILL}/cancel", "post"): {"200", "409"} | ADMIN_ERRORS,
         (LETTERS, "get"): {"200", "422"} | ADMIN_ERRORS,
+        (f"{LETTERS}/groups", "get"): {"200"} | ADMIN_ERRORS,
         (f"{LETTERS}/{{letter_id}}", "get"): {"200", "422"} | ADMIN_ERRORS,
         (f"{LETTERS}/{{letter_id}}/replay", "post"): {"200", "409", "422"} | ADMIN_ERRORS,
         (f"{LETTERS}/{{letter_id}}/discard", "post"): {"200", "409", "422"} | ADMIN_ERRORS,

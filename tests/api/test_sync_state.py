@@ -28,7 +28,7 @@ MAY_READ = """
     GRANT SELECT ON users, projects, project_collaborators, collections, applied_versions, backfill_runs
         TO reader;
     GRANT SELECT (id, aggregate_id, created_at) ON outbox_events TO reader;
-    GRANT SELECT (id, aggregate_id, created_at) ON outbox_dead_letters TO reader;
+    GRANT SELECT (id, aggregate_id, created_at, closed_at) ON outbox_dead_letters TO reader;
 """
 
 
@@ -36,7 +36,9 @@ async def state_of(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
     answer = await client.get(f"{path}/sync", headers=OWNER)
     assert answer.status_code == 200, answer.text
     state: dict[str, Any] = answer.json()
-    assert list(state) == ["collection_id", "state", "applied_version", "latest_version", "lag_ms"]
+    assert list(state) == [
+        "collection_id", "state", "applied_version", "latest_version", "lag_ms", "dead_letter_id"
+    ]  # fmt: skip
     assert state["collection_id"] == path.rpartition("/")[2]
     return state
 
@@ -73,14 +75,30 @@ async def test_the_states_follow_a_collection_from_before_the_backfill_to_its_he
     assert (await state_of(client, SEEDED)).items() >= step("pending", first, poison).items()
     await drain(engine)
     dead = await state_of(client, SEEDED)
-    assert dead.items() >= (step("dead", first, poison) | {"lag_ms": 0}).items()
+    assert dead.items() >= (step("dead", first, poison) | {"lag_ms": 0, "dead_letter_id": poison}).items()
 
     await seeded.execute(ACCEPT)
     healing = await put(client, SEEDED, "healing", seeded)
-    assert (await state_of(client, SEEDED)).items() >= step("pending", first, healing).items()
-    await drain(engine)
+    waiting = await state_of(client, SEEDED)
+    assert waiting.items() >= (step("pending", first, healing) | {"dead_letter_id": poison}).items()
+    await drain(engine)  # no worker has closed the letter yet
     healed = await state_of(client, SEEDED)
-    assert healed.items() >= (step("synced", healing, healing) | {"lag_ms": 0}).items()
+    assert (
+        healed.items() >= (step("synced", healing, healing) | {"lag_ms": 0, "dead_letter_id": None}).items()
+    )
+    assert await seeded.fetchval("SELECT state FROM outbox_dead_letters") == "dead"
+
+
+async def test_a_letter_that_was_closed_is_not_named_and_what_died_is_dead_still(
+    client: httpx.AsyncClient, seeded: asyncpg.Connection, engine: AsyncEngine
+) -> None:
+    await seeded.execute(REFUSE)
+    await put(client, SEEDED, "poison", seeded)
+    newer = await put(client, SEEDED, "poison", seeded)
+    await drain(engine)
+    assert (await state_of(client, SEEDED)).items() >= {"state": "dead", "dead_letter_id": newer}.items()
+    await seeded.execute("UPDATE outbox_dead_letters SET state = 'discarded', closed_at = now()")
+    assert (await state_of(client, SEEDED)).items() >= {"state": "dead", "dead_letter_id": None}.items()
 
 
 async def test_a_collection_that_was_never_applied_is_dead_once_its_first_event_died(
@@ -102,7 +120,8 @@ async def test_a_write_whose_version_went_back_is_dead_and_not_synced(
     await seeded.execute("SELECT setval(pg_get_serial_sequence('outbox_events', 'id'), 1, false)")
     await put(client, SEEDED, "lost without a word, if this said synced", seeded)
     await drain(engine)
-    assert (await state_of(client, SEEDED)).items() >= step("dead", shown, shown).items()
+    dead = step("dead", shown, shown) | {"dead_letter_id": 1}
+    assert (await state_of(client, SEEDED)).items() >= dead.items()
 
 
 async def test_the_lag_is_that_of_the_oldest_waiting_event(

@@ -120,7 +120,7 @@ async def test_a_repair_whose_event_dies_still_differs(
 
     assert (one.verdict, one.missing, one.repaired) == ("drift", 2, 1)
     assert await outcomes(seeded) == {"fine": "repaired", "poison": "still_differs"}
-    assert "dead letters" in (one.error or "")
+    assert "dead_letters show" in (one.error or "")
 
 
 async def test_a_row_of_no_collection_cannot_be_repaired_and_the_reason_is_told(

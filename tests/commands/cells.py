@@ -24,9 +24,11 @@ COMMANDS: list[list[str]] = [
     ["-m", "worker.backfill"],  # one is paused
     ["-m", "worker.dead_letters", "list"],
     ["-m", "worker.dead_letters", "list", "--json"],
+    ["-m", "worker.dead_letters", "list", "--groups"],
     ["-m", "worker.dead_letters", "show", str(LETTER)],
     ["-m", "worker.dead_letters", "show", str(LETTER), "--json"],
     ["-m", "worker.dead_letters", "replay", "1"],
+    ["-m", "worker.dead_letters", "replay", "--like", str(LETTER)],
     ["-m", "worker.dead_letters", "discard", "--all"],
     ["-m", "worker.dead_letters", "list", "--collection", HOSTILE, HOSTILE],  # wrong usage
     ["-m", "worker.dashboard", LOG],

@@ -13,8 +13,10 @@ import pytest
 from rich.table import Table
 
 from shared.dead_letters import DeadLetter
+from shared.letter_groups import LetterGroup
 from shared.logs.setup import encode
 from shared.pair import COLUMNS
+from shared.postgres.faults import Said
 from shared.process.printable import printable
 from tests.commands.world import HOSTILE
 from worker.audit import listing
@@ -41,7 +43,7 @@ def letter() -> DeadLetter:
         SimpleNamespace(
             id=1, died_at=NOW, created_at=NOW, closed_at=None, state=HOSTILE, replayed_as=None, attempts=1,
             collection_id=HOSTILE, event_type=f"collection.{HOSTILE}", source=HOSTILE, error=HOSTILE,
-            sqlstate=HOSTILE, trace_id=HOSTILE,
+            sqlstate=HOSTILE, trace_id=HOSTILE, replay_of=7,
         ),
     )  # fmt: skip
 
@@ -51,7 +53,7 @@ def finding() -> Finding:
         "Finding",
         SimpleNamespace(
             kind=HOSTILE, outcome=HOSTILE, collection_id=HOSTILE, project_id=HOSTILE, target=SIDE,
-            legacy=SIDE, differs=list(COLUMNS[:1]),
+            legacy=SIDE, differs=list(COLUMNS[:1]), dead_letter=7,
         ),
     )  # fmt: skip
 
@@ -74,7 +76,12 @@ SHOWN: dict[str, Callable[[Harmless], object]] = {
     "what somebody printed without a thought": naive,
     "a backfill's bar": draw,
     "letters": lambda console: console.print(*dead_letters.table([letter()]), sep="\n", soft_wrap=True),
-    "a letter": lambda console: console.say(*dead_letters.details(letter(), {HOSTILE: HOSTILE}, None)),
+    "a letter": lambda console: console.say(
+        *dead_letters.details(letter(), Said(HOSTILE, HOSTILE, HOSTILE), {HOSTILE: HOSTILE}, None)
+    ),
+    "a group of letters": lambda console: console.say(
+        *dead_letters.group_lines(LetterGroup(7, HOSTILE, HOSTILE, HOSTILE, 2, 1, NOW, NOW))
+    ),
     "an audit": lambda console: console.say(audit.sentence(run(verdict=None, error=HOSTILE))),
     "findings": lambda console: console.print(*listing.diff([finding()]), sep="\n", soft_wrap=True),
 }

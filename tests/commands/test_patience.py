@@ -17,11 +17,11 @@ from shared.postgres.database import create_engine
 from shared.settings import Settings
 from tests.backfill.driving import backfilled
 from tests.commands.away import Way, way_to
+from tests.dead_letters.test_replay import dead, replayed
 from tests.draining import drain
 from tests.forked import Forked
 from tests.legacy_rows import seed, set_collection
 from tests.processes import HANG_SECONDS, Running, environment, running
-from tests.worker.events import append_raw
 from worker.backfill.proof import wait_until_applied
 from worker.command_line.console import stderr
 from worker.dead_letters.replays import Replays, wait_for_replays
@@ -112,9 +112,10 @@ async def test_who_waits_for_events_goes_on_when_the_database_is_back(
     monkeypatch.setattr(stderr, "say", said.append)
     await set_collection(engine, "c1", "text")
     await sql.execute("DELETE FROM outbox_events")
+    letter = await dead(engine, sql)
     run = await backfilled(engine, BackfillOptions())
     assert run.enqueued == 1
-    replays = Replays(event_ids={await append_raw(sql, "c1")})
+    replays = Replays(events=dict((await replayed(engine, letter)).replayed))
     interrupted = asyncio.Event()
     waiting = [
         asyncio.create_task(wait_until_applied(through, run, interrupted=interrupted)),
@@ -130,5 +131,5 @@ async def test_who_waits_for_events_goes_on_when_the_database_is_back(
     await drain(engine)
     way.open()
     assert (await asyncio.gather(*waiting))[0] is True
-    assert replays.pending == 0
+    assert replays.events_that("applied") == list(replays.events.values())
     assert [line.endswith(AWAY) for line in said] == [True, True, False, False]

@@ -28,8 +28,9 @@ FILL = """
         VALUES ('p1', 'gone' || $1, $1), ('p2', $1, $1);
     UPDATE project_collections SET tags = to_json(ARRAY[$1]) WHERE project_id = 'p2';
     INSERT INTO outbox_dead_letters
-        (id, aggregate_id, event_type, source, payload, created_at, error, sqlstate)
-        VALUES (424242, $1, 'collection.' || $1, $1, jsonb_build_object($1, $1), clock_timestamp(), $1, $1);
+        (id, aggregate_id, event_type, source, payload, created_at, error, sqlstate, message, detail, hint)
+        VALUES (424242, $1, 'collection.' || $1, $1, jsonb_build_object($1, $1), clock_timestamp(), $1, $1,
+            $1, $1, $1);
     INSERT INTO backfill_runs
         (status, in_worker, project_id, max_pending, chunk_size, planned, throttled_by, driver)
         VALUES ('paused', false, $1, 1, 1, 0, $1, $1);

@@ -40,6 +40,16 @@ BURY = """
 """
 
 
+REFUSE = """
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF NEW.research_context = 'refused' THEN RAISE EXCEPTION 'no'; END IF;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER refuse BEFORE INSERT ON project_collections FOR EACH ROW EXECUTE FUNCTION refuse();
+"""
+
+
 async def command(env: Env, *arguments: object) -> subprocess.CompletedProcess[str]:
     typed = ["-m", "worker.dead_letters", *map(str, arguments)]
     done = await asyncio.to_thread(run, typed, env, timeout=HANG_SECONDS)
@@ -92,6 +102,10 @@ async def test_show_tells_what_the_event_held_and_what_a_replay_would_append(
     assert "A replay would append" in text
     homeless = await dead(engine, sql, "nowhere")
     assert "there is nothing to replay" in (await command(env, "show", homeless)).stdout
+    assert (await command(env, "discard", homeless)).returncode == 0
+    closed = (await command(env, "show", homeless)).stdout
+    assert f"Dead letter {homeless}: discarded" in closed
+    assert "replay" not in closed
     missing = await command(env, "show", 999)
     assert (missing.returncode, missing.stderr.strip()) == (1, "There is no dead letter 999.")
 
@@ -110,17 +124,20 @@ async def test_what_python_cannot_hold_is_shown_as_it_is(
     present = shown["present_state"]
     assert (present["created_at"], present["updated_at"]) == ("infinity", "10000-01-01T00:00:00+00:00")
     assert digits in (await command(env, "show", event_id)).stdout
-    assert (await answered(env, "replay", event_id))["replayed"] == 1
+    assert (await answered(env, "replay", "--no-wait", event_id))["replayed"] == 1
 
 
 async def test_a_replay_without_a_worker_is_done_and_says_who_goes_on(
     env: Env, letter: int, engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:
-    done = await command(env, "replay", letter)
+    done = await command(env, "replay", "--no-wait", letter)
     assert done.returncode == 0
     assert "Replayed 1 dead letter with 1 event. The workers apply them" in done.stdout
     await drain(engine)
     assert await drift(sql) == []
+    closed = await command(env, "replay", letter)
+    assert (closed.returncode, closed.stdout) == (1, "")
+    assert f"Dead letter {letter} is closed: replayed as" in closed.stderr
     again = await answered(env, "replay", letter, status=1)
     assert again == {
         "replayed": 0, "events": 0, "no_collection": [], "not_dead": [letter], "pending": None,
@@ -132,14 +149,7 @@ async def test_all_are_replayed_waited_for_and_those_that_die_again_are_named(
     database_url: str, redis_url: str, sql: asyncpg.Connection
 ) -> None:
     env = environment(database_url, redis_url)
-    await sql.execute("""
-        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            IF NEW.research_context = 'refused' THEN RAISE EXCEPTION 'no'; END IF;
-            RETURN NEW;
-        END $$;
-        CREATE TRIGGER refuse BEFORE INSERT ON project_collections FOR EACH ROW EXECUTE FUNCTION refuse();
-    """)
+    await sql.execute(REFUSE)
     await sql.execute(BURY, 1_100)  # more than two transactions take
     await sql.execute("UPDATE collections SET description = 'welcome' WHERE collection_id <> 'c0500'")
     async with running_worker(env):
@@ -165,7 +175,7 @@ async def test_letters_of_collections_that_do_not_exist_are_named_and_the_others
 async def test_discard_takes_filters_and_appends_nothing(
     env: Env, letter: int, engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:
-    malformed = await append_raw(sql, "c1", "collection.renamed")
+    malformed = await append_raw(sql, "c2", "collection.renamed")
     await drain(engine)
     done = await command(env, "discard", "--all", "--sqlstate", "22007", "--yes")
     assert (done.returncode, done.stdout.strip()) == (0, "Discarded 1 dead letter.")
@@ -232,6 +242,11 @@ runpy.run_module("worker.dead_letters", run_name="__main__")
         ["replay", "--source", "api"],
         ["discard", "1", "--yes"],
         ["discard", "--all", "--wait"],
+        ["discard", "1", "--no-wait"],
+        ["replay", "1", "--wait", "--no-wait"],
+        ["replay", "1", "--like", "2"],
+        ["replay", "--like", "x"],
+        ["list", "--groups", "--like", "0"],
         ["list", "--state", "lost"],
         ["list", "--since", "yesterday"],
         ["list", "--limit", "0"],

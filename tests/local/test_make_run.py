@@ -174,7 +174,7 @@ def test_given_addresses_are_used_and_not_shown_and_the_printed_lines_work_again
         assert given["REDIS_URL"] not in run.said
         variables = (run.data / "env").read_text()
         assert not re.search("DATABASE_URL|REDIS_URL", variables)
-        look = f"DATABASE_URL={shlex.quote(given['DATABASE_URL'])} {run.line('python -m deploy.local.look')}"
+        look = f"DATABASE_URL={shlex.quote(given['DATABASE_URL'])} {run.line('python -c')}"
         assert "sample-linked" in run.shell(look)
         assert run.end_with(signal.SIGTERM) == 0
         assert re.search(r"^Stopping\.\n(.*\n)*Stopped\.\n\Z", run.said, re.MULTILINE)

@@ -237,11 +237,19 @@ class Model:
         died = {event_id for event_id, outcome in told.items() if outcome is Outcome.DEAD}
         changed = {i for i, state in actual.letters.items() if self.letters.get(i) != state}
         assert actual.letters.keys() >= self.letters.keys(), "a letter is gone"
-        assert changed <= died | vanished, f"dead: {died}, but these letters changed: {changed}"
-        for event_id in died | changed:
-            assert actual.letters.get(event_id) == "dead", f"{event_id} died, but has no open letter"
+        for event_id in changed - died - vanished:
+            assert (self.letters[event_id], actual.letters[event_id]) == ("dead", "superseded")
+            assert self._has_newer_letter(event_id, actual), f"what superseded {event_id}?"
+        for event_id in died | (changed & vanished):
+            state = "superseded" if self._has_newer_letter(event_id, actual) else "dead"
+            assert actual.letters.get(event_id) == state, f"{event_id} died, but its letter is not {state}"
             assert self.is_poison(self.events[event_id]), f"{event_id} was no poison"
         self.letters = actual.letters
+
+    def _has_newer_letter(self, event_id: int, actual: Actual) -> bool:
+        name = self.events[event_id].collection_id
+        later = [i for i, state in actual.letters.items() if i > event_id and state == "dead"]
+        return any(self.events[i].collection_id == name for i in later)
 
     def _judge_collection(
         self, name: str, drained: Sequence[Event], told: Mapping[int, Outcome], actual: Actual

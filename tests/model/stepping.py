@@ -23,6 +23,7 @@ NAMES = {
     apply.INSERT_ROWS: "insert",
     apply.OVERTAKEN: "overtaken",
     bury.BURY: "bury",
+    bury.SUPERSEDE: "supersede",
     claim.ACKNOWLEDGE: "acknowledge",
 }
 

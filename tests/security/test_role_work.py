@@ -13,7 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared import dead_letters
 from shared.dead_letters import Selection
 from shared.events import EventType, Source
+from shared.letter_groups import find_groups
 from shared.outbox import append_states
+from shared.postgres.faults import Said
 from shared.settings import Settings
 from tests.api import test_recording
 from tests.api.recording import seed as seed_recorded
@@ -184,13 +186,15 @@ async def test_dead_letters_are_found_replayed_and_discarded_as_this_role(
     role: str, urls: dict[str, str], engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:
     await seed(sql)
-    await set_collection(engine, "c01", "text")
-    for _ in range(2):
-        await sql.execute(POISON, "c01")
+    for name in ("c01", "c02"):
+        await set_collection(engine, name, "text")
+        await sql.execute(POISON, name)
     await drain(engine)
     async with engine_of(urls[role]) as as_role, as_role.begin() as connection:
         first, second = await dead_letters.find(connection, Selection(project_id="p1"))
         assert await dead_letters.count(connection, Selection(state=None)) == {"dead": 2}
+        assert await dead_letters.said_of(connection, first.id) == Said()
+        assert [group.letters for group in await find_groups(connection, Selection(like=first.id))] == [2]
         assert list((await dead_letters.replay(connection, [first.id])).replayed) == [first.id]
         assert await dead_letters.discard(connection, [second.id]) == [second.id]
 

@@ -47,6 +47,9 @@ STORMS = "tests/worker/test_storms.py::test_"
 TAKEN_AWAY = "tests/security/test_taken_away.py::test_while_the_api_s_role_lacks_what_it_needs"
 VERSIONS = "tests/versions/test_later_versions.py::test_"
 REPLAY = "tests/dead_letters/test_replay.py::test_"
+ONE_LETTER = "tests/dead_letters/test_one_open_letter.py::test_"
+SAID = "tests/dead_letters/test_said.py::test_"
+SYNC_STATE = "tests/api/test_sync_state.py::test_"
 DRAINER = "tests/worker/test_drainer.py::test_"
 WRITES = "tests/api/test_writes.py::test_"
 STORED = "tests/api/test_what_others_stored.py::test_"
@@ -459,6 +462,29 @@ TWINS = {
         ),
         (f"{REPLAY}a_letter_is_superseded_once_a_newer_event_of_its_collection_is_applied_and_not_before",),
     ),
+    "every letter left open": Twin(
+        "one open letter for a collection",
+        with_statement("worker.relay.bury.SUPERSEDE", "AND letter.closed_at IS NULL", "AND false"),
+        (
+            f"{ONE_LETTER}a_letter_supersedes_the_older_one_of_its_collection_in_the_batch_that_buries_it",
+            f"{ONE_LETTER}what_dies_after_a_newer_event_died_is_superseded_at_once",
+        ),
+    ),
+    "what has a lower version taken for older": Twin(
+        "one open letter for a collection",
+        with_statement("worker.relay.bury.SUPERSEDE", "AND newer.created_at >= letter.created_at", ""),
+        (f"{ONE_LETTER}what_a_sequence_that_went_back_makes_look_older_closes_nothing_and_stays_open",),
+    ),
+    "words of any length": Twin(
+        "PostgreSQL's words stay with the letter",
+        instead_of("shared.postgres.faults.LONGEST_SAID", 1_000_000),
+        (f"{SAID}words_beyond_two_thousand_characters_are_cut[x]",),
+    ),
+    "an overtaken letter named": Twin(
+        "a letter that is named stands for a row that is not in sync",
+        with_statement("api.sync_state.READ_STATE", "letter.id > coalesce(guard.version, 0)", "true"),
+        (f"{SYNC_STATE}the_states_follow_a_collection_from_before_the_backfill_to_its_healing",),
+    ),
     # The doorbell
     "job taken after the scan": Twin(
         "no wake-up is lost",
@@ -581,6 +607,13 @@ TWINS = {
         "an audit that cannot see says so",
         bulk.believe_any_count,
         (f"{AUDIT}coverage.py::test_fewer_pairs_compared_than_planned_is_incomplete",),
+    ),
+    "what died repaired again and again": Twin(
+        "a repair goes in no circle",
+        with_statement(
+            "worker.audit.findings.READ_PAGE", "AND closed_at IS NULL", "AND closed_at IS NULL AND false"
+        ),
+        (f"{AUDIT}dead_events.py::test_a_repair_passes_over_what_died_and_repairs_the_others",),
     ),
     "repair writes deletions as deletions": Twin(
         "a repair follows the newest state",

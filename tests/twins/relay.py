@@ -208,9 +208,10 @@ def bury_apart(patch: pytest.MonkeyPatch) -> None:
     """Keep the dead letter in one transaction and acknowledge in the next."""
     right_bury = vars(right_relay)["bury"]
 
-    async def bury(connection: asyncpg.Connection, *arguments: object) -> None:
-        await right_bury(connection, *arguments)
+    async def bury(connection: asyncpg.Connection, *arguments: object) -> list[int]:
+        superseded: list[int] = await right_bury(connection, *arguments)
         await commit_and_go_on(connection)
+        return superseded
 
     patch.setattr(right_relay, "bury", bury)
 

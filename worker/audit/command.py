@@ -103,6 +103,7 @@ async def one_pass(  # noqa: PLR0913 - a watch hands on what it remembers
             doorbell=doorbell,
             watch=watch,
             connections=arguments.connections,
+            repair_dead=arguments.repair_dead,
         )
     if before is not None and run.status != "finished":
         return before

@@ -25,10 +25,20 @@ RECORD = f"""
         target = excluded.target, found_at = excluded.found_at, repair_event_id = NULL, outcome = NULL
 """  # noqa: S608 - made of constants
 
+# Of a "finding", the open letter of its collection, where that exists: no other can be replayed. Served by
+# outbox_dead_letters_of_aggregate and collections_pkey.
+ITS_LETTER = """
+    LEFT JOIN LATERAL (
+        SELECT id FROM outbox_dead_letters
+        WHERE aggregate_id = finding.collection_id AND closed_at IS NULL
+            AND EXISTS (SELECT FROM collections WHERE collection_id = finding.collection_id)
+        ORDER BY aggregate_id DESC, id DESC LIMIT 1
+    ) AS letter (dead_letter) ON true"""
+
 # Served by audit_findings_pkey, which orders the pages. $4 run, $5 the last key of the page before.
 READ_PAGE = f"""
-    SELECT collection_id, project_id, kind, legacy, target
-    FROM audit_findings
+    SELECT collection_id, project_id, kind, legacy, target, dead_letter
+    FROM audit_findings AS finding {ITS_LETTER}
     WHERE audit_run_id = $4::bigint AND repair_event_id IS NULL AND outcome IS NULL
         AND ($5::varchar IS NULL OR collection_id > $5) AND {IN_SLICE}
     ORDER BY collection_id
@@ -40,11 +50,12 @@ COUNT_REPAIRED = """
     WHERE audit_run_id = $1 AND repair_event_id IS NOT NULL GROUP BY kind
 """
 # Served by audit_findings_pkey, which orders them. $3 the last key of the page before, or NULL.
-READ_FIRST = """
-    SELECT collection_id, project_id, kind, legacy, target, outcome
-    FROM audit_findings WHERE audit_run_id = $1 AND ($3::varchar IS NULL OR collection_id > $3)
+READ_FIRST = f"""
+    SELECT collection_id, project_id, kind, legacy, target, outcome, dead_letter
+    FROM audit_findings AS finding {ITS_LETTER}
+    WHERE audit_run_id = $1 AND ($3::varchar IS NULL OR collection_id > $3)
     ORDER BY collection_id LIMIT $2
-"""
+"""  # noqa: S608 - made of constants
 
 # Served by audit_findings_pkey and by the unique constraint of project_collections.
 READ_REPAIRED = f"""
@@ -63,7 +74,8 @@ READ_REPAIRED = f"""
 class Finding:
     """One pair that differs: the compared columns of both sides, as JSON has them.
 
-    legacy: None when there should be no home row. target: None when there is none.
+    legacy: None when there should be no home row. target: None when there is none. dead_letter: the open
+    letter of the collection, whose event died and is why the pair differs.
     """
 
     collection_id: str
@@ -72,6 +84,7 @@ class Finding:
     legacy: dict[str, Any] | None
     target: dict[str, Any] | None
     outcome: str | None = None
+    dead_letter: int | None = None
 
     @property
     def differs(self) -> list[str]:

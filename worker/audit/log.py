@@ -74,16 +74,22 @@ class RunLog:
                 project_id=finding.project_id,
                 kind=finding.kind,
                 differs=finding.differs,
+                dead_letter=finding.dead_letter,
                 legacy=_bounded(finding.legacy),
                 target=_bounded(finding.target),
             )
 
-    def repair_appended(self, appended: int, without_collection: int) -> None:
+    def repair_appended(self, appended: int, without_collection: int, passed_over: int) -> None:
         """Log how many events a transaction appended, and how many findings are of no collection.
 
-        No event can describe those.
+        No event can describe those. Those whose event died were passed over.
         """
-        self._log.info("audit_repair_appended", appended=appended, without_collection=without_collection)
+        self._log.info(
+            "audit_repair_appended",
+            appended=appended,
+            without_collection=without_collection,
+            passed_over=passed_over,
+        )
 
     def repair_verified(self, outcomes: Outcomes, findings: list[Finding]) -> None:
         """Log what comparing the repaired pairs again showed, and each of `findings` as it is now."""

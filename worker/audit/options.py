@@ -46,6 +46,12 @@ def grammar() -> argparse.ArgumentParser:
         help="append an event for each difference, wait for a worker to apply it, compare it again",
     )
     parser.add_argument(
+        "--repair-dead",
+        action="store_true",
+        help="with --repair: also what differs because its event died. Otherwise that is passed over: its"
+        " state would die of the same cause, until what the dead letter's reason names is fixed",
+    )
+    parser.add_argument(
         "--watch",
         action="store_true",
         help="again and again, one line each, until Ctrl-C, also when PostgreSQL was away meanwhile",
@@ -99,4 +105,6 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(words, argparse.Namespace(action="audit"))
     if options.interval is not None and not options.watch:
         parser.error("--interval needs --watch")
+    if options.repair_dead and not options.repair:
+        parser.error("--repair-dead needs --repair")
     return options

@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.pair import COLUMNS, EXPECTED, differs, shown
 from shared.postgres.database import driver_connection
+from shared.verdict.commands import LETTERS
 
 # By name, the columns that the target changed.
 CHANGED = ", ".join(
@@ -19,6 +20,7 @@ CHANGED = ", ".join(
 REMAINDER = f"""
     SELECT
         count(*) FILTER (WHERE letter.id IS NOT NULL) AS died,
+        min(letter.id) AS first_letter,
         count(*) FILTER (WHERE is_changed) AS changed,
         array_remove(ARRAY[
             {CHANGED}
@@ -60,10 +62,12 @@ TRIGGERS = f"""
 class Remainder:
     """Of the repaired pairs that differ still: how many events died, how many rows the target changed.
 
-    columns: of the target, those that it changed. triggers: on it, as SQL quotes their names.
+    first_letter: of an event that died. columns: of the target, those that it changed. triggers: on it, as
+    SQL quotes their names.
     """
 
     died: int = 0
+    first_letter: int | None = None
     changed: int = 0
     columns: tuple[str, ...] = ()
     triggers: tuple[str, ...] = ()
@@ -73,7 +77,8 @@ class Remainder:
         since = still_differ - self.died - self.changed
         reasons = []
         if self.died:
-            reasons.append(f"{self.died} still differ because their event died: look at the dead letters.")
+            show = f"{LETTERS} show {self.first_letter}"
+            reasons.append(f"{self.died} still differ because their event died; for the reason: `{show}`.")
         if self.changed:
             columns, triggers = ", ".join(self.columns), ", ".join(self.triggers)
             who = f"its trigger {triggers}" if triggers else "another program, since it has no trigger"
@@ -91,4 +96,4 @@ async def remainder_of(engine: AsyncEngine, run_id: int) -> Remainder:
     async with driver_connection(engine) as connection:
         row: asyncpg.Record = await connection.fetchrow(REMAINDER, run_id)
         triggers = [name for (name,) in await connection.fetch(TRIGGERS)] if row["changed"] else []
-    return Remainder(row["died"], row["changed"], tuple(row["columns"]), tuple(triggers))
+    return Remainder(row["died"], row["first_letter"], row["changed"], tuple(row["columns"]), tuple(triggers))

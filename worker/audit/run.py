@@ -22,6 +22,7 @@ from shared.redis.doorbell import Doorbell
 from worker.audit.canary import blindness
 from worker.audit.comparison import Slice, Tally, compare, prepare, slices_for
 from worker.audit.custody import begin, finish
+from worker.audit.dead_events import DeadEvents
 from worker.audit.findings import (
     MOST_LISTED,
     MOST_LISTED_BY_SCHEDULE,
@@ -62,6 +63,7 @@ async def audit(  # noqa: PLR0913 - each is a choice of the caller's
     watch: Watch | None = None,
     slices: int | None = None,
     connections: int = 1,
+    repair_dead: bool = False,
     patience_seconds: float = REPAIR_PATIENCE_SECONDS,
 ) -> AuditRun:
     """Record an audit that the caller carries out itself, and do so; see `carry_out`."""
@@ -72,6 +74,7 @@ async def audit(  # noqa: PLR0913 - each is a choice of the caller's
         watch=watch,
         slices=slices,
         connections=connections,
+        repair_dead=repair_dead,
         patience_seconds=patience_seconds,
     )
 
@@ -84,6 +87,7 @@ async def carry_out(  # noqa: PLR0913 - each is a choice of the caller's
     watch: Watch | None = None,
     slices: int | None = None,
     connections: int = 1,
+    repair_dead: bool = False,
     patience_seconds: float = REPAIR_PATIENCE_SECONDS,
 ) -> AuditRun:
     """Carry out the run that was begun or taken up, and return it with its verdict.
@@ -95,6 +99,7 @@ async def carry_out(  # noqa: PLR0913 - each is a choice of the caller's
         watch: called with each Progress.
         slices: a power of two; None: as many as the tables' size asks for, or the connections.
         connections: how many compare at once, each a slice of its own.
+        repair_dead: repair also what differs because its event died.
         patience_seconds: how long to wait for repair events while none is settled.
 
     Raises:
@@ -104,7 +109,9 @@ async def carry_out(  # noqa: PLR0913 - each is a choice of the caller's
 
     """
     async with custody.kept():
-        inspection = Inspection(custody, RunLog(custody.run, watch), interrupted, connections)
+        inspection = Inspection(
+            custody, RunLog(custody.run, watch), interrupted, connections, repair_dead=repair_dead
+        )
         try:
             verdict, error = await inspection.inspect(slices, doorbell, patience_seconds)
             end = {"status": "finished", "verdict": verdict, "error": error}
@@ -127,6 +134,8 @@ class Inspection:
         log: RunLog,
         interrupted: asyncio.Event,
         connections: int,
+        *,
+        repair_dead: bool,
     ) -> None:
         self._engine = custody.engine
         self._custody = custody
@@ -134,6 +143,7 @@ class Inspection:
         self._run_log = log
         self._interrupted = interrupted
         self._connections = connections
+        self._repair_dead = repair_dead
         self._recording = asyncio.Lock()  # so that the number recorded so far is known
         self._reporting = asyncio.Lock()  # counts are written, and findings repaired, by one at a time
         self._scopes: list[Slice] = []
@@ -142,6 +152,7 @@ class Inspection:
         self._outcomes = Outcomes()
         self._listed = 0
         self._strays = 0
+        self._dead = DeadEvents(repair=self._run.repair)
         self._remainder = Remainder()
         self._canary_found: bool | None = None
 
@@ -157,7 +168,14 @@ class Inspection:
         await self._inspect_slices(doorbell)
         if self._run.repair and self._tally.found:
             await self._verify(patience_seconds)
-        return judge(self._coverage, self._tally, self._outcomes, self._strays, self._remainder)
+        return judge(
+            self._coverage,
+            self._tally,
+            self._outcomes,
+            strays=self._strays,
+            remainder=self._remainder,
+            dead=self._dead,
+        )
 
     async def _plan(self, slices: int | None) -> None:
         project_id = self._run.project_id
@@ -228,15 +246,20 @@ class Inspection:
     async def _report(self, scope: Slice, doorbell: Doorbell | None) -> None:
         async for page in pages(self._engine, self._run.id, scope):
             self._run_log.found(page)
+            passed_over = [] if self._repair_dead else [one for one in page if one.dead_letter is not None]
+            self._dead.add(passed_over)
             if self._run.repair:
-                await self._repair(page, doorbell)
+                await self._repair(page, passed_over, doorbell)
 
-    async def _repair(self, page: list[Finding], doorbell: Doorbell | None) -> None:
+    async def _repair(
+        self, page: list[Finding], passed_over: list[Finding], doorbell: Doorbell | None
+    ) -> None:
         self._go_on()
         await self._write()  # only the holder of the run appends
-        appended = await append_repairs(self._engine, self._run.id, page)
-        self._strays += len(page) - appended
-        self._run_log.repair_appended(appended, len(page) - appended)
+        chosen = [finding for finding in page if finding not in passed_over]
+        appended = await append_repairs(self._engine, self._run.id, chosen)
+        self._strays += len(chosen) - appended
+        self._run_log.repair_appended(appended, len(chosen) - appended, len(passed_over))
         if doorbell is not None:
             doorbell.press()
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from worker.audit.comparison import Tally
+from worker.audit.dead_events import DeadEvents
 from worker.audit.remainder import Remainder
 from worker.audit.repair import Outcomes
 
@@ -21,8 +22,14 @@ class Coverage:
         self.uneven += tally.compared != tally.planned
 
 
-def judge(
-    coverage: Coverage, tally: Tally, outcomes: Outcomes, strays: int, remainder: Remainder
+def judge(  # noqa: PLR0913 - all that a pass may meet
+    coverage: Coverage,
+    tally: Tally,
+    outcomes: Outcomes,
+    *,
+    strays: int,
+    remainder: Remainder,
+    dead: DeadEvents,
 ) -> tuple[str, str | None]:
     """Return the verdict of a pass that came to its end, and the reason where there is more to say.
 
@@ -32,13 +39,15 @@ def judge(
         outcomes: of the repair; all zero when there was none.
         strays: findings of which no event can be made, because they belong to no collection.
         remainder: why repaired pairs differ still.
+        dead: what no repair was tried of, because its event died.
 
     """
     if coverage.uneven or coverage.done != coverage.planned or tally.compared != tally.planned:
         slices = f"{coverage.done} of {coverage.planned} slices were done, {coverage.uneven} not as planned"
         return "incomplete", f"{tally.compared} pairs were compared, {tally.planned} planned; {slices}."
     if outcomes.repaired != tally.found:
-        return "drift", _together(*_what_is_left(outcomes, strays, remainder), *_what_waits_in_vain(tally))
+        reasons = [*_what_is_left(outcomes, strays, remainder), *dead.reasons(tally.found)]
+        return "drift", _together(*reasons, *_what_waits_in_vain(tally))
     if tally.unclaimable:  # not drift: a worker that knows their events may be on its way; nor is it proof
         return "incomplete", _together(*_what_waits_in_vain(tally))
     if tally.found:

@@ -25,13 +25,14 @@ EXAMPLES = (
 
 ACTIONS = {
     "list": "show letters, oldest first; only dead ones unless --state says otherwise",
-    "show": "show one letter whole, with what its event held and what a replay would append",
-    "replay": "append the present state of the letters' collections and close the letters",
+    "show": "show one letter whole: PostgreSQL's own words, what its event held, what a replay would append",
+    "replay": "append the present state of the letters' collections, close the letters, say what comes of it",
     "discard": "close letters for good; nothing is appended",
 }
 MOST_LISTED = 50
+PATIENCE_SECONDS = 5
 _positive = whole(most=2**63 - 1)
-FILTERS = ("collection", "project", "sqlstate", "source", "since", "until")
+FILTERS = ("collection", "project", "sqlstate", "source", "since", "until", "like")
 
 
 def grammar() -> argparse.ArgumentParser:
@@ -53,17 +54,25 @@ def grammar() -> argparse.ArgumentParser:
         default=MOST_LISTED,
         help="at most N letters (default: %(default)s)",
     )
+    listing.add_argument(
+        "--groups", action="store_true", help="those that died alike as one line: how many, since when"
+    )
     _add(actions, "show").add_argument("id", type=_positive, help="the letter's id, which is its event's")
     for name in ("replay", "discard"):
         closing = _add(actions, name)
         closing.add_argument("ids", metavar="ID", nargs="*", type=_positive, help="these letters")
         closing.add_argument("--all", action="store_true", help="all dead letters, or those of the filters")
-        closing.add_argument("--yes", action="store_true", help="do not ask before --all")
+        closing.add_argument("--yes", action="store_true", help="do not ask before --all, or --like")
         _add_filters(closing)
         if name == "replay":
-            closing.add_argument(
-                "--wait", action="store_true", help="wait until the workers have settled them"
+            waiting = closing.add_mutually_exclusive_group()
+            waiting.add_argument(
+                "--wait",
+                action="store_true",
+                help=f"wait for the workers however long it takes; by default until nothing was settled for"
+                f" {PATIENCE_SECONDS} s",
             )
+            waiting.add_argument("--no-wait", action="store_true", help="append and end")
     return parser
 
 
@@ -103,16 +112,22 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
         "--since", metavar="TIME", type=_time, help="that died then or later; ISO 8601, or UTC"
     )
     filters.add_argument("--until", metavar="TIME", type=_time, help="that died before then")
+    filters.add_argument(
+        "--like",
+        metavar="ID",
+        type=_positive,
+        help="that died like this letter: of the same error, for the same reason, as events of the same type",
+    )
 
 
 def _refuse_contradictions(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     filtered = [name for name in FILTERS if getattr(arguments, name) is not None]
     if arguments.ids and (arguments.all or filtered):
         parser.error("name letters by ID, or choose them with --all and filters, not both")
-    if not arguments.ids and not arguments.all:
-        parser.error("name letters by ID, or pass --all; filters narrow --all down")
-    if arguments.yes and not arguments.all:
-        parser.error("--yes is for --all")
+    if not arguments.ids and not arguments.all and arguments.like is None:
+        parser.error("name letters by ID, or pass --all or --like; filters narrow these down")
+    if arguments.yes and arguments.ids:
+        parser.error("--yes is for --all and --like")
 
 
 def _time(word: str) -> datetime:

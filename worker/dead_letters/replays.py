@@ -1,6 +1,7 @@
 """Replaying any number of letters, a bounded number a transaction, and seeing what becomes of them."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -12,61 +13,121 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared import dead_letters
 from shared.redis.doorbell import Doorbell
 from worker.command_line.patience import Patience
-from worker.dead_letters.terminal import counted
-from worker.settled import until_settled
+from worker.dead_letters.terminal import because, counted
+from worker.settled import STALL_HINT, until_settled
 
 logger = structlog.get_logger(__name__)
 
-# Served by outbox_events_pkey and outbox_dead_letters_pkey.
-COUNT_PENDING = text("SELECT count(*) FROM outbox_events WHERE id = ANY(:ids)").bindparams(
-    bindparam("ids", type_=ARRAY(BIGINT))
-)
-FIND_DEAD = text("SELECT id FROM outbox_dead_letters WHERE id = ANY(:ids) ORDER BY id").bindparams(
-    bindparam("ids", type_=ARRAY(BIGINT))
-)
+MOST_SAID = 20  # letters with a sentence each
+
+# One snapshot, in which an event waits, died, or is done with. An event that is gone without having been
+# applied, or overtaken by a newer one that was, was obsolete. Served by the primary keys of all four.
+OUTCOMES = text("""
+    SELECT letter.id AS letter_id, letter.replayed_as AS event_id,
+        CASE
+            WHEN event.id IS NOT NULL THEN 'pending'
+            WHEN again.id IS NOT NULL THEN 'dead'
+            WHEN guard.version >= letter.replayed_as THEN 'applied'
+            ELSE 'obsolete'
+        END AS outcome,
+        again.sqlstate, again.error,
+        (again.sqlstate, again.error) IS NOT DISTINCT FROM (letter.sqlstate, letter.error) AS is_same_reason
+    FROM outbox_dead_letters AS letter
+    LEFT JOIN outbox_events AS event ON event.id = letter.replayed_as
+    LEFT JOIN outbox_dead_letters AS again ON again.id = letter.replayed_as
+    LEFT JOIN applied_versions AS guard ON guard.collection_id = letter.aggregate_id
+    WHERE letter.id = ANY(:letter_ids)
+    ORDER BY letter.id
+""").bindparams(bindparam("letter_ids", type_=ARRAY(BIGINT)))
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayedLetter:
+    """What became of the event that replayed a letter.
+
+    outcome: pending, dead, applied, or obsolete: its collection is gone, or belies it. sqlstate, error: why
+    it died again, as the letter with the event's id has it.
+    """
+
+    letter_id: int
+    event_id: int
+    outcome: str
+    sqlstate: str | None = None
+    error: str | None = None
+    is_same_reason: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """Return it as the command says it."""
+        match self.outcome:
+            case "dead":
+                why = "same reason" if self.is_same_reason else because(self.sqlstate, self.error or "")
+                return f"{self.letter_id}: died again: letter {self.event_id}, {why}"
+            case "pending":
+                return f"{self.letter_id}: pending as event {self.event_id}"
+            case "obsolete":
+                return f"{self.letter_id}: not needed: its collection has gone or moved since"
+        return f"{self.letter_id}: applied as event {self.event_id}"
 
 
 @dataclass(slots=True)
 class Replays:
-    """What was replayed, what could not be, and, after a wait, what died again.
+    """What was replayed, what could not be, and, after a wait, what became of it.
 
-    replayed: letters. event_ids: of the events appended, one a collection. pending, dead_again: None unless
-    the caller has waited for the workers.
+    events: of each letter the event appended, one a collection. closed: letters that were not dead, or are
+    not there. outcomes: None unless the caller has waited for the workers.
     """
 
-    replayed: int = 0
-    event_ids: set[int] = field(default_factory=set)
+    events: dict[int, int] = field(default_factory=dict)
     homeless: list[int] = field(default_factory=list)
     closed: list[int] = field(default_factory=list)
-    pending: int | None = None
-    dead_again: list[int] | None = None
+    outcomes: Sequence[ReplayedLetter] | None = None
+
+    def events_that(self, outcome: str) -> list[int] | None:
+        """Return the ids of the events that this became of; None where nobody waited."""
+        if self.outcomes is None:
+            return None
+        return sorted({one.event_id for one in self.outcomes if one.outcome == outcome})
 
     @property
     def is_complete(self) -> bool:
         """Whether everything that was asked for was done, as far as is known."""
-        return not (self.homeless or self.closed or self.pending or self.dead_again)
+        return not (self.homeless or self.closed or self.events_that("pending") or self.events_that("dead"))
 
     def as_json(self) -> dict[str, object]:
         """Return the line that a machine reads."""
+        pending = self.events_that("pending")
         return {
-            "replayed": self.replayed,
-            "events": len(self.event_ids),
+            "replayed": len(self.events),
+            "events": len(set(self.events.values())),
             "no_collection": self.homeless,
             "not_dead": self.closed,
-            "pending": self.pending,
-            "dead_again": self.dead_again,
+            "pending": None if pending is None else len(pending),
+            "dead_again": self.events_that("dead"),
         }
 
-    def sentence(self) -> str:
-        """Return what was done and what became of it."""
-        done = f"Replayed {counted(self.replayed)} with {counted(len(self.event_ids), 'event')}."
-        if self.pending is None:
-            return f"{done} The workers apply them after users' writes."
-        if self.pending:
-            return f"{done} {self.pending:,} of them are still pending."
-        if self.dead_again:
-            return f"{done} {len(self.dead_again):,} died again: see `list`."
-        return f"{done} The workers have settled all of them."
+    def sentences(self) -> list[str]:
+        """Return what was done, and what became of it: of each letter where they are few."""
+        events = counted(len(set(self.events.values())), "event")
+        done = f"Replayed {counted(len(self.events))} with {events}."
+        if self.outcomes is None:
+            return [f"{done} The workers apply them after users' writes."]
+        pending, dead = self.events_that("pending") or [], self.events_that("dead") or []
+        if pending:
+            said = f"{done} {len(pending):,} of them are still pending: {STALL_HINT}."
+        elif dead:
+            said = f"{done} {len(dead):,} died again. Fix what the reason names before the next replay."
+        else:
+            said = f"{done} The workers have settled all of them."
+        return [said, *(one.sentence for one in self._told)]
+
+    @property
+    def _told(self) -> Sequence[ReplayedLetter]:
+        """Return what has a sentence of its own: all where they are few, otherwise those that died again."""
+        outcomes = self.outcomes or []
+        if len(outcomes) <= MOST_SAID:
+            return outcomes
+        return [one for one in outcomes if one.outcome == "dead"][:MOST_SAID]
 
 
 async def replay_all(
@@ -77,8 +138,7 @@ async def replay_all(
     async for ids in pages:
         async with engine.begin() as connection:
             done = await dead_letters.replay(connection, ids)
-        replays.replayed += len(done.replayed)
-        replays.event_ids |= set(done.replayed.values())
+        replays.events |= done.replayed
         replays.homeless += done.homeless
         replays.closed += done.closed
         if doorbell is not None:
@@ -97,20 +157,27 @@ async def wait_for_replays(
     replays: Replays,
     *,
     interrupted: asyncio.Event,
-    on_stall: Callable[[int], None],
+    on_stall: Callable[[int], None] | None = None,
+    longest_stall_seconds: float = math.inf,
 ) -> None:
     """Wait until workers have settled the events, or the interrupt, and note what became of them.
 
-    It also waits while PostgreSQL is away. `replays` receives `pending` and `dead_again`; on_stall is called
-    as by `until_settled`.
+    It also waits while PostgreSQL is away. `replays` receives `outcomes`; the other arguments are those of
+    `until_settled`.
     """
-    ids = {"ids": sorted(replays.event_ids)}
+    letter_ids = {"letter_ids": sorted(replays.events)}
 
     async def look() -> int:
         async with engine.connect() as connection:
-            pending: int = (await connection.execute(COUNT_PENDING, ids)).scalar_one()
-            dead_again = list((await connection.execute(FIND_DEAD, ids)).scalars())
-        replays.pending, replays.dead_again = pending, dead_again
-        return pending
+            replays.outcomes = [
+                ReplayedLetter(*row) for row in await connection.execute(OUTCOMES, letter_ids)
+            ]
+        return len(replays.events_that("pending") or [])
 
-    await until_settled(look, interrupted=interrupted, on_stall=on_stall, patience=Patience())
+    await until_settled(
+        look,
+        interrupted=interrupted,
+        on_stall=on_stall,
+        patience=Patience(),
+        longest_stall_seconds=longest_stall_seconds,
+    )

@@ -3,11 +3,15 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from rich.text import Text
 
 from shared.dead_letters import DeadLetter
+from shared.letter_groups import LetterGroup
+from shared.postgres.faults import Said
+from shared.verdict.commands import LETTERS
 from worker.command_line.columns import aligned
 from worker.command_line.console import cell
 from worker.command_line.verdict import tone
@@ -39,29 +43,76 @@ def state(letter: DeadLetter) -> str:
 
 
 def reason(letter: DeadLetter) -> str:
-    """Return why the event died."""
-    return letter.error if letter.sqlstate is None else f"{letter.sqlstate}: {letter.error}"
+    """Return why the event died, and of which replay, where it was one."""
+    again = "" if letter.replay_of is None else f"; died again after a replay of {letter.replay_of}"
+    return because(letter.sqlstate, letter.error) + again
 
 
-def details(letter: DeadLetter, payload: object, present: Mapping[str, Any] | None) -> list[str]:
+def because(sqlstate: str | None, error: str) -> str:
+    """Return PostgreSQL's code, where there is one, and the reason."""
+    return error if sqlstate is None else f"{sqlstate}: {error}"
+
+
+def details(letter: DeadLetter, said: Said, payload: object, present: Mapping[str, Any] | None) -> list[str]:
     """Return everything about one letter, line by line."""
-    if present is None:
-        gone = "The collection does not exist (any more): there is nothing to replay; discard the letter."
-        outlook = [gone]
-    else:
-        outlook = ["A replay would append:", *as_text(present)]
+    tried = "once" if letter.attempts == 1 else f"{letter.attempts} times"
     return [
         f"Dead letter {letter.id}: {state(letter)}",
         f"  collection  {letter.collection_id}",
-        f"  event       {letter.event_type} from {letter.source}, appended at {letter.created_at}",
-        f"  died        {letter.died_at}, tried {letter.attempts} times",
+        f"  event       {letter.event_type} from {letter.source}, appended at {_time(letter.created_at)}",
+        f"  died        {_time(letter.died_at)}, tried {tried}",
         f"  reason      {reason(letter)}",
+        *_words(said),
         f"  trace       {letter.trace_id or 'none'}",
-        f"  closed      {letter.closed_at or 'no'}",
+        f"  closed      {_time(letter.closed_at) if letter.closed_at else 'no'}",
         "Its event held:",
         *as_text(payload),
-        *outlook,
+        *_outlook(letter, present),
     ]
+
+
+def _words(said: Said) -> list[str]:
+    """Return PostgreSQL's own words, each text of several lines as it was written."""
+    return [
+        f"  {'' if number else name:10}  {line}"
+        for name, words in asdict(said).items()
+        if words
+        for number, line in enumerate(words.split("\n"))
+    ]
+
+
+def _outlook(letter: DeadLetter, present: Mapping[str, Any] | None) -> list[str]:
+    if letter.closed_at is not None:
+        return []
+    if present is None:
+        return ["The collection does not exist (any more): there is nothing to replay; discard the letter."]
+    return ["A replay would append:", *as_text(present)]
+
+
+def _time(time: datetime) -> str:
+    return time.isoformat()
+
+
+def group_lines(group: LetterGroup) -> list[str]:
+    """Return a group of letters: how many and of which type, since when, why, and how to replay it."""
+    again = f", {group.died_again:,} of them after a replay" if group.died_again else ""
+    span = f"{group.oldest_at:%Y-%m-%d %H:%M:%S} to {group.newest_at:%Y-%m-%d %H:%M:%S} UTC"
+    return [
+        f"{counted(group.letters, 'letter')} of {group.event_type}{again}; died {span}",
+        f"  {because(group.sqlstate, group.error)}",
+        f"  {LETTERS} replay --like {group.like}",
+    ]
+
+
+def no_such_letter(ids: Sequence[int]) -> str:
+    """Return the sentence on ids that no letter has."""
+    return f"There is no dead letter {listed(ids)}."
+
+
+def listed(ids: Sequence[int], most: int = 20) -> str:
+    """Enumerate ids, of more than `most` the first ones."""
+    more = f" and {len(ids) - most} more" if len(ids) > most else ""
+    return ", ".join(map(str, ids[:most])) + more
 
 
 def as_text(value: object) -> list[str]:

@@ -11,8 +11,9 @@ class Batch:
     """What one transaction did: the events it claimed, a settlement for each by id, its duration in seconds.
 
     `claim_seconds` is the part of the duration that the claim took, which never waits for a lock. `is_full`
-    is true when it held as many events as it may: there may be more. `final` are the events that are done
-    with, all but the postponed; computed once, since several readers ask for each event.
+    is true when it held as many events as it may: there may be more. `superseded` are the dead letters that
+    newer ones closed. `final` are the events that are done with, all but the postponed; computed once, since
+    several readers ask for each event.
     """
 
     events: list[ClaimedEvent] = field(default_factory=list)
@@ -20,6 +21,7 @@ class Batch:
     duration_seconds: float = 0.0
     claim_seconds: float = 0.0
     is_full: bool = False
+    superseded: list[int] = field(default_factory=list)
     final: list[ClaimedEvent] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import asyncpg
 
+from shared.dead_letters import HAS_A_NEWER_ONE
 from worker.relay.batch import Batch
 from worker.relay.claim import ClaimedEvent, acknowledge
 from worker.relay.outcomes import Outcome, Settlement
@@ -14,14 +15,19 @@ from worker.relay.outcomes import Outcome, Settlement
 BURY = """
     INSERT INTO outbox_dead_letters
         (id, aggregate_id, event_type, source, payload, created_at, sqlstate, error, attempts,
-        traceparent)
+        traceparent, message, detail, hint)
     SELECT event.id, event.aggregate_id, event.event_type, event.source, event.payload,
-        event.created_at, dead.sqlstate, dead.error, greatest(event.attempts, 1), event.traceparent
-    FROM unnest($1::bigint[], $2::text[], $3::text[]) AS dead (id, sqlstate, error)
+        event.created_at, dead.sqlstate, dead.error, greatest(event.attempts, 1), event.traceparent,
+        dead.message, dead.detail, dead.hint
+    FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
+        AS dead (id, sqlstate, error, message, detail, hint)
     CROSS JOIN LATERAL (SELECT * FROM outbox_events WHERE id = dead.id LIMIT 1) AS event
     ON CONFLICT (id) DO UPDATE SET
         sqlstate = excluded.sqlstate,
         error = excluded.error,
+        message = excluded.message,
+        detail = excluded.detail,
+        hint = excluded.hint,
         attempts = outbox_dead_letters.attempts + excluded.attempts,
         died_at = clock_timestamp(),
         state = 'dead',
@@ -31,15 +37,32 @@ BURY = """
         = (excluded.aggregate_id, excluded.created_at)
     RETURNING id
 """
+# Served by outbox_dead_letters_pkey and outbox_dead_letters_of_aggregate. It waits for nobody: what another
+# session has in hand, or buries at this moment, the next look of `worker/dead_letters/upkeep.py` closes.
+SUPERSEDE = f"""
+    UPDATE outbox_dead_letters
+    SET state = 'superseded', closed_at = clock_timestamp()
+    WHERE id = ANY(ARRAY(
+        SELECT letter.id
+        FROM outbox_dead_letters AS letter
+        WHERE letter.aggregate_id = ANY(ARRAY(
+                SELECT aggregate_id FROM outbox_dead_letters WHERE id = ANY($1)
+            ))
+            AND letter.closed_at IS NULL AND {HAS_A_NEWER_ONE}
+        FOR UPDATE OF letter SKIP LOCKED
+    ))
+    RETURNING id
+"""  # noqa: S608 - constants
 NO_LETTER = Settlement(
     Outcome.POSTPONED,
     error="another event's dead letter has this id: the sequence of outbox_events went back",
 )
 
 
-async def bury(connection: asyncpg.Connection, settlements: dict[int, Settlement]) -> None:
+async def bury(connection: asyncpg.Connection, settlements: dict[int, Settlement]) -> list[int]:
     """Keep every event that was found dead, with its reason, in the transaction that acknowledges it.
 
+    Of a collection's open letters only the newest stays open; returned are the ids of those that it closes.
     An event whose id another event's letter has stays pending: its settlement is changed.
     """
     dead = {
@@ -48,14 +71,19 @@ async def bury(connection: asyncpg.Connection, settlements: dict[int, Settlement
         if settlement.outcome is Outcome.DEAD
     }
     if not dead:
-        return
+        return []
     buried = await connection.fetch(
         BURY,
         list(dead),
         [settlement.sqlstate for settlement in dead.values()],
         [settlement.error for settlement in dead.values()],
+        [settlement.said.message for settlement in dead.values()],
+        [settlement.said.detail for settlement in dead.values()],
+        [settlement.said.hint for settlement in dead.values()],
     )
-    settlements |= dict.fromkeys(dead.keys() - {event_id for (event_id,) in buried}, NO_LETTER)
+    ids = [event_id for (event_id,) in buried]
+    settlements |= dict.fromkeys(dead.keys() - set(ids), NO_LETTER)
+    return sorted(event_id for (event_id,) in await connection.fetch(SUPERSEDE, ids))
 
 
 async def set_aside(
@@ -63,6 +91,6 @@ async def set_aside(
 ) -> Batch:
     """Bury these events untried, in the transaction that claimed them."""
     settlements = {event.id: settlement for event in events}
-    await bury(connection, settlements)
+    superseded = await bury(connection, settlements)
     await acknowledge(connection, events)
-    return Batch(list(events), settlements, is_full=True)
+    return Batch(list(events), settlements, is_full=True, superseded=superseded)

@@ -1,7 +1,9 @@
 """What became of an event. Every claimed event gets exactly one outcome; all but one are final."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+from shared.postgres.faults import Said
 
 
 class Outcome(StrEnum):
@@ -17,11 +19,15 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """An event's outcome; where it could not be applied, PostgreSQL's code and a reason without values."""
+    """An event's outcome; where it could not be applied, PostgreSQL's code and a reason without values.
+
+    said: PostgreSQL's own words, for the letter alone.
+    """
 
     outcome: Outcome
     sqlstate: str | None = None
     error: str | None = None
+    said: Said = field(default=Said(), repr=False)
 
     @property
     def is_final(self) -> bool:

@@ -99,8 +99,9 @@ async def _transact(engine: AsyncEngine, take: Take, most: int, *, isolating: bo
             if isolating:
                 await connection.execute(ISOLATED)
             settlements = await settle(connection, events, isolating=isolating)
-            await bury(connection, settlements)
+            superseded = await bury(connection, settlements)
             await acknowledge(connection, [event for event in events if settlements[event.id].is_final])
     except Exception as error:
         raise BatchFailedError(error, events, time.perf_counter() - began) from error
-    return Batch(events, settlements, time.perf_counter() - began, claim_seconds, len(events) >= most)
+    seconds = time.perf_counter() - began
+    return Batch(events, settlements, seconds, claim_seconds, len(events) >= most, superseded)

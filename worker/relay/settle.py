@@ -6,7 +6,7 @@ from dataclasses import replace
 import asyncpg
 
 from shared.events import EventType
-from shared.postgres.faults import reason, sqlstate
+from shared.postgres.faults import reason, said_by, sqlstate
 from worker.relay.apply import UnappliedError, apply, find_misnumbered
 from worker.relay.blame import Blame, blame
 from worker.relay.claim import ClaimedEvent
@@ -178,7 +178,7 @@ class _Trial:
             self._faults.append(error)
         if to_blame is Blame.UNKNOWN:
             self._suspects.add(event.id)
-        return Settlement(outcome, sqlstate(error), reason(error))
+        return Settlement(outcome, sqlstate(error), reason(error), said_by(error))
 
 
 def _deletes(event: ClaimedEvent) -> bool:

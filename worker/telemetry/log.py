@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import structlog
 
+from shared.dead_letters import MOST_NAMED
 from shared.events import Source
 from shared.lanes import KNOWN_LANES, NAMES
 from shared.logs.setup import log_many
@@ -28,12 +29,13 @@ Line = tuple[str, Mapping[str, object]]  # level, fields
 
 
 def log_summary(batch: Batch, wake: str) -> None:
-    """Write a line for each lane of the batch; what is postponed has one for all."""
+    """Write a line for each lane of the batch; what is postponed has one for all, as have letters closed."""
     for name in LANES:
         if events := [event for event in batch.events if KNOWN_LANES[event.lane] == name]:
             final = [event for event in batch.final if KNOWN_LANES[event.lane] == name]
             logger.info("batch_settled", wake=wake, lane=name, **summary(batch, events, final))
     log_postponed(batch)
+    log_superseded(batch.superseded)
 
 
 def log_events(lines: Sequence[Line]) -> None:
@@ -90,6 +92,12 @@ def log_postponed(batch: Batch) -> None:
             sqlstate=settlement.sqlstate,
             error=settlement.error,
         )
+
+
+def log_superseded(letters: Sequence[int]) -> None:
+    """Log which dead letters newer ones of their collections closed."""
+    if letters:
+        logger.info("dead_letters_superseded", letters=len(letters), event_ids=list(letters[:MOST_NAMED]))
 
 
 def event_lines(batch: Batch) -> Iterator[Line]:
