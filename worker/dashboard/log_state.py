@@ -14,6 +14,7 @@ from worker.dashboard.evidence import Evidence, facts_of, newest_beat
 from worker.dashboard.history import history_of
 from worker.dashboard.letters import CLOSINGS, DeadLetters
 from worker.dashboard.log_line import EARLIEST, SHAPES, BrokenLineError, LogLine, Stamps, cut, parse
+from worker.dashboard.marks import MARKED, Marks
 from worker.dashboard.page_state import LANES, LaneTotals, LogSource, PageState
 from worker.dashboard.page_verdict import go_on, page_verdict, with_the_end
 from worker.dashboard.rollbacks import Rollbacks
@@ -79,6 +80,7 @@ class LogState:
         self._rollbacks = Rollbacks()
         self._spells = Spells()
         self._troubles = Troubles()
+        self._marks = Marks()
         self._lanes = {lane: Total() for lane in LANES}
         self._timeline = Timeline()
         self._handlers: dict[str, Callable[[LogLine, float], None]] = {
@@ -150,6 +152,8 @@ class LogState:
     def _known(self, line: LogLine, event: str, at: float) -> None:
         if (handler := self._handlers.get(event)) is not None:
             handler(line, at)
+        if event in MARKED:
+            self._marks.take(line, at)
         if line.get("schema_version") != LOG_VERSION:
             self._count_version(line)
         if event not in self._shown_elsewhere and line.get("level") in ALARMING:
@@ -255,4 +259,5 @@ class LogState:
             troubles=self._troubles.shown(),
             series=self._timeline.series(end, now),
             counted_at=None if queue is None else queue.at,
+            marks=self._marks.shown(self._spells.gaps, self._workers.last_heartbeat_at, end),
         )

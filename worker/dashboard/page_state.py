@@ -170,19 +170,36 @@ class Series:
     """Numbers over time, as columns of the same length; `None` where nothing was said.
 
     times: the beginning of each step. per step: `settled[lane][outcome]` events, `lag_ms[lane]["p50"|"p95"|
-    "p99"]`, `pending[lane]` (the highest), `oldest_seconds[lane]` (the highest), `written` (by the API).
+    "p99"]` and the number of events that they are of as `lag_count[lane]`, `pending[lane]` (the highest),
+    `oldest_seconds[lane]` (the highest), `written` (by the API).
     """
 
     step_seconds: float
     times: list[float] = field(default_factory=list)
     settled: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     lag_ms: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)
+    lag_count: dict[str, list[int]] = field(default_factory=dict)
     lag_overall: dict[str, dict[str, float | None]] = field(
         default_factory=dict
     )  # also "max"; all steps as one
     pending: dict[str, list[int | None]] = field(default_factory=dict)
     oldest_seconds: dict[str, list[float | None]] = field(default_factory=dict)
     written: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Mark:
+    """What bends the curves at a time, or from a time on until another.
+
+    kind: worker_started, worker_stopped, rolled_back (number: of rows removed), blind (no heartbeat from then
+    on), or of a backfill (number: of the run) backfill_started, backfill_resumed, and its ends.
+    """
+
+    kind: str
+    at: float
+    until: float | None = None  # of a blind spell; None while it lasts
+    number: int | None = None
+    subject: str | None = None  # the worker's name
 
 
 @dataclass(slots=True)
@@ -224,3 +241,4 @@ class PageState:
     troubles: list[Trouble]  # the newest first
     series: dict[str, Series]  # by range: "15m", "1h", "24h", "all"
     counted_at: float | None = None  # when a heartbeat last said what waits
+    marks: list[Mark] = field(default_factory=list)  # by time, the newest last

@@ -164,6 +164,7 @@ def _series(steps: dict[int, Step], step_seconds: float, first: int, last: int) 
             lane: {name: [step.lag_ms(lane)[name] for step in chosen] for name in lags.PERCENTILES}
             for lane in LANES
         },
+        lag_count={lane: [sum(step.lag_counts.get(lane, {}).values()) for step in chosen] for lane in LANES},
         lag_overall={lane: together.overall(lane) for lane in LANES},
         pending={lane: [step.pending.get(lane) for step in chosen] for lane in LANES},
         oldest_seconds={lane: [step.oldest_seconds.get(lane) for step in chosen] for lane in LANES},
