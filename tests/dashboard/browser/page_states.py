@@ -1,7 +1,9 @@
 """Pages made by hand: of a day with everything in it, of an empty log, and of texts that mean harm."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from worker.dashboard.page_state import (
     Audit,
@@ -11,6 +13,7 @@ from worker.dashboard.page_state import (
     GoOn,
     LaneTotals,
     LogSource,
+    Mark,
     PageState,
     PageVerdict,
     Series,
@@ -83,6 +86,7 @@ def rich(now: float = NOW, *, live: bool = False) -> PageState:
         workers=_workers(now),
         troubles=_troubles(now),
         series={name: _series(now, *span) for name, span in RANGES.items()},
+        marks=_marks(now),
     )
 
 
@@ -144,7 +148,7 @@ def empty(now: float = NOW, *, live: bool = False) -> PageState:
         verdict=PageVerdict(
             "blind", "unknown", "Blind: no heartbeat", "The log holds no heartbeat of a worker."
         ),
-        go_on=GoOn(may=False, reasons=["No worker is heard: python -m worker."]),
+        go_on=GoOn(may=False, reasons=["No worker is heard: `python -m worker`."]),
         waiting={lane: Waiting(None, None) for lane in LANES},
         dead_letters_open=None,
         lanes=[],
@@ -178,6 +182,8 @@ def hostile(now: float = NOW, *, live: bool = False) -> PageState:
         audit.error = audit.project_id = audit.requested_by = HOSTILE
     for run in page_state.backfills:
         run.throttled_by = run.driver = run.project_id = HOSTILE
+    for mark in page_state.marks:
+        mark.subject = HOSTILE
     page_state.source.broken_sample = HOSTILE
     page_state.source.unread = [HOSTILE]
     page_state.verdict.title = page_state.verdict.detail = HOSTILE
@@ -306,10 +312,27 @@ def _troubles(now: float) -> list[Trouble]:
     ]  # fmt: skip
 
 
+def _marks(now: float) -> list[Mark]:
+    return [
+        Mark("worker_started", now - 2 * DAY, subject="sync-1:4711"),
+        Mark("backfill_started", now - 20 * HOUR, number=3),
+        Mark("backfill_cancelled", now - 19 * HOUR, number=3),
+        Mark("rolled_back", now - 40 * MINUTE, number=1_204),
+        Mark("worker_stopped", now - 33 * MINUTE, subject="sync-1:4711"),
+        Mark("blind", now - 33 * MINUTE, until=now - 30 * MINUTE),
+        Mark("worker_started", now - 30 * MINUTE, subject="sync-1:4711"),
+        Mark("backfill_started", now - 14 * MINUTE, number=4),
+        Mark("backfill_paused", now - 6 * MINUTE, number=4),
+        Mark("backfill_resumed", now - 5 * MINUTE, number=4),
+    ]
+
+
 def _series(now: float, seconds: float, step: float, backfill_ended: float = math.inf) -> Series:
     times = [now - seconds + step * number for number in range(int(seconds / step))]
     backfilling = [now - at < 14 * MINUTE and at < backfill_ended for at in times]
-    live = [round(_wave(at, seconds / 2.5, 2, 22) * step) for at in times]
+    heard = [not 30 * MINUTE <= now - at < 33 * MINUTE for at in times]
+    written = [round(_wave(at, seconds / 2.5, 2, 22) * step) for at in times]
+    live = [number if on else 0 for number, on in zip(written, heard, strict=True)]
     bulk = [
         round(900 * step * _wave(at, seconds, 0.7, 1)) if on else 0
         for at, on in zip(times, backfilling, strict=True)
@@ -330,9 +353,13 @@ def _series(now: float, seconds: float, step: float, backfill_ended: float = mat
         },
         lag_ms={
             "live": {
-                "p50": [_wave(at, seconds / 3, 1.6, 2.6) for at in times],
-                "p95": [_wave(at, seconds / 3, 2.4, 5.0, 1) for at in times],
-                "p99": [_wave(at, seconds / 4, 3.0, 40.0, 2) for at in times],
+                name: [
+                    _wave(at, seconds / slow, low, high, phase) if on else None
+                    for at, on in zip(times, heard, strict=True)
+                ]
+                for phase, (name, slow, low, high) in enumerate(
+                    (("p50", 3, 1.6, 2.6), ("p95", 3, 2.4, 5.0), ("p99", 4, 3.0, 40.0))
+                )
             },
             "backfill": {
                 name: [
@@ -342,21 +369,30 @@ def _series(now: float, seconds: float, step: float, backfill_ended: float = mat
                 for name, low in (("p50", 4_000.0), ("p95", 9_000.0), ("p99", 11_000.0))
             },
         },
+        lag_count={"live": live, "backfill": bulk},
         lag_overall={
             "live": {"p50": 2.1, "p95": 3.9, "p99": 31.0, "max": 812.0},
             "backfill": {"p50": 9_300.0, "p95": 31_400.0, "p99": 37_900.0, "max": 41_000.0},
         },
         pending={
-            "live": [round(_wave(at, seconds / 2, 0, 14)) for at in times],
-            "repair": [0] * len(times),
-            "backfill": [100_000 if on else 0 for on in backfilling],
+            "live": _known([round(_wave(at, seconds / 2, 0, 14)) for at in times], heard),
+            "repair": _known([0] * len(times), heard),
+            "backfill": _known([100_000 if on else 0 for on in backfilling], heard),
         },
         oldest_seconds={
-            "live": [_wave(at, seconds / 2, 0, 0.4) for at in times],
-            "repair": [0.0] * len(times),
-            "backfill": [
-                _wave(at, seconds, 10, 40) if on else 0.0 for at, on in zip(times, backfilling, strict=True)
-            ],
+            "live": _known([_wave(at, seconds / 2, 0, 0.4) for at in times], heard),
+            "repair": _known([0.0] * len(times), heard),
+            "backfill": _known(
+                [
+                    _wave(at, seconds, 10, 40) if on else 0.0
+                    for at, on in zip(times, backfilling, strict=True)
+                ],
+                heard,
+            ),
         },
-        written=live,
+        written=written,
     )
+
+
+def _known(values: Sequence[float], heard: list[bool]) -> list[Any]:
+    return [value if on else None for value, on in zip(values, heard, strict=True)]

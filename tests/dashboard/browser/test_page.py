@@ -37,7 +37,7 @@ async def test_texts_of_the_log_are_shown_as_they_are_and_nothing_in_them_runs(b
     await watched.page.locator("#agreement summary").click()
     for place in ("#verdict-title", "#verdict-detail", "#go-on-reasons", "#letters-rows", "#findings-rows",
                   "#workers-rows", "#troubles-rows", "#backfill-throttle", "#source-sample",
-                  "#source-unread-files"):  # fmt: skip
+                  "#source-unread-files", "#marks-list"):  # fmt: skip
         assert SHOWN_HOSTILE in str(await watched.page.locator(place).text_content()), place
     assert (
         await watched.page.evaluate("document.querySelectorAll('main img, main script, main b').length") == 0

@@ -101,4 +101,3 @@ def view(width: int = 1440, **more: Any) -> dict[str, Any]:  # noqa: ANN401
 
 LIGHT = view(color_scheme="light")
 DARK = view(color_scheme="dark")
-NARROW = view(320, color_scheme="light")

@@ -35,7 +35,7 @@ function agreementChart(snapshot, range) {
 
 function noAudit(snapshot) {
   if (snapshot.audits.length) return ["No audit in this range. The last was ", age(snapshot.audits.at(-1).at), "."];
-  return ["No audit was seen yet: ", make("code", {}, "python -m worker.audit")];
+  return ["No audit was seen yet: ", command("python -m worker.audit")];
 }
 
 function differing(audit) {
@@ -107,11 +107,7 @@ function driftPeriods(audits, [from, to]) {
     }
   }
   if (since != null) periods.push([since, to]);
-  return periods.filter(([, end]) => end > from).map(([begin, end]) => driftGround(Math.max(begin, from), end));
-}
-
-function driftGround(begin, end) {
-  return { type: "rect", xref: "x", yref: "paper", x0: plotTime(begin), x1: plotTime(end), y0: 0, y1: 1, layer: "below", fillcolor: colour("bad"), opacity: 0.16, line: { width: 0 } };
+  return periods.filter(([, end]) => end > from).map(([begin, end]) => ground(Math.max(begin, from), end, "bad", 0.16));
 }
 
 function agreementSentence(audits) {

@@ -9,7 +9,7 @@ function showBackfill({ backfills }) {
   byId("backfill-newest").hidden = byId("backfill-history").hidden = !newest;
   if (!newest) return;
   showRun(newest);
-  byId("backfill-rows").replaceChildren(...backfills.map(runRow));
+  fillRows(byId("backfill-rows"), backfills.map(runRow));
 }
 
 function showRun(run) {
@@ -18,7 +18,7 @@ function showRun(run) {
   showBar(byId("backfill-bar"), run.processed, run.planned);
   byId("backfill-percent").textContent = percent(run.processed, run.planned);
   byId("backfill-throttle").hidden = run.throttled_by == null;
-  byId("backfill-throttle").replaceChildren(shape("warning"), "Throttled: ", logText(run.throttled_by));
+  byId("backfill-throttle").replaceChildren(shape("warning"), make("span", {}, "Throttled: ", logText(run.throttled_by)));
   describe(byId("backfill-figures"), runFigures(run));
 }
 

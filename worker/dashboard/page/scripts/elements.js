@@ -24,9 +24,10 @@ function logText(text) {
   return make("bdi", {}, shown);
 }
 
-/** The same for a sentence of ours: what stands between backticks is a command. */
+/** The same for a sentence of ours: what stands between backticks is a name or, of several words, a command. */
 function sentence(text) {
-  return make("span", {}, ...text.split("`").map((part, index) => (index % 2 ? make("code", {}, logText(part)) : logText(part))));
+  const parts = text.replace(/`\.$/, "`").split("`");
+  return make("span", {}, ...parts.map((part, index) => (index % 2 === 0 ? logText(part) : part.includes(" ") ? command(part) : make("code", {}, logText(part)))));
 }
 
 function codeOf(sign) {
@@ -61,7 +62,7 @@ function tickAges() {
   document.querySelectorAll("time[data-age]").forEach(tick);
 }
 
-/** Draw a shape of the template: good, warning, bad or unknown. */
+/** Draw a shape of the template: a tone's, or a button's. */
 function shape(tone) {
   const svg = document.createElementNS(SVG, "svg");
   const use = document.createElementNS(SVG, "use");
@@ -77,14 +78,6 @@ function badge(tone, text) {
   return make("span", { class: `badge ${tone}` }, shape(tone), logText(text));
 }
 
-function cell(content, attributes = {}) {
-  return make("td", attributes, ...(Array.isArray(content) ? content : [content]));
-}
-
-function numberCell(text) {
-  return cell(text, { class: "number" });
-}
-
 /** Put pairs of a name and its content into a description list. */
 function describe(list, pairs) {
   list.replaceChildren(
@@ -94,14 +87,7 @@ function describe(list, pairs) {
   );
 }
 
-/** Show either the rows or what to do while there are none. */
-function fillTable(name, rows) {
-  byId(`${name}-none`).hidden = rows.length > 0;
-  byId(`${name}-table`).hidden = rows.length === 0;
-  byId(`${name}-rows`).replaceChildren(...rows);
-}
-
-/** Say whether the data of a part of the page is another than the last time: only then it is drawn anew. */
+/** Return whether the data of a part of the page is another than the last time: only then it is drawn anew. */
 function changed(part, data) {
   const text = JSON.stringify(data);
   if (remembered.get(part) === text) return false;

@@ -24,6 +24,7 @@ function letterRow(letter) {
     "tr",
     {},
     cell([badge(LETTER_TONES[letter.state] ?? "unknown", state), ...(letter.closed_at == null ? [] : [make("span", { class: "dim block" }, moment(letter.closed_at))])]),
+    cell([logText(letter.error), ...(letter.state === "dead" ? [make("span", { class: "block" }, command(`python -m worker.dead_letters show ${letter.event_id}`))] : [])], { class: "long" }),
     cell(moment(letter.at)),
     make("th", { scope: "row" }, String(letter.event_id)),
     cell(logText(letter.collection_id)),
@@ -31,7 +32,6 @@ function letterRow(letter) {
     cell(logText(letter.event_type)),
     cell(logText(letter.source)),
     cell(logText(letter.sqlstate)),
-    cell(logText(letter.error), { class: "long" }),
   );
 }
 
@@ -55,8 +55,14 @@ function troubleRow(trouble) {
 
 function fieldList(fields) {
   const pairs = Object.entries(fields).map(([name, value]) => {
-    const text = typeof value === "string" ? value : JSON.stringify(value);
+    const text = typeof value === "number" ? figure(name, value) : typeof value === "string" ? value : JSON.stringify(value);
     return make("span", { class: "field" }, make("span", { class: "name" }, logText(name)), " ", logText(text));
   });
   return make("span", { class: "fields" }, ...pairs);
+}
+
+/** Write a field's number in the unit that its name ends in. */
+function figure(name, value) {
+  if (name.endsWith("_seconds")) return duration(value);
+  return name.endsWith("_ms") ? milliseconds(value) : String(value);
 }

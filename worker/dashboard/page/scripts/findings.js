@@ -5,10 +5,18 @@ const OUTCOME_TONES = { repaired: "good", still_differs: "bad", pending: "warnin
 const OUTCOME_WORDS = { repaired: "repaired", still_differs: "still differs", pending: "its event waits" };
 
 function showFindings({ findings, findings_total: total, audits }) {
-  if (!changed("findings", [findings, total, audits.length > 0, today()])) return;
+  if (!changed("findings", [findings, total, audits.length > 0, sampled(audits), today()])) return;
   fillTable("findings", findings.flatMap(findingRows));
-  byId("findings-count").textContent = shownOf(findings.length, total);
-  byId("findings-none").replaceChildren(...(audits.length ? ["No audit found a pair that differs."] : ["No audit was seen yet: ", make("code", {}, "python -m worker.audit")]));
+  byId("findings-count").textContent = [shownOf(findings.length, total), sampled(audits)].filter(Boolean).join(", ");
+  byId("findings-none").replaceChildren(...(audits.length ? ["No audit found a pair that differs."] : ["No audit was seen yet: ", command("python -m worker.audit")]));
+}
+
+/** Say of how many the findings are a sample: an audit that finds more than it may write logs some of each kind. */
+function sampled(audits) {
+  const audit = audits.findLast(({ unlisted, missing }) => unlisted > 0 && missing != null);
+  if (!audit) return "";
+  const found = audit.missing + audit.mismatched + audit.orphaned;
+  return `a sample: audit ${audit.run_id} found ${count(found)} and logged ${count(found - audit.unlisted)} of them`;
 }
 
 function findingRows(finding) {

@@ -1,7 +1,7 @@
 // The charts' legends: elements of the page, which wrap on a phone as text does. Screen readers have the charts'
 // sentences and tables instead.
 
-const STROKES = { solid: "", dash: "5 3", dot: "1.5 2.5", dashdot: "5 2 1.5 2", longdash: "9 3" };
+const STROKES = { solid: "", dash: "5 3" };
 const SYMBOLS = {
   circle: "M11 2a4 4 0 1 1 0 8a4 4 0 1 1 0-8",
   x: "M6 3L8 1L11 4L14 1L16 3L13 6L16 9L14 11L11 8L8 11L6 9L9 6z",
@@ -18,7 +18,12 @@ const HATCHES = {
 function showLegend(figure, traces) {
   const entries = traces.filter(({ showlegend }) => showlegend !== false);
   const list = figure.querySelector(".legend");
-  list.replaceChildren(...entries.map((trace) => make("li", {}, swatch(trace), trace.name)));
+  list.replaceChildren(...inOrder(entries).map((trace) => make("li", {}, swatch(trace), trace.name, ...(trace.meta ? [make("span", { class: "dim" }, trace.meta)] : []))));
+}
+
+/** Lines are drawn from the widest on, so that none hides another, and named from the thinnest on. */
+function inOrder(entries) {
+  return entries.every(({ mode }) => mode?.startsWith("lines")) ? entries.toReversed() : entries;
 }
 
 /** Draw a sample of the trace: a hatched square, a symbol or a piece of the line. */
@@ -27,7 +32,7 @@ function swatch(trace) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 22 12");
   svg.append(document.createElementNS(SVG, "path"));
-  const looks = { d: path, fill: filled ? stroke : "none", stroke, "stroke-width": filled ? 0 : 2, "stroke-dasharray": dash };
+  const looks = { d: path, fill: filled ? stroke : "none", stroke, "stroke-width": filled ? 0 : (trace.line?.width ?? 2), "stroke-dasharray": dash };
   for (const [name, value] of Object.entries(looks)) svg.firstChild.setAttribute(name, value);
   return svg;
 }

@@ -10,10 +10,25 @@ function drawPage() {
   showTroubles(snapshot);
   showSource(snapshot);
   if (document.hidden) return;
-  draw("agreement", agreementChart(snapshot, range));
-  draw("lag", lagChart(snapshot, range));
-  draw("throughput", throughputChart(snapshot, range));
-  draw("waiting", waitingChart(snapshot, range));
+  drawCharts(range);
+}
+
+function drawCharts(range) {
+  const span = spanOf(snapshot, range);
+  const marks = marksIn(snapshot, span);
+  showMarks(marks);
+  for (const [id, chart] of Object.entries({ agreement: agreementChart, lag: lagChart, throughput: throughputChart, waiting: waitingChart })) {
+    draw(id, chart(snapshot, range), marks, span);
+  }
+}
+
+/** Draw again once the window has kept its size for a moment: the marks' names have more or less room. */
+function onResize(redraw) {
+  let timer = null;
+  window.addEventListener("resize", () => {
+    clearTimeout(timer);
+    timer = setTimeout(redraw, 200);
+  });
 }
 
 /** Draw what changes by time alone. */
@@ -41,12 +56,14 @@ function showMade() {
 
 function begin() {
   setClock(snapshot);
+  addCopyButtons();
   showMade();
   showRange();
   onRange(drawPage);
   for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", drawPage);
   document.addEventListener("visibilitychange", () => document.hidden || drawPage());
   document.addEventListener("plotly", drawPage);
+  onResize(drawPage);
   document.querySelector(".skip").addEventListener("click", skip);
   drawPage();
   if (snapshot.live) beginLive();
