@@ -54,17 +54,14 @@ def rich(now: float = NOW, *, live: bool = False) -> PageState:
             tone="bad",
             title="Drift: 3",
             detail="Audit 57 found 1 missing, 1 mismatched and 1 orphaned row of 120,417 compared.",
+            next_steps=["python -m worker.audit --repair", "python -m worker.dead_letters list"],
             since=now - 40 - 9 * MINUTE,
             verified_at=now - 40,
             last_heartbeat_at=now - 3,
         ),
         go_on=GoOn(
             may=False,
-            reasons=[
-                "Both tables differ in 3 places: `python -m worker.audit --repair`.",
-                "2 dead letters are open: `python -m worker.dead_letters list`.",
-                "A backfill runs: 64 % of it is done.",
-            ],
+            reasons=["2 dead letters are open.", "A backfill runs: 64 % of it is done."],
         ),
         waiting={
             "live": Waiting(pending=4, oldest_seconds=0.2),
@@ -109,6 +106,7 @@ def good(now: float = NOW, *, live: bool = False) -> PageState:
             title="In sync",
             detail="120,417 pairs were compared. 2 are on the way, and none has drifted.",
             since=now - 40,
+            next_steps=[],
         ),
         go_on=GoOn(may=True),
         waiting=page_state.waiting | {"backfill": Waiting(pending=0, oldest_seconds=0.0)},

@@ -95,7 +95,7 @@ async def test_a_page_opened_as_a_file_copies_too(browser: Browser, tmp_path: Pa
 
 async def test_what_is_copied_is_what_is_seen(browser: Browser) -> None:
     page_state = hostile()
-    page_state.go_on.reasons = [f"Look: `python -m worker {HOSTILE}`."]
+    page_state.go_on.reasons, page_state.verdict.next_steps = [], [f"python -m worker {HOSTILE}"]
     watched = await _opened(browser, page_state)
     await watched.page.locator("#go-on .copy").click()
     await watched.until("() => document.getElementById('said').textContent !== ''")
