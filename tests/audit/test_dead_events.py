@@ -133,14 +133,16 @@ async def test_a_letter_of_no_collection_excuses_no_row_that_belongs_to_none(
     assert "dead letter" not in (one.error or "")
 
 
-async def test_many_letters_are_counted_and_the_first_named(
+async def test_letters_are_named_as_long_as_they_are_few_and_replayed_with_what_died_like_them_if_not(
     engine: AsyncEngine, seeded: asyncpg.Connection, letter: int
 ) -> None:
-    letters = [letter, *[await died(engine, seeded, f"dead{number}") for number in range(7)]]
-    one = await audited(engine)
-    assert f"Of 8 the event died (dead letters {', '.join(map(str, letters[:5]))} and 3 more)" in (
-        one.error or ""
-    )
+    letters = [letter, await died(engine, seeded, "dead0")]
+    both = (await audited(engine)).error or ""
+    assert f"replay {letters[0]} {letters[1]}`" in both
+    letters += [await died(engine, seeded, f"dead{number}") for number in range(1, 7)]
+    many = (await audited(engine)).error or ""
+    assert f"Of 8 the event died (dead letters {', '.join(map(str, letters[:5]))} and 3 more)" in many
+    assert f"replay --like {letter}`" in many
 
 
 @pytest.mark.usefixtures("letter")

@@ -34,9 +34,10 @@ class DeadEvents:
         more = f" and {self.findings - len(self.letters):,} more" if self.findings > len(self.letters) else ""
         letters = f"dead letter{'' if self.findings == 1 else 's'} {', '.join(map(str, self.letters))}{more}"
         first = self.letters[0]
+        chosen = f"--like {first}" if more else " ".join(map(str, self.letters))
         todo = (
             f"Of {self.findings:,} the event died ({letters}), and --repair passes over {of_them}:"
-            f" see `{LETTERS} show {first}`, fix what the reason names, then `{LETTERS} replay {first}`."
+            f" see `{LETTERS} show {first}`, fix what the reason names, then `{LETTERS} replay {chosen}`."
         )
         if self.repair or self.findings >= found:
             return [todo]
