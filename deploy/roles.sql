@@ -146,11 +146,8 @@ GRANT
     DELETE
     ON outbox_events TO collection_sync_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON applied_versions TO collection_sync_worker;
--- An event that dies again replaces reason and words of the last time, for which PostgreSQL wants the right to read.
 GRANT
-    SELECT (
-        id, aggregate_id, created_at, sqlstate, error, attempts, closed_at, message, detail, hint
-    ),
+    SELECT (id, aggregate_id, created_at, sqlstate, error, attempts, closed_at),
     INSERT,
     UPDATE (died_at, sqlstate, error, attempts, state, closed_at, replayed_as, message, detail, hint),
     DELETE

@@ -106,7 +106,7 @@ NEEDS: Mapping[str, Mapping[str, Privileges]] = {
         "outbox_events": {"SELECT": ALL, "INSERT": APPENDED, "UPDATE": "attempts", "DELETE": ALL},
         "applied_versions": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL, "DELETE": ALL},
         "outbox_dead_letters": {
-            "SELECT": f"id aggregate_id created_at sqlstate error attempts closed_at {SAID}",
+            "SELECT": "id aggregate_id created_at sqlstate error attempts closed_at",
             "INSERT": ALL,
             "UPDATE": f"died_at sqlstate error attempts state closed_at replayed_as {SAID}",
             "DELETE": ALL,

@@ -11,7 +11,8 @@ from worker.relay.outcomes import Outcome, Settlement
 
 # Served by outbox_events_pkey; the limit keeps PostgreSQL from reading the whole outbox first. Copies the
 # events as they are, with the reason beside them. An event that was delivered twice, and died twice, is
-# one letter. Another event's is left as it is.
+# one letter. Another event's is left as it is. PostgreSQL's words are not taken from excluded, which asks for
+# the right to read them: the worker's role may only write them.
 BURY = """
     INSERT INTO outbox_dead_letters
         (id, aggregate_id, event_type, source, payload, created_at, sqlstate, error, attempts,
@@ -25,9 +26,11 @@ BURY = """
     ON CONFLICT (id) DO UPDATE SET
         sqlstate = excluded.sqlstate,
         error = excluded.error,
-        message = excluded.message,
-        detail = excluded.detail,
-        hint = excluded.hint,
+        (message, detail, hint) = (
+            SELECT said.message, said.detail, said.hint
+            FROM unnest($1::bigint[], $4::text[], $5::text[], $6::text[]) AS said (id, message, detail, hint)
+            WHERE said.id = excluded.id
+        ),
         attempts = outbox_dead_letters.attempts + excluded.attempts,
         died_at = clock_timestamp(),
         state = 'dead',
