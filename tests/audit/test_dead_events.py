@@ -154,6 +154,9 @@ async def test_the_command_says_which_pairs_died_and_offers_the_repair_only_for_
     assert alone.code == 1
     assert alone.stdout.startswith("Drift: 1 missing, 0 mismatched, 0 orphaned. Of 1 the event died")
     assert "Fix" not in alone.stdout
+    assert "dead  missing, its event died: dead letter" in alone.stdout
+    (finding,) = (await run_audit(env, "--json")).result["findings"]
+    assert finding["dead_letter"] is not None
     await put_pair(seeded, "differs", research_context="other")
     both = await run_audit(env)
     assert "Fix the others with --repair." in both.stdout

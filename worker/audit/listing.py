@@ -43,6 +43,8 @@ def diff(findings: list[Finding]) -> Iterator[Text]:
 
 def _heading(finding: Finding) -> Text:
     outcome = f", {finding.outcome.replace('_', ' ')}" if finding.outcome else ""
+    if finding.dead_letter is not None:
+        outcome += f", its event died: dead letter {finding.dead_letter}"
     kind = cell(f"{finding.kind}{outcome}", "green" if finding.outcome == "repaired" else tone(finding.kind))
     return Text("  ").join([cell(finding.collection_id, "bold"), kind, cell(_where(finding))])
 
@@ -105,6 +107,7 @@ def as_objects(findings: list[Finding]) -> list[dict[str, object]]:
             "project_id": finding.project_id,
             "kind": finding.kind,
             "outcome": finding.outcome,
+            "dead_letter": finding.dead_letter,
             "differs": finding.differs,
             "legacy": _texts(finding.legacy),
             "target": _texts(finding.target),
