@@ -184,14 +184,14 @@ def test_a_signal_ends_it_well(log: Path, serve: Serve, number: signal.Signals) 
 EAGER = """
 import signal, sys
 from worker.dashboard import __main__ as grammar, command as dashboard
-say = dashboard.stderr.print
+say = dashboard.stderr.say
 
 def say_and_interrupt(*words, **how):
     say(*words, **how)
     if words == ("Ctrl-C ends it.",):
         signal.raise_signal(signal.SIGINT)
 
-dashboard.stderr.print = say_and_interrupt
+dashboard.stderr.say = say_and_interrupt
 sys.exit(dashboard.run(grammar.parse(sys.argv[1:])))
 """
 
