@@ -20,6 +20,8 @@ from shared.redis.client import open_redis
 from shared.redis.deployment import Deployment
 from shared.redis.doorbell import Doorbell
 from shared.settings import Settings
+from shared.status.looked import Looks
+from shared.status.session import engine_of
 
 logger = structlog.get_logger(__name__)
 
@@ -33,6 +35,9 @@ class CollectionSync:
     redis: Redis
     doorbell: Doorbell
     bulkheads: Bulkheads
+    looks: (
+        Looks  # on a connection of its own: it takes none from users, and is lent whatever the server's state
+    )
     appended: Counter[EventType] = field(default_factory=Counter)  # events of writes that are committed
 
 
@@ -79,7 +84,8 @@ async def collection_sync(app: FastAPI, settings: Settings) -> AsyncIterator[Non
         stack.push_async_callback(redis.aclose)
         doorbell = Doorbell(redis, Deployment.of(engine))
         await stack.enter_async_context(ringing(doorbell))
-        app.state.collection_sync = CollectionSync(settings, engine, redis, doorbell, Bulkheads())
+        looks = Looks(await stack.enter_async_context(engine_of(settings)))
+        app.state.collection_sync = CollectionSync(settings, engine, redis, doorbell, Bulkheads(), looks)
         yield
 
 

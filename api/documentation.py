@@ -16,6 +16,7 @@ from api.gate.errors import (
     BodyTooLargeError,
     CollectionNotFoundError,
     DeadLetterNotFoundError,
+    ForeignSiteError,
     InvalidRequest,
     OverloadedError,
     Problem,
@@ -134,8 +135,15 @@ def admin(or_else: str = "", *details: str) -> Responses:
         HTTPStatus.UNAUTHORIZED: problem(
             "The request has no admin token, or another.", UnknownAdminError.detail
         ),
+        HTTPStatus.FORBIDDEN: problem(
+            "A browser sent it for a page of another site.", ForeignSiteError.detail
+        ),
         HTTPStatus.NOT_FOUND: problem(description, HTTPStatus.NOT_FOUND.phrase, *details),
     }
+
+
+ADMIN: Responses = admin()
+ADMIN_READ: Responses = INVALID | ADMIN
 
 
 CONFLICT: Responses = {
@@ -167,7 +175,7 @@ BACKFILL_START: Responses = (
     INVALID | BODY | CONFLICT | admin("; or there is no such project", ProjectNotFoundError.detail)
 )
 BACKFILL_READ: Responses = admin("; or no backfill was ever started", BackfillNotFoundError.detail)
-BACKFILL_CHANGE: Responses = CONFLICT | admin()
+BACKFILL_CHANGE: Responses = INVALID | CONFLICT | admin()
 DEAD_LETTERS: Responses = INVALID | admin()
 DEAD_LETTER_GROUPS: Responses = admin()
 DEAD_LETTER: Responses = INVALID | admin("; or there is no such letter", DeadLetterNotFoundError.detail)

@@ -10,6 +10,7 @@ from pydantic.config import JsonDict
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api.admin.acts import acting
 from api.context import CollectionSync
 from api.field_types import Text, Timestamp
 from api.gate.errors import BackfillNotFoundError, ProjectNotFoundError, RefusalError
@@ -50,6 +51,7 @@ EXAMPLE: JsonDict = {
     "started_at": "2025-10-02T10:11:12.345678+00:00",
     "heartbeat_at": "2025-10-02T10:11:13.456789+00:00",
 }
+EXAMPLE_OUTCOME = "Backfill 3 is started: workers look at 25 collections."
 EXAMPLE_CONFLICT: JsonDict = {"detail": "Backfill 3 is not finished: it is running.", "run": EXAMPLE}
 
 
@@ -91,6 +93,14 @@ class Backfill(BaseModel):
     finished_at: Timestamp | None = None
 
 
+class OrderedBackfill(Backfill):
+    """The backfill after what was asked for."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE | {"outcome": EXAMPLE_OUTCOME}]})
+
+    outcome: str = Field(description="What was done, in a sentence.")
+
+
 class BackfillConflict(BaseModel):
     """Why that cannot be done to the present backfill, and that backfill, if there is one."""
 
@@ -110,10 +120,18 @@ class BackfillConflictError(RefusalError):
         self.more = {"run": None if run is None else Backfill.model_validate(run).model_dump(mode="json")}
 
 
+DONE = {
+    "start": "is started: workers look at {run.planned:,} collections.",
+    "pause": "is paused after {run.processed:,} of {run.planned:,} collections.",
+    "resume": "goes on after {run.processed:,} of {run.planned:,} collections.",
+    "cancel": "is cancelled after {run.processed:,} of {run.planned:,} collections; what it has enqueued is"
+    " applied all the same.",
+}
+
 Action = Callable[[AsyncConnection], Awaitable[BackfillRun]]
 
 
-async def start(sync: CollectionSync, new: NewBackfill) -> Backfill:
+async def start(sync: CollectionSync, actor: str, new: NewBackfill) -> OrderedBackfill:
     """Start a run that workers drive; one of them takes it up within about a second.
 
     Raises:
@@ -127,7 +145,7 @@ async def start(sync: CollectionSync, new: NewBackfill) -> Backfill:
         await _require_project(connection, new.project_id)
         return await backfill_runs.start(connection, options)
 
-    return await _act(sync, "start", action)
+    return await _act(sync, actor, "start", action)
 
 
 async def read_latest(sync: CollectionSync) -> Backfill:
@@ -144,37 +162,42 @@ async def read_latest(sync: CollectionSync) -> Backfill:
     return Backfill.model_validate(run)
 
 
-async def pause(sync: CollectionSync) -> Backfill:
+async def pause(sync: CollectionSync, actor: str) -> OrderedBackfill:
     """Make the run stop after its present chunk; raises BackfillConflictError when none is unfinished."""
-    return await _act(sync, "pause", backfill_runs.pause)
+    return await _act(sync, actor, "pause", backfill_runs.pause)
 
 
-async def resume(sync: CollectionSync) -> Backfill:
+async def resume(sync: CollectionSync, actor: str) -> OrderedBackfill:
     """Let workers go on with a run that is paused or was left.
 
     Raises:
         BackfillConflictError: none is unfinished, or it is being driven.
 
     """
-    return await _act(sync, "resume", lambda connection: backfill_runs.resume(connection, in_worker=True))
+    return await _act(
+        sync, actor, "resume", lambda connection: backfill_runs.resume(connection, in_worker=True)
+    )
 
 
-async def cancel(sync: CollectionSync) -> Backfill:
+async def cancel(sync: CollectionSync, actor: str) -> OrderedBackfill:
     """End the run for good; raises BackfillConflictError when none is unfinished."""
-    return await _act(sync, "cancel", backfill_runs.cancel)
+    return await _act(sync, actor, "cancel", backfill_runs.cancel)
 
 
-async def _act(sync: CollectionSync, name: str, action: Action) -> Backfill:
+async def _act(sync: CollectionSync, actor: str, name: str, action: Action) -> OrderedBackfill:
     try:
-        async with sync.engine.begin() as connection:
-            run = await action(connection)
+        async with acting(sync, actor, f"backfill.{name}") as act:
+            run = await action(act.connection)
+            act.subject = f"backfill {run.id}"
+            act.outcome = f"Backfill {run.id} {DONE[name].format(run=run)}"
     except (RunUnfinishedError, RunDrivenError) as error:
         raise BackfillConflictError(error, error.run) from error
     except NoUnfinishedRunError as error:
         raise BackfillConflictError(error, error.last) from error
     sync.doorbell.press()
     logger.info("backfill_ordered", order=name, run_id=run.id, status=run.status)
-    return Backfill.model_validate(run)
+    shown = Backfill.model_validate(run).model_dump()
+    return OrderedBackfill.model_validate({**shown, "outcome": act.outcome})
 
 
 async def _require_project(connection: AsyncConnection, project_id: str | None) -> None:

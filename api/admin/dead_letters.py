@@ -9,8 +9,10 @@ from http import HTTPStatus
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api.admin.acts import acting, of_letters
 from api.admin.letter_models import (
     Choice,
+    ClosedLetter,
     DeadLetter,
     DeadLetterGroup,
     DeadLetterGroups,
@@ -25,6 +27,7 @@ from api.gate.errors import DeadLetterNotFoundError, RefusalError
 from shared import dead_letters
 from shared.dead_letters import Selection
 from shared.letter_groups import find_groups
+from shared.verdict.words import count
 
 logger = structlog.get_logger(__name__)
 
@@ -59,7 +62,7 @@ async def read_page(sync: CollectionSync, listing: Listing) -> DeadLetterPage:
 
 async def read_groups(sync: CollectionSync) -> DeadLetterGroups:
     selection = Selection()
-    async with sync.engine.connect() as connection:
+    async with sync.looks.engine.connect() as connection:
         groups = await find_groups(connection, selection)
         counts = await dead_letters.count(connection, selection)
     shown = [DeadLetterGroup.model_validate(group) for group in groups]
@@ -74,7 +77,7 @@ async def read_one(sync: CollectionSync, letter_id: int) -> WholeDeadLetter:
     return WholeDeadLetter.model_validate(letter.model_dump() | asdict(said))
 
 
-async def replay_one(sync: CollectionSync, letter_id: int) -> DeadLetter:
+async def replay_one(sync: CollectionSync, actor: str, letter_id: int) -> ClosedLetter:
     """Append the present state of the letter's collection and close the letter.
 
     Raises:
@@ -82,7 +85,8 @@ async def replay_one(sync: CollectionSync, letter_id: int) -> DeadLetter:
         DeadLetterConflictError: it is closed, or its collection does not exist. Nothing was changed.
 
     """
-    async with sync.engine.begin() as connection:
+    async with acting(sync, actor, "letters.replay") as act:
+        connection = act.connection
         await _read(connection, letter_id)
         done = await dead_letters.replay(connection, [letter_id])
         if done.homeless:
@@ -90,12 +94,14 @@ async def replay_one(sync: CollectionSync, letter_id: int) -> DeadLetter:
         if not done.replayed:
             await _refuse(connection, letter_id)
         after = await _read(connection, letter_id)
+        act.subject = of_letters([letter_id])
+        act.outcome = f"Dead letter {letter_id} is replayed as event {after.replayed_as}."
     sync.doorbell.press()
     logger.info("dead_letters_replayed", letters=1, no_collection=0, event_ids=[letter_id])
-    return after
+    return _closed(after, act.outcome)
 
 
-async def discard_one(sync: CollectionSync, letter_id: int) -> DeadLetter:
+async def discard_one(sync: CollectionSync, actor: str, letter_id: int) -> ClosedLetter:
     """Close the letter for good.
 
     Raises:
@@ -103,26 +109,36 @@ async def discard_one(sync: CollectionSync, letter_id: int) -> DeadLetter:
         DeadLetterConflictError: it is closed already.
 
     """
-    async with sync.engine.begin() as connection:
+    async with acting(sync, actor, "letters.discard") as act:
+        connection = act.connection
         await _read(connection, letter_id)
         done = await dead_letters.discard(connection, [letter_id])
         if not done:
             await _refuse(connection, letter_id)
         after = await _read(connection, letter_id)
+        act.subject = of_letters([letter_id])
+        act.outcome = f"Dead letter {letter_id} is discarded."
     logger.info("dead_letters_discarded", letters=1, event_ids=[letter_id])
-    return after
+    return _closed(after, act.outcome)
 
 
-async def replay_chosen(sync: CollectionSync, choice: Choice) -> Replayed:
+async def replay_chosen(sync: CollectionSync, actor: str, choice: Choice) -> Replayed:
     """Replay the letters that were chosen, AT_ONCE at most.
 
     Raises:
         DeadLetterNotFoundError: `like` names none.
 
     """
-    async with sync.engine.begin() as connection:
+    async with acting(sync, actor, "letters.replay") as act:
+        connection = act.connection
         done = await dead_letters.replay(connection, await _chosen(connection, choice))
         remaining = await _remaining(connection, choice)
+        act.subject = of_letters(sorted(done.replayed))
+        act.outcome = _sentence(
+            count(len(done.replayed), "dead letter is replayed", "dead letters are replayed"),
+            (len(done.homeless), "stays, as its collection is gone", "stay, as their collections are gone"),
+            (len(done.closed), "is not open any more", "are not open any more"),
+        )
     sync.doorbell.press()
     logger.info(
         "dead_letters_replayed",
@@ -131,6 +147,7 @@ async def replay_chosen(sync: CollectionSync, choice: Choice) -> Replayed:
         event_ids=sorted(done.replayed)[: dead_letters.MOST_NAMED],
     )
     return Replayed(
+        outcome=act.outcome,
         replayed=len(done.replayed),
         events=len(set(done.replayed.values())),
         no_collection=list(done.homeless),
@@ -139,14 +156,30 @@ async def replay_chosen(sync: CollectionSync, choice: Choice) -> Replayed:
     )
 
 
-async def discard_chosen(sync: CollectionSync, choice: Choice) -> Discarded:
+async def discard_chosen(sync: CollectionSync, actor: str, choice: Choice) -> Discarded:
     """Discard the letters that were chosen, AT_ONCE at most; raises as a replay of them does."""
-    async with sync.engine.begin() as connection:
+    async with acting(sync, actor, "letters.discard") as act:
+        connection = act.connection
         ids = await _chosen(connection, choice)
         done = await dead_letters.discard(connection, ids)
         remaining = await _remaining(connection, choice)
+        act.subject = of_letters(done)
+        act.outcome = _sentence(
+            count(len(done), "dead letter is discarded", "dead letters are discarded"),
+            (len(ids) - len(done), "is not open any more", "are not open any more"),
+        )
     logger.info("dead_letters_discarded", letters=len(done), event_ids=done[: dead_letters.MOST_NAMED])
-    return Discarded(discarded=len(done), not_dead=sorted(set(ids) - set(done)), remaining=remaining)
+    not_dead = sorted(set(ids) - set(done))
+    return Discarded(discarded=len(done), not_dead=not_dead, remaining=remaining, outcome=act.outcome)
+
+
+def _sentence(done: str, *others: tuple[int, str, str]) -> str:
+    """Say what was done, and to how many letters it was not."""
+    return f"{'; '.join([done, *(count(*other) for other in others if other[0])])}."
+
+
+def _closed(letter: DeadLetter, outcome: str) -> ClosedLetter:
+    return ClosedLetter.model_validate({**letter.model_dump(), "outcome": outcome})
 
 
 async def _read(connection: AsyncConnection, letter_id: int) -> DeadLetter:

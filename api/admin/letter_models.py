@@ -63,8 +63,16 @@ EXAMPLE_REPLAY: JsonDict = {
     "no_collection": [],
     "not_dead": [],
     "remaining": 0,
+    "outcome": "1 dead letter is replayed.",
 }
-EXAMPLE_DISCARD: JsonDict = {"discarded": 1, "not_dead": [], "remaining": 0}
+EXAMPLE_DISCARD: JsonDict = {
+    "discarded": 1,
+    "not_dead": [],
+    "remaining": 0,
+    "outcome": "1 dead letter is discarded.",
+}
+EXAMPLE_OUTCOME = "Dead letter 4711 is replayed as event 4812."
+OUTCOME = Field(description="What was done, in a sentence.")
 
 
 class Filters(BaseModel):
@@ -150,6 +158,14 @@ class DeadLetter(BaseModel):
     )
 
 
+class ClosedLetter(DeadLetter):
+    """The letter after it was closed."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE | {"outcome": EXAMPLE_OUTCOME}]})
+
+    outcome: str = OUTCOME
+
+
 class WholeDeadLetter(DeadLetter):
     """A letter with PostgreSQL's own words, each cut to 2,000 characters. They may quote what users wrote."""
 
@@ -205,6 +221,7 @@ class Replayed(BaseModel):
     no_collection: list[int] = Field(description="These stay: their collections do not exist. Discard them.")
     not_dead: list[int] = Field(description="Closed before, or there is no such letter.")
     remaining: int = Field(description="Dead letters that fulfil the conditions still. Ask again.")
+    outcome: str = OUTCOME
 
 
 class Discarded(BaseModel):
@@ -215,3 +232,4 @@ class Discarded(BaseModel):
     discarded: int
     not_dead: list[int] = Field(description="Closed before, or there is no such letter.")
     remaining: int = Field(description="Dead letters that fulfil the conditions still. Ask again.")
+    outcome: str = OUTCOME

@@ -8,11 +8,13 @@ from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader, HTTPBearer
 
 from api import documentation
-from api.admin import backfills, dead_letters, verification
-from api.admin.backfills import Backfill, NewBackfill
+from api.admin import acts, backfills, dead_letters, status, verification
+from api.admin.acts import UNNAMED, ActListing, Actor, RecordedAct
+from api.admin.backfills import Backfill, NewBackfill, OrderedBackfill
+from api.admin.console.routes import console
 from api.admin.letter_models import (
     Choice,
-    DeadLetter,
+    ClosedLetter,
     DeadLetterGroups,
     DeadLetterPage,
     Discarded,
@@ -21,11 +23,14 @@ from api.admin.letter_models import (
     Replayed,
     WholeDeadLetter,
 )
-from api.admin.verification import Verification, VerificationUnderWay
+from api.admin.status import OneCollection, Status
+from api.admin.verification import OrderedAudit, Verification, VerificationUnderWay
 from api.context import Sync, of_request
+from api.field_types import Text
 from api.gate.admission import Bulkhead, Bulkheads
 from api.gate.errors import UnknownAdminError
 from api.gate.guarded_route import GuardedRoute
+from api.gate.own_site import require_own_site
 from api.gate.tokens import carries_token
 
 HEADER = "X-Admin-Token"
@@ -41,6 +46,7 @@ WaitSeconds = Annotated[float, Query(ge=0, le=60, description="How long to wait 
 AuditId = Annotated[
     int | None, Query(ge=1, lt=2**63, description="Look at this audit again instead of a new one.")
 ]
+CollectionInPath = Annotated[Text, Path(examples=["c1111111-0000-4000-8000-000000000001"])]
 LetterInPath = Annotated[LetterId, Path(description="The dead letter's id.")]
 
 
@@ -59,10 +65,16 @@ def require_admin_token(request: Request) -> None:
         raise UnknownAdminError
 
 
+def admit(request: Request) -> None:
+    """Let the request pass when it carries the token and no page of another site is behind it."""
+    require_admin_token(request)
+    require_own_site(request)
+
+
 class AdminRoute(GuardedRoute):
     """A route for administrators, who come with their own token and need no gateway."""
 
-    admit = staticmethod(require_admin_token)
+    admit = staticmethod(admit)
 
     @staticmethod
     def bulkhead(bulkheads: Bulkheads, _request: Request) -> Bulkhead:
@@ -70,6 +82,7 @@ class AdminRoute(GuardedRoute):
 
 
 admin = APIRouter(prefix="/admin", route_class=AdminRoute, dependencies=DOCUMENTED, tags=["admin"])
+admin.include_router(console)
 
 
 @admin.get(
@@ -79,7 +92,7 @@ admin = APIRouter(prefix="/admin", route_class=AdminRoute, dependencies=DOCUMENT
     responses=documentation.VERIFICATION,
 )
 async def verify_phase1_migration(
-    sync: Sync, wait_seconds: WaitSeconds = 20, audit_id: AuditId = None
+    sync: Sync, wait_seconds: WaitSeconds = 20, audit_id: AuditId = None, actor: Actor = UNNAMED
 ) -> Verification | Response:
     """Compare every collection with its row in `project_collections`, as a worker sees them now.
 
@@ -87,7 +100,7 @@ async def verify_phase1_migration(
     takes longer than `wait_seconds` the answer is 202; ask again with `audit_id`.
     """
     if audit_id is None:
-        audit_id = await verification.request_audit(sync)
+        audit_id = (await verification.request_audit(sync, actor)).audit_id
     result = await verification.verify(sync, audit_id, wait_seconds)
     if isinstance(result, VerificationUnderWay):
         again = {"Retry-After": str(verification.UNDER_WAY_RETRY_SECONDS)}
@@ -95,10 +108,42 @@ async def verify_phase1_migration(
     return result
 
 
+@admin.get("/status", responses=documentation.ADMIN)
+async def read_status(sync: Sync) -> Status:
+    """Show where the migration stands and what goes on, as `python -m worker.status --json` does."""
+    return await status.read_status(sync)
+
+
+@admin.get("/collections/{collection_id}", responses=documentation.ADMIN_READ)
+async def read_collection(sync: Sync, collection_id: CollectionInPath) -> OneCollection:
+    """Show one collection as every table has it, and why: `python -m worker.status COLLECTION_ID --json`."""
+    return await status.read_collection(sync, collection_id)
+
+
+@admin.get("/acts", responses=documentation.ADMIN_READ)
+async def list_acts(sync: Sync, listing: Annotated[ActListing, Query()]) -> list[RecordedAct]:
+    """List what operators did over HTTP, the newest first."""
+    return await acts.newest(sync, listing.before, listing.limit)
+
+
+@admin.post("/audit", status_code=HTTPStatus.ACCEPTED, responses=documentation.ADMIN_READ)
+async def request_audit(sync: Sync, actor: Actor = UNNAMED) -> OrderedAudit:
+    """Let a worker compare everything now. What was asked for and has not begun is shared."""
+    return await verification.request_audit(sync, actor)
+
+
+@admin.post("/repair", status_code=HTTPStatus.ACCEPTED, responses=documentation.ADMIN_READ)
+async def request_repair(sync: Sync, actor: Actor = UNNAMED) -> OrderedAudit:
+    """Let a worker compare everything now and enqueue the present state of each pair that differs."""
+    return await verification.request_audit(sync, actor, repair=True)
+
+
 @admin.post("/backfill", status_code=HTTPStatus.ACCEPTED, responses=documentation.BACKFILL_START)
-async def start_backfill(sync: Sync, new: NewBackfill | None = None) -> Backfill:
+async def start_backfill(
+    sync: Sync, new: NewBackfill | None = None, actor: Actor = UNNAMED
+) -> OrderedBackfill:
     """Let the workers bring every collection to `project_collections` that it lacks or shows differently."""
-    return await backfills.start(sync, new or NewBackfill())
+    return await backfills.start(sync, actor, new or NewBackfill())
 
 
 @admin.get("/backfill", responses=documentation.BACKFILL_READ)
@@ -108,21 +153,21 @@ async def read_backfill(sync: Sync) -> Backfill:
 
 
 @admin.post("/backfill/pause", responses=documentation.BACKFILL_CHANGE)
-async def pause_backfill(sync: Sync) -> Backfill:
+async def pause_backfill(sync: Sync, actor: Actor = UNNAMED) -> OrderedBackfill:
     """Stop the backfill after its present chunk, until it is resumed."""
-    return await backfills.pause(sync)
+    return await backfills.pause(sync, actor)
 
 
 @admin.post("/backfill/resume", responses=documentation.BACKFILL_CHANGE)
-async def resume_backfill(sync: Sync) -> Backfill:
+async def resume_backfill(sync: Sync, actor: Actor = UNNAMED) -> OrderedBackfill:
     """Let the workers go on with a backfill that was paused, or whose process has gone."""
-    return await backfills.resume(sync)
+    return await backfills.resume(sync, actor)
 
 
 @admin.post("/backfill/cancel", responses=documentation.BACKFILL_CHANGE)
-async def cancel_backfill(sync: Sync) -> Backfill:
+async def cancel_backfill(sync: Sync, actor: Actor = UNNAMED) -> OrderedBackfill:
     """End the backfill for good. What it has enqueued is applied all the same."""
-    return await backfills.cancel(sync)
+    return await backfills.cancel(sync, actor)
 
 
 @admin.get("/dead-letters", responses=documentation.DEAD_LETTERS)
@@ -150,27 +195,27 @@ async def read_dead_letter(sync: Sync, letter_id: LetterInPath) -> WholeDeadLett
 
 
 @admin.post("/dead-letters/{letter_id}/replay", responses=documentation.DEAD_LETTER_CHANGE)
-async def replay_dead_letter(sync: Sync, letter_id: LetterInPath) -> DeadLetter:
+async def replay_dead_letter(sync: Sync, letter_id: LetterInPath, actor: Actor = UNNAMED) -> ClosedLetter:
     """Append the present state of the letter's collection, behind users' writes, and close the letter.
 
     It can never overwrite anything newer.
     """
-    return await dead_letters.replay_one(sync, letter_id)
+    return await dead_letters.replay_one(sync, actor, letter_id)
 
 
 @admin.post("/dead-letters/{letter_id}/discard", responses=documentation.DEAD_LETTER_CHANGE)
-async def discard_dead_letter(sync: Sync, letter_id: LetterInPath) -> DeadLetter:
+async def discard_dead_letter(sync: Sync, letter_id: LetterInPath, actor: Actor = UNNAMED) -> ClosedLetter:
     """Close the letter for good; nothing is appended."""
-    return await dead_letters.discard_one(sync, letter_id)
+    return await dead_letters.discard_one(sync, actor, letter_id)
 
 
 @admin.post("/dead-letters/replay", responses=documentation.DEAD_LETTERS_CHANGE)
-async def replay_dead_letters(sync: Sync, choice: Choice) -> Replayed:
+async def replay_dead_letters(sync: Sync, choice: Choice, actor: Actor = UNNAMED) -> Replayed:
     """Replay the letters that are chosen, a bounded number in one request."""
-    return await dead_letters.replay_chosen(sync, choice)
+    return await dead_letters.replay_chosen(sync, actor, choice)
 
 
 @admin.post("/dead-letters/discard", responses=documentation.DEAD_LETTERS_CHANGE)
-async def discard_dead_letters(sync: Sync, choice: Choice) -> Discarded:
+async def discard_dead_letters(sync: Sync, choice: Choice, actor: Actor = UNNAMED) -> Discarded:
     """Discard the letters that are chosen, a bounded number in one request."""
-    return await dead_letters.discard_chosen(sync, choice)
+    return await dead_letters.discard_chosen(sync, actor, choice)

@@ -17,6 +17,7 @@ from pydantic.config import JsonDict
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api.admin.acts import acting
 from api.context import CollectionSync
 from api.field_types import Timestamp
 from api.gate.errors import AuditNotFoundError, RefusalError
@@ -52,6 +53,12 @@ EXAMPLE_UNDER_WAY: JsonDict = {
     "message": "Audit 8 is under way. Ask again with ?audit_id=8.",
 }
 
+EXAMPLE_ORDERED: JsonDict = {
+    "audit_id": 9,
+    "repair": True,
+    "outcome": "Audit 9 is requested; it repairs what it finds.",
+}
+
 NO_WORKER = (
     "No worker carries out audit {audit_id}: start one with `python -m worker`, then ask again with"
     " ?audit_id={audit_id}."
@@ -75,7 +82,7 @@ ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(6331058142207371014)")  # use
 # Both served by audit_runs_unfinished.
 FIND_REQUESTED = text("""
     SELECT id FROM audit_runs
-    WHERE status = 'requested' AND project_id IS NULL AND NOT repair
+    WHERE status = 'requested' AND project_id IS NULL AND repair = :repair
     ORDER BY requested_at
     LIMIT 1
 """)
@@ -123,6 +130,16 @@ class VerificationUnderWay(BaseModel):
     message: str = Field(description="How to ask again.")
 
 
+class OrderedAudit(BaseModel):
+    """An audit that was requested; `verify-phase1-migration?audit_id=` shows how it goes on."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_ORDERED]})
+
+    audit_id: int
+    repair: bool
+    outcome: str = Field(description="What was done, in a sentence.")
+
+
 class NoWorkerError(RefusalError):
     """No worker carries out the audit."""
 
@@ -133,16 +150,20 @@ class NoWorkerError(RefusalError):
         self.detail = f"{NO_WORKER.format(audit_id=audit_id)} {_last_known(last)}"
 
 
-async def request_audit(sync: CollectionSync) -> int:
-    """Request an audit of everything and return its id; requests that come before it begins share it."""
-    async with sync.engine.begin() as connection:
-        await connection.execute(ONE_AT_A_TIME)
-        audit_id: int | None = (await connection.execute(FIND_REQUESTED)).scalar_one_or_none()
+async def request_audit(sync: CollectionSync, actor: str, *, repair: bool = False) -> OrderedAudit:
+    """Request an audit of everything; requests of the same kind that come before it begins share it."""
+    async with acting(sync, actor, "audit.repair" if repair else "audit.request") as act:
+        await act.connection.execute(ONE_AT_A_TIME)
+        found = await act.connection.execute(FIND_REQUESTED, {"repair": repair})
+        audit_id: int | None = found.scalar_one_or_none()
+        was = "was requested already and has not begun" if audit_id is not None else "is requested"
         if audit_id is None:
-            audit_id = await request(connection, AuditOptions(), "admin")
+            audit_id = await request(act.connection, AuditOptions(repair=repair), "admin")
+        act.subject = f"audit {audit_id}"
+        act.outcome = f"Audit {audit_id} {was}{'; it repairs what it finds' if repair else ''}."
     sync.doorbell.press()
     logger.info("verification_requested", audit_id=audit_id)
-    return audit_id
+    return OrderedAudit(audit_id=audit_id, repair=repair, outcome=act.outcome)
 
 
 async def verify(

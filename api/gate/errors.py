@@ -62,6 +62,13 @@ class UnknownAdminError(AccessRefusedError):
     headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
 
 
+class ForeignSiteError(RefusalError):
+    """A browser sent the request for a page of another site."""
+
+    status = HTTPStatus.FORBIDDEN
+    detail = "Not for pages of other sites"
+
+
 class ReadOnlyModeError(RefusalError):
     """Writes are switched off."""
 

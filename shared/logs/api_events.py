@@ -89,6 +89,13 @@ API_EVENTS = (
         status="string?: of the run",
     ),
     event(
+        "operator_acted", "api", "info", "An administrator acted; `operator_acts` has the same.",
+        actor="string: the name that the caller gave, not proved; `unnamed` where it gave none",
+        act="string: e.g. `backfill.pause`",
+        subject="string?: what it was done to; null: the whole",
+        outcome="string: what came of it, in a sentence",
+    ),
+    event(
         "doorbell_silent", "api, worker, backfill", "warning",
         "Redis takes no ring, or only some of it; workers find events within a second by themselves.",
         error=ERROR,

@@ -216,7 +216,7 @@ async def test_orders_are_logged_without_the_token(admin: httpx.AsyncClient) -> 
         await admin.post(BACKFILL)
         await admin.post(f"{BACKFILL}/cancel")
     info = {"log_level": "info"}
-    assert lines == [
+    assert [line for line in lines if line["event"] != "operator_acted"] == [
         {"event": "verification_requested", "audit_id": 1, **info},
         {"event": "backfill_ordered", "order": "start", "run_id": 1, "status": "running", **info},
         {"event": "backfill_ordered", "order": "cancel", "run_id": 1, "status": "cancelled", **info},
@@ -414,7 +414,8 @@ async def test_a_backfill_is_started_for_the_workers_with_the_options_given(
     assert run["planned"] == await seeded.fetchval(
         "SELECT count(*) FROM collections WHERE project_id = $1", P1
     )
-    assert (await admin.get(BACKFILL)).json() == run
+    assert run["outcome"] == f"Backfill 1 is started: workers look at {run['planned']} collections."
+    assert (await admin.get(BACKFILL)).json().items() <= run.items()
     async with Redis.from_url(redis_url) as redis:
         await rung(redis)
 

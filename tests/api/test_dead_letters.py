@@ -174,12 +174,18 @@ async def test_many_are_replayed_and_discarded_at_once(
     homeless = await dead(engine, seeded, "nowhere")
     replayed = await admin.post(f"{LETTERS}/replay", json={"all": True})
     assert replayed.json() == {
-        "replayed": 1, "events": 1, "no_collection": [homeless], "not_dead": [], "remaining": 1
+        "replayed": 1, "events": 1, "no_collection": [homeless], "not_dead": [], "remaining": 1,
+        "outcome": "1 dead letter is replayed; 1 stays, as its collection is gone.",
     }  # fmt: skip
     discarded = await admin.post(f"{LETTERS}/discard", json={"ids": [homeless, letter, 999]})
-    assert discarded.json() == {"discarded": 1, "not_dead": [letter, 999], "remaining": 0}
+    assert discarded.json() == {
+        "discarded": 1, "not_dead": [letter, 999], "remaining": 0,
+        "outcome": "1 dead letter is discarded; 2 are not open any more.",
+    }  # fmt: skip
     nothing = await admin.post(f"{LETTERS}/discard", json={"all": True, "source": "backfill"})
-    assert nothing.json() == {"discarded": 0, "not_dead": [], "remaining": 0}
+    assert nothing.json() == {
+        "discarded": 0, "not_dead": [], "remaining": 0, "outcome": "0 dead letters are discarded.",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ ERRORS = {"400", "401", "403", "422", "500", "503"}
 VERIFY = "/admin/verify-phase1-migration"
 BACKFILL = "/admin/backfill"
 LETTERS = "/admin/dead-letters"
-ADMIN_ERRORS = {"401", "404", "500", "503"}
+ADMIN_ERRORS = {"401", "403", "404", "500", "503"}
 BODY_ERRORS = {"400", "408", "413"}
 
 
@@ -86,9 +86,15 @@ def test_each_operation_documents_its_errors(document: Json) -> None:
         (VERIFY, "get"): {"200", "202", "422"} | ADMIN_ERRORS,
         (BACKFILL, "post"): {"202", "409", "422"} | ADMIN_ERRORS | BODY_ERRORS,
         (BACKFILL, "get"): {"200"} | ADMIN_ERRORS,
-        (f"{BACKFILL}/pause", "post"): {"200", "409"} | ADMIN_ERRORS,
-        (f"{BACKFILL}/resume", "post"): {"200", "409"} | ADMIN_ERRORS,
-        (f"{BACKFILL}/cancel", "post"): {"200", "409"} | ADMIN_ERRORS,
+        (f"{BACKFILL}/pause", "post"): {"200", "409", "422"} | ADMIN_ERRORS,
+        (f"{BACKFILL}/resume", "post"): {"200", "409", "422"} | ADMIN_ERRORS,
+        (f"{BACKFILL}/cancel", "post"): {"200", "409", "422"} | ADMIN_ERRORS,
+        ("/admin/status", "get"): {"200"} | ADMIN_ERRORS,
+        ("/admin/collections/{collection_id}", "get"): {"200", "422"} | ADMIN_ERRORS,
+        ("/admin/acts", "get"): {"200", "422"} | ADMIN_ERRORS,
+        ("/admin/audit", "post"): {"202", "422"} | ADMIN_ERRORS,
+        ("/admin/repair", "post"): {"202", "422"} | ADMIN_ERRORS,
+        (f"{LETTERS}/groups", "get"): {"200"} | ADMIN_ERRORS,
         (LETTERS, "get"): {"200", "422"} | ADMIN_ERRORS,
         (f"{LETTERS}/groups", "get"): {"200"} | ADMIN_ERRORS,
         (f"{LETTERS}/{{letter_id}}", "get"): {"200", "422"} | ADMIN_ERRORS,
@@ -133,7 +139,7 @@ def test_each_operation_names_the_token_that_opens_it(document: Json) -> None:
         "AdminToken": ("apiKey", "X-Admin-Token"),
     }
     for path, operations in document["paths"].items():
-        kind = "Gateway" if "/collections" in path else "Admin" if "/admin" in path else None
+        kind = "Admin" if "/admin" in path else "Gateway" if "/collections" in path else None
         expected: Json = [{f"{kind}Bearer": []}, {f"{kind}Token": []}] if kind else []
         assert all(operation.get("security", []) == expected for operation in operations.values()), path
 

@@ -25,6 +25,7 @@ from shared.postgres.faults import is_transient
 from shared.redis.client import open_redis
 from shared.redis.doorbell import Doorbell
 from shared.settings import Settings
+from shared.status.looked import Looks
 from tests.doorbell.place import nowhere
 from tests.draining import ALL_LANES, run_once
 from tests.legacy_rows import seed
@@ -292,5 +293,5 @@ async def _opened(
         stack.push_async_callback(connection.close)
     await seed(sql)
     await sql.execute(CREATE_REFUSAL)
-    sync = CollectionSync(settings, engine, redis, Doorbell(redis, nowhere()), Bulkheads())
+    sync = CollectionSync(settings, engine, redis, Doorbell(redis, nowhere()), Bulkheads(), Looks(engine))
     return World(runner, sql, holder, engine, relays, sync, record)

@@ -9,24 +9,19 @@ from rich.live import Live
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.postgres.faults import is_transient, sqlstate
 from shared.process.orderly import FAILURE, SUCCESS
 from shared.process.printable import printable
 from shared.settings import CommandSettings
 from shared.status import figures
-from shared.status.look import look
+from shared.status.looked import AnswerAndFacts, looked
 from shared.status.machine import as_json
 from shared.status.session import engine_of
-from shared.verdict import commands
 from shared.verdict.answer import Answer
 from shared.verdict.facts import Facts
-from shared.verdict.rules import answer_from
 from worker.command_line.console import print_json, stdout
 from worker.command_line.verdict import say_verdict, tone
 
 WATCH_SECONDS = 1.0
-
-AnswerAndFacts = tuple[Answer, Facts | None]
 
 
 async def execute(options: argparse.Namespace, settings: CommandSettings, interrupted: asyncio.Event) -> int:
@@ -41,19 +36,6 @@ async def execute(options: argparse.Namespace, settings: CommandSettings, interr
     if options.json:
         print_json(as_json(*seen))
     return SUCCESS if seen[0].is_well else FAILURE
-
-
-async def looked(engine: AsyncEngine) -> AnswerAndFacts:
-    """Return what one look shows; where PostgreSQL does not answer that is the verdict."""
-    try:
-        facts = await look(engine)
-    except Exception as error:
-        if not is_transient(error):
-            raise
-        what = sqlstate(error) or type(error).__name__
-        sentence = f"PostgreSQL is away or busy ({what}): nothing is known."
-        return Answer("database_away", sentence, [commands.PREFLIGHT, commands.WATCH]), None
-    return answer_from(facts), facts
 
 
 async def watched(engine: AsyncEngine, interrupted: asyncio.Event, *, quiet: bool) -> AnswerAndFacts:
