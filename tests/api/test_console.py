@@ -1,5 +1,6 @@
 """The console's routes: the status, one collection, acts and their record, and the parts of its page."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,23 +10,26 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from api.admin import console
+from api.admin.acts import NEWEST
 from api.admin.letter_groups import GROUPS
 from api.admin.steps import steps_of
 from api.gate.admission import ADMIN_PLACES
 from api.main import create_app
 from shared.settings import Settings
+from shared.status.looked import looked
+from shared.status.machine import as_json
 from shared.status.session import CAREFULLY
 from shared.verdict import commands
-from tests.api.clients import ALL, OWNER, started
+from tests.api.clients import ALL, OWNER, P1, started
 from tests.api.recording import NAMES, Json
 from tests.api.test_plans import FILL
 from tests.draining import drain
 from tests.worker.events import append_raw
-from worker.status.command import looked
 
 TOKEN = "administrators only"
 CREDENTIALS = {"X-Admin-Token": TOKEN, "X-Actor": "Ada"}
@@ -54,7 +58,7 @@ async def admin(admin_app: FastAPI, seeded: asyncpg.Connection) -> AsyncIterator
 
 async def die(engine: AsyncEngine, sql: asyncpg.Connection, *collections: str) -> list[int]:
     """Let an event of each collection die of the same cause; return the letters' ids."""
-    ids = [await append_raw(sql, name, created_at="tomorrow-ish") for name in collections]
+    ids = [await append_raw(sql, name, project_id=P1, created_at="tomorrow-ish") for name in collections]
     await drain(engine)
     return ids
 
@@ -73,8 +77,6 @@ def timeless(answer: Json) -> Json:
 async def test_the_status_is_what_the_command_prints_with_the_acts_that_go_on(
     admin: httpx.AsyncClient, engine: AsyncEngine, seeded: asyncpg.Connection
 ) -> None:
-    from shared.status.machine import as_json  # noqa: PLC0415 - beside what it is held against
-
     await seeded.execute("INSERT INTO worker_processes (name) VALUES ('host:1')")
     answer = await admin.get("/admin/status")
     assert answer.status_code == 200
@@ -132,8 +134,6 @@ async def test_the_status_is_shown_of_a_server_on_which_nothing_can_be_written(
 async def test_many_consoles_share_a_look_and_a_locked_table_holds_neither_them_nor_users_up(
     admin: httpx.AsyncClient, seeded: asyncpg.Connection, database_url: str
 ) -> None:
-    import asyncio  # noqa: PLC0415
-
     holder = await asyncpg.connect(database_url)
     transaction = holder.transaction()
     await transaction.start()
@@ -167,7 +167,8 @@ async def test_letters_are_grouped_by_what_they_died_of_and_those_that_died_agai
     first, second = await die(engine, seeded, SEED, "nowhere")
     (again,) = await die(engine, seeded, SEED)
     await seeded.execute(
-        "UPDATE outbox_dead_letters SET state = 'replayed', closed_at = now(), replayed_as = $2 WHERE id = $1",
+        "UPDATE outbox_dead_letters SET state = 'replayed', closed_at = now(), replayed_as = $2"
+        " WHERE id = $1",
         first,
         again,
     )
@@ -238,8 +239,6 @@ async def test_twice_the_same_act_is_harmless(
 async def test_two_operators_at_once_replay_a_letter_once(
     admin: httpx.AsyncClient, engine: AsyncEngine, seeded: asyncpg.Connection
 ) -> None:
-    import asyncio  # noqa: PLC0415
-
     letters = await die(engine, seeded, SEED)
     answers = await asyncio.gather(
         *(
@@ -323,18 +322,14 @@ async def test_acts_are_listed_newest_first_and_page_by_page(admin: httpx.AsyncC
 
 
 async def test_no_statement_of_the_console_reads_a_table_to_its_end(seeded: asyncpg.Connection) -> None:
-    from sqlalchemy.dialects import postgresql  # noqa: PLC0415
-
-    from api.admin.acts import NEWEST  # noqa: PLC0415
-
     await seeded.execute(FILL)
     await seeded.execute(
         "UPDATE outbox_dead_letters SET state = 'discarded', closed_at = now() WHERE id < -500"
     )
     await seeded.execute(
         "INSERT INTO operator_acts (acted_at, actor, act, outcome)"
-        " SELECT now() - n * interval '1 minute', 'Ada', 'audit.request', 'done' FROM generate_series(1, 20000) n;"
-        " ANALYZE"
+        " SELECT now() - n * interval '1 minute', 'Ada', 'audit.request', 'done'"
+        " FROM generate_series(1, 20000) n; ANALYZE"
     )
     async with seeded.transaction():
         await seeded.execute(str(CAREFULLY))

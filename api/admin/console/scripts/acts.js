@@ -46,7 +46,7 @@ const ACTS = {
   },
   "letters.discard": {
     title: (ids) => `Discard ${ofLetters(ids)}?`,
-    text: "They are closed for good, and nothing is appended. The next write of a collection carries all of it.",
+    text: "This closes for good, and appends nothing. The next write of a collection carries all of it.",
     yes: "Discard",
     send: (ids) => inChunks("discard", ids),
   },

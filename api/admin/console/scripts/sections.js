@@ -72,7 +72,7 @@ function showVerdict({ verdict, sentence, steps }) {
 function stepLine({ command, act, letter_id: letter }) {
   const code = make("code", {}, shown(command));
   const line = make("li", {}, code, make("button", { type: "button", class: "quiet", "data-key": `copy ${command}`, "aria-label": `Copy ${command}`, click: () => copy(command, code) }, "Copy"));
-  if (act) line.append(actButton(act, letter == null ? [] : [letter], STEP_WORDS[act], `act ${command}`, { class: "main", "aria-label": `${STEP_WORDS[act]} ${letter ?? ""}` }));
+  if (act) line.append(actButton(act, letter == null ? [] : [letter], STEP_WORDS[act], `act ${command}`, { class: "main", "aria-label": `${STEP_WORDS[act]} the next step` }));
   return line;
 }
 
@@ -114,7 +114,7 @@ function groupLine(group) {
     "li",
     {},
     what,
-    make("span", { class: "buttons" }, actButton("letters.replay", group.ids, "Replay…", `replay ${name}`, { "aria-label": `Replay ${of}…` }), actButton("letters.discard", group.ids, "Discard…", `discard ${name}`, { class: "danger", "aria-label": `Discard ${of}…` })),
+    make("span", { class: "buttons" }, actButton("letters.replay", group.ids, "Replay…", `replay ${name}`, { "aria-label": `Replay… ${of}` }), actButton("letters.discard", group.ids, "Discard…", `discard ${name}`, { class: "danger", "aria-label": `Discard… ${of}` })),
   );
 }
 

@@ -35,11 +35,17 @@ async function ask(method, path, body) {
     redirect: "error",
     signal: AbortSignal.timeout(WAIT_MS),
   });
-  const said = await answer.json();
-  if (!answer.ok) throw new Refusal(answer.status, reasonOf(said.detail));
-  return said;
+  const text = await answer.text();
+  if (!answer.ok) throw new Refusal(answer.status, reasonOf(answer, text));
+  return JSON.parse(text);
 }
 
-function reasonOf(detail) {
-  return typeof detail === "string" ? detail : detail.map(({ msg }) => msg).join("; ");
+/** Return why it was refused; a proxy on the way may answer in words of its own. */
+function reasonOf({ status }, text) {
+  try {
+    const { detail } = JSON.parse(text);
+    return typeof detail === "string" ? detail : detail.map(({ msg }) => msg).join("; ");
+  } catch {
+    return `HTTP ${status}`;
+  }
 }
