@@ -218,6 +218,25 @@ async def test_each_act_is_recorded_with_its_actor_and_time_and_logged_and_says_
     assert TOKEN not in json.dumps(lines)
 
 
+async def test_an_act_that_cannot_be_recorded_is_not_carried_out(
+    admin: httpx.AsyncClient, engine: AsyncEngine, seeded: asyncpg.Connection
+) -> None:
+    (letter,) = await die(engine, seeded, SEED)
+    await seeded.execute("ALTER TABLE operator_acts ADD CONSTRAINT nothing CHECK (false)")
+    for path in (
+        "backfill",
+        "audit",
+        "repair",
+        f"dead-letters/{letter}/replay",
+        f"dead-letters/{letter}/discard",
+    ):
+        assert (await admin.post(f"/admin/{path}")).status_code == 500
+    done = "SELECT (SELECT count(*) FROM backfill_runs) + (SELECT count(*) FROM audit_runs)"
+    assert await seeded.fetchval(done) == 0
+    assert await seeded.fetchval("SELECT state FROM outbox_dead_letters") == "dead"
+    assert await seeded.fetchval("SELECT count(*) FROM outbox_events") == 0
+
+
 async def test_twice_the_same_act_is_harmless(
     admin: httpx.AsyncClient, engine: AsyncEngine, seeded: asyncpg.Connection
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from api.main import create_app
 from shared import dead_letters
 from shared.dead_letters import Selection
 from shared.events import EventType, Source
@@ -18,6 +19,7 @@ from shared.outbox import append_states
 from shared.postgres.faults import Said
 from shared.settings import Settings
 from tests.api import test_recording
+from tests.api.clients import started
 from tests.api.recording import seed as seed_recorded
 from tests.draining import drain
 from tests.drift import drained
@@ -137,6 +139,35 @@ async def test_api_worker_and_commands_work_as_their_roles(
     assert [row["state"] for row in states] == ["replayed", "discarded", "replayed"]
     gone = await command(urls["operator"], redis_url, SCRIPT, "--rollback", "--yes")
     assert gone["removed"] > 0
+
+
+async def test_the_console_shows_and_does_all_as_the_role_of_the_api(
+    urls: dict[str, str], redis_url: str, sql: asyncpg.Connection, engine: AsyncEngine
+) -> None:
+    await seed(sql)
+    await set_collection(engine, "c01", "text")
+    for collection_id in ("c01", "c02"):
+        await sql.execute(POISON, collection_id)
+    await drain(engine)
+    settings = Settings(
+        database_url=SecretStr(urls["api"]),
+        redis_url=SecretStr(redis_url),
+        admin_token=SecretStr(ADMIN_TOKEN),
+    )
+    async with started(create_app(settings)) as client:
+        client.headers.update({"X-Admin-Token": ADMIN_TOKEN, "X-Actor": "Ada"})
+        status = (await client.get("/admin/status")).json()
+        assert (status["verdict"], status["unknown"]) == ("not_backfilled", {})
+        found = (await client.get("/admin/collections/c01")).json()
+        assert (found["verdict"], found["unknown"], len(found["letters"])) == ("in_sync", {}, 1)
+        (group,) = (await client.get("/admin/dead-letters/groups")).json()
+        orders = ("backfill", "backfill/pause", "backfill/resume", "backfill/cancel", "audit", "repair")
+        for order in orders:
+            assert (await client.post(f"/admin/{order}")).is_success, order
+        for order in ("replay", "discard"):
+            done = await client.post(f"/admin/dead-letters/{order}", json={"ids": group["ids"]})
+            assert done.status_code == 200
+        assert len((await client.get("/admin/acts")).json()) == len(orders) + 2
 
 
 async def test_a_worker_drives_repairs_and_prunes_audits_by_itself(

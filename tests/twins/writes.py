@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api import collections as right
 from api import write_statement
+from api.admin.acts import Act
 from api.context import CollectionSync
 from api.write_statement import ACTIVITIES, Write, Written
 from shared.events import Source
@@ -16,6 +18,7 @@ from shared.outbox import append_event
 from shared.projection import PAYLOAD
 from shared.redis.doorbell import ring
 from shared.redis.faults import REDIS_ERRORS
+from shared.tables.operators import operator_acts
 from tests.race.storm import CHANGE, EVENT_TYPE, LOCK
 from tests.twins.replacing import replaced
 
@@ -136,3 +139,14 @@ def await_the_ring(patch: pytest.MonkeyPatch) -> None:
         return row
 
     patch.setattr(right, "write", write)
+
+
+@contextlib.asynccontextmanager
+async def record_afterwards(sync: CollectionSync, actor: str, name: str) -> AsyncIterator[Act]:
+    """Record an act when it is committed, as what logs does."""
+    async with sync.engine.begin() as connection:
+        act = Act(connection)
+        yield act
+    row = {"actor": actor, "act": name, "subject": act.subject, "outcome": act.outcome}
+    async with sync.engine.begin() as connection:
+        await connection.execute(insert(operator_acts).values(row))

@@ -65,14 +65,19 @@ function showVerdict({ verdict, sentence, steps }) {
   say("verdict-detail", sentence);
   document.title = `${SIGNS[tone]} ${titleOf(verdict)} – Console – collection-sync`;
   byId("steps-none").hidden = steps.length > 0;
-  if (changed("steps", steps)) fill(byId("steps"), steps.map(stepLine));
+  if (changed("steps", steps)) fill(byId("steps"), stepLines(steps));
+}
+
+function stepLines(steps) {
+  const first = steps.find(({ act }) => act);
+  return steps.map((step) => stepLine(step, step === first));
 }
 
 /** Show a command to copy, and the act of the console that does the same, if there is one. */
-function stepLine({ command, act, letter_id: letter }) {
+function stepLine({ command, act, letter_id: letter }, isFirst) {
   const code = make("code", {}, shown(command));
   const line = make("li", {}, code, make("button", { type: "button", class: "quiet", "data-key": `copy ${command}`, "aria-label": `Copy ${command}`, click: () => copy(command, code) }, "Copy"));
-  if (act) line.append(actButton(act, letter == null ? [] : [letter], STEP_WORDS[act], `act ${command}`, { class: "main", "aria-label": `${STEP_WORDS[act]} the next step` }));
+  if (act) line.append(actButton(act, letter == null ? [] : [letter], STEP_WORDS[act], `act ${command}`, { class: isFirst ? "main" : null, "aria-label": `${STEP_WORDS[act]} the next step` }));
   return line;
 }
 
@@ -132,7 +137,7 @@ function showCollection(found) {
   const parts = Object.entries(PARTS).map(([part, title]) => make("div", {}, make("h3", {}, title), ...partOf(found, part)));
   fill(byId("found"), [
     make("p", { class: `sentence verdict-mark ${tone}` }, shape(tone), make("span", {}, shown(found.sentence))),
-    ...(found.steps.length ? [make("ol", { class: "steps" }, ...found.steps.map(stepLine))] : []),
+    ...(found.steps.length ? [make("ol", { class: "steps" }, ...stepLines(found.steps))] : []),
     ...parts,
   ]);
 }
