@@ -10,7 +10,6 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
@@ -309,7 +308,7 @@ async def test_our_own_page_and_clients_that_are_no_browsers_act(
 async def test_a_name_that_is_not_fit_for_the_record_acts_not(
     admin: httpx.AsyncClient, seeded: asyncpg.Connection, name: str
 ) -> None:
-    answer = await admin.post("/admin/backfill", headers=[("X-Actor", name.encode())])
+    answer = await admin.post("/admin/backfill", headers=[(b"X-Actor", name.encode())])
     assert answer.status_code == 422
     assert "1 to 200 printable characters" in answer.json()["detail"][0]["msg"]
     assert await seeded.fetchval("SELECT count(*) FROM backfill_runs") == 0
@@ -319,7 +318,7 @@ async def test_a_name_that_is_not_fit_for_the_record_acts_not(
 async def test_a_name_may_be_written_in_any_script_and_who_gives_none_is_unnamed(
     admin: httpx.AsyncClient, seeded: asyncpg.Connection
 ) -> None:
-    await admin.post("/admin/audit", headers=[("X-Actor", " Zoë 山田 ".encode())])
+    await admin.post("/admin/audit", headers=[(b"X-Actor", " Zoë 山田 ".encode())])
     del admin.headers["X-Actor"]
     await admin.post("/admin/repair")
     assert [row[0] for row in await recorded(seeded)] == ["Zoë 山田", "unnamed"]
@@ -340,7 +339,9 @@ async def test_acts_are_listed_newest_first_and_page_by_page(admin: httpx.AsyncC
     assert page + older == acts
 
 
-async def test_no_statement_of_the_console_reads_a_table_to_its_end(seeded: asyncpg.Connection) -> None:
+async def test_no_statement_of_the_console_reads_a_table_to_its_end(
+    seeded: asyncpg.Connection, engine: AsyncEngine
+) -> None:
     await seeded.execute(FILL)
     await seeded.execute(
         "UPDATE outbox_dead_letters SET state = 'discarded', closed_at = now() WHERE id < -500"
@@ -354,7 +355,7 @@ async def test_no_statement_of_the_console_reads_a_table_to_its_end(seeded: asyn
         await seeded.execute(str(CAREFULLY))
         for statement, values in ((GROUPS, {"most": 1000}), (NEWEST, {"before": None, "most": 50})):
             compiled = statement.bindparams(**values).compile(
-                dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True}
+                dialect=engine.dialect, compile_kwargs={"literal_binds": True}
             )
             plan = "\n".join(row[0] for row in await seeded.fetch(f"EXPLAIN {compiled}"))
             assert "Seq Scan" not in plan, plan

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from api import context
-from api.admin.verification import request_audit
+from api.admin.verification import OrderedAudit, request_audit
 from api.context import CollectionSync
 from api.gate import admission
 from api.gate.admission import ADMIN_PLACES, PLACES, POOL_SIZE, SEATS, Bulkhead
@@ -188,9 +188,10 @@ async def test_verifications_that_wait_are_bounded_and_take_nothing_from_users(
     verify = "/admin/verify-phase1-migration"
     asked: list[int] = []
 
-    async def ask(sync: CollectionSync) -> int:
-        asked.append(await request_audit(sync))
-        return asked[-1]
+    async def ask(sync: CollectionSync, actor: str) -> OrderedAudit:
+        ordered = await request_audit(sync, actor)
+        asked.append(ordered.audit_id)
+        return ordered
 
     monkeypatch.setattr("api.admin.verification.request_audit", ask)
     waiting = [

@@ -51,7 +51,7 @@ ONE_LETTER = "tests/dead_letters/test_one_open_letter.py::test_"
 SAID = "tests/dead_letters/test_said.py::test_"
 SYNC_STATE = "tests/api/test_sync_state.py::test_"
 DRAINER = "tests/worker/test_drainer.py::test_"
-CONSOLE = "tests/api/test_console.py::test_"
+ADMIN_CONSOLE = "tests/api/test_console.py::test_"
 WRITES = "tests/api/test_writes.py::test_"
 STORED = "tests/api/test_what_others_stored.py::test_"
 TOMBSTONES = "tests/worker/test_tombstones.py::test_"
@@ -693,12 +693,12 @@ TWINS = {
     "a site that is not asked for": Twin(
         "no page of another site acts",
         instead_of("api.admin.routes.require_own_site", lambda _request: None),
-        (f"{CONSOLE}a_page_of_another_site_does_nothing_even_with_the_token[headers0]",),
+        (f"{ADMIN_CONSOLE}a_page_of_another_site_does_nothing_even_with_the_token[headers0]",),
     ),
     "acts recorded afterwards": Twin(
         "no act without its record",
         instead_of("api.admin.backfills.acting", writes.record_afterwards),
-        (f"{CONSOLE}an_act_that_cannot_be_recorded_is_not_carried_out",),
+        (f"{ADMIN_CONSOLE}an_act_that_cannot_be_recorded_is_not_carried_out",),
     ),
     "the first caller believed": Twin(
         "two callers in one request are no caller",
