@@ -84,7 +84,7 @@ async def test_axe_finds_no_violation_whatever_is_open_in_light_dark_or_narrow(
     await desk.press("Enter")
     await desk.until_says("#found", "events that wait")
     for scheme in ("light", "dark"):
-        await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        await page.emulate_media(color_scheme=scheme)
         await assert_accessible(page)
         await picture(page, scheme)
     await page.set_viewport_size({"width": 320, "height": 900})
