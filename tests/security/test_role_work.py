@@ -160,12 +160,12 @@ async def test_the_console_shows_and_does_all_as_the_role_of_the_api(
         assert (status["verdict"], status["unknown"]) == ("not_backfilled", {})
         found = (await client.get("/admin/collections/c01")).json()
         assert (found["verdict"], found["unknown"], len(found["letters"])) == ("in_sync", {}, 1)
-        (group,) = (await client.get("/admin/dead-letters/groups")).json()
+        (group,) = (await client.get("/admin/dead-letters/groups")).json()["groups"]
         orders = ("backfill", "backfill/pause", "backfill/resume", "backfill/cancel", "audit", "repair")
         for order in orders:
             assert (await client.post(f"/admin/{order}")).is_success, order
         for order in ("replay", "discard"):
-            done = await client.post(f"/admin/dead-letters/{order}", json={"ids": group["ids"]})
+            done = await client.post(f"/admin/dead-letters/{order}", json={"like": group["like"]})
             assert done.status_code == 200
         assert len((await client.get("/admin/acts")).json()) == len(orders) + 2
 

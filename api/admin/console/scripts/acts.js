@@ -1,6 +1,5 @@
 // What the console does. Each act asks first, and shows in a sentence what the server says it did.
 
-const AT_ONCE = 500; // letters in one request
 const ACTS = {
   "backfill.start": {
     title: "Start a backfill?",
@@ -39,41 +38,42 @@ const ACTS = {
     send: () => ask("POST", "repair"),
   },
   "letters.replay": {
-    title: (ids) => `Replay ${ofLetters(ids)}?`,
+    title: (chosen) => `Replay ${ofLetters(chosen)}?`,
     text: "The present state of each collection is appended, behind users’ writes. Where the cause is still there, it dies again.",
     yes: "Replay",
-    send: (ids) => inChunks("replay", ids),
+    send: (chosen) => closeLetters("replay", chosen),
   },
   "letters.discard": {
-    title: (ids) => `Discard ${ofLetters(ids)}?`,
+    title: (chosen) => `Discard ${ofLetters(chosen)}?`,
     text: "This closes for good, and appends nothing. The next write of a collection carries all of it.",
     yes: "Discard",
-    send: (ids) => inChunks("discard", ids),
+    send: (chosen) => closeLetters("discard", chosen),
   },
 };
 
-function ofLetters(ids) {
-  return ids.length === 1 ? `dead letter ${ids[0]}` : counted(ids.length, "dead letter", "dead letters");
+/** Name what is chosen: `like`, the one letter, or the first of `letters` that died like it. */
+function ofLetters({ like, letters }) {
+  return letters === 1 ? `dead letter ${like}` : counted(letters, "dead letter", "dead letters");
 }
 
-/** Close these letters, a bounded number at a time; return what was done to each part of them. */
-async function inChunks(order, ids) {
-  if (ids.length === 1) return ask("POST", `dead-letters/${ids[0]}/${order}`);
+/** Close what is chosen, a bounded number in one request; return what was done in each of them. */
+async function closeLetters(order, { like, letters }) {
+  if (letters === 1) return ask("POST", `dead-letters/${like}/${order}`);
   const outcomes = [];
-  for (let begin = 0; begin < ids.length; begin += AT_ONCE) {
-    const { outcome } = await ask("POST", `dead-letters/${order}`, { ids: ids.slice(begin, begin + AT_ONCE) });
-    outcomes.push(outcome);
+  for (;;) {
+    const done = await ask("POST", `dead-letters/${order}`, { like });
+    outcomes.push(done.outcome);
+    if (!done.remaining || !(done.replayed ?? done.discarded)) return { outcome: outcomes.join(" ") };
   }
-  return { outcome: outcomes.join(" ") };
 }
 
 /** Ask for confirmation, act, and show what was done. */
-async function perform(name, ids = []) {
+async function perform(name, chosen) {
   const act = ACTS[name];
-  if (!(await isConfirmed(act, ids))) return;
+  if (!(await isConfirmed(act, chosen))) return;
   showDone("", "");
   try {
-    showDone((await act.send(ids)).outcome, "");
+    showDone((await act.send(chosen)).outcome, "");
   } catch (error) {
     if (error.status === 401) leave(error.message);
     else showDone(`Not done: ${error.message}`, "bad");
@@ -81,10 +81,10 @@ async function perform(name, ids = []) {
   refresh();
 }
 
-function isConfirmed({ title, text, yes }, ids) {
+function isConfirmed({ title, text, yes }, chosen) {
   const dialog = byId("ask");
   if (dialog.open) return Promise.resolve(false);
-  byId("ask-title").textContent = typeof title === "function" ? title(ids) : title;
+  byId("ask-title").textContent = typeof title === "function" ? title(chosen) : title;
   byId("ask-text").textContent = text;
   byId("ask-yes").textContent = yes;
   dialog.returnValue = "";
@@ -100,8 +100,8 @@ function showDone(text, tone) {
 }
 
 /** Make a button that acts; one that cannot act now keeps its place and its focus. */
-function actButton(name, ids, text, key, attributes = {}) {
-  return make("button", { type: "button", "data-key": key, ...attributes, click: () => perform(name, ids) }, text);
+function actButton(name, chosen, text, key, attributes = {}) {
+  return make("button", { type: "button", "data-key": key, ...attributes, click: () => perform(name, chosen) }, text);
 }
 
 async function copy(text, code) {

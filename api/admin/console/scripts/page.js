@@ -65,7 +65,7 @@ function show(status, letters, record) {
   state.heardAt = performance.now();
   tick();
   showStatus(status);
-  if (letters) showLetters(letters);
+  if (letters) showLetters(letters.groups);
   if (record) showRecord(record);
   if (isNew) byId("main").focus();
 }

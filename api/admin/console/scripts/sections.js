@@ -77,7 +77,7 @@ function stepLines(steps) {
 function stepLine({ command, act, letter_id: letter }, isFirst) {
   const code = make("code", {}, shown(command));
   const line = make("li", {}, code, make("button", { type: "button", class: "quiet", "data-key": `copy ${command}`, "aria-label": `Copy ${command}`, click: () => copy(command, code) }, "Copy"));
-  if (act) line.append(actButton(act, letter == null ? [] : [letter], STEP_WORDS[act], `act ${command}`, { class: isFirst ? "main" : null, "aria-label": `${STEP_WORDS[act]} the next step` }));
+  if (act) line.append(actButton(act, { like: letter, letters: 1 }, STEP_WORDS[act], `act ${command}`, { class: isFirst ? "main" : null, "aria-label": `${STEP_WORDS[act]} the next step` }));
   return line;
 }
 
@@ -110,16 +110,15 @@ function showLetters(groups) {
 
 function groupLine(group) {
   const name = `${group.sqlstate} ${group.error} ${group.event_type}`;
-  const head = make("p", {}, make("strong", {}, counted(group.count, "letter", "letters")), ` · ${group.sqlstate ?? "no code"} · ${group.event_type} · last `, moment(group.last_died_at));
+  const head = make("p", {}, make("strong", {}, counted(group.letters, "letter", "letters")), ` · ${group.sqlstate ?? "no code"} · ${group.event_type} · last `, moment(group.newest_at));
   if (group.died_again) head.append(" · ", make("span", { class: "again" }, `${wholeNumbers.format(group.died_again)} died again after a replay`));
   const what = make("div", { class: "what" }, head, make("p", {}, shown(group.error)));
-  if (group.message) what.append(make("p", { class: "dim" }, shown(group.message)));
-  const of = ofLetters(group.ids);
+  const of = ofLetters(group);
   return make(
     "li",
     {},
     what,
-    make("span", { class: "buttons" }, actButton("letters.replay", group.ids, "Replay…", `replay ${name}`, { "aria-label": `Replay… ${of}` }), actButton("letters.discard", group.ids, "Discard…", `discard ${name}`, { class: "danger", "aria-label": `Discard… ${of}` })),
+    make("span", { class: "buttons" }, actButton("letters.replay", group, "Replay…", `replay ${name}`, { "aria-label": `Replay… ${of}` }), actButton("letters.discard", group, "Discard…", `discard ${name}`, { class: "danger", "aria-label": `Discard… ${of}` })),
   );
 }
 
