@@ -11,6 +11,7 @@ from api.access import require_access, resolve_email
 from api.context import CollectionSync
 from api.gate.errors import ReadOnlyModeError
 from api.gate.identification import identification
+from api.idempotency import carry_out_once
 from api.write_statement import ACTIVITIES, Write, Written, carry_out
 from shared.events import EventType
 from shared.postgres.database import autocommit, driver_connection
@@ -45,24 +46,32 @@ LIST = (
 async def write(sync: CollectionSync, wanted: Write) -> Written:
     """Write one collection, log the activity and append the event in one transaction; then ring.
 
+    A creation whose key is known already changes nothing, and returns the row as it was answered.
+
     Raises:
-        ReadOnlyModeError, AccessDeniedError, CollectionNotFoundError: and nothing was changed.
+        ReadOnlyModeError, AccessDeniedError, CollectionNotFoundError, ReusedKeyError: nothing was changed.
 
     """
     if sync.settings.read_only_mode:
         raise ReadOnlyModeError
     async with driver_connection(sync.engine) as connection:
-        row = await carry_out(connection, wanted)
+        row = await (carry_out if wanted.key is None else carry_out_once)(connection, wanted)
+    where = {
+        "collection_id": row["collection_id"],
+        "project_id": wanted.project_id,
+        **identification(),
+    }
+    if row["event_id"] is None:
+        logger.info("collection_repeated", **where)
+        return row
     sync.doorbell.press()
     sync.appended[wanted.event_type] += 1
     logger.info(
         "collection_written",
         action=ACTIVITIES[wanted.event_type][0],
-        collection_id=wanted.collection_id,
-        project_id=wanted.project_id,
         event_id=row["event_id"],
         event_type=wanted.event_type,
-        **identification(),
+        **where,
     )
     return row
 
@@ -82,9 +91,9 @@ async def list_collections(sync: CollectionSync, caller: str, project_id: str) -
 
 
 async def create_collection(
-    sync: CollectionSync, caller: str, project_id: str, values: Mapping[str, Any]
+    sync: CollectionSync, caller: str, project_id: str, values: Mapping[str, Any], key: str | None = None
 ) -> Written:
-    return await write(sync, Write(EventType.CREATED, caller, project_id, str(uuid.uuid4()), values))
+    return await write(sync, Write(EventType.CREATED, caller, project_id, str(uuid.uuid4()), values, key))
 
 
 async def update_collection(

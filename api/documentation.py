@@ -22,7 +22,9 @@ from api.gate.errors import (
     Problem,
     ProjectNotFoundError,
     ReadOnlyModeError,
+    ReusedKeyError,
     SeveralCallersError,
+    SeveralKeysError,
     SlowBodyError,
     UnknownAdminError,
     UnknownGatewayError,
@@ -122,7 +124,30 @@ BODY_OF_ONE: Responses = BODY | {
         UNPARSABLE_DETAIL,
     ),
 }
-CREATE: Responses = WRITE | BODY_OF_ONE
+CREATE: Responses = (
+    WRITE
+    | BODY
+    | {
+        HTTPStatus.BAD_REQUEST: problem(
+            "The request names more than one caller or key, or its body is not UTF-8, or nested too deeply.",
+            SeveralCallersError.detail,
+            SeveralKeysError.detail,
+            UNPARSABLE_DETAIL,
+        ),
+        HTTPStatus.UNPROCESSABLE_ENTITY: {
+            "description": "The request is not valid, or its Idempotency-Key is another's.",
+            "model": InvalidRequest | Problem,
+            "content": {
+                "application/json": {
+                    "examples": {
+                        "invalid": {"value": EXAMPLE_INVALID},
+                        "reused": {"value": {"detail": ReusedKeyError.detail}},
+                    }
+                }
+            },
+        },
+    }
+)
 CHANGE: Responses = WRITE_TO_ONE | BODY_OF_ONE
 
 NOT_HERE = "No admin token is configured, so these endpoints are closed"

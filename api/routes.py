@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Depends, Path
 
 from api import collections, documentation
 from api.access import DEFAULT_CALLER, Caller
@@ -16,6 +16,7 @@ from api.collection_models import (
 )
 from api.context import Sync
 from api.gate.gateway import DOCUMENTED, GatewayRoute
+from api.idempotency import the_one_key
 from api.sync_state import SyncState, read_sync_state
 
 ProjectId = Annotated[str, Path(examples=["a1111111-0000-4000-8000-000000000001"])]
@@ -42,10 +43,19 @@ async def list_collections(
 
 @router.post(COLLECTIONS_PATH, responses=documentation.CREATE)
 async def create_collection(
-    sync: Sync, project_id: ProjectId, new: NewCollection, caller: Caller = DEFAULT_CALLER
+    sync: Sync,
+    project_id: ProjectId,
+    new: NewCollection,
+    key: Annotated[str | None, Depends(the_one_key)],
+    caller: Caller = DEFAULT_CALLER,
 ) -> CreatedCollection:
-    """Create a collection. Answers 200, as it always has."""
-    row = await collections.create_collection(sync, caller, project_id, new.values())
+    """Create a collection. Answers 200, as it always has.
+
+    A client that does not know what became of its request may send it again when it had an
+    `Idempotency-Key`: what was created is not created again, and the answer is the first one, whatever
+    became of the collection since. Keys of other users and of other projects are others.
+    """
+    row = await collections.create_collection(sync, caller, project_id, new.values(), key)
     return CreatedCollection.model_validate(dict(row))
 
 

@@ -63,8 +63,7 @@ ANSWER = f"""
     FROM permitted LEFT JOIN written ON true LEFT JOIN appended ON true"""  # noqa: S608 - constants
 
 # The database sets both timestamps, to the same time.
-CREATE = f"""
-    WITH {PERMITTED}, written AS (
+INSERTED = f"""
         INSERT INTO collections (
             collection_id, project_id, created_by, is_active, sort_order,
             {", ".join(TEXTS + LISTS)}, auto_update
@@ -73,11 +72,13 @@ CREATE = f"""
             $3, $1, $2, true, 0,
             {", ".join(f"new.{name}" for name in TEXTS + LISTS)}, new.auto_update
         FROM permitted, {VALUES}
-        WHERE permitted.allowed
+        WHERE permitted.allowed"""  # noqa: S608 - constants
+CREATE = f"""
+    WITH {PERMITTED}, written AS ({INSERTED}
         RETURNING {WRITTEN}
     ), {LOGGED}, {APPENDED}
     {ANSWER}
-"""  # noqa: S608 - constants
+"""
 
 # Lists of strings that have a jsonb, which is how they are compared. Whatever else others stored, such as
 # `["\u0000"]`, which has none, is no list that a request could give.
@@ -131,7 +132,7 @@ class Write:
     """What a caller wants to be done to one collection of a project.
 
     Of a collection that is there only the values that are given are set, and null is none; where nothing
-    differs the row stays as it is, `updated_at` included.
+    differs the row stays as it is, `updated_at` included. A creation with a key is carried out once.
     """
 
     event_type: EventType
@@ -139,6 +140,7 @@ class Write:
     project_id: str
     collection_id: str
     values: Mapping[str, Any]
+    key: str | None = None
 
 
 async def carry_out(connection: asyncpg.Connection, wanted: Write) -> Written:
@@ -151,9 +153,24 @@ async def carry_out(connection: asyncpg.Connection, wanted: Write) -> Written:
         AccessDeniedError, CollectionNotFoundError: and nothing was written.
 
     """
+    statement = CREATE if wanted.event_type is EventType.CREATED else CHANGE
+    row: Written = await connection.fetchrow(statement, *parameters(wanted))
+    if not row["allowed"]:
+        raise AccessDeniedError
+    if row["event_id"] is None:
+        raise CollectionNotFoundError
+    return row
+
+
+def parameters(wanted: Write) -> tuple[str | None, ...]:
+    """Return what $1 to $10 stand for.
+
+    Raises:
+        AccessDeniedError: an identifier holds a NUL character.
+
+    """
     refuse_nul(wanted.project_id, wanted.caller, wanted.collection_id)
-    row: Written = await connection.fetchrow(
-        CREATE if wanted.event_type is EventType.CREATED else CHANGE,
+    return (
         wanted.project_id,
         wanted.caller,
         wanted.collection_id,
@@ -164,8 +181,3 @@ async def carry_out(connection: asyncpg.Connection, wanted: Write) -> Written:
         *ACTIVITIES[wanted.event_type],
         json.dumps({"collection_id": wanted.collection_id}),
     )
-    if not row["allowed"]:
-        raise AccessDeniedError
-    if row["event_id"] is None:
-        raise CollectionNotFoundError
-    return row

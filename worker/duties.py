@@ -1,8 +1,8 @@
 """What a worker does by itself, once a second by a timer of its own, whether Redis is there or not.
 
 It sweeps: starts a drain of what no ring announced. It shows that the process lives, in the database and
-in the log, tends dead letters and tombstones, names who holds a snapshot, and drives backfills and audits
-that were left to workers.
+in the log, tends dead letters, tombstones and keys of creations, names who holds a snapshot, and drives
+backfills and audits that were left to workers.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ from worker.backfill.custody import take_up as take_up_backfill
 from worker.backfill.run import drive
 from worker.dead_letters.upkeep import LetterUpkeep
 from worker.drainer import Drainer
+from worker.idempotency import KeyUpkeep
 from worker.tombstones import TombstoneUpkeep
 from worker.vitals.heartbeat import BEAT_SECONDS, Heart
 from worker.vitals.presence import Presence
@@ -39,7 +40,7 @@ CHUNK_PATIENCE_SECONDS = 10.0  # for a chunk in hand, when the process is to end
 TICK_SECONDS = 1.0  # at most: workers that began in one moment do not sweep in one moment for ever
 SHORTEST = 0.9  # of that
 IDENTITY_SECONDS = 5
-CONNECTIONS = 11  # two for each of audit and backfill, and one for each of the others
+CONNECTIONS = 12  # two for each of audit and backfill, and one for each of the others
 
 
 class Duties:
@@ -62,6 +63,7 @@ class Duties:
         heart: Heart,
         letters: LetterUpkeep,
         tombstones: TombstoneUpkeep,
+        keys: KeyUpkeep,
         snapshots: SnapshotWatch,
         runs: RunWatch | None = None,
     ) -> None:
@@ -72,6 +74,7 @@ class Duties:
         self._heart = heart
         self._letters = letters
         self._tombstones = tombstones
+        self._keys = keys
         self._snapshots = snapshots
         self._runs = runs
         self._ticking: asyncio.Task[None] | None = None
@@ -94,6 +97,7 @@ class Duties:
             self._begin("presence", self._presence.beat)
             self._begin("dead letters", self._letters.tend)
             self._begin("tombstones", self._tombstones.tend)
+            self._begin("idempotency keys", self._keys.tend)
             if tick % BEAT_SECONDS == 0:
                 self._begin("heartbeat", self._heart.beat)
             if tick % SNAPSHOT_LOOK_SECONDS == 0:

@@ -25,6 +25,7 @@ from worker.doorbell.arq_worker import WakeableWorker
 from worker.drainer import CONNECTIONS, Drainer
 from worker.duties import CONNECTIONS as DUTIES_CONNECTIONS
 from worker.duties import Duties
+from worker.idempotency import KeyUpkeep
 from worker.telemetry.metrics import WorkerMetrics
 from worker.tombstones import TombstoneUpkeep
 from worker.vitals.health import HEALTH_SECONDS, own_health_key
@@ -143,6 +144,7 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
                 heart=heart,
                 letters=LetterUpkeep(duties_engine, settings.dead_letter_retention_days),
                 tombstones=TombstoneUpkeep(duties_engine, settings.dead_letter_retention_days),
+                keys=KeyUpkeep(duties_engine),
                 snapshots=snapshots,
                 runs=RunWatch(duties_engine, snapshots, metrics.observe_runs) if metrics else None,
             ),

@@ -54,6 +54,20 @@ class SeveralCallersError(AccessRefusedError):
     detail = "More than one User-ID"
 
 
+class SeveralKeysError(RefusalError):
+    """The request has several keys by which to know it again, so none."""
+
+    status = HTTPStatus.BAD_REQUEST
+    detail = "More than one Idempotency-Key"
+
+
+class ReusedKeyError(RefusalError):
+    """The request has the key of one that asked for something else."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    detail = "This Idempotency-Key belongs to a request with other values. Send a new one."
+
+
 class UnknownAdminError(AccessRefusedError):
     """The request does not carry the administrators' token."""
 

@@ -49,6 +49,14 @@ API_EVENTS = (
         trace_id=TRACE,
     ),
     event(
+        "collection_repeated", "api", "info",
+        "A creation with an `Idempotency-Key` was asked for again: nothing was written.",
+        collection_id=COLLECTION,
+        project_id=PROJECT,
+        request_id=REQUEST,
+        trace_id=TRACE,
+    ),
+    event(
         "overloaded", "api", "warning", "The first request refused for want of room.",
         lane="string: `reads`, `writes`, `admin` or `bodies`",
     ),

@@ -179,4 +179,9 @@ WORKER_EVENTS = (
         "tombstones_pruned", "worker", "info", "Tombstones that nothing can need any more were removed.",
         tombstones="integer: how many",
     ),
+    event(
+        "idempotency_keys_pruned", "worker", "info",
+        "Keys of creations that are older than a day were forgotten.",
+        keys="integer: how many",
+    ),
 )  # fmt: skip

@@ -29,6 +29,7 @@ from tests.phase1.script import BEFORE_PHASE_1, SCRIPT
 from tests.processes import HANG_SECONDS, Running, environment, free_port, running_api, running_worker
 from tests.security.as_role import connected, engine_of
 from worker.dead_letters.upkeep import LetterUpkeep
+from worker.idempotency import KeyUpkeep
 from worker.relay.caution import Caution
 from worker.relay.claim import LIVE_LANE
 from worker.tombstones import TombstoneUpkeep
@@ -108,6 +109,11 @@ async def test_api_worker_and_commands_work_as_their_roles(
 
         one = "/projects/p1/collections"
         created = (await client.post(one, json={"collection_name": "new"})).json()["collection_id"]
+        for _ in range(2):
+            again = {"Idempotency-Key": "k"}
+            assert (
+                await client.post(one, json={"collection_name": "once"}, headers=again)
+            ).status_code == 200
         assert (await client.put(f"{one}/{created}", json={"description": "x"})).status_code == 200
         assert (await client.get(f"{one}/{created}/sync")).status_code == 200
         assert (await client.delete(f"{one}/{created}")).status_code == 200
@@ -258,6 +264,11 @@ async def test_a_worker_sets_lethal_events_aside_and_tends_letters_as_its_role(
         await caution.run_once(as_worker, LIVE_LANE)
         await sql.execute("UPDATE applied_versions SET appended_at = '2000-01-01'")
         assert await TombstoneUpkeep(as_worker, retention_days=1).prune_slice() == 1
+        await sql.execute(
+            "INSERT INTO idempotency_keys (user_id, project_id, key, fingerprint, answer, created_at)"
+            " VALUES ('u', 'p', 'k', '', '{}', now() - interval '2 days')"
+        )
+        assert await KeyUpkeep(as_worker).prune() == 1
     assert await sql.fetchval("SELECT count(*) FROM outbox_dead_letters") == 0
 
 

@@ -53,6 +53,7 @@ SYNC_STATE = "tests/api/test_sync_state.py::test_"
 DRAINER = "tests/worker/test_drainer.py::test_"
 ADMIN_CONSOLE = "tests/api/test_console.py::test_"
 WRITES = "tests/api/test_writes.py::test_"
+IDEMPOTENCY = "tests/api/test_idempotency.py::test_"
 STORED = "tests/api/test_what_others_stored.py::test_"
 TOMBSTONES = "tests/worker/test_tombstones.py::test_"
 CUT_OFF = "tests/race/test_cut_off.py::test_a_"
@@ -119,6 +120,15 @@ TWINS = {
         "a write is one transaction",
         writes.log_activity_after_the_commit,
         (f"{WRITES}a_write_that_cannot_log_or_append_leaves_nothing_behind[activity_logs]",),
+    ),
+    "a key looked up before the write": Twin(
+        "a creation with a key is made once",
+        with_statement(
+            "api.idempotency.CREATE_ONCE",
+            "AS answered) FROM written",
+            "AS answered) FROM written ON CONFLICT DO NOTHING",
+        ),
+        (f"{IDEMPOTENCY}of_two_at_once_the_second_waits_for_the_first_and_gets_its_answer",),
     ),
     "times as the driver reads them": Twin(
         "no answer depends on what Python can hold",
