@@ -1,46 +1,20 @@
 """The collections service. `write` is the one road by which the API changes anything."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
-from sqlalchemy import JSON, DateTime, Row, Text, cast, func, select
 
-from api.access import require_access, resolve_email
 from api.context import CollectionSync
 from api.gate.errors import ReadOnlyModeError
 from api.gate.identification import identification
 from api.idempotency import carry_out_once
 from api.write_statement import ACTIVITIES, Write, Written, carry_out
 from shared.events import EventType
-from shared.postgres.database import autocommit, driver_connection
-from shared.tables.legacy import article_collections, collections
+from shared.postgres.database import driver_connection
 
 logger = structlog.get_logger(__name__)
-
-Listed = Row[*tuple[Any, ...]]  # of `collections`, with its article count
-
-# Served by idx_collection_project_id, and per collection by idx_article_collection_id.
-ARTICLE_COUNT = (
-    select(func.count(article_collections.c.article_pmid))  # counts rows with a pmid, not NULLs
-    .where(article_collections.c.collection_id == collections.c.collection_id)
-    .scalar_subquery()
-)
-# Texts of what Python may not be able to hold.
-SHOWN = [
-    func.to_json(column).label(column.name)
-    if isinstance(column.type, DateTime)
-    else cast(column, Text).label(column.name)
-    if isinstance(column.type, JSON)
-    else column
-    for column in collections.c
-]
-LIST = (
-    select(*SHOWN, ARTICLE_COUNT.label("article_count"))
-    .where(collections.c.is_active)
-    .order_by(collections.c.created_at, collections.c.collection_id)
-)
 
 
 async def write(sync: CollectionSync, wanted: Write) -> Written:
@@ -74,20 +48,6 @@ async def write(sync: CollectionSync, wanted: Write) -> Written:
         **where,
     )
     return row
-
-
-async def list_collections(sync: CollectionSync, caller: str, project_id: str) -> Sequence[Listed]:
-    """Return the project's active collections with their article counts, oldest first.
-
-    Raises:
-        AccessDeniedError: the caller, whose e-mail address is resolved here, has no access.
-
-    """
-    async with autocommit(sync.engine) as connection:
-        user_id = await resolve_email(connection, caller)
-        await require_access(connection, project_id, user_id)
-        listed = await connection.execute(LIST.where(collections.c.project_id == project_id))
-        return listed.all()
 
 
 async def create_collection(

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.gate.admission import PLACE_WAIT_SECONDS, POOL_SIZE, Bulkheads
+from api.gate.long_lists import LongLists
 from shared.events import EventType
 from shared.planner import REQUESTS
 from shared.postgres.database import create_engine, refuse_wrong_pooler
@@ -35,9 +36,9 @@ class CollectionSync:
     redis: Redis
     doorbell: Doorbell
     bulkheads: Bulkheads
-    looks: (
-        Looks  # on a connection of its own: it takes none from users, and is lent whatever the server's state
-    )
+    # On a connection of its own: it takes none from users, and is lent whatever the server's state.
+    looks: Looks
+    long_lists: LongLists = field(default_factory=LongLists)
     appended: Counter[EventType] = field(default_factory=Counter)  # events of writes that are committed
 
 

@@ -105,6 +105,14 @@ READ_ONE: Responses = READ | {
         "The project has no collection of that id, deleted ones included.", CollectionNotFoundError.detail
     ),
 }
+LINK = {"Link": {"description": 'The next page: `<…>; rel="next"`.', "schema": {"type": "string"}}}
+LIST: Responses = READ | {
+    HTTPStatus.OK: {"headers": LINK},
+    HTTPStatus.NOT_FOUND: problem(
+        "The project has no collection of the id after which the page is to begin.",
+        CollectionNotFoundError.detail,
+    ),
+}
 WRITE: Responses = READ | {
     HTTPStatus.FORBIDDEN: problem(
         "The caller has no access to the project, or writes are switched off.",

@@ -1,5 +1,6 @@
 """The API's composition root: `uvicorn api.main:app`."""
 
+import gc
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -79,4 +80,6 @@ def __getattr__(name: str) -> FastAPI:
     except SettingsError as error:
         refuse(error)
     configure_logging("api", settings.log_file, sys.stdout)
-    return create_app(settings)
+    app = create_app(settings)
+    gc.freeze()  # what is imported stays: to look through it for garbage would stop every request for 60 ms
+    return app

@@ -2,9 +2,9 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Depends, Path, Response
 
-from api import collections, documentation
+from api import collections, documentation, listing
 from api.access import DEFAULT_CALLER, Caller
 from api.collection_models import (
     CollectionChanges,
@@ -32,13 +32,21 @@ router = APIRouter(
 )
 
 
-@router.get(COLLECTIONS_PATH, responses=documentation.READ)
+@router.get(COLLECTIONS_PATH, response_model=list[ListedCollection], responses=documentation.LIST)
 async def list_collections(
-    sync: Sync, project_id: ProjectId, caller: Caller = DEFAULT_CALLER
-) -> list[ListedCollection]:
-    """List the project's active collections, oldest first. Never cached."""
-    rows = await collections.list_collections(sync, caller, project_id)
-    return [ListedCollection.model_validate(row) for row in rows]
+    sync: Sync,
+    project_id: ProjectId,
+    limit: listing.Limit = None,
+    after: listing.After = None,
+    caller: Caller = DEFAULT_CALLER,
+) -> Response:
+    """List the project's active collections, oldest first. Never cached.
+
+    All of them, on one snapshot, unless a `limit` is given. Where more follow then, the header `Link` leads
+    to the next page, which begins behind the last collection of this one, even if that was deleted meanwhile.
+    """
+    page = listing.Page(limit, after)
+    return listing.answer(await listing.list_collections(sync, caller, project_id, page), page)
 
 
 @router.post(COLLECTIONS_PATH, responses=documentation.CREATE)

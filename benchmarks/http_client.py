@@ -27,9 +27,11 @@ class HttpClient:
         finally:
             writer.close()
 
-    async def ask(self, method: str, path: str, body: bytes = b"") -> bytes:
+    async def ask(self, method: str, path: str, body: bytes = b"", headers: str = "") -> bytes:
+        """Send one request, with further lines of its head each ended by CRLF; return the body of its answer."""
         head = (
-            f"{method} {path} HTTP/1.1\r\nHost: api\r\nUser-ID: owner\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"{method} {path} HTTP/1.1\r\nHost: api\r\nUser-ID: owner\r\n{headers}"
+            f"Content-Length: {len(body)}\r\n\r\n"
         )
         self._writer.write(head.encode() + body)
         answer = await self._reader.readuntil(b"\r\n\r\n")

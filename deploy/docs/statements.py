@@ -17,7 +17,7 @@ from sqlalchemy.sql.elements import TextClause
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("api", "worker", "shared")
-VERBS = re.compile(r"\s*(WITH|SELECT|INSERT|UPDATE|DELETE|CREATE|SET|LOCK|DISCARD|SHOW)\b")
+VERBS = re.compile(r"\s*(WITH|SELECT|INSERT|UPDATE|DELETE|CREATE|SET|LOCK|DISCARD|SHOW|FETCH)\b")
 DIALECT = dialect()  # type: ignore[no-untyped-call]
 COMPOSERS = frozenset({"select", "insert", "update", "delete", "text"})
 NO_CHECK = re.compile(r"\s*# noqa\b.*")

@@ -57,6 +57,12 @@ API_EVENTS = (
         trace_id=TRACE,
     ),
     event(
+        "long_list", "api", "warning",
+        "A list was longer than 10,000 collections; once a minute at most. Its client should ask for pages.",
+        project_id=PROJECT,
+        collections="integer: how many were listed",
+    ),
+    event(
         "overloaded", "api", "warning", "The first request refused for want of room.",
         lane="string: `reads`, `writes`, `admin` or `bodies`",
     ),

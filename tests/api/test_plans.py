@@ -63,13 +63,14 @@ async def test_no_statement_of_any_request_scans_a_table(
     async with driver_connection(engine) as only:  # the pool's one connection
         only.add_query_logger(remember_writes)
     await client.get(ALL, headers={"User-ID": NAMES["EDITOR_EMAIL"]})
+    await client.get(f"{ALL}?limit=2&after={NAMES['C_SEED']}", headers=OWNER)
     path = await create(client)
     await client.put(path, headers=OWNER, json={"color": "#000000"})
     await client.get(f"{path}/sync", headers={"User-ID": NAMES["EDITOR_EMAIL"]})
     await client.delete(path, headers=OWNER)
     await asyncio.sleep(0)  # the driver tells of a statement a moment afterwards
 
-    assert len(sent) == 3 + 1 + 1 + 3 + 1
+    assert len(sent) == 3 + 2 + 1 + 1 + 3 + 1
     for statement, parameters in sent:
         plan = "\n".join(row[0] for row in await seeded.fetch(f"EXPLAIN {statement}", *parameters))
         assert "Seq Scan" not in plan, f"{statement}\n{plan}"

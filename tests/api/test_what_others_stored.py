@@ -112,5 +112,5 @@ async def test_a_column_that_is_altered_meanwhile_fails_no_request(
                 )
             )
             assert {answer.status_code for answer in answers} == {200}
-        await seeded.execute(f"ALTER TABLE collections ALTER COLUMN description TYPE {kind}")
-        await seeded.execute(f"ALTER TABLE collections ALTER COLUMN icon TYPE {kind}")
+        for column in ("description", "icon", "collection_id"):
+            await seeded.execute(f"ALTER TABLE collections ALTER COLUMN {column} TYPE {kind}")

@@ -92,6 +92,7 @@ async def test_a_request_that_writes_takes_one_round_trip_and_the_others_as_many
         ("PUT", SEEDED, OWNER, {"color": "red"}, 0),
         ("GET", ALL, OWNER, None, 2),
         ("GET", ALL, by_mail, None, 3),
+        ("GET", f"{ALL}?limit=1&after={NAMES['C_SEED']}", OWNER, None, 2),
         ("GET", f"{SEEDED}/sync", OWNER, None, 2),
     ]
     async with counted(database_url) as trips:

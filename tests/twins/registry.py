@@ -1,5 +1,6 @@
 """Every twin: which promise it breaks, how it is put in place, and which tests must fail on it."""
 
+import contextlib
 import json
 import math
 from dataclasses import dataclass, replace
@@ -54,6 +55,7 @@ DRAINER = "tests/worker/test_drainer.py::test_"
 ADMIN_CONSOLE = "tests/api/test_console.py::test_"
 WRITES = "tests/api/test_writes.py::test_"
 IDEMPOTENCY = "tests/api/test_idempotency.py::test_"
+LISTING = "tests/api/test_listing.py::test_"
 STORED = "tests/api/test_what_others_stored.py::test_"
 TOMBSTONES = "tests/worker/test_tombstones.py::test_"
 CUT_OFF = "tests/race/test_cut_off.py::test_a_"
@@ -129,6 +131,22 @@ TWINS = {
             "AS answered) FROM written ON CONFLICT DO NOTHING",
         ),
         (f"{IDEMPOTENCY}of_two_at_once_the_second_waits_for_the_first_and_gets_its_answer",),
+    ),
+    "a list made in one piece": Twin(
+        "a long list holds up nobody",
+        all_of(
+            instead_of("api.listing.PIECE", 10**6),
+            instead_of("api.listing.FETCH", "FETCH ALL FROM listed"),
+        ),
+        tuple(
+            f"{LISTING}of_however_many_lists_one_piece_is_made_in_each_round_of_the_loop[{at_once}]"
+            for at_once in (250, 2000)
+        ),
+    ),
+    "lists that do not take turns": Twin(
+        "a long list holds up nobody",
+        instead_of("api.gate.long_lists.LongLists.turn", lambda _: contextlib.nullcontext()),
+        (f"{LISTING}of_however_many_lists_one_piece_is_made_in_each_round_of_the_loop[2000]",),
     ),
     "times as the driver reads them": Twin(
         "no answer depends on what Python can hold",
