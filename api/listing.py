@@ -133,15 +133,15 @@ async def list_collections(
     at_once = min(AT_ONCE + 1, page.wanted or AT_ONCE + 1)
     rows = await _fetch_at_once(sync, caller, project_id, page, at_once)
     listing = Listing(page.limit)
-    if len(rows) <= PIECE:
+    if len(rows) == at_once != page.wanted:
+        del rows
+        await _fetch_in_pieces(sync, project_id, page, listing)
+    elif len(rows) <= PIECE:
         listing.add(rows)
-    elif len(rows) < at_once or at_once == page.wanted:
+    else:
         for start in range(0, len(rows), PIECE):
             async with sync.long_lists.turn():
                 listing.add(rows[start : start + PIECE])
-    else:
-        del rows
-        await _fetch_in_pieces(sync, project_id, page, listing)
     listing.end()
     sync.long_lists.note(project_id, listing.collections)
     return listing
@@ -156,9 +156,9 @@ async def _fetch_at_once(
         refuse_nul(page.after or "")
         driver: asyncpg.Connection = (await connection.get_raw_connection()).driver_connection
         rows: Sequence[asyncpg.Record] = await driver.fetch(*page.query(project_id, most))
-        if not rows and page.after and not await driver.fetchval(IS_THERE, page.after, project_id):
-            raise CollectionNotFoundError
-    return rows
+        if rows or page.after is None or await driver.fetchval(IS_THERE, page.after, project_id):
+            return rows
+    raise CollectionNotFoundError
 
 
 async def _fetch_in_pieces(sync: CollectionSync, project_id: str, page: Page, listing: Listing) -> None:

@@ -81,5 +81,5 @@ def __getattr__(name: str) -> FastAPI:
         refuse(error)
     configure_logging("api", settings.log_file, sys.stdout)
     app = create_app(settings)
-    gc.freeze()  # what is imported stays: to look through it for garbage would stop every request for 60 ms
+    gc.freeze()  # what is imported stays; to look through it for garbage would stop all requests for 60 ms
     return app

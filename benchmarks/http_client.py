@@ -28,7 +28,7 @@ class HttpClient:
             writer.close()
 
     async def ask(self, method: str, path: str, body: bytes = b"", headers: str = "") -> bytes:
-        """Send one request, with further lines of its head each ended by CRLF; return the body of its answer."""
+        """Send one request, further lines of its head each ended by CRLF; return its answer's body."""
         head = (
             f"{method} {path} HTTP/1.1\r\nHost: api\r\nUser-ID: owner\r\n{headers}"
             f"Content-Length: {len(body)}\r\n\r\n"

@@ -229,7 +229,7 @@ async def test_behind_what_the_project_never_had_there_is_no_page(
     client: httpx.AsyncClient, seeded: asyncpg.Connection
 ) -> None:
     elsewhere = await seeded.fetchval("SELECT collection_id FROM collections WHERE project_id = $1", P2)
-    for after in ("unknown", elsewhere):
+    for after in ("unknown", elsewhere, ""):
         answer = await client.get(f"{ALL}?after={after}", headers=OWNER)
         assert (answer.status_code, answer.json()) == (404, {"detail": "Collection not found"})
     assert (await client.get(f"{ALL}?after=%00", headers=OWNER)).status_code == 403

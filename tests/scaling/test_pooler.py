@@ -16,13 +16,17 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from api import listing
 from api.context import collection_sync
+from api.main import create_app
 from benchmarks.backlog import empty
 from deploy.local.postgres import Postgres
 from shared.planner import BATCHES
 from shared.postgres.database import autocommit, create_engine, driver_connection
 from shared.postgres.pooler import PoolerError
 from shared.settings import Settings
+from tests.api.clients import ALL, OWNER, started
+from tests.api.recording import seed as seed_recorded
 from tests.counters.draining import append_backfill, worker_parts
 from tests.databases import Databases
 from tests.drift import drained, drift
@@ -209,6 +213,25 @@ async def test_writes_backfill_audit_and_commands_share_four_sessions(
     assert backfilled["enqueued"] > 0
     assert json.loads(audited.splitlines()[-1])["verdict"] == "in_sync"
     assert await drift(sql) == []
+
+
+async def test_creations_with_a_key_and_long_lists_work_through_it(
+    pooled_settings: Settings, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await seed_recorded(sql)
+    monkeypatch.setattr(listing, "AT_ONCE", 1)
+    keyed = {**OWNER, "Idempotency-Key": "k"}
+    async with started(create_app(pooled_settings)) as client:
+        before = (await client.get(ALL, headers=OWNER)).json()
+        made = await asyncio.gather(
+            *(client.post(ALL, headers=keyed, json={"collection_name": "new"}) for _ in range(8))
+        )
+        assert len({(answer.status_code, answer.content) for answer in made}) == 1
+        after = (await client.get(ALL, headers=OWNER)).json()
+        behind = await client.get(f"{ALL}?after={before[0]['collection_id']}", headers=OWNER)
+    assert [item["collection_name"] for item in after[len(before) :]] == ["new"]
+    assert after[: len(before)] == before
+    assert behind.json() == after[1:]
 
 
 async def test_migrations_run_through_it(databases: Databases, redis_url: str, pooled: Poolers) -> None:
