@@ -73,7 +73,9 @@ async def the_one_key(request: Request, key: Key = None) -> str | None:
 
 
 def fingerprint(wanted: Write) -> bytes:
-    return hashlib.sha256(json.dumps(wanted.values, sort_keys=True).encode()).digest()
+    """Digest the values that were given: a field of a later release, left out, makes no other request."""
+    given = {name: value for name, value in wanted.values.items() if value is not None}
+    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).digest()
 
 
 async def carry_out_once(connection: asyncpg.Connection, wanted: Write) -> Written:
