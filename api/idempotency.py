@@ -27,6 +27,7 @@ from api.write_statement import (
 
 HEADER = "Idempotency-Key"
 LONGEST_KEY = 255
+EXAMPLE = "8e03978e-40d5-43dd-bc93-6894a57f9324"
 UNIQUE = "idempotency_keys_pkey"
 
 # CREATE with two more parameters: $11 the key and $12 the fingerprint. Where the key is known nothing is
@@ -55,7 +56,7 @@ Key = Annotated[
         pattern="^[ -~]+$",
         description="Printable ASCII of the client's choice, new for each collection. The same request with"
         " the same key within 24 hours creates nothing and gets the first answer again.",
-        examples=["8e03978e-40d5-43dd-bc93-6894a57f9324"],
+        examples=[EXAMPLE],
     ),
 ]
 
