@@ -118,7 +118,7 @@ async def test_of_however_many_lists_one_piece_is_made_in_each_round_of_the_loop
     with suppress(asyncio.CancelledError):
         await counting
     assert sum(rows for _, rows in made) == sum(map(len, lists))
-    assert max(rows for _, rows in made) <= 250
+    assert max(rows for _, rows in made) <= 100
     assert len({number for number, _ in made}) == len(made) >= 16
 
 

@@ -140,7 +140,7 @@ TWINS = {
         ),
         tuple(
             f"{LISTING}of_however_many_lists_one_piece_is_made_in_each_round_of_the_loop[{at_once}]"
-            for at_once in (250, 2000)
+            for at_once in (100, 2000)
         ),
     ),
     "lists that do not take turns": Twin(
