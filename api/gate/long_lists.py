@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from api.gate.identification import identification
+
 logger = structlog.get_logger(__name__)
 
 LONG = 10_000  # collections
@@ -35,4 +37,4 @@ class LongLists:
         """Log that a list was long, unless another was logged a moment ago."""
         if collections > LONG and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
-            logger.warning("long_list", project_id=project_id, collections=collections)
+            logger.warning("long_list", project_id=project_id, collections=collections, **identification())

@@ -61,6 +61,8 @@ API_EVENTS = (
         "A list was longer than 10,000 collections; once a minute at most. Its client should ask for pages.",
         project_id=PROJECT,
         collections="integer: how many were listed",
+        request_id=REQUEST,
+        trace_id=TRACE,
     ),
     event(
         "overloaded", "api", "warning", "The first request refused for want of room.",

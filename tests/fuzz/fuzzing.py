@@ -44,7 +44,7 @@ def wait_briefly(context: HookContext, case: Case[Json], kwargs: Json) -> None: 
 @schemathesis.hook("before_call")
 def have_a_key_of_its_own(context: HookContext, case: Case[Json], kwargs: Json) -> None:  # noqa: ARG001 - theirs
     """Put a new key in the place of the document's: with that, all creations but one would be refused."""
-    if (case.headers or {}).get(HEADER) == EXAMPLE:
+    if case.headers and case.headers.get(HEADER) == EXAMPLE:
         case.headers[HEADER] = str(uuid.uuid4())
 
 
