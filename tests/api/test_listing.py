@@ -88,6 +88,15 @@ async def test_in_however_many_pieces_it_is_fetched_and_made_the_bytes_are_the_s
     assert len(json.loads(body)) > MANY
 
 
+async def test_head_has_the_length_of_the_list_and_none_of_it(
+    client: httpx.AsyncClient, many: asyncpg.Connection, by_cursor: None
+) -> None:
+    del many, by_cursor
+    whole, head = await client.get(ALL, headers=OWNER), await client.head(ALL, headers=OWNER)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == str(len(whole.content))
+
+
 async def test_a_list_of_none_is_an_empty_list(client: httpx.AsyncClient, seeded: asyncpg.Connection) -> None:
     await seeded.execute("UPDATE collections SET is_active = false")
     assert (await client.get(ALL, headers=OWNER)).content == b"[]"
