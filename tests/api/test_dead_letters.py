@@ -87,7 +87,9 @@ async def test_letters_that_died_alike_are_a_group_that_is_closed_at_once(
     listed = (await admin.get(LETTERS, params={"like": letter})).json()
     assert [one["id"] for one in listed["dead_letters"]] == [letter, alike]
     discarded = await admin.post(f"{LETTERS}/discard", json={"like": alike})
-    assert discarded.json() == {"discarded": 2, "not_dead": [], "remaining": 0}
+    assert discarded.json() == {
+        "discarded": 2, "not_dead": [], "remaining": 0, "outcome": "2 dead letters are discarded.",
+    }  # fmt: skip
     for action in ("replay", "discard"):
         answer = await admin.post(f"{LETTERS}/{action}", json={"like": 2**40})
         assert (answer.status_code, answer.json()) == (404, {"detail": "Dead letter not found"})

@@ -55,6 +55,7 @@ class Desk:
         await self.watched.until(IS_ALLOWED)
         await self.press("Enter")
         await self.reach(confirmation)
+        await self.watched.page.evaluate("document.getElementById('done').replaceChildren()")
         await self.press("Enter")
         await self.watched.until("() => document.getElementById('done').textContent !== ''")
         return await self.watched.text("#done")
