@@ -19,5 +19,6 @@ class Source(StrEnum):
     """Who appended the event; it decides the lane in which the event is claimed."""
 
     API = "api"
+    CAPTURE = "capture"  # the database itself, for a writer that appended nothing
     REPAIR = "repair"
     BACKFILL = "backfill"

@@ -17,7 +17,7 @@ NAMES: Mapping[Source, str] = {Source.API: "live", Source.REPAIR: "repair", Sour
 def lane_of(source: Source, version: int) -> int:
     """Return the lane that PostgreSQL computes for such an event."""
     match source:
-        case Source.API:
+        case Source.API | Source.CAPTURE:
             return 1 - version
         case Source.REPAIR:
             return 2 * version - 1

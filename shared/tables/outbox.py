@@ -29,6 +29,7 @@ TRACEPARENT_COMMENT = "The trace that the event was written in, as W3C Trace Con
 # live events come before those of earlier ones, and later versions of the others behind them.
 LANE = """CASE source
     WHEN 'api' THEN 1 - schema_version
+    WHEN 'capture' THEN 1 - schema_version
     WHEN 'repair' THEN 2 * schema_version - 1
     ELSE 2 * schema_version
 END"""
@@ -41,7 +42,7 @@ outbox_events = Table(
     ),
     Column("aggregate_id", String, nullable=False, comment="collections.collection_id"),
     Column("event_type", String, nullable=False, comment="collection.created | .updated | .deleted"),
-    Column("source", String, nullable=False, comment="api | repair | backfill"),
+    Column("source", String, nullable=False, comment="api | capture | repair | backfill"),
     Column("payload", JSONB, nullable=False, comment="The collection's full projected state."),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     Column(

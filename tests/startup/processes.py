@@ -29,6 +29,7 @@ SCRIPTED: Mapping[str, Sequence[Start]] = {
     "worker/__main__.py": (Start(Settings), Start(Settings, ["--check"])),
     "worker/audit/__main__.py": (Start(CommandSettings), Start(CommandSettings, ["findings", "1"])),
     "worker/backfill/__main__.py": (Start(CommandSettings), Start(CommandSettings, ["--status"])),
+    "worker/capture/__main__.py": (Start(CommandSettings, ["status"]),),
     "worker/dashboard/__main__.py": (Start(None, ["no such log"]),),
     "worker/dead_letters/__main__.py": (Start(CommandSettings, ["list"]),),
     "worker/preflight/__main__.py": (Start(CommandSettings),),

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from shared.migration_state import VERSION_TABLE
 from shared.projection import COLUMNS
-from shared.tables import operators, runs  # noqa: F401 - their tables belong to the same metadata
+from shared.tables import capture, operators, runs  # noqa: F401 - their tables belong to the same metadata
 from shared.tables.legacy import legacy_metadata
 from shared.tables.outbox import metadata
 
@@ -57,6 +57,7 @@ READ: Privileges = {"SELECT": ALL}
 OUR_SEQUENCES = {f"{table}_id_seq": READ for table in ("outbox_events", "backfill_runs", "audit_runs")}
 ALL_SEQUENCES = {**OUR_SEQUENCES, "worker_processes_id_seq": READ}
 TARGETS_SEQUENCE = f"{TARGET}_id_seq"
+CAPTURE = {table: READ for table in ("capture_settings", "captured_writes", "captured_counts")}
 AUDITS: Privileges = {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL, "DELETE": ALL}
 NEEDS: Mapping[str, Mapping[str, Privileges]] = {
     API: {
@@ -91,6 +92,7 @@ NEEDS: Mapping[str, Mapping[str, Privileges]] = {
         "operator_acts": {"SELECT": ALL, "INSERT": "actor act subject outcome"},
         "idempotency_keys": {"SELECT": ALL, "INSERT": "user_id project_id key fingerprint answer"},
         VERSION_TABLE: READ,
+        **CAPTURE,
         **OUR_SEQUENCES,
     },
     WORKER: {
@@ -112,6 +114,9 @@ NEEDS: Mapping[str, Mapping[str, Privileges]] = {
             "DELETE": ALL,
         },
         "idempotency_keys": {"SELECT": "created_at", "DELETE": ALL},
+        **CAPTURE,
+        "captured_writes": {"SELECT": ALL, "UPDATE": "captured_at", "DELETE": ALL},
+        "captured_counts": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL, "DELETE": ALL},
         VERSION_TABLE: {"SELECT": "database_id"},
         "worker_processes": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL, "DELETE": ALL},
         "backfill_runs": {"SELECT": ALL, "UPDATE": DRIVEN_RUN},
@@ -132,6 +137,7 @@ NEEDS: Mapping[str, Mapping[str, Privileges]] = {
         },
         "worker_processes": READ,
         "operator_acts": READ,
+        **CAPTURE,
         VERSION_TABLE: READ,
         TARGETS_SEQUENCE: READ,
         **ALL_SEQUENCES,
@@ -142,6 +148,7 @@ NEEDS: Mapping[str, Mapping[str, Privileges]] = {
         "audit_runs": READ,
         "worker_processes": READ,
         "operator_acts": READ,
+        **CAPTURE,
         VERSION_TABLE: READ,
         "applied_versions": READ,
         "backfill_runs": {"SELECT": SHOWN_RUN},

@@ -1,0 +1,149 @@
+"""What the capture is made of: one function, and four triggers on `collections`.
+
+A deferred constraint trigger runs when the writer's transaction ends, under the lock of the row it wrote. So it
+sees all that the transaction appended, before or after its write, and the id that it draws is newer than that
+of any event whose state the row has overwritten.
+"""
+
+import hashlib
+from typing import NamedTuple
+
+from shared.capture import FUNCTION, OPERATIONS
+from shared.events import PAYLOAD_VERSION, EventType, Source
+from shared.projection import COLUMNS, PAYLOAD, legacy_names_of
+from shared.tables.outbox import TRACEPARENT_SHAPE
+
+MODES = ("count", "append", "refuse")
+TRACEPARENT_SETTING = "collection_sync.traceparent"
+
+REFUSED = "collections was written past the outbox: no event of this transaction carries the new state"
+INSTEAD = (
+    "Write through the API, or append the event in the same transaction: shared.outbox.append_event, or the"
+    " statement in docs/how-to/adopt-in-a-monolith.md."
+)
+
+OLD_PAYLOAD = "jsonb_build_object('project_id', OLD.project_id, {})".format(
+    ", ".join(f"'{column.name}', OLD.{column.legacy}" for column in COLUMNS)
+)
+KEYS = ", ".join(f"'{name}'" for name in ("project_id", *(c.name for c in COLUMNS if not c.is_new)))
+
+# What an event would say of a row has changed: its key, its home, whether it is active, or, while it is, a
+# projected column. Any other write costs nothing: no trigger is queued for it.
+SAYS_OTHERWISE = f"""(
+        OLD.collection_id IS DISTINCT FROM NEW.collection_id
+        OR OLD.project_id IS DISTINCT FROM NEW.project_id
+        OR (OLD.is_active IS TRUE) <> (NEW.is_active IS TRUE)
+        OR NEW.is_active AND ROW ({legacy_names_of("OLD")}) IS DISTINCT FROM ROW ({legacy_names_of("NEW")})
+    )"""
+WHEN = {"insert": "(NEW.is_active)", "update": SAYS_OTHERWISE, "delete": "(OLD.is_active)"}
+
+
+class Place(NamedTuple):
+    """The schemas of `collections` and of our tables, quoted."""
+
+    legacy: str
+    ours: str
+
+
+def function(place: Place) -> str:
+    """Return the statement that makes the function, which has the rights of its owner and of no search path.
+
+    For each row that changed: nothing, where the newest event of its collection is of this very transaction
+    and says what the row says now; otherwise what the mode is. Savepoints have transaction ids of their own, so
+    an event is this transaction's where it is visible although its transaction is still in progress.
+
+    Served by collections_pkey and outbox_events_of_aggregate.
+    """
+    return f"""
+CREATE OR REPLACE FUNCTION {place.ours}.{FUNCTION}() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off SET enable_bitmapscan = off
+AS $capture$
+DECLARE
+    chosen text;
+    touched text;
+    keys text[];
+    said_type text; said jsonb; said_by bigint;
+    wanted_type text; wanted jsonb;
+    this_one bigint := pg_current_xact_id()::text::bigint;
+    traceparent text := current_setting('{TRACEPARENT_SETTING}', true);
+BEGIN
+    IF TG_OP = 'TRUNCATE' THEN
+        SELECT mode INTO chosen FROM {place.ours}.capture_settings;
+        IF chosen = 'refuse' THEN
+            RAISE EXCEPTION USING ERRCODE = 'restrict_violation', TABLE = 'collections',
+                MESSAGE = 'collections was truncated past the outbox', HINT = 'Delete its rows one by one.';
+        ELSIF chosen IS NOT NULL THEN
+            INSERT INTO {place.ours}.captured_writes (role, application, operation)
+            VALUES (session_user, current_setting('application_name'), 'truncate');
+        END IF;
+        RETURN NULL;
+    END IF;
+    IF TG_OP = 'INSERT' THEN keys := ARRAY[NEW.collection_id];
+    ELSIF TG_OP = 'DELETE' OR OLD.collection_id = NEW.collection_id THEN keys := ARRAY[OLD.collection_id];
+    ELSE keys := ARRAY[OLD.collection_id, NEW.collection_id];
+    END IF;
+    FOREACH touched IN ARRAY keys LOOP
+        SELECT
+            CASE
+                WHEN is_active IS NOT TRUE THEN '{EventType.DELETED}'
+                WHEN TG_OP = 'INSERT' OR touched <> OLD.collection_id THEN '{EventType.CREATED}'
+                ELSE '{EventType.UPDATED}'
+            END,
+            {PAYLOAD}
+        INTO wanted_type, wanted
+        FROM {place.legacy}.collections WHERE collection_id = touched;
+        IF NOT FOUND THEN
+            CONTINUE WHEN TG_OP = 'INSERT' OR touched <> OLD.collection_id;  -- it was there in between only
+            wanted_type := '{EventType.DELETED}';
+            wanted := {OLD_PAYLOAD};
+        END IF;
+        SELECT event_type, payload, xmin::text::bigint INTO said_type, said, said_by
+        FROM {place.ours}.outbox_events WHERE aggregate_id = touched ORDER BY id DESC LIMIT 1;
+        said_by := (said_by - this_one) & 4294967295;  -- transaction ids go round
+        IF (said_type = '{EventType.DELETED}') = (wanted_type = '{EventType.DELETED}')
+            AND said_by < 2147483648
+            AND said -> 'project_id' = wanted -> 'project_id'
+            AND (wanted_type = '{EventType.DELETED}' OR said ?& ARRAY[{KEYS}] AND (wanted || said) @> wanted)
+        THEN
+            CONTINUE WHEN pg_xact_status((this_one + said_by)::text::xid8) = 'in progress';
+        END IF;
+        SELECT mode INTO chosen FROM {place.ours}.capture_settings;
+        IF chosen = 'refuse' THEN
+            RAISE EXCEPTION USING ERRCODE = 'restrict_violation', TABLE = 'collections',
+                MESSAGE = '{REFUSED}', DETAIL = format('Collection %s.', touched), HINT = '{INSTEAD}';
+        ELSIF chosen = 'append' THEN
+            INSERT INTO {place.ours}.outbox_events
+                (aggregate_id, event_type, source, payload, traceparent, schema_version)
+            VALUES (
+                touched, wanted_type, '{Source.CAPTURE}', wanted,
+                CASE WHEN {TRACEPARENT_SHAPE} THEN traceparent END,
+                {PAYLOAD_VERSION}
+            );
+        END IF;
+        IF chosen IS NOT NULL THEN
+            INSERT INTO {place.ours}.captured_writes (collection_id, role, application, operation)
+            VALUES (touched, session_user, current_setting('application_name'), lower(TG_OP));
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END
+$capture$"""  # noqa: S608 - constants, and names that were quoted
+
+
+def trigger(operation: str, place: Place) -> str:
+    """Return the statement that makes the trigger for insert, update, delete or truncate."""
+    table, run = f"{place.legacy}.collections", f"EXECUTE FUNCTION {place.ours}.{FUNCTION}()"
+    if operation == "truncate":
+        return f"CREATE TRIGGER {FUNCTION}_truncate BEFORE TRUNCATE ON {table} {run}"
+    return (
+        f"CREATE CONSTRAINT TRIGGER {FUNCTION}_{operation} AFTER {operation.upper()} ON {table}"
+        f"\n    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN {WHEN[operation]}\n    {run}"
+    )
+
+
+def digest(place: Place) -> str:
+    """Return what tells this release's function and triggers from another's."""
+    whole = "\n".join([function(place), *(trigger(operation, place) for operation in OPERATIONS)])
+    return hashlib.sha256(whole.encode()).hexdigest()[:16]
