@@ -54,7 +54,7 @@ REVOKE ALL ON
     users, projects, project_collaborators, collections, article_collections, activity_logs,
     project_collections, outbox_events, applied_versions, outbox_dead_letters, backfill_runs, audit_runs,
     audit_findings, worker_processes, collection_sync_version, operator_acts, idempotency_keys,
-    capture_settings, captured_writes, captured_counts
+    capture_settings, captured_writes, captured_counts, captured_writers
     FROM collection_sync_api, collection_sync_worker, collection_sync_operator, collection_sync_reader,
     collection_sync_scaler;
 REVOKE ALL ON SEQUENCE
@@ -157,8 +157,8 @@ GRANT SELECT (created_at), DELETE ON idempotency_keys TO collection_sync_worker;
 -- What the capture in the database saw, which the worker counts. It is written by the capture's function, as its
 -- owner: no writer of `collections` needs a right on our tables.
 GRANT SELECT, UPDATE (captured_at), DELETE ON captured_writes TO collection_sync_worker;
-GRANT SELECT, INSERT, UPDATE, DELETE ON captured_counts TO collection_sync_worker;
-GRANT SELECT ON capture_settings, captured_writes, captured_counts
+GRANT SELECT, INSERT, UPDATE, DELETE ON captured_counts, captured_writers TO collection_sync_worker;
+GRANT SELECT ON capture_settings, captured_writes, captured_counts, captured_writers
     TO collection_sync_api, collection_sync_worker, collection_sync_operator, collection_sync_reader;
 GRANT SELECT, INSERT, UPDATE, DELETE ON worker_processes TO collection_sync_worker;
 -- The database's identity, by which API, worker and commands find each other in Redis.

@@ -18,20 +18,18 @@ TRIGGERS_IN_PLACE = text("""
     WHERE tgrelid = to_regclass('collections') AND tgname = ANY(:names) AND tgenabled IN ('O', 'A')
     ORDER BY tgname
 """)
-# One row at most.
-SETTINGS = text("""
-    SELECT mode, definition, installed_by, installed_at, extract(epoch FROM installed_at)::float8 AS since
-    FROM capture_settings
-""")
+# One row at most: by capture_settings_pkey.
+SETTINGS = text("SELECT mode, definition, installed_by, installed_at FROM capture_settings WHERE singleton")
 # What workers have counted is served by captured_counts_by_minute; what they have not yet is little while one
-# lives, and the newest 10,000 rows are all that is looked at.
+# lives: by captured_writes_pkey, and up to 10,000 of it.
 WRITERS = text("""
     SELECT role, application, operation, sum(writes)::bigint AS writes, max(last_at) AS last_at
     FROM (
         SELECT role, application, operation, writes, last_at FROM captured_counts
-        WHERE minute >= clock_timestamp() - make_interval(secs => :seconds)
+        WHERE minute >= statement_timestamp() - make_interval(secs => :seconds)
         UNION ALL
-        (SELECT role, application, operation, 1, captured_at FROM captured_writes LIMIT :uncounted)
+        (SELECT role, application, operation, 1, captured_at FROM captured_writes
+        ORDER BY id LIMIT :uncounted)
     ) AS seen
     GROUP BY role, application, operation
     ORDER BY max(last_at) DESC, role, application, operation

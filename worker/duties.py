@@ -25,6 +25,7 @@ from worker.audit.custody import take_up as take_up_audit
 from worker.audit.run import audit, carry_out
 from worker.backfill.custody import take_up as take_up_backfill
 from worker.backfill.run import drive
+from worker.capture.counting import CaptureUpkeep
 from worker.dead_letters.upkeep import LetterUpkeep
 from worker.drainer import Drainer
 from worker.idempotency import KeyUpkeep
@@ -40,7 +41,7 @@ CHUNK_PATIENCE_SECONDS = 10.0  # for a chunk in hand, when the process is to end
 TICK_SECONDS = 1.0  # at most: workers that began in one moment do not sweep in one moment for ever
 SHORTEST = 0.9  # of that
 IDENTITY_SECONDS = 5
-CONNECTIONS = 12  # two for each of audit and backfill, and one for each of the others
+CONNECTIONS = 13  # two for each of audit and backfill, and one for each of the others
 
 
 class Duties:
@@ -64,6 +65,7 @@ class Duties:
         letters: LetterUpkeep,
         tombstones: TombstoneUpkeep,
         keys: KeyUpkeep,
+        captured: CaptureUpkeep,
         snapshots: SnapshotWatch,
         runs: RunWatch | None = None,
     ) -> None:
@@ -75,6 +77,7 @@ class Duties:
         self._letters = letters
         self._tombstones = tombstones
         self._keys = keys
+        self._captured = captured
         self._snapshots = snapshots
         self._runs = runs
         self._ticking: asyncio.Task[None] | None = None
@@ -98,6 +101,7 @@ class Duties:
             self._begin("dead letters", self._letters.tend)
             self._begin("tombstones", self._tombstones.tend)
             self._begin("idempotency keys", self._keys.tend)
+            self._begin("captured writes", self._captured.tend)
             if tick % BEAT_SECONDS == 0:
                 self._begin("heartbeat", self._heart.beat)
             if tick % SNAPSHOT_LOOK_SECONDS == 0:

@@ -20,6 +20,7 @@ from shared.redis.deployment import UNLEARNED, Deployment, learned_names
 from shared.redis.doorbell import DRAIN_JOB, from_json, to_json
 from shared.settings import Settings, SettingsError, load_settings, refuse
 from shared.tracing import Tracing
+from worker.capture.counting import CaptureUpkeep
 from worker.dead_letters.upkeep import LetterUpkeep
 from worker.doorbell.arq_worker import WakeableWorker
 from worker.drainer import CONNECTIONS, Drainer
@@ -145,6 +146,7 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
                 letters=LetterUpkeep(duties_engine, settings.dead_letter_retention_days),
                 tombstones=TombstoneUpkeep(duties_engine, settings.dead_letter_retention_days),
                 keys=KeyUpkeep(duties_engine),
+                captured=CaptureUpkeep(duties_engine, metrics.writes_captured if metrics else None),
                 snapshots=snapshots,
                 runs=RunWatch(duties_engine, snapshots, metrics.observe_runs) if metrics else None,
             ),

@@ -120,6 +120,16 @@ def upgrade() -> None:
         comment="Captured writes by who made them, and when; removed after 30 days.",
     )
     op.create_index("captured_counts_by_minute", "captured_counts", ["minute"])
+    op.create_table(
+        "captured_writers",
+        sa.Column("collection_id", sa.String(), primary_key=True),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("application", sa.Text(), nullable=False),
+        sa.Column("operation", sa.String(), nullable=False),
+        sa.Column("captured_at", sa.DateTime(timezone=True), nullable=False),
+        comment="Whose write of a collection was captured last, for audits to name; removed after 30 days.",
+    )
+    op.create_index("captured_writers_by_time", "captured_writers", ["captured_at"])
     replace_lane(WITH_CAPTURE)
     note_sources("api | capture | repair | backfill", "api | repair | backfill")
 
@@ -131,12 +141,14 @@ def downgrade() -> None:
         "capture_settings",
         "captured_writes",
         "captured_counts",
+        "captured_writers",
         found={
             TRIGGERS: "triggers capture writes of `collections`: run `python -m worker.capture remove` first."
         },
     )
     note_sources("api | repair | backfill", "api | capture | repair | backfill")
     replace_lane(WITHOUT_CAPTURE)
+    op.drop_table("captured_writers")
     op.drop_table("captured_counts")
     op.drop_table("captured_writes")
     op.drop_table("capture_settings")

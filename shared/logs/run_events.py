@@ -173,4 +173,9 @@ RUN_EVENTS = (
     ),
     event("rollback_chunk", "rollback", "info", "How far a rollback is.", **ROLLBACK_COUNTS),
     event("rollback_finished", "rollback", "info", "A rollback came to its end.", **ROLLBACK_COUNTS),
+    event(
+        "capture_changed", "capture", "info", "The capture was installed, changed or removed.",
+        mode="string?: `count`, `append` or `refuse`; null: it is removed",
+        before="string?: its mode before; null: it was not installed",
+    ),
 )  # fmt: skip

@@ -154,7 +154,8 @@ WORKER_EVENTS = (
     event(
         "duty_failed", "worker", "warning error", "The first of a row of failures of something periodic.",
         duty="string: `backfill`, `audit`, `presence`, `dead letters`, `snapshots`, `heartbeat`,"
-        " `tombstones`, `metrics` or `identity`: of the database, without which no ring is heard",
+        " `tombstones`, `captured writes`, `metrics` or `identity`: of the database, without which no ring is"
+        " heard",
         error=ERROR,
         sqlstate=SQLSTATE,
         hint="string~: what to do",
@@ -183,5 +184,15 @@ WORKER_EVENTS = (
         "idempotency_keys_pruned", "worker", "info",
         "Keys of creations that are older than a day were forgotten.",
         keys="integer: how many",
+    ),
+    event(
+        "writes_captured", "worker", "warning",
+        "Writes of `collections` that appended no event, as a capture in the database saw them. Each is"
+        " counted once, by one worker.",
+        role="string: who had logged in",
+        application="string: its `application_name`; may be empty",
+        operation="string: `insert`, `update`, `delete` or `truncate`",
+        writes="integer: since the worker counted before",
+        last_at="string: when the last of them ended; UTC, ISO 8601, by PostgreSQL's clock",
     ),
 )  # fmt: skip

@@ -6,7 +6,7 @@ from shared.process.printable import printable
 from shared.revision import REVISION
 from shared.status.letters import MOST_LETTERS
 from shared.status.waiting import MOST_COUNTED
-from shared.verdict.facts import Facts, LockHolder, Worker
+from shared.verdict.facts import Facts, LockHolder, PastTheOutbox, Worker
 from shared.verdict.words import clock, count, percent, span, who
 
 DASH = "-"
@@ -38,6 +38,7 @@ def rows(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "last audit", _audit(facts)
     yield "dead letters", _letters(facts)
     yield "sequences", _sequences(facts)
+    yield "capture", _captured(facts)
 
 
 def _why(facts: Facts, part: str) -> str:
@@ -134,3 +135,25 @@ def _sequences(facts: Facts) -> str:
     if facts.sequence_faults is None:
         return _why(facts, "sequences")
     return "; ".join(facts.sequence_faults) or "fit"
+
+
+def _captured(facts: Facts) -> str:
+    if facts.captured is None:
+        return _why(facts, "captured")
+    said = facts.captured.mode or "not installed"
+    if not facts.captured.is_whole:
+        said += ", but triggers of it are gone or disabled: python -m worker.capture status"
+    writers = [_past_the_outbox(writer, facts.server.now) for writer in facts.captured.writers[:NAMED]]
+    if more := len(facts.captured.writers) - len(writers):
+        writers.append(f"and {more} more")
+    if facts.captured.mode is None and not writers:
+        return said
+    return f"{said}; past the outbox in 24 h: {'; '.join(writers) or 'nobody that was seen'}"
+
+
+def _past_the_outbox(writer: PastTheOutbox, now: float) -> str:
+    application = f" ({writer.application})" if writer.application else ""
+    return (
+        f"{writer.role}{application}, {writer.operation} {writer.writes:,} times,"
+        f" last {span(now - writer.last_at)} ago"
+    )

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.migration_state import read_revision
 from shared.revision import REVISION
-from shared.status import history, letters, server, waiting
+from shared.status import captured, history, letters, server, waiting
 from shared.status.session import Parts, looking
 from shared.verdict.facts import Facts
 
@@ -41,5 +41,6 @@ async def look(engine: AsyncEngine) -> Facts:
             holders=await parts.read("holders", waiting.holders),
             history=await parts.read("history", history.history),
             letters=opened,
+            captured=await parts.read("captured", captured.captured),
             unknown=parts.unknown,
         )

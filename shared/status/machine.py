@@ -35,6 +35,7 @@ def _figures(facts: Facts) -> dict[str, Any]:
         "backfill": None if backfill is None else asdict(backfill),
         "audit": None if audit is None else asdict(audit),
         "rolled_back_at": history.rollback.ended_at if history and history.rollback else None,
+        "captured": None if facts.captured is None else asdict(facts.captured),
         "dead_letters": None if facts.letters is None else len(facts.letters),
         "unknown": dict(facts.unknown),
     }

@@ -53,3 +53,14 @@ captured_counts = Table(
     comment="Captured writes by who made them, and when; removed after 30 days.",
 )
 Index("captured_counts_by_minute", captured_counts.c.minute)
+captured_writers = Table(
+    "captured_writers",
+    metadata,
+    Column("collection_id", String, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("application", Text, nullable=False),
+    Column("operation", String, nullable=False),
+    Column("captured_at", DateTime(timezone=True), nullable=False),
+    comment="Whose write of a collection was captured last, for audits to name; removed after 30 days.",
+)
+Index("captured_writers_by_time", captured_writers.c.captured_at)

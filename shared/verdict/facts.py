@@ -137,6 +137,26 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
+class PastTheOutbox:
+    """Writes of `collections` that appended no event, by one kind of writer, in the last day."""
+
+    role: str
+    application: str
+    operation: str
+    writes: int
+    last_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """The capture in the database. mode None: not installed. is_whole: every trigger is there and enabled."""
+
+    mode: str | None
+    is_whole: bool
+    writers: Sequence[PastTheOutbox] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything that was read. unknown: what was not, by name, and why.
 
@@ -154,6 +174,7 @@ class Facts:
     letters: Sequence[Letter] | None = None
     more_letters: int = 0
     late_by_seconds: float = 0.0
+    captured: Captured | None = None
     unknown: Mapping[str, str] = field(default_factory=dict)
 
     @property

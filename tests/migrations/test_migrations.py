@@ -22,6 +22,7 @@ OUR_TABLES = {
     "backfill_runs",
     "capture_settings",
     "captured_counts",
+    "captured_writers",
     "captured_writes",
     "audit_runs",
     "audit_findings",

@@ -96,7 +96,7 @@ async def change(
 ) -> Planned:
     """Bring the capture to this mode, or remove it, in one transaction; all of it or nothing.
 
-    Each attempt waits a twentieth of a second at most for each lock, and so does whoever comes after it.
+    Each attempt waits for each lock a twentieth of a second at most, and so do those that queue behind it.
 
     Args:
         engine: lends one connection.

@@ -1,8 +1,8 @@
 """What the capture is made of: one function, and four triggers on `collections`.
 
-A deferred constraint trigger runs when the writer's transaction ends, under the lock of the row it wrote. So it
-sees all that the transaction appended, before or after its write, and the id that it draws is newer than that
-of any event whose state the row has overwritten.
+A deferred constraint trigger runs when the writer's transaction ends, under the lock of the row it wrote.
+So it sees all that the transaction appended, before or after its write, and the id that it draws is newer
+than that of any event whose state the row has overwritten.
 """
 
 import hashlib
@@ -49,8 +49,8 @@ def function(place: Place) -> str:
     """Return the statement that makes the function, which has the rights of its owner and of no search path.
 
     For each row that changed: nothing, where the newest event of its collection is of this very transaction
-    and says what the row says now; otherwise what the mode is. Savepoints have transaction ids of their own, so
-    an event is this transaction's where it is visible although its transaction is still in progress.
+    and says what the row says now; otherwise what the mode is. Savepoints have transaction ids of their own,
+    so an event is this transaction's where it is visible although its transaction is still in progress.
 
     Served by collections_pkey and outbox_events_of_aggregate.
     """
@@ -70,7 +70,7 @@ DECLARE
     traceparent text := current_setting('{TRACEPARENT_SETTING}', true);
 BEGIN
     IF TG_OP = 'TRUNCATE' THEN
-        SELECT mode INTO chosen FROM {place.ours}.capture_settings;
+        SELECT mode INTO chosen FROM {place.ours}.capture_settings WHERE singleton;
         IF chosen = 'refuse' THEN
             RAISE EXCEPTION USING ERRCODE = 'restrict_violation', TABLE = 'collections',
                 MESSAGE = 'collections was truncated past the outbox', HINT = 'Delete its rows one by one.';
@@ -109,7 +109,7 @@ BEGIN
         THEN
             CONTINUE WHEN pg_xact_status((this_one + said_by)::text::xid8) = 'in progress';
         END IF;
-        SELECT mode INTO chosen FROM {place.ours}.capture_settings;
+        SELECT mode INTO chosen FROM {place.ours}.capture_settings WHERE singleton;
         IF chosen = 'refuse' THEN
             RAISE EXCEPTION USING ERRCODE = 'restrict_violation', TABLE = 'collections',
                 MESSAGE = '{REFUSED}', DETAIL = format('Collection %s.', touched), HINT = '{INSTEAD}';
@@ -144,6 +144,6 @@ def trigger(operation: str, place: Place) -> str:
 
 
 def digest(place: Place) -> str:
-    """Return what tells this release's function and triggers from another's."""
+    """Return what changes with the function and the triggers, so that another release's are known by it."""
     whole = "\n".join([function(place), *(trigger(operation, place) for operation in OPERATIONS)])
     return hashlib.sha256(whole.encode()).hexdigest()[:16]

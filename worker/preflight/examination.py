@@ -18,6 +18,7 @@ from shared.redis.faults import REDIS_ERRORS
 from shared.settings import CommandSettings, Settings
 from worker.preflight.check import Check, Found, judged, not_looked, stop, warn
 from worker.preflight.checks import (
+    capture,
     connections,
     defaults,
     doorbell,
@@ -70,6 +71,7 @@ TABLES: Mapping[str, OfDatabase] = {
     "deferrable": tables.deferrable,
     "children": tables.children,
     "triggers": tables.triggers,
+    "capture": capture.capture,
     "rules": tables.rules,
     "collation": server.collation,
     "replica_identity": replication.replica_identity,

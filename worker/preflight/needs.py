@@ -57,7 +57,8 @@ READ: Privileges = {"SELECT": ALL}
 OUR_SEQUENCES = {f"{table}_id_seq": READ for table in ("outbox_events", "backfill_runs", "audit_runs")}
 ALL_SEQUENCES = {**OUR_SEQUENCES, "worker_processes_id_seq": READ}
 TARGETS_SEQUENCE = f"{TARGET}_id_seq"
-CAPTURE = {table: READ for table in ("capture_settings", "captured_writes", "captured_counts")}
+COUNTS = ("captured_counts", "captured_writers")
+CAPTURE = dict.fromkeys(("capture_settings", "captured_writes", *COUNTS), READ)
 AUDITS: Privileges = {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL, "DELETE": ALL}
 NEEDS: Mapping[str, Mapping[str, Privileges]] = {
     API: {
@@ -116,7 +117,7 @@ NEEDS: Mapping[str, Mapping[str, Privileges]] = {
         "idempotency_keys": {"SELECT": "created_at", "DELETE": ALL},
         **CAPTURE,
         "captured_writes": {"SELECT": ALL, "UPDATE": "captured_at", "DELETE": ALL},
-        "captured_counts": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL, "DELETE": ALL},
+        **{table: {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL, "DELETE": ALL} for table in COUNTS},
         VERSION_TABLE: {"SELECT": "database_id"},
         "worker_processes": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL, "DELETE": ALL},
         "backfill_runs": {"SELECT": ALL, "UPDATE": DRIVEN_RUN},

@@ -9,10 +9,12 @@ from wsgiref.simple_server import WSGIServer
 from prometheus_client import Metric, start_http_server
 from prometheus_client.registry import Collector
 
+from shared.capture import OPERATIONS
 from shared.lanes import KNOWN_LANES
 from shared.metrics import Counter, Histogram, gauge, gauges, open_registry
 from shared.postgres.faults import is_transient
 from shared.settings import SettingsError
+from worker.capture.counting import Counted
 from worker.relay.batch import Batch
 from worker.relay.outcomes import Outcome
 from worker.telemetry.log import LANES
@@ -153,8 +155,19 @@ class WorkerMetrics:
         self._failures = Counter(
             "batch_failures", "Batches that changed nothing.", transient=("true", "false")
         )
+        self._captured = Counter(
+            "writes_captured",
+            "Writes of collections that appended no event, as far as a capture saw them.",
+            operation=OPERATIONS,
+        )
         self.registry = open_registry(
-            self._database, self._lag, self._settled, self._postponed, self._duration, self._failures
+            self._database,
+            self._lag,
+            self._settled,
+            self._postponed,
+            self._duration,
+            self._failures,
+            self._captured,
         )
 
     def batch_settled(self, batch: Batch) -> None:
@@ -175,6 +188,10 @@ class WorkerMetrics:
     def batch_failed(self, error: Exception) -> None:
         """Count a batch that changed nothing."""
         self._failures.add("true" if is_transient(error) else "false")
+
+    def writes_captured(self, counted: Counted) -> None:
+        """Count captured writes, which no other worker counts."""
+        self._captured.add(counted.operation, count=counted.writes)
 
     def observe_heartbeat(self, heartbeat: Heartbeat) -> None:
         self._database.heartbeat = heartbeat

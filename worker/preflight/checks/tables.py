@@ -2,6 +2,7 @@
 
 import asyncpg
 
+from shared.capture import TRIGGERS as TRIGGERS_OF_CAPTURE
 from worker.preflight.check import Found, Objection, each, stop, warn
 from worker.preflight.needs import API, COPIED, LEGACY, NEEDS, OURS, TARGET
 
@@ -176,7 +177,8 @@ async def unlogged(connection: asyncpg.Connection) -> Found:
 async def triggers(connection: asyncpg.Connection) -> Found:
     """Look for triggers that others put on tables that we write."""
     rows = await connection.fetch(TRIGGERS, [*WRITTEN, *OURS, "activity_logs"])
-    objections = each(rows, _trigger)
+    others = (row for row in rows if row["relation"] != LEGACY or row["name"] not in TRIGGERS_OF_CAPTURE)
+    objections = each(others, _trigger)
     for row in await connection.fetch(UNKEPT_KEYS, *WRITTEN):
         objections.append(
             stop(
