@@ -1,17 +1,23 @@
 """Captured writes are counted once, logged, kept by the minute, and shown."""
 
 import asyncio
+import io
 
 import asyncpg
 import pytest
+from rich.console import Console
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from shared.status.figures import lines
 from shared.status.look import look
+from tests.audit.pairs import audited
 from tests.capture.conftest import Capture
 from tests.capture.writers import insert
+from worker.audit.findings import first_findings
+from worker.audit.terminal import findings_table
 from worker.capture.counting import CaptureUpkeep, Counted
+from worker.dashboard.troubles import Troubles
 
 WRITES = 20
 KEPT = """
@@ -19,6 +25,14 @@ KEPT = """
     GROUP BY role, application, operation ORDER BY operation
 """
 LEFT = "SELECT count(*) FROM captured_writes"
+LINE = {
+    "event": "writes_captured",
+    "level": "warning",
+    "application": "psql",
+    "operation": "update",
+    "writes": 3,
+    "last_at": "2026-11-30T12:00:00.000000Z",
+}
 
 
 @pytest.fixture
@@ -73,6 +87,30 @@ async def test_counts_go_after_thirty_days(sql: asyncpg.Connection, engine: Asyn
     await CaptureUpkeep(engine).tend()
     assert [row["operation"] for row in await sql.fetch(KEPT)] == ["update"]
     assert await sql.fetchval("SELECT count(*) FROM captured_writers") == 0
+
+
+async def test_an_audit_names_the_captured_writer_of_a_finding(
+    bypassed: str, sql: asyncpg.Connection, engine: AsyncEngine
+) -> None:
+    await CaptureUpkeep(engine).tend()
+    await sql.execute("DELETE FROM captured_writers WHERE collection_id = 'c01'")
+    run = await audited(engine)
+    updated, unseen, *_ = findings = await first_findings(engine, run.id, WRITES)
+    assert updated.writer.startswith(f"{bypassed} (psql) update ")
+    assert unseen.writer == ""
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(findings_table(findings, run))
+    assert "written past the outbox by" in console.export_text()
+
+
+def test_the_dashboard_shows_each_writer_past_the_outbox_as_a_trouble_of_its_own() -> None:
+    troubles = Troubles()
+    for role in ("monolith", "dba", "monolith"):
+        troubles.take(LINE | {"role": role}, at=1.0)
+    assert sorted((one.count, one.fields["role"]) for one in troubles.shown()) == [
+        (1, "dba"),
+        (2, "monolith"),
+    ]
 
 
 async def test_status_shows_the_mode_and_who_wrote_past_the_outbox_counted_or_not(

@@ -49,12 +49,18 @@ COUNT_REPAIRED = """
     SELECT kind, count(*) FROM audit_findings
     WHERE audit_run_id = $1 AND repair_event_id IS NOT NULL GROUP BY kind
 """
-# Served by audit_findings_pkey, which orders them. $3 the last key of the page before, or NULL.
+# Served by audit_findings_pkey, which orders them, and captured_writers_pkey. $3 the last key of the page
+# before, or NULL.
 READ_FIRST = f"""
-    SELECT collection_id, project_id, kind, legacy, target, outcome, dead_letter
+    SELECT finding.collection_id, finding.project_id, finding.kind, finding.legacy, finding.target,
+        finding.outcome, dead_letter,
+        concat_ws(' ', role, '(' || nullif(application, '') || ')', operation,
+            to_char(captured_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')) AS writer
     FROM audit_findings AS finding {ITS_LETTER}
-    WHERE audit_run_id = $1 AND ($3::varchar IS NULL OR collection_id > $3)
-    ORDER BY collection_id LIMIT $2
+    LEFT JOIN captured_writers ON captured_writers.collection_id = finding.collection_id
+    WHERE audit_run_id = $1 AND ($3::varchar IS NULL OR finding.collection_id > $3)
+    ORDER BY finding.collection_id
+    LIMIT $2
 """  # noqa: S608 - made of constants
 
 # Served by audit_findings_pkey and by the unique constraint of project_collections.
@@ -75,7 +81,8 @@ class Finding:
     """One pair that differs: the compared columns of both sides, as JSON has them.
 
     legacy: None when there should be no home row. target: None when there is none. dead_letter: the open
-    letter of the collection, whose event died and is why the pair differs.
+    letter of the collection, whose event died and is why the pair differs. writer: who wrote the collection
+    past the outbox last, how and when, by a capture in the database; empty where none saw it.
     """
 
     collection_id: str
@@ -85,6 +92,7 @@ class Finding:
     target: dict[str, Any] | None
     outcome: str | None = None
     dead_letter: int | None = None
+    writer: str = ""
 
     @property
     def differs(self) -> list[str]:
