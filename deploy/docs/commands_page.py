@@ -14,6 +14,7 @@ from deploy.docs.markdown import code, page, table
 from worker import __main__ as the_worker
 from worker.audit import options as the_audit
 from worker.backfill import options as the_backfill
+from worker.capture import options as the_capture
 from worker.dashboard import __main__ as the_dashboard
 from worker.dead_letters import options as the_dead_letters
 from worker.preflight import __main__ as the_preflight
@@ -35,8 +36,8 @@ def commands_page() -> str:
 def parsers() -> list[argparse.ArgumentParser]:
     phase1 = import_module("migrations.phase1_backfill_project_collections")  # a script, in no package
     modules = (
-        the_worker, the_preflight, the_status, the_backfill, the_audit, the_dead_letters, the_dashboard,
-        phase1,
+        the_worker, the_preflight, the_status, the_backfill, the_audit, the_dead_letters, the_capture,
+        the_dashboard, phase1,
     )  # fmt: skip
     grammars = [module.grammar() for module in modules]
     grammars.insert(modules.index(the_audit) + 1, the_audit.findings_grammar())

@@ -107,10 +107,8 @@ def test_the_dashboard_shows_each_writer_past_the_outbox_as_a_trouble_of_its_own
     troubles = Troubles()
     for role in ("monolith", "dba", "monolith"):
         troubles.take(LINE | {"role": role}, at=1.0)
-    assert sorted((one.count, one.fields["role"]) for one in troubles.shown()) == [
-        (1, "dba"),
-        (2, "monolith"),
-    ]
+    shown = sorted((one.count, one.fields["role"]) for one in troubles.shown())
+    assert shown == [(1, "dba"), (2, "monolith")]
 
 
 async def test_status_shows_the_mode_and_who_wrote_past_the_outbox_counted_or_not(

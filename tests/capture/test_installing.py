@@ -12,6 +12,8 @@ from deploy.local.postgres import Postgres
 from shared.capture import FUNCTION, TRIGGERS
 from tests.capture.conftest import Capture
 from tests.capture.writers import insert
+from tests.draining import drain
+from tests.drift import drift
 from tests.forked import run
 from tests.migrations.test_migrations import alembic, dump
 from tests.processes import HANG_SECONDS
@@ -28,6 +30,8 @@ LEGACY = [
 MODES = ("count", "append", "refuse")
 INSTALLED = "SELECT tgname::text FROM pg_trigger WHERE tgname = ANY($1) AND tgrelid = 'collections'::regclass"
 FUNCTIONS = "SELECT count(*) FROM pg_proc WHERE proname = $1"
+WRITERS, TIMES = 6, 50
+CHANGES = "UPDATE collections SET description = coalesce(description, '') || 'x'"
 CHANGE = "UPDATE collections SET description = coalesce(description, '') || 'x' WHERE collection_id = 'c1'"
 
 
@@ -116,6 +120,35 @@ async def test_a_writer_in_a_long_transaction_makes_it_try_again_and_nobody_queu
     assert attempts[0] == 1
     assert LOCK_TIMEOUT == "50ms"
     assert await sql.fetchval("SELECT mode FROM capture_settings") == "append"
+
+
+@pytest.mark.slow
+@pytest.mark.wide
+async def test_fifty_times_it_comes_and_goes_under_writes_and_none_fails(
+    sql: asyncpg.Connection, database_url: str, capture: Capture, engine: AsyncEngine
+) -> None:
+    """Its own waits end after LOCK_TIMEOUT; `python -m benchmarks capture` measures whom it kept waiting."""
+    for number in range(WRITERS):
+        await sql.execute(insert(f"w{number}"))
+    is_over = asyncio.Event()
+    written: list[str] = []
+
+    async def write(number: int) -> None:
+        connection = await asyncpg.connect(database_url)
+        while not is_over.is_set():
+            written.append(await connection.execute(f"{CHANGES} WHERE collection_id = 'w{number}'"))
+        await connection.close()
+
+    writing = [asyncio.create_task(write(number)) for number in range(WRITERS)]
+    for mode in ("count", "append", None) * TIMES:
+        await capture(mode)
+    await capture("append")
+    is_over.set()
+    await asyncio.gather(*writing)
+    assert set(written) == {"UPDATE 1"}
+    await sql.execute(CHANGES)
+    await drain(engine)
+    assert await drift(sql) == []
 
 
 async def test_interrupted_it_has_changed_nothing(sql: asyncpg.Connection, engine: AsyncEngine) -> None:

@@ -53,7 +53,7 @@ def finding() -> Finding:
         "Finding",
         SimpleNamespace(
             kind=HOSTILE, outcome=HOSTILE, collection_id=HOSTILE, project_id=HOSTILE, target=SIDE,
-            legacy=SIDE, differs=list(COLUMNS[:1]), dead_letter=7,
+            legacy=SIDE, differs=list(COLUMNS[:1]), dead_letter=7, writer=HOSTILE,
         ),
     )  # fmt: skip
 

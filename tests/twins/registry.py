@@ -11,7 +11,7 @@ from api.gate.errors import UNAVAILABLE_CLASSES
 from shared.verdict import course, proved
 from shared.verdict import rules as status_rules
 from tests.security.as_role import ROLES_SQL
-from tests.twins import bulk, doorbell, pooler, relay, writes
+from tests.twins import bulk, capture, doorbell, pooler, relay, writes
 from tests.twins.replacing import Put, all_of, instead_of, with_statement
 from worker.dashboard.audits import audit_of
 from worker.dashboard.log_line import LogLine
@@ -88,6 +88,11 @@ REFUSED = "tests/startup/test_refusals.py::test_what_no_process_can_use_is_refus
 ADDRESS = "tests/shared/test_database_address.py::test_"
 FOUR_WORKERS = "tests/scaling/test_four_workers.py::test_"
 STATUS_IS = "tests/status/test_answer.py::test_the_verdict_is"
+CAPTURE = "tests/capture/test_"
+CAPTURED = f"{CAPTURE}writers.py::test_appended_writes_get_their_events_and_the_target_agrees"
+WITHOUT_RIGHTS = (
+    f"{CAPTURE}rights.py::test_a_writer_without_any_right_on_our_tables_is_captured_under_its_own_name"
+)
 LIFE = "tests/status/test_lives.py::test_nothing_is_in_sync_that_was_not_proved_since_it_was_last_changed"
 
 GRANT_ALL = "GRANT ALL ON ALL TABLES IN SCHEMA public TO collection_sync_api"
@@ -843,5 +848,60 @@ TWINS = {
         "status never says in sync unless it was proved since",
         with_statement("worker.rollback.record.BEGIN", "'rollback'", "'command'"),
         (LIFE,),
+    ),
+    # The capture
+    "any event of a transaction taken for its last state": Twin(
+        "no writer goes unseen",
+        capture.with_function(
+            ("AND said -> 'project_id' = wanted -> 'project_id' AND (", "AND (true OR "),
+        ),
+        (f"{CAPTURE}check.py::test_what_an_event_does_not_say_is_captured[a change behind its event]",),
+    ),
+    "whatever waits taken for this transaction's": Twin(
+        "no writer goes unseen",
+        capture.with_function(
+            ("AND said_by < 2147483648", ""),
+            ("CONTINUE WHEN pg_xact_status((this_one + said_by)::text::xid8) = 'in progress';", "CONTINUE;"),
+        ),
+        (f"{CAPTURE}check.py::test_an_event_that_another_transaction_appended_is_none_of_this_one",),
+    ),
+    "a key that changed forgotten": Twin(
+        "no writer goes unseen",
+        capture.with_function(
+            (
+                "ELSE keys := ARRAY[OLD.collection_id, NEW.collection_id];",
+                "ELSE keys := ARRAY[NEW.collection_id];",
+            )
+        ),
+        (f"{CAPTURED}[key change]",),
+    ),
+    "captured before the transaction ends": Twin(
+        "who appends is left alone",
+        capture.look_at_once,
+        (f"{CAPTURE}check.py::test_who_appends_is_left_alone[append-after its write]",),
+    ),
+    "a savepoint's event taken for another's": Twin(
+        "who appends is left alone",
+        capture.with_function(
+            ("pg_xact_status((this_one + said_by)::text::xid8) = 'in progress'", "said_by = 0"),
+        ),
+        (f"{CAPTURE}check.py::test_who_appends_is_left_alone[append-in a savepoint]",),
+    ),
+    "every update captured": Twin(
+        "who appends is left alone",
+        capture.look_at_every_update,
+        (
+            f"{CAPTURE}writers.py::test_appended_writes_get_their_events_and_the_target_agrees[nothing projected]",
+        ),
+    ),
+    "captured with the writer's rights": Twin(
+        "a captured writer needs no right",
+        capture.with_function(("SECURITY DEFINER", "SECURITY INVOKER")),
+        (f"{WITHOUT_RIGHTS}[as it is]",),
+    ),
+    "a removal that leaves the function": Twin(
+        "what is installed can be removed without a trace",
+        capture.leave_the_function,
+        (f"{CAPTURE}installing.py::test_without_it_and_once_it_is_removed_no_legacy_table_is_touched",),
     ),
 }

@@ -9,17 +9,8 @@ LONGEST_NAME = 100
 LONGEST_TEXT = 1000
 LARGEST_EXACT = 2**53  # what a browser reads as the same number
 NOT_SHOWN = {"timestamp", "level", "event", "schema_version"}
-DIVIDING = (
-    "error",
-    "duty",
-    "lane",
-    "logger",
-    "kind",
-    "sqlstate",
-    "role",
-    "application",
-    "operation",
-)  # fields that divide an event into kinds
+# Fields that divide an event into kinds.
+DIVIDING = ("error", "duty", "lane", "logger", "kind", "sqlstate", "role", "application", "operation")
 
 
 class Troubles:
