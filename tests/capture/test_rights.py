@@ -16,6 +16,8 @@ from tests.security.conftest import urls as urls  # noqa: PLC0414 - a fixture of
 from worker.capture.change import NOT_THE_OWNER, change
 from worker.capture.counting import CaptureUpkeep
 from worker.command_line.run import CommandError
+from worker.preflight.check import Severity
+from worker.preflight.checks.capture import capture as preflight
 
 MONOLITH = """
     CREATE ROLE monolith_of_capture LOGIN;
@@ -79,6 +81,19 @@ async def test_nobody_hangs_the_function_on_a_table_of_their_own_to_forge_events
             f"CREATE TRIGGER forged AFTER INSERT ON mine FOR EACH ROW EXECUTE FUNCTION public.{FUNCTION}()"
         )
     await sql.execute("RESET SESSION AUTHORIZATION; DISCARD TEMP")
+    await sql.execute(DROP)
+
+
+async def test_a_function_whose_owner_may_not_append_is_a_stop(
+    monolith: str, sql: asyncpg.Connection, capture: Capture
+) -> None:
+    del monolith
+    await capture("append")
+    await sql.execute(f"ALTER FUNCTION {FUNCTION}() OWNER TO monolith_of_capture")
+    [objection] = (await preflight(sql)).objections
+    assert objection.state is Severity.STOP
+    assert "monolith_of_capture, who may not append" in objection.sentence
+    await capture(None)
     await sql.execute(DROP)
 
 

@@ -50,6 +50,10 @@ WORLDS = {
         " ALTER DATABASE {database} SET search_path = before, public",
         "search_path", "stop", "collections of before hides that of public", None,
     ),
+    "a capture whose triggers are gone": World(
+        "INSERT INTO capture_settings (mode, definition, installed_by) VALUES ('count', 'x', 'x')",
+        "capture", "warn", "gone or disabled: collection_sync_capture_insert", None,
+    ),
     "a short timeout": World(
         "ALTER DATABASE {database} SET statement_timeout = '1s'",
         "defaults", "warn", "statement_timeout is 1s",

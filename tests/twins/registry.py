@@ -890,9 +890,7 @@ TWINS = {
     "every update captured": Twin(
         "who appends is left alone",
         capture.look_at_every_update,
-        (
-            f"{CAPTURE}writers.py::test_appended_writes_get_their_events_and_the_target_agrees[nothing projected]",
-        ),
+        (f"{CAPTURED}[nothing projected]",),
     ),
     "captured with the writer's rights": Twin(
         "a captured writer needs no right",
