@@ -10,8 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from deploy.local.postgres import Postgres
 from shared.capture import FUNCTION, TRIGGERS
+from shared.postgres.database import create_engine
+from shared.settings import Settings
 from tests.capture.conftest import Capture
-from tests.capture.writers import insert
+from tests.capture.writers import insert, runs
 from tests.draining import drain
 from tests.drift import drift
 from tests.forked import run
@@ -225,6 +227,31 @@ async def test_columns_of_the_monolith_come_and_go_and_a_projected_one_goes_not_
     await capture("append")
     await sql.execute(CHANGE)
     assert await sql.fetchval("SELECT count(*) FROM outbox_events") == 3
+
+
+async def test_a_migration_that_writes_and_then_alters_lets_the_capture_look_in_between(
+    sql: asyncpg.Connection, capture: Capture
+) -> None:
+    await sql.execute(insert("c1"))
+    await capture("append")
+    alter = "ALTER TABLE collections ADD COLUMN nobodys text"
+    with pytest.raises(asyncpg.ObjectInUseError, match="pending trigger events"):
+        await runs(CHANGE, alter)(sql)
+    await runs(CHANGE, "SET CONSTRAINTS ALL IMMEDIATE", alter)(sql)
+    assert await sql.fetchval("SELECT count(*) FROM outbox_events WHERE source = 'capture'") == 1
+
+
+async def test_two_that_install_at_once_wait_for_each_other(
+    sql: asyncpg.Connection, settings: Settings
+) -> None:
+    async def bring(mode: str) -> None:
+        engine = create_engine(settings, application_name="test", pool_size=1, statement_timeout_seconds=30)
+        await change(engine, mode, interrupted=asyncio.Event(), watch=lambda _: None)
+        await engine.dispose()
+
+    await asyncio.gather(*(bring(mode) for mode in (*MODES, *MODES)))
+    assert len(await sql.fetch(INSTALLED, list(TRIGGERS))) == len(TRIGGERS)
+    assert (await preflight(sql)).objections == []
 
 
 async def test_it_outlives_a_dump_and_its_restore(

@@ -129,6 +129,7 @@ async def change(
 async def _attempt(engine: AsyncEngine, mode: str | None) -> Planned:
     async with engine.begin() as connection:
         await connection.execute(text(f"SET LOCAL lock_timeout = '{statements.LOCK_TIMEOUT}'"))
+        await connection.execute(text(statements.ALONE))
         planned = await plan(connection, mode)
         for statement in planned.statements:
             await connection.exec_driver_sql(statement)
