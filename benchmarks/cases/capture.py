@@ -83,7 +83,7 @@ async def of_the_api(bench: Bench, sql: asyncpg.Connection, engine: AsyncEngine)
             target.users.append(User(target, client))
         async with asyncio.timeout(STARTED_SECONDS):
             await measure_rate(target, seconds)
-        for repeat in range(bench.choose(1, 40, 80)):
+        for repeat in range(bench.choose(1, 24, 80)):
             for name, mode in ((OFF, None), ("append", "append"))[:: 1 if repeat % 2 else -1]:
                 await bring(engine, mode)
                 await measure_rate(target, seconds)  # what was prepared before is planned anew
@@ -99,7 +99,7 @@ async def of_single_updates(bench: Bench, sql: asyncpg.Connection, engine: Async
     """Update single rows past the outbox, without the capture and in both of its modes."""
     spells, updates = Spells(), bench.choose(20, 500)
     keys = [row["collection_id"] for row in await sql.fetch(SOME_KEYS, updates)]
-    for repeat in range(bench.choose(1, 20, 40)):
+    for repeat in range(bench.choose(1, 12, 40)):
         for mode in (None, *MODES):
             await bring(engine, mode)
             took = []

@@ -11,6 +11,10 @@ if __name__ == "__main__":
     with orderly():
         options = parse(sys.argv[1:])
         with late_imports():
-            from worker.capture.command import execute
             from worker.command_line.run import run_command
+
+            if options.action == "status":
+                from worker.capture.show import execute
+            else:
+                from worker.capture.command import execute
         sys.exit(run_command("capture", partial(execute, options)))

@@ -1,9 +1,10 @@
 """Carrying a change out: one transaction under a short lock timeout, tried again while others work."""
 
 import asyncio
+import contextlib
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import text
@@ -13,14 +14,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from shared.capture import TRIGGERS, Capture, read_capture
 from shared.migration_state import read_revision
 from shared.postgres.advice import LACKS_TABLES
+from shared.postgres.database import create_engine
 from shared.postgres.faults import INSUFFICIENT_PRIVILEGE, sqlstate
 from shared.revision import REVISION
+from shared.settings import CommandSettings
 from worker.capture import statements
 from worker.capture.definition import Place, digest
 from worker.command_line.run import CommandError
 
 IN_USE = {"55P03", "40P01"}  # a lock that was not to be had, a deadlock
 PATIENCE_SECONDS = 120.0
+STATEMENT_TIMEOUT_SECONDS = 10
 REST_SECONDS = (0.1, 0.5)
 NOT_THE_OWNER = (
     "This role may not do that. Run it as the owner of `collections` and of our tables, as you run"
@@ -42,13 +46,13 @@ MAY = text("""
         row_security_active('collections') OR row_security_active('outbox_events') AS is_hidden
 """)
 # By the session's search path, as every statement of ours finds them.
-PLACE = text("""
+PLACE = """
     SELECT
         (SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
         WHERE pg_class.oid = to_regclass('collections')) AS legacy,
         (SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
         WHERE pg_class.oid = to_regclass('outbox_events')) AS ours
-""")
+"""
 # Served by pg_trigger_tgrelid_tgname_index. Disabled ones, too: they bear the name.
 IN_THE_WAY = text("""
     SELECT tgname::text FROM pg_trigger
@@ -65,6 +69,22 @@ class Planned:
     statements: Sequence[str]
 
 
+@contextlib.asynccontextmanager
+async def engine_of(settings: CommandSettings) -> AsyncIterator[AsyncEngine]:
+    """Lend an engine with one connection."""
+    engine = create_engine(
+        settings,
+        application_name="collection-sync capture",
+        pool_size=1,
+        statement_timeout_seconds=STATEMENT_TIMEOUT_SECONDS,
+        checks_sequences=False,
+    )
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+
+
 async def place_of(connection: AsyncConnection) -> Place:
     """Return the schemas of the tables.
 
@@ -73,7 +93,7 @@ async def place_of(connection: AsyncConnection) -> Place:
 
     """
     revision = await read_revision(connection)
-    found = (await connection.execute(PLACE)).one()
+    found = (await connection.execute(text(PLACE))).one()
     if revision is None or revision < REVISION or found.legacy is None or found.ours is None:
         raise CommandError(LACKS_TABLES)
     return Place(found.legacy, found.ours)
@@ -113,8 +133,6 @@ async def change(
         try:
             return await _attempt(engine, mode)
         except DBAPIError as error:
-            if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
-                raise CommandError(NOT_THE_OWNER) from error
             if sqlstate(error) not in IN_USE:
                 raise
         attempts += 1
@@ -131,8 +149,7 @@ async def _attempt(engine: AsyncEngine, mode: str | None) -> Planned:
         await connection.execute(text(f"SET LOCAL lock_timeout = '{statements.LOCK_TIMEOUT}'"))
         await connection.execute(text(statements.ALONE))
         planned = await plan(connection, mode)
-        for statement in planned.statements:
-            await connection.exec_driver_sql(statement)
+        await _carry_out(connection, planned.statements)
         if planned.statements and mode is not None:
             found = (await connection.execute(MAY)).one()
             if not found.may_capture:
@@ -140,3 +157,13 @@ async def _attempt(engine: AsyncEngine, mode: str | None) -> Planned:
             if found.is_hidden:
                 raise CommandError(HIDDEN)
         return planned
+
+
+async def _carry_out(connection: AsyncConnection, planned: Sequence[str]) -> None:
+    try:
+        for statement in planned:
+            await connection.exec_driver_sql(statement)
+    except DBAPIError as error:
+        if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
+            raise CommandError(NOT_THE_OWNER) from error
+        raise

@@ -13,7 +13,6 @@ from shared.events import PAYLOAD_VERSION, EventType, Source
 from shared.projection import COLUMNS, PAYLOAD, legacy_names_of
 from shared.tables.outbox import TRACEPARENT_SHAPE
 
-MODES = ("count", "append", "refuse")
 TRACEPARENT_SETTING = "collection_sync.traceparent"
 
 REFUSED = "collections was written past the outbox: no event of this transaction carries the new state"

@@ -3,7 +3,9 @@
 import asyncpg
 
 from shared.capture import FUNCTION, TRIGGERS
+from worker.capture.change import PLACE
 from worker.capture.definition import Place, digest
+from worker.capture.unseen import REPLICA_SETTINGS
 from worker.preflight.check import Found, Objection, stop, warn
 from worker.preflight.needs import LEGACY
 
@@ -11,10 +13,6 @@ INSTALL = "python -m worker.capture install --mode {}"
 # One row, or none where it is not installed. Beside it catalogs only.
 INSTALLED = """
     SELECT mode, definition,
-        (SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-        WHERE pg_class.oid = to_regclass('collections')) AS legacy,
-        (SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-        WHERE pg_class.oid = to_regclass('outbox_events')) AS ours,
         ARRAY(
             SELECT name FROM unnest($1::text[]) AS name
             WHERE NOT EXISTS (
@@ -37,14 +35,6 @@ OWNER = """
         SELECT relnamespace FROM pg_class WHERE oid = to_regclass('outbox_events')
     )
 """
-# A database's setting has no role, and a role's may have no database.
-REPLICAS = """
-    SELECT coalesce(quote_ident(rolname), 'every login') AS login FROM pg_db_role_setting
-    LEFT JOIN pg_roles ON pg_roles.oid = setrole
-    WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
-        AND 'session_replication_role=replica' = ANY(setconfig)
-    ORDER BY 1
-"""
 
 
 async def capture(connection: asyncpg.Connection) -> Found:
@@ -52,7 +42,8 @@ async def capture(connection: asyncpg.Connection) -> Found:
     installed = await connection.fetchrow(INSTALLED, list(TRIGGERS))
     if installed is None:
         return Found("Not installed: writers that append no event are found by audits.")
-    objections = [*_of_triggers(installed)]
+    place = Place(*await connection.fetchrow(PLACE))
+    objections = _of_triggers(installed, digest(place))
     owner = await connection.fetchrow(OWNER, FUNCTION)
     if owner is not None and not owner["may"]:
         objections.append(
@@ -63,10 +54,10 @@ async def capture(connection: asyncpg.Connection) -> Found:
         )
     objections += [
         warn(
-            f"{row['login']} has session_replication_role = replica: what it writes is not captured.",
-            f"ALTER ROLE {row['login']} RESET session_replication_role;",
+            f"{row[0]} has session_replication_role = replica: what it writes is not captured.",
+            f"ALTER ROLE {row[0]} RESET session_replication_role;",
         )
-        for row in await connection.fetch(REPLICAS)
+        for row in await connection.fetch(REPLICA_SETTINGS)
     ]
     return Found(
         f"Installed, mode {installed['mode']}: it sees every write but those of sessions with"
@@ -75,11 +66,11 @@ async def capture(connection: asyncpg.Connection) -> Found:
     )
 
 
-def _of_triggers(installed: asyncpg.Record) -> list[Objection]:
+def _of_triggers(installed: asyncpg.Record, current: str) -> list[Objection]:
     fix = INSTALL.format(installed["mode"])
     if installed["missing"]:
         names = ", ".join(installed["missing"])
         return [warn(f"Triggers of the capture on {LEGACY} are gone or disabled: {names}.", fix)]
-    if installed["definition"] != digest(Place(installed["legacy"], installed["ours"])):
+    if installed["definition"] != current:
         return [warn("The capture is another release's: it may not know what is projected now.", fix)]
     return []
