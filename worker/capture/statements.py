@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from shared.capture import FUNCTION, OPERATIONS, TRIGGERS
+from shared.capture import FUNCTION, OPERATIONS
 from worker.capture.definition import Place, digest, function, trigger
 
 # Writers of `collections` queue behind us while we wait for its lock, so we hardly wait, and try again.
@@ -12,11 +12,12 @@ ALONE = "SELECT pg_advisory_xact_lock(6331058142207371014)"
 
 
 def install(place: Place, mode: str, there: Sequence[str]) -> list[str]:
-    """Return what installs it anew, with that mode; `there` are triggers of ours that are in its way."""
+    """Return what installs it anew, with that mode; `there` are those of TRIGGERS in its way."""
     return [
         ALONE,
         function(place),
-        f"REVOKE ALL ON FUNCTION {place.ours}.{FUNCTION}() FROM PUBLIC",  # whose triggers could forge
+        # Or others' triggers could run it on tables of their own, and forge events.
+        f"REVOKE ALL ON FUNCTION {place.ours}.{FUNCTION}() FROM PUBLIC",
         *(_drop(name, place) for name in there),
         *(trigger(operation, place) for operation in OPERATIONS),
         _settle(place, mode),
@@ -45,8 +46,6 @@ def script(statements: Sequence[str]) -> str:
 
 
 def _drop(name: str, place: Place) -> str:
-    if name not in TRIGGERS:
-        raise ValueError(name)
     return f"DROP TRIGGER {name} ON {place.legacy}.collections"
 
 
