@@ -13,6 +13,7 @@ from tests.capture.writers import insert, runs
 from tests.draining import drain
 from tests.drift import drift
 from tests.processes import HANG_SECONDS
+from tests.twins.capture import with_function
 
 SOURCES = "SELECT source FROM outbox_events WHERE aggregate_id = 'c1' ORDER BY id"
 LAST = """
@@ -74,6 +75,16 @@ async def test_who_appends_is_left_alone(
     assert refused is None
     assert [row["source"] for row in await sql.fetch(SOURCES)] == ["api"]
     assert await sql.fetchval("SELECT count(*) FROM captured_writes") == 0
+
+
+async def test_an_event_of_the_release_before_that_lacks_a_new_column_says_enough(
+    sql: asyncpg.Connection, capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = ("'updated_at', updated_at)", "'updated_at', updated_at, 'color', color)")
+    with_function(newer)(monkeypatch)
+    await capture("append")
+    await runs(CHANGE, APPEND)(sql)
+    assert [row["source"] for row in await sql.fetch(SOURCES)] == ["api"]
 
 
 @pytest.mark.parametrize("how", NOT_SAID)
