@@ -181,13 +181,17 @@ async def measure(bench: Bench) -> Sequence[Figure]:
     rows = bench.choose(1_000, 100_000)
     bench.facts.update({"clients": CLIENTS, "rows": rows, "writes/s while it comes and goes": RATE})
     async with bench.sql() as sql, installing(bench) as engine:
+        bench.say("requests")
         over_api = await of_the_api(bench, sql, engine)
         await sql.execute("TRUNCATE captured_writes")
         await make_rows(sql, rows)
+        bench.say("single rows past the outbox")
         single = await of_single_updates(bench, sql, engine)
         await sql.execute("TRUNCATE captured_writes")
         await tidy(sql)
+        bench.say("all rows past the outbox")
         bulk = await of_bulk_updates(bench, sql, engine)
+        bench.say("it comes and goes")
         coming = await of_coming_and_going(bench, sql, engine)
     bench.facts.update({"changes": coming.changes, "attempts that gave way": coming.in_vain})
     return [

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.events import EventType, Source
 from shared.outbox import append_event
 from tests.capture.conftest import Capture
-from tests.capture.writers import insert, runs
+from tests.capture.writers import BULK, bulk_insert, insert, runs
 from tests.draining import drain
 from tests.drift import drift
 from tests.processes import HANG_SECONDS
@@ -185,3 +185,18 @@ async def test_it_reads_no_table_from_end_to_end(sql: asyncpg.Connection, captur
     await sql.execute("SELECT pg_stat_force_next_flush()")
     assert await sql.fetchval(scans) == before
     assert await sql.fetchval("SELECT count(*) FROM outbox_events") == 20
+
+
+async def test_a_bulk_write_reads_of_the_outbox_what_is_of_each_row_and_nothing_else(
+    sql: asyncpg.Connection, capture: Capture
+) -> None:
+    """Whatever PostgreSQL planned while the outbox was empty."""
+    await sql.execute("VACUUM ANALYZE outbox_events")
+    await capture("append")
+    read = "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'outbox_events'"
+    await sql.execute("SELECT pg_stat_force_next_flush()")
+    before = await sql.fetchval(read)
+    await sql.execute(bulk_insert(BULK))
+    await sql.execute("SELECT pg_stat_force_next_flush()")
+    assert await sql.fetchval(read) - before <= BULK
+    assert await sql.fetchval("SELECT count(*) FROM outbox_events") == BULK

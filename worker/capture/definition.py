@@ -13,6 +13,7 @@ from shared.events import PAYLOAD_VERSION, EventType, Source
 from shared.projection import COLUMNS, PAYLOAD, legacy_names_of
 from shared.tables.outbox import TRACEPARENT_SHAPE
 
+LAST_ID = 2**63 - 1
 TRACEPARENT_SETTING = "collection_sync.traceparent"
 
 REFUSED = "collections was written past the outbox: no event of this transaction carries the new state"
@@ -51,7 +52,8 @@ def function(place: Place) -> str:
     and says what the row says now; otherwise what the mode is. Savepoints have transaction ids of their own,
     so an event is this transaction's where it is visible although its transaction is still in progress.
 
-    Served by collections_pkey and outbox_events_of_aggregate.
+    Served by collections_pkey and outbox_events_of_aggregate. With `aggregate_id =`, a plan that was made while the
+    outbox was empty may walk backwards through all of it.
     """
     return f"""
 CREATE OR REPLACE FUNCTION {place.ours}.{FUNCTION}() RETURNS trigger
@@ -99,7 +101,9 @@ BEGIN
             wanted := {OLD_PAYLOAD};
         END IF;
         SELECT event_type, payload, xmin::text::bigint INTO said_type, said, said_by
-        FROM {place.ours}.outbox_events WHERE aggregate_id = touched ORDER BY id DESC LIMIT 1;
+        FROM {place.ours}.outbox_events
+        WHERE (aggregate_id, id) >= (touched, 0) AND (aggregate_id, id) <= (touched, {LAST_ID})
+        ORDER BY aggregate_id DESC, id DESC LIMIT 1;
         said_by := (said_by - this_one) & 4294967295;  -- transaction ids go round
         IF (said_type = '{EventType.DELETED}') = (wanted_type = '{EventType.DELETED}')
             AND said_by < 2147483648
