@@ -37,6 +37,8 @@ def diff(findings: list[Finding]) -> Iterator[Text]:
     for finding in findings:
         yield Text()
         yield _heading(finding)
+        if finding.writer:
+            yield cell(f"written past the outbox by {finding.writer}")
         for name in _telling(finding):
             yield from _both_sides(finding, name)
 
@@ -108,6 +110,7 @@ def as_objects(findings: list[Finding]) -> list[dict[str, object]]:
             "kind": finding.kind,
             "outcome": finding.outcome,
             "dead_letter": finding.dead_letter,
+            "writer": finding.writer or None,
             "differs": finding.differs,
             "legacy": _texts(finding.legacy),
             "target": _texts(finding.target),

@@ -52,8 +52,8 @@ def function(place: Place) -> str:
     and says what the row says now; otherwise what the mode is. Savepoints have transaction ids of their own,
     so an event is this transaction's where it is visible although its transaction is still in progress.
 
-    Served by collections_pkey and outbox_events_of_aggregate: with `aggregate_id =`, a plan that was made while
-    the outbox was empty may walk backwards through all of it.
+    Served by collections_pkey and outbox_events_of_aggregate: with `aggregate_id =`, a plan made while the
+    outbox was empty may walk backwards through all of it.
     """
     return f"""
 CREATE OR REPLACE FUNCTION {place.ours}.{FUNCTION}() RETURNS trigger

@@ -12,6 +12,13 @@ installs, and that nothing needs. Without them no legacy table is touched.
 A write that appends its event in its own transaction, before or after, is left
 alone, and so is one that changes nothing that is projected."""
 
+EXAMPLES = (
+    ("install --mode count", "count who writes past the outbox"),
+    ("status", "who did, how often, and when last"),
+    ("install --mode append --sql", "print what would let it append for them, for a DBA to run"),
+    ("remove", "leave the table as it was, to the byte"),
+)
+
 ACTIONS = {
     "status": "show whether it is installed, who wrote past the outbox, and what it cannot see",
     "install": "install it, or change its mode",
@@ -27,7 +34,7 @@ SQL = "print what it would run now, as SQL, and change nothing"
 
 def grammar() -> argparse.ArgumentParser:
     """Return the command line's grammar."""
-    parser = argument_parser("-m worker.capture", DESCRIPTION, takes_json=False)
+    parser = argument_parser("-m worker.capture", DESCRIPTION, examples=EXAMPLES, takes_json=False)
     actions = parser.add_subparsers(dest="action", required=True, metavar="status | install | remove")
     for name, meaning in ACTIONS.items():
         action = actions.add_parser(name, help=meaning, description=meaning.capitalize() + ".")
