@@ -154,8 +154,8 @@ WORKER_EVENTS = (
     event(
         "duty_failed", "worker", "warning error", "The first of a row of failures of something periodic.",
         duty="string: `backfill`, `audit`, `presence`, `dead letters`, `snapshots`, `heartbeat`,"
-        " `tombstones`, `idempotency keys`, `captured writes`, `metrics` or `identity`: of the database, without"
-        " which no ring is heard",
+        " `tombstones`, `idempotency keys`, `captured writes`, `metrics` or `identity`: of the database,"
+        " without which no ring is heard",
         error=ERROR,
         sqlstate=SQLSTATE,
         hint="string~: what to do",
