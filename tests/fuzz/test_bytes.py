@@ -273,7 +273,7 @@ def check_log(log_file: Path) -> None:
     lines = lines_of(log_file)
     assert {line["process"] for line in lines} == {"api"}
     hold_against_contract(lines)
-    assert {line["event"] for line in lines} <= {"collection_written", "library_message"}
+    assert {line["event"] for line in lines} <= {"access_refused", "collection_written", "library_message"}
     messages = {line["message"] for line in lines if "message" in line and line["level"] != "info"}
     known = {"Invalid HTTP request received.", "Unsupported upgrade request."}
     assert {message for message in messages if "websocket" not in message.lower()} <= known
