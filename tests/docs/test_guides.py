@@ -3,16 +3,18 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, MetaData, text
+from sqlalchemy import Connection, MetaData, NullPool, create_engine, text
+from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from shared.events import EventType
-from shared.tables import runs as run_tables  # noqa: F401 - its tables belong to the same metadata
 from tests.draining import drain
 from tests.drift import drift
 from tests.forked import ROOT
@@ -73,7 +75,7 @@ async def test_a_writer_of_the_monolith_s_own_appends_its_event_as_the_guide_say
     await seed(sql)
     await set_collection(engine, "c1", "old")
     names: dict[str, object] = {}
-    exec(compile(block("python", "append_event"), "adopt-in-a-monolith.md", "exec"), names)  # noqa: S102 - our own page
+    exec(compile(block("python", "AsyncSession"), "adopt-in-a-monolith.md", "exec"), names)  # noqa: S102 - our own page
     append = names["append"]
     assert callable(append)
 
@@ -83,6 +85,30 @@ async def test_a_writer_of_the_monolith_s_own_appends_its_event_as_the_guide_say
 
     await drain(engine)
     assert await drift(sql) == []
+    assert await sql.fetchval("SELECT research_context FROM project_collections") == "new"
+
+
+async def test_a_synchronous_writer_appends_its_event_as_the_guide_says(
+    engine: AsyncEngine, sql: asyncpg.Connection, database_url: str
+) -> None:
+    await seed(sql)
+    await set_collection(engine, "c1", "old")
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Collection(Base):
+        __tablename__ = "collections"
+        collection_id: Mapped[str] = mapped_column(primary_key=True)
+        description: Mapped[str | None]
+
+    names: dict[str, Any] = {"Collection": Collection}
+    exec(compile(block("python", "append_event_sync"), "adopt-in-a-monolith.md", "exec"), names)  # noqa: S102 - our own page
+    bind = create_engine(make_url(database_url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
+    with Session(bind) as session, session.begin():
+        names["describe"](session, session.get_one(Collection, "c1"), "new")
+
+    await drain(engine)
     assert await sql.fetchval("SELECT research_context FROM project_collections") == "new"
 
 
