@@ -107,7 +107,7 @@ async def test_an_older_release_applies_what_is_captured_and_is_not_captured_its
             await site.run("-m", "worker.capture", "install", "--mode", "append")
             await sql.execute(CHANGE, HOT[0])
             await site.rotation.answered("before", 20)
-        await sql.execute("UPDATE collections SET description = description || 'past the outbox'")
+        await sql.execute("UPDATE collections SET description = concat(description, 'past the outbox')")
         await drained(sql)
     assert site.rotation.wrong == []
     assert await drift(sql) == []

@@ -68,6 +68,7 @@ README_LEDGER: Mapping[str, Account] = {
     "python -m worker.preflight": Runs(shows="0 stop"),
     "uvicorn api.main:app": Serves(shows="Application startup complete"),
     "python -m worker": Serves(shows="worker_started"),
+    "python -m worker.capture status": Runs(shows="Not installed"),
     "python -m worker.status": RunsElsewhere(
         by="tests/status/test_command.py"
         "::test_it_ends_with_0_where_all_is_well_and_with_1_and_what_to_type_where_not",

@@ -21,6 +21,8 @@ MEANT = (
     ("negative_data_rejection", "auto_update: Incorrect type"),  # the legacy service's lax booleans
     ("negative_data_rejection", "since: Incorrect type"),  # a number is a Unix time
     ("negative_data_rejection", "until: Incorrect type"),
+    ("negative_data_rejection", "before: Incorrect type"),
+    ("positive_data_acceptance", "name_not_fit"),  # what is printable is more than a pattern can say
     ("positive_data_acceptance", "string_not_storable"),  # no schema can say what PostgreSQL cannot store
     ("positive_data_acceptance", '"value_error"'),  # nor which fields go together
     ("positive_data_acceptance", "This Idempotency-Key belongs to"),  # nor what came before

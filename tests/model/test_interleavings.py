@@ -47,7 +47,7 @@ FAMILIES = {
     "the oldest claimed last": ([Scene(order, bulk=1) for order in orders()], 264),
     "three batches": ([Scene(UPDATE_DELETE_MOVE, batches=((1, 1), (1,)))], 270),
     "the newest committed late": ([Scene(UPDATE_DELETE_MOVE, late=3)], 328),
-    "the newest malformed": ([Scene(UPDATE_DELETE_MOVE, poison=(3, "malformed"))], 89),
+    "the newest malformed": ([Scene(UPDATE_DELETE_MOVE, poison=(3, "malformed"))], 146),
     LARGEST: ([Scene(UPDATE_DELETE_MOVE, poison=(3, "refused"))], 526),
 }
 
