@@ -16,7 +16,7 @@ function showRun(run) {
   byId("backfill-name").textContent = `Run ${run.run_id}`;
   byId("backfill-status").replaceChildren(badge(STATUS_TONES[run.status] ?? "unknown", run.status));
   showBar(byId("backfill-bar"), run.processed, run.planned);
-  byId("backfill-percent").textContent = percent(run.processed, run.planned);
+  byId("backfill-percent").textContent = done(run);
   byId("backfill-throttle").hidden = run.throttled_by == null;
   byId("backfill-throttle").replaceChildren(shape("warning"), make("span", {}, "Throttled: ", logText(run.throttled_by)));
   describe(byId("backfill-figures"), runFigures(run));
@@ -29,6 +29,12 @@ function showBar(bar, value, max) {
 
 function percent(value, max) {
   return max > 0 ? `${Math.floor((100 * Math.min(value, max)) / max)} %` : UNKNOWN;
+}
+
+/** Return how much of a run is done: as the commands say it, never all of it before its end. */
+function done(run) {
+  const isWhole = run.status !== "finished" && run.planned > 0 && run.processed >= run.planned;
+  return isWhole ? "99 %" : percent(run.processed, run.planned);
 }
 
 function runFigures(run) {
