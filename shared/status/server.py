@@ -3,14 +3,14 @@
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from shared.postgres.read_only import NEW_SESSIONS_ARE_READ_ONLY
 from shared.postgres.sequences import read_sequences
 from shared.verdict.facts import Server
 
-# Our own transaction is READ ONLY; what another would be, its default says.
-LOOK = text("""
+LOOK = text(f"""
     SELECT extract(epoch FROM clock_timestamp())::float8 AS now, pg_is_in_recovery() AS is_standby,
-        current_setting('default_transaction_read_only')::boolean AS is_read_only
-""")
+        {NEW_SESSIONS_ARE_READ_ONLY} AS is_read_only
+""")  # noqa: S608 - a constant
 
 
 async def server(connection: AsyncConnection) -> Server:

@@ -32,7 +32,8 @@ def read_only(facts: Facts) -> Answer | None:
     if facts.server.is_standby or not facts.server.is_read_only:
         return None
     sentence = (
-        "Read-only: default_transaction_read_only is on, so nothing is written or applied until it is off."
+        "Read-only: the setting default_transaction_read_only is on."
+        " Nothing is written or applied until it is off."
     )
     return Answer("read_only", sentence, [commands.PREFLIGHT, commands.WATCH])
 

@@ -10,6 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared import backfill_runs, dead_letters
 from shared.backfill_runs import BackfillOptions
 from shared.events import Source
+from shared.settings import Settings
+from shared.status.look import look
+from shared.status.session import engine_of
 from tests.backfill.driving import driven, started, take, until_waiting
 from tests.dead_letters.test_replay import dead
 from tests.draining import drain, run_once
@@ -163,6 +166,18 @@ async def test_a_replay_that_dies_again_is_told_from_a_letter_that_nobody_replay
     await run_once(engine)
     said = await seen(database_url)
     assert (said.word, "died again" in said.sentence) == ("dead_letters", True)
+
+
+async def test_a_connection_from_before_a_read_only_spell_and_one_from_within_it_both_say_what_is_so_now(
+    settings: Settings, sql: asyncpg.Connection, database_url: str
+) -> None:
+    name = make_url(database_url).database
+    async with engine_of(settings) as before, engine_of(settings) as within:
+        assert not (await look(before)).server.is_read_only
+        await sql.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        assert [(await look(engine)).server.is_read_only for engine in (before, within)] == [True, True]
+        await sql.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        assert [(await look(engine)).server.is_read_only for engine in (before, within)] == [False, False]
 
 
 async def test_events_of_a_later_version_are_told(

@@ -17,6 +17,7 @@ from shared.lanes import KNOWN_LANES, NAMES
 from shared.planner import LOOKS, for_transaction
 from shared.postgres.database import refuse_wrong_sequences
 from shared.postgres.pooler import ReadOnlyServerError, UnfitServerError
+from shared.postgres.read_only import NEW_SESSIONS_ARE_READ_ONLY
 from shared.process.printable import printable
 from shared.redis.outage import Fault
 from shared.status.history import backfilled_at, last_rollback, latest_backfill
@@ -41,16 +42,11 @@ LEFT_OUT = {"read_only", "held_by", "backfill", "backfilled_at", "rollback"}  # 
 # tables is to be named, not waited for.
 PLANNING = text(for_transaction(LOOKS | {"lock_timeout": "250ms"}))
 # Reads the server's list of locks and no table: whether any session waits for one, so that only then it is
-# asked for whom. And whether new sessions may write: ours may be older than the default.
-STANDSTILL = text("""
+# asked for whom.
+STANDSTILL = text(f"""
     SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted) AS anybody_waits,
-        current_setting('default_transaction_read_only')::boolean OR EXISTS (
-            SELECT FROM pg_db_role_setting
-            WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
-                AND setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = current_user))
-                AND 'default_transaction_read_only=on' = ANY(setconfig)
-        ) AS is_read_only
-""")
+        {NEW_SESSIONS_ARE_READ_ONLY} AS is_read_only
+""")  # noqa: S608 - a constant
 
 
 @dataclass(frozen=True, slots=True)
