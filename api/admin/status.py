@@ -16,6 +16,7 @@ from shared.status.why import why
 REPAIR = "python -m worker.audit --repair"
 EXAMPLE: JsonDict = {
     "verdict": "drift",
+    "title": "Drift: 3",
     "sentence": "Drift: 3 pairs differ, by the audit of 12:41.",
     "next_steps": [REPAIR],
     "may_go_on": False,
@@ -56,6 +57,7 @@ class Status(Verdict):
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
+    title: str = Field(description="The sentence in a few words.")
     figures: list[Figure] = Field(description="None where PostgreSQL did not answer.")
 
 

@@ -12,6 +12,7 @@ def as_json(said: Answer, facts: Facts | None) -> dict[str, Any]:
     """Return the line: moments are seconds since 1970 by the database's clock, durations seconds."""
     answer = {
         "verdict": said.word,
+        "title": said.title,
         "sentence": said.sentence,
         "next_steps": list(said.next_steps),
         "may_go_on": said.is_well,

@@ -40,8 +40,10 @@ function toneOf(word) {
   return TONES[word] ?? "warning";
 }
 
-function titleOf(word) {
-  return word[0].toUpperCase() + word.slice(1).replaceAll("_", " ");
+/** Return what the sentence says beyond the title, where it begins with it; else all of it. */
+function beyondTitle(title, sentence) {
+  const rest = sentence.startsWith(title) ? sentence.slice(title.length).replace(/^[:,.]\s*/, "") : sentence;
+  return rest ? rest[0].toUpperCase() + rest.slice(1) : sentence;
 }
 
 function showStatus(status) {
@@ -56,14 +58,14 @@ function showStatus(status) {
   say("audit-text", `Last: ${audit?.value ?? UNKNOWN}`);
 }
 
-function showVerdict({ verdict, sentence, steps }) {
+function showVerdict({ verdict, title, sentence, steps }) {
   const tone = toneOf(verdict);
   byId("verdict").className = `verdict ${tone}`;
   byId("verdict").dataset.state = verdict;
   byId("verdict-shape").setAttribute("href", `#shape-${tone}`);
-  say("verdict-title", titleOf(verdict));
-  say("verdict-detail", sentence);
-  document.title = `${SIGNS[tone]} ${titleOf(verdict)} – Console – collection-sync`;
+  say("verdict-title", title);
+  say("verdict-detail", beyondTitle(title, sentence));
+  document.title = `${SIGNS[tone]} ${title} – Console – collection-sync`;
   byId("steps-none").hidden = steps.length > 0;
   if (changed("steps", steps)) fill(byId("steps"), stepLines(steps));
 }
