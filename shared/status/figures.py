@@ -115,7 +115,7 @@ def _audit(facts: Facts) -> str:
     audit = facts.history.whole
     if audit is None:
         return "none yet"
-    said = audit.verdict or audit.status
+    said = (audit.verdict or audit.status).replace("_", " ")
     counts = f"{audit.compared:,} compared, {audit.found:,} differ, {audit.pending:,} pending"
     running = "; another is under way" if facts.history.is_auditing else ""
     ago = span(facts.server.now - audit.ended_at)

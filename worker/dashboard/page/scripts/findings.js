@@ -48,7 +48,7 @@ function kindCell(finding, rows) {
 /** Say what became of the pair, as far as the log knows. */
 function fate({ outcome, agreed_at: agreed }) {
   if (outcome && !(outcome !== "repaired" && agreed)) return badge(OUTCOME_TONES[outcome] ?? "unknown", OUTCOME_WORDS[outcome] ?? outcome);
-  if (agreed) return make("span", { class: "badge good" }, shape("good"), make("span", {}, "agrees since ", moment(agreed)));
+  if (agreed) return make("span", { class: "badge good" }, shape("good"), make("span", {}, "agreed at ", moment(agreed)));
   return make("span", { class: "dim" }, "not repaired");
 }
 
