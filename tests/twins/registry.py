@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 
 from api.gate.errors import UNAVAILABLE_CLASSES
+from shared.postgres.read_only import NEW_SESSIONS_ARE_READ_ONLY
 from shared.verdict import course, proved
 from shared.verdict import rules as status_rules
 from tests.security.as_role import ROLES_SQL
@@ -784,6 +785,17 @@ TWINS = {
         "page and status say the same",
         instead_of("worker.dashboard.audits.audit_of", drawn_as_zero),
         (f"{VERDICT}a_failed_audit_is_a_gap_and_no_zero",),
+    ),
+    "a read-only spell seen by new connections alone": Twin(
+        "page and status say the same",
+        with_statement(
+            "shared.status.server.LOOK",
+            NEW_SESSIONS_ARE_READ_ONLY,
+            "current_setting('default_transaction_read_only')::boolean",
+        ),
+        (
+            "tests/status/test_lives.py::test_a_connection_from_before_a_read_only_spell_and_one_from_within_it_both_say_what_is_so_now",
+        ),
     ),
     "a heartbeat that waits for PostgreSQL": Twin(
         "a worker that lives says so",

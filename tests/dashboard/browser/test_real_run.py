@@ -85,7 +85,7 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def _serving(env: dict[str, str], log: Path, port: int) -> AsyncIterator[Running]:
+async def serving(env: dict[str, str], log: Path, port: int) -> AsyncIterator[Running]:
     """Start the dashboard and wait until it has printed its address."""
     with running(["-m", "worker.dashboard", str(log), "--serve", str(port)], env) as dashboard:
         while not any(line.startswith("http://") for line in dashboard.lines):
@@ -98,7 +98,7 @@ async def _serving(env: dict[str, str], log: Path, port: int) -> AsyncIterator[R
 async def open_page(env: dict[str, str], log: Path, own_browser: Browser) -> AsyncIterator[Scene]:
     """Serve the log and open the page on it."""
     port = free_port()
-    async with _serving(env, log, port):
+    async with serving(env, log, port):
         context = await own_browser.new_context(**LIGHT)
         await context.add_init_script(RECORD_STATES)
         watched = await watch(context)
@@ -277,7 +277,7 @@ async def test_the_page_says_that_the_dashboard_is_gone_and_recovers_when_it_is_
 ) -> None:
     env, port = environment("", ""), free_port()
     watched = await watch(await own_browser.new_context(**LIGHT))
-    async with _serving(env, log, port) as dashboard:
+    async with serving(env, log, port) as dashboard:
         await watched.page.goto(f"http://127.0.0.1:{port}/")
         await watched.until(
             "() => performance.getEntriesByName(location.origin + '/snapshot.json').length > 0"
@@ -286,6 +286,6 @@ async def test_the_page_says_that_the_dashboard_is_gone_and_recovers_when_it_is_
         dashboard.kill()
         await watched.page.locator("#notice").wait_for()
         assert "does not answer; what you see is old" in await watched.text("#notice")
-    async with _serving(env, log, port):
+    async with serving(env, log, port):
         await watched.page.locator("#notice").wait_for(state="hidden")
     assert watched.errors == []
