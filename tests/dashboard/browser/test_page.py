@@ -50,10 +50,10 @@ async def test_texts_of_the_log_are_shown_as_they_are_and_nothing_in_them_runs(b
 
 async def test_ages_tick_by_the_servers_clock_whatever_the_browsers_clock_says(browser: Browser) -> None:
     _, watched = await _opened(browser, rich(live=True))
-    assert await watched.text("#verified") == "Verified 40 s ago"
+    assert await watched.text("#verified") == "Audited 40 s ago"
     assert await watched.text("#heartbeat") == "Last heartbeat 3 s ago"
     await watched.page.clock.run_for(5_000)
-    assert await watched.text("#verified") == "Verified 45 s ago"
+    assert await watched.text("#verified") == "Audited 45 s ago"
     assert await watched.text("#heartbeat") == "Last heartbeat 8 s ago"
     assert "120,417" in await watched.text("#tile-audit")
 
@@ -69,7 +69,7 @@ async def test_the_page_turns_blind_by_its_own_clock_and_only_changes_are_announ
     verdict = replace(site.page_state.verdict, verified_at=NOW - 1)
     site.page_state = replace(site.page_state, verdict=verdict)  # made anew, and it says the same
     await _pass(watched, 2)
-    await watched.until("() => /^Verified [12] s ago$/.test(document.getElementById('verified').textContent)")
+    await watched.until("() => /^Audited [12] s ago$/.test(document.getElementById('verified').textContent)")
     await watched.page.clock.run_for(9_000)
     assert await watched.state() == "in_sync"
     assert await watched.text("#go-on-answer") == "Yes"

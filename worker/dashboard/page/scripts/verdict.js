@@ -30,7 +30,7 @@ function say(id, text) {
 
 function verdictAges(verdict) {
   const ages = [
-    make("li", { id: "verified" }, ...(verdict.verified_at == null ? ["Never verified"] : ["Verified ", age(verdict.verified_at)])),
+    make("li", { id: "verified" }, ...(verdict.verified_at == null ? ["Never audited"] : ["Audited ", age(verdict.verified_at)])),
     make("li", { id: "heartbeat" }, ...(verdict.last_heartbeat_at == null ? ["No heartbeat yet"] : ["Last heartbeat ", age(verdict.last_heartbeat_at)])),
   ];
   if (verdict.since != null) ages.push(make("li", {}, "In this state since ", moment(verdict.since), " (", age(verdict.since), ")"));
