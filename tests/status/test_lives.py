@@ -176,7 +176,13 @@ async def test_a_connection_from_before_a_read_only_spell_and_one_from_within_it
         assert not (await look(before)).server.is_read_only
         await sql.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
         assert [(await look(engine)).server.is_read_only for engine in (before, within)] == [True, True]
+        login = f"ALTER ROLE current_user IN DATABASE {name}"
+        await sql.execute(f"{login} SET default_transaction_read_only = no")
+        assert [(await look(engine)).server.is_read_only for engine in (before, within)] == [False, False]
+        await sql.execute(f"{login} SET default_transaction_read_only = true")
         await sql.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        assert [(await look(engine)).server.is_read_only for engine in (before, within)] == [True, True]
+        await sql.execute(f"{login} RESET default_transaction_read_only")
         assert [(await look(engine)).server.is_read_only for engine in (before, within)] == [False, False]
 
 
