@@ -17,6 +17,7 @@ from tests.capture.writers import insert, runs
 from tests.draining import drain
 from tests.drift import drift
 from tests.forked import run
+from tests.log_lines import hold_printed
 from tests.migrations.test_migrations import alembic, dump
 from tests.processes import HANG_SECONDS
 from worker.capture.change import change
@@ -39,6 +40,7 @@ CHANGE = "UPDATE collections SET description = coalesce(description, '') || 'x' 
 
 def command(url: str, *words: str) -> tuple[int, str]:
     done = run(["-m", "worker.capture", *words], {"DATABASE_URL": url})
+    hold_printed(done.stderr)
     return done.returncode, done.stdout
 
 
