@@ -25,7 +25,7 @@ $(INSTALLED): requirements-dev.txt
 run: venv ## Start PostgreSQL, Valkey, API and worker; Ctrl-C stops them (ARGS=--help)
 	@$(BIN)/python -m deploy.local $(ARGS)
 
-test: lint ## Lint, then run the tests on real services: five minutes on two cores
+test: lint ## Lint, then run the tests on real services: six minutes on two cores
 	$(BIN)/python -m pytest -n 4 --dist loadgroup $(ARGS)
 
 test-fast: venv ## Run the tests that take less than five seconds

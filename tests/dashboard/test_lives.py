@@ -92,6 +92,7 @@ async def life(database_url: str, redis_url: str, tmp_path: Path, sql: asyncpg.C
 
 
 @pytest.mark.slow
+@pytest.mark.wide
 async def test_page_and_status_say_the_same_from_the_first_start_to_a_rollback_and_forward_again(
     life: Life,
 ) -> None:
@@ -120,6 +121,7 @@ async def test_page_and_status_say_the_same_from_the_first_start_to_a_rollback_a
 
 
 @pytest.mark.slow
+@pytest.mark.wide
 async def test_page_and_status_say_the_same_of_whatever_breaks(life: Life) -> None:
     sql = life.sql
     async with life.worker() as worker:
