@@ -154,6 +154,6 @@ def _captured(facts: Facts) -> str:
 def _past_the_outbox(writer: PastTheOutbox, now: float) -> str:
     application = f" ({writer.application})" if writer.application else ""
     return (
-        f"{writer.role}{application}, {writer.operation} {writer.writes:,} times,"
+        f"{writer.role}{application}, {writer.operation} {count(writer.writes, 'time', 'times')},"
         f" last {span(now - writer.last_at)} ago"
     )

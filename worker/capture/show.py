@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared.capture import Capture, Writer, read_capture, read_writers
 from shared.process.orderly import FAILURE, SUCCESS
 from shared.settings import CommandSettings
+from shared.verdict.words import count
 from worker.capture.change import engine_of, place_of
 from worker.capture.definition import digest
 from worker.capture.options import MODES
@@ -97,6 +98,6 @@ def lines(shown: Shown) -> Iterator[str]:
 def said_of(writer: Writer) -> str:
     application = writer.application or "no application name"
     return (
-        f"  {writer.role}, {application}: {writer.operation} {writer.writes:,} times,"
+        f"  {writer.role}, {application}: {writer.operation} {count(writer.writes, 'time', 'times')},"
         f" last {writer.last_at:%Y-%m-%d %H:%M:%S}"
     )
