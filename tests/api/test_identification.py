@@ -1,4 +1,4 @@
-"""Every answer, whoever makes it, and every log line about a request carry its id and its trace."""
+"""Every answer, of a route or of a gate, and every log line about a request carry its id and its trace."""
 
 import re
 from typing import Any

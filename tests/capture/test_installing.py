@@ -62,7 +62,7 @@ async def test_without_it_and_once_it_is_removed_no_legacy_table_is_touched(
 
 
 async def test_a_change_of_mode_takes_no_lock_of_the_table(sql: asyncpg.Connection, capture: Capture) -> None:
-    """So it gets through while somebody has locked the table for hours."""
+    """So it gets through while a session has locked the table for hours."""
     await capture("count")
     await sql.execute(insert("c1"))
     async with sql.transaction():

@@ -1,19 +1,17 @@
 """The race harness with writers among the storms that append nothing, and nobody who repairs."""
 
-import contextlib
 import itertools
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from tests.capture.conftest import Capture
-from tests.race import freezing
 from tests.race.storm import CHANGE, LOCK, storm, write
-from tests.race.test_race import PASSES_TO_CONVICT, WEATHERS
+from tests.race.test_race import PASSES_TO_CONVICT
+from tests.race.test_race import connections as connections  # noqa: PLC0414 - a fixture
 
 PASSES = 4
 LONG_PASSES = 100
@@ -36,17 +34,6 @@ async def write_now_and_then_past_the_outbox(
             await connection.execute(CHANGE, values)
     else:
         await connection.execute(CHANGE, values)
-
-
-@pytest.fixture
-async def connections(database_url: str) -> AsyncIterator[list[asyncpg.Connection]]:
-    """One connection to judge with, and one for each weather."""
-    async with contextlib.AsyncExitStack() as stack:
-        opened = [await asyncpg.connect(database_url) for _ in range(1 + WEATHERS)]
-        for connection in opened:
-            stack.push_async_callback(connection.close)
-        await freezing.install(opened[0])
-        yield opened
 
 
 @pytest.mark.parametrize(
