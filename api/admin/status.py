@@ -12,15 +12,15 @@ from shared.process.printable import printable
 from shared.status import collection, figures
 from shared.status.machine import as_json
 from shared.status.why import why
+from shared.verdict import commands
 
-REPAIR = "python -m worker.audit --repair"
 EXAMPLE: JsonDict = {
     "verdict": "drift",
     "title": "Drift: 3",
     "sentence": "Drift: 3 pairs differ, by the audit of 12:41.",
-    "next_steps": [REPAIR],
+    "next_steps": [commands.REPAIR],
     "may_go_on": False,
-    "steps": [{"command": REPAIR, "act": "audit.repair", "letter_id": None}],
+    "steps": [{"command": commands.REPAIR, "act": "audit.repair", "letter_id": None}],
     "figures": [{"name": "live writes", "value": "0 wait"}],
 }
 EXAMPLE_ONE: JsonDict = {

@@ -10,19 +10,10 @@ from api.admin import console as page
 from api.context import of_request
 from api.gate.admission import Bulkhead, Bulkheads
 from api.gate.guarded_route import GuardedRoute
+from shared.page_headers import POLICY, page_headers
 
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
-    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
-)
 HEADERS = {
-    "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Embedder-Policy": "require-corp",
-    "Cross-Origin-Resource-Policy": "same-origin",
+    **page_headers({**POLICY, "img-src": "'self' data:", "require-trusted-types-for": "'script'"}),
     "Cache-Control": "no-cache",
 }
 
