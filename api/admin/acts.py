@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.context import CollectionSync
 from api.field_types import Timestamp
+from api.gate.identification import identification
 from shared.tables.operators import operator_acts
 
 logger = structlog.get_logger(__name__)
@@ -101,7 +102,7 @@ async def acting(sync: CollectionSync, actor: str, name: str) -> AsyncIterator[A
         yield act
         row = {"actor": actor, "act": name, "subject": act.subject, "outcome": act.outcome}
         await connection.execute(insert(operator_acts).values(row))
-    logger.info("operator_acted", **row)
+    logger.info("operator_acted", **row, **identification())
 
 
 def of_letters(ids: Sequence[int]) -> str:

@@ -14,6 +14,7 @@ from api.admin.acts import acting
 from api.context import CollectionSync
 from api.field_types import Text, Timestamp
 from api.gate.errors import BackfillNotFoundError, ProjectNotFoundError, RefusalError
+from api.gate.identification import identification
 from shared import backfill_runs
 from shared.backfill_runs import (
     BackfillOptions,
@@ -195,7 +196,7 @@ async def _act(sync: CollectionSync, actor: str, name: str, action: Action) -> O
     except NoUnfinishedRunError as error:
         raise BackfillConflictError(error, error.last) from error
     sync.doorbell.press()
-    logger.info("backfill_ordered", order=name, run_id=run.id, status=run.status)
+    logger.info("backfill_ordered", order=name, run_id=run.id, status=run.status, **identification())
     shown = Backfill.model_validate(run).model_dump()
     return OrderedBackfill.model_validate({**shown, "outcome": act.outcome})
 

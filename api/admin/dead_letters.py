@@ -24,6 +24,7 @@ from api.admin.letter_models import (
 )
 from api.context import CollectionSync
 from api.gate.errors import DeadLetterNotFoundError, RefusalError
+from api.gate.identification import identification
 from shared import dead_letters
 from shared.dead_letters import Selection
 from shared.letter_groups import find_groups
@@ -97,7 +98,9 @@ async def replay_one(sync: CollectionSync, actor: str, letter_id: int) -> Closed
         act.subject = of_letters([letter_id])
         act.outcome = f"Dead letter {letter_id} is replayed as event {after.replayed_as}."
     sync.doorbell.press()
-    logger.info("dead_letters_replayed", letters=1, no_collection=0, event_ids=[letter_id])
+    logger.info(
+        "dead_letters_replayed", letters=1, no_collection=0, event_ids=[letter_id], **identification()
+    )
     return _closed(after, act.outcome)
 
 
@@ -118,7 +121,7 @@ async def discard_one(sync: CollectionSync, actor: str, letter_id: int) -> Close
         after = await _read(connection, letter_id)
         act.subject = of_letters([letter_id])
         act.outcome = f"Dead letter {letter_id} is discarded."
-    logger.info("dead_letters_discarded", letters=1, event_ids=[letter_id])
+    logger.info("dead_letters_discarded", letters=1, event_ids=[letter_id], **identification())
     return _closed(after, act.outcome)
 
 
@@ -145,6 +148,7 @@ async def replay_chosen(sync: CollectionSync, actor: str, choice: Choice) -> Rep
         letters=len(done.replayed),
         no_collection=len(done.homeless),
         event_ids=sorted(done.replayed)[: dead_letters.MOST_NAMED],
+        **identification(),
     )
     return Replayed(
         outcome=act.outcome,
@@ -168,7 +172,12 @@ async def discard_chosen(sync: CollectionSync, actor: str, choice: Choice) -> Di
             count(len(done), "dead letter is discarded", "dead letters are discarded"),
             (len(ids) - len(done), "is not open any more", "are not open any more"),
         )
-    logger.info("dead_letters_discarded", letters=len(done), event_ids=done[: dead_letters.MOST_NAMED])
+    logger.info(
+        "dead_letters_discarded",
+        letters=len(done),
+        event_ids=done[: dead_letters.MOST_NAMED],
+        **identification(),
+    )
     not_dead = sorted(set(ids) - set(done))
     return Discarded(discarded=len(done), not_dead=not_dead, remaining=remaining, outcome=act.outcome)
 

@@ -21,6 +21,7 @@ from api.admin.acts import acting
 from api.context import CollectionSync
 from api.field_types import Timestamp
 from api.gate.errors import AuditNotFoundError, RefusalError
+from api.gate.identification import identification
 from shared.audit_runs import AuditOptions, AuditRun, fetch, latest_finished, request
 
 logger = structlog.get_logger(__name__)
@@ -162,7 +163,7 @@ async def request_audit(sync: CollectionSync, actor: str, *, repair: bool = Fals
         act.subject = f"audit {audit_id}"
         act.outcome = f"Audit {audit_id} {was}{'; it repairs what it finds' if repair else ''}."
     sync.doorbell.press()
-    logger.info("verification_requested", audit_id=audit_id)
+    logger.info("verification_requested", audit_id=audit_id, **identification())
     return OrderedAudit(audit_id=audit_id, repair=repair, outcome=act.outcome)
 
 

@@ -22,11 +22,15 @@ API_EVENTS = (
         letters="integer: how many",
         no_collection="integer: how many could not be, because their collection is gone",
         event_ids=LETTER_IDS,
+        request_id=REQUEST,
+        trace_id=TRACE,
     ),
     event(
         "dead_letters_discarded", "api, dead_letters", "info", "An operator closed letters without a replay.",
         letters="integer: how many",
         event_ids=LETTER_IDS,
+        request_id=REQUEST,
+        trace_id=TRACE,
     ),
     event(
         "collection_written", "api", "info", "A write is committed.",
@@ -97,12 +101,16 @@ API_EVENTS = (
     event(
         "verification_requested", "api", "info", "An administrator asked for an audit.",
         audit_id=AUDIT,
+        request_id=REQUEST,
+        trace_id=TRACE,
     ),
     event(
         "backfill_ordered", "api", "info", "An administrator started or changed a backfill.",
         order="string: what was asked for",
         run_id="integer?: the run: `backfill_runs.id`",
         status="string?: of the run",
+        request_id=REQUEST,
+        trace_id=TRACE,
     ),
     event(
         "operator_acted", "api", "info", "An administrator acted; `operator_acts` has the same.",
@@ -110,6 +118,8 @@ API_EVENTS = (
         act="string: e.g. `backfill.pause`",
         subject="string?: what it was done to; null: the whole",
         outcome="string: what came of it, in a sentence",
+        request_id=REQUEST,
+        trace_id=TRACE,
     ),
     event(
         "doorbell_silent", "api, worker, backfill", "warning",

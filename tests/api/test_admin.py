@@ -212,14 +212,16 @@ async def test_while_postgresql_is_away_every_answer_is_503(opened: Settings) ->
 
 async def test_orders_are_logged_without_the_token(admin: httpx.AsyncClient) -> None:
     with capture_logs() as lines:
-        await admin.get(VERIFY, params={"wait_seconds": 0})
-        await admin.post(BACKFILL)
-        await admin.post(f"{BACKFILL}/cancel")
-    info = {"log_level": "info"}
+        answers = [
+            await admin.get(VERIFY, params={"wait_seconds": 0}),
+            await admin.post(BACKFILL),
+            await admin.post(f"{BACKFILL}/cancel"),
+        ]
+    about = [{"log_level": "info", "request_id": answer.headers["X-Request-ID"]} for answer in answers]
     assert [line for line in lines if line["event"] != "operator_acted"] == [
-        {"event": "verification_requested", "audit_id": 1, **info},
-        {"event": "backfill_ordered", "order": "start", "run_id": 1, "status": "running", **info},
-        {"event": "backfill_ordered", "order": "cancel", "run_id": 1, "status": "cancelled", **info},
+        {"event": "verification_requested", "audit_id": 1, **about[0]},
+        {"event": "backfill_ordered", "order": "start", "run_id": 1, "status": "running", **about[1]},
+        {"event": "backfill_ordered", "order": "cancel", "run_id": 1, "status": "cancelled", **about[2]},
     ]
 
 

@@ -170,12 +170,13 @@ async def test_each_act_is_recorded_with_its_actor_and_time_and_logged_and_says_
         (f"dead-letters/{letters[2]}/discard", None),
         ("dead-letters/discard", {"ids": letters}),
     ]
-    outcomes = []
+    outcomes, named = [], []
     with capture_logs() as lines:
         for path, body in choices:
             answer = await admin.post(f"/admin/{path}", json=body)
             assert answer.is_success, answer.text
             outcomes.append(answer.json()["outcome"])
+            named.append(answer.headers["X-Request-ID"])
         await admin.get("/admin/verify-phase1-migration", params={"wait_seconds": 0})
     rows = await recorded(seeded)
     assert [row[1] for row in rows] == [
@@ -190,6 +191,7 @@ async def test_each_act_is_recorded_with_its_actor_and_time_and_logged_and_says_
     assert rows[-1][3] == "Audit 1 was requested already and has not begun."
     logged = [line for line in lines if line["event"] == "operator_acted"]
     assert [(line["actor"], line["act"], line["subject"], line["outcome"]) for line in logged] == rows
+    assert [line["request_id"] for line in logged][:-1] == named
     age = "SELECT max(now() - acted_at) < interval '5 minutes' FROM operator_acts"
     assert await seeded.fetchval(age)
     assert TOKEN not in json.dumps(lines)
