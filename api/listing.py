@@ -23,6 +23,7 @@ from api.access import refuse_nul, require_access, resolve_email
 from api.collection_models import ListedCollection
 from api.context import CollectionSync
 from api.gate.errors import CollectionNotFoundError
+from shared.phase.view import VIEW
 from shared.postgres.database import autocommit, driver_connection
 
 PIECE = 100  # collections that are made at once: about a millisecond
@@ -31,43 +32,52 @@ LIST_SECONDS = 60  # that a list may hold a connection
 MOST = 10_000  # of a page
 JSON = "application/json"
 
-# Times and JSON as texts: Python may not be able to hold them.
+# Which collections, and with which context, says the view. Times and JSON as texts: Python may not be able to
+# hold them.
 SHOWN = """
-        collection_id, collection_name, description, created_by, to_json(created_at) #>> '{}' AS created_at,
-        to_json(updated_at) #>> '{}' AS updated_at, color, icon, sort_order,
-        linked_hypothesis_ids::text, linked_question_ids::text, collection_purpose, auto_update, (
+        collection_id, collection_name, research_context AS description, created_by,
+        to_json(created_at) #>> '{}' AS created_at, to_json(updated_at) #>> '{}' AS updated_at, color, icon,
+        sort_order, linked_hypothesis_ids::text, linked_question_ids::text, collection_purpose, auto_update, (
             SELECT count(article_pmid)  -- rows with a pmid, not NULLs
             FROM article_collections
-            WHERE article_collections.collection_id = collections.collection_id
+            WHERE article_collections.collection_id = listed.collection_id
         ) AS article_count"""
-ORDERED = "ORDER BY collections.created_at, collections.collection_id LIMIT $2"
+ORDERED = "ORDER BY listed.created_at, collection_id LIMIT $2"
 
-# $1 project, $2 how many at most. Served by idx_collection_project_id, and per collection by
+# $1 project, $2 how many at most. Served as shared/phase/view.py says, and per collection by
 # idx_article_collection_id.
 LIST = f"""
     SELECT {SHOWN}
-    FROM collections
-    WHERE project_id = $1 AND is_active
+    FROM {VIEW} AS listed
+    WHERE project_id = $1
     {ORDERED}
 """  # noqa: S608 - constants
+
+# Of a row of `collections`: whether it is, or was, at home in the project $1, or is linked to it.
+IN_PROJECT = f"""(project_id || '' = $1 OR EXISTS (
+                SELECT FROM {VIEW} AS linked
+                WHERE linked.project_id = $1 AND linked.collection_id = collections.collection_id
+            ))"""
 
 # The same behind the collection $3, which may have been deleted since. No created_at comes last. Served by
 # collections_pkey as well.
 LIST_AFTER = f"""
     SELECT {SHOWN}
-    FROM collections
-    WHERE project_id = $1 AND is_active
-        AND (created_at IS NULL, coalesce(created_at, 'infinity'), collection_id) > (
+    FROM {VIEW} AS listed
+    WHERE project_id = $1
+        AND (listed.created_at IS NULL, coalesce(listed.created_at, 'infinity'), collection_id) > (
             SELECT created_at IS NULL, coalesce(created_at, 'infinity'), collection_id
             FROM collections
-            WHERE collection_id = $3 AND project_id || '' = $1
+            WHERE collection_id = $3 AND {IN_PROJECT}
         )
     {ORDERED}
 """  # noqa: S608 - constants
 # The next piece of LIST or LIST_AFTER, for which the transaction has declared a cursor.
 FETCH = f"FETCH {PIECE} FROM listed"
-# Served by collections_pkey.
-IS_THERE = "SELECT EXISTS (SELECT FROM collections WHERE collection_id = $1 AND project_id || '' = $2)"
+# Served by collections_pkey, and for a link as the list is.
+IS_THERE = f"""
+    SELECT EXISTS (SELECT FROM collections WHERE collection_id = $2 AND {IN_PROJECT})
+"""  # noqa: S608 - constants
 
 LISTED = TypeAdapter(list[ListedCollection])
 
@@ -156,7 +166,7 @@ async def _fetch_at_once(
         refuse_nul(page.after or "")
         driver: asyncpg.Connection = (await connection.get_raw_connection()).driver_connection
         rows: Sequence[asyncpg.Record] = await driver.fetch(*page.query(project_id, most))
-        if rows or page.after is None or await driver.fetchval(IS_THERE, page.after, project_id):
+        if rows or page.after is None or await driver.fetchval(IS_THERE, project_id, page.after):
             return rows
     raise CollectionNotFoundError
 

@@ -54,13 +54,18 @@ REVOKE ALL ON
     users, projects, project_collaborators, collections, article_collections, activity_logs,
     project_collections, outbox_events, applied_versions, outbox_dead_letters, backfill_runs, audit_runs,
     audit_findings, worker_processes, collection_sync_version, operator_acts, idempotency_keys,
-    capture_settings, captured_writes, captured_counts, captured_writers
+    capture_settings, captured_writes, captured_counts, captured_writers,
+    migration_phase, phase_turns, shadow_counts, shadow_findings, going_back_losses, visible_collections
     FROM collection_sync_api, collection_sync_worker, collection_sync_operator, collection_sync_reader,
     collection_sync_scaler;
 REVOKE ALL ON SEQUENCE
     project_collections_id_seq, outbox_events_id_seq, backfill_runs_id_seq, audit_runs_id_seq,
     worker_processes_id_seq
     FROM collection_sync_api, collection_sync_worker, collection_sync_operator, collection_sync_reader,
+    collection_sync_scaler;
+
+REVOKE ALL ON FUNCTION collections_of_project(text)
+    FROM PUBLIC, collection_sync_api, collection_sync_worker, collection_sync_operator, collection_sync_reader,
     collection_sync_scaler;
 
 -- The API: legacy rows as the endpoints use them; events it may append, without reading what they hold;
@@ -120,6 +125,14 @@ GRANT SELECT (id, project_id, collection_id, research_context, created_at, updat
     TO collection_sync_api;
 GRANT SELECT, INSERT (actor, act, subject, outcome) ON operator_acts TO collection_sync_api;
 GRANT SELECT, INSERT (user_id, project_id, key, fingerprint, answer) ON idempotency_keys TO collection_sync_api;
+-- Lists: the view asks a function that has its owner's rights, so whoever reads it needs both. The API compares a sample of them, and turns the phase where the
+-- console is opened by a token, or where a comparison found a mismatch.
+GRANT SELECT ON visible_collections, going_back_losses TO collection_sync_api;
+GRANT EXECUTE ON FUNCTION collections_of_project(text) TO collection_sync_api;
+GRANT SELECT, UPDATE (phase, epoch, since, actor, falls_back) ON migration_phase
+    TO collection_sync_api, collection_sync_operator;
+GRANT SELECT, INSERT ON phase_turns TO collection_sync_api, collection_sync_operator;
+GRANT SELECT, INSERT, UPDATE ON shadow_counts, shadow_findings TO collection_sync_api;
 -- Nobody needs a right to draw from these: the ids are identity columns. To read them shows that they are right.
 GRANT SELECT ON SEQUENCE outbox_events_id_seq, backfill_runs_id_seq, audit_runs_id_seq
     TO collection_sync_api, collection_sync_worker, collection_sync_operator;
@@ -161,6 +174,12 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON captured_counts, captured_writers TO col
 GRANT SELECT ON capture_settings, captured_writes, captured_counts, captured_writers
     TO collection_sync_api, collection_sync_worker, collection_sync_operator, collection_sync_reader;
 GRANT SELECT, INSERT, UPDATE, DELETE ON worker_processes TO collection_sync_worker;
+-- What the cutover needs: workers count what going back would lose, and remove old counts of comparisons.
+GRANT SELECT, INSERT, UPDATE, DELETE ON going_back_losses TO collection_sync_worker;
+GRANT SELECT, DELETE ON shadow_counts, shadow_findings TO collection_sync_worker;
+GRANT SELECT ON migration_phase, phase_turns TO collection_sync_worker, collection_sync_reader;
+GRANT SELECT ON shadow_counts, shadow_findings, going_back_losses
+    TO collection_sync_operator, collection_sync_reader;
 -- The database's identity, by which API, worker and commands find each other in Redis.
 GRANT SELECT (database_id) ON collection_sync_version TO collection_sync_worker;
 -- Not granted: pg_read_all_stats. Without it the worker's log names a session that holds a snapshot, but

@@ -15,7 +15,7 @@ from shared.postgres.faults import sqlstate
 from shared.process.complaint import complaint_about
 from shared.process.orderly import complain
 from shared.settings import DatabaseSettings, load_settings
-from shared.tables import capture, operators, runs  # noqa: F401 - their tables belong to the same metadata
+from shared.tables import capture, operators, phase, runs  # noqa: F401 - their tables belong to the same metadata
 from shared.tables.outbox import metadata
 
 STATEMENT_TIMEOUT_SECONDS = 600

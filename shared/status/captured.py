@@ -19,4 +19,5 @@ async def captured(connection: AsyncConnection) -> Captured:
             )
             for writer in writers
         ],
+        installed_at=None if capture.installed_at is None else capture.installed_at.timestamp(),
     )

@@ -6,6 +6,8 @@ Moments are seconds since 1970 by the database's clock, durations seconds.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from shared.phase.phases import Phase
+
 LOCKED = "another session locks its table"  # why a part is unknown
 GONE_SECONDS = 5.0  # a worker that lives is heard once a second; of one that is busy, or its host, later
 
@@ -154,6 +156,66 @@ class Captured:
     mode: str | None
     is_whole: bool
     writers: Sequence[PastTheOutbox] = ()
+    installed_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowFinding:
+    """A difference between both sides of a list, which neither an event nor a letter explains."""
+
+    project_id: str
+    collection_id: str
+    kind: str
+    found_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """What was compared of lists in this epoch. findings: of it, the newest first, bounded.
+
+    legacy_seconds, target_seconds: what all those reads took on either side. last_at: None before the first.
+    """
+
+    matched: int = 0
+    mismatched: int = 0
+    pending: int = 0
+    lettered: int = 0
+    dropped: int = 0
+    failed: int = 0
+    legacy_seconds: float = 0.0
+    target_seconds: float = 0.0
+    last_at: float | None = None
+    findings: Sequence[ShadowFinding] = ()
+
+    @property
+    def compared(self) -> int:
+        """Return how many lists were compared to their end."""
+        return self.matched + self.mismatched + self.pending + self.lettered
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What only `project_collections` holds, by kind, as a worker counted it last."""
+
+    counted_at: float
+    further_links: int
+    tags: int
+    mappings: int
+    contexts: int
+    without_home: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cutover:
+    """The phase, and what was seen since it began. losses None: not counted yet."""
+
+    phase: Phase
+    epoch: int
+    since: float
+    actor: str
+    falls_back: bool
+    shadow: Shadow = Shadow()
+    losses: Losses | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +237,7 @@ class Facts:
     more_letters: int = 0
     late_by_seconds: float = 0.0
     captured: Captured | None = None
+    cutover: Cutover | None = None
     unknown: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -28,8 +28,13 @@ OUR_TABLES = {
     "audit_findings",
     "worker_processes",
     "collection_sync_version",
+    "going_back_losses",
     "idempotency_keys",
+    "migration_phase",
     "operator_acts",
+    "phase_turns",
+    "shadow_counts",
+    "shadow_findings",
 }
 
 

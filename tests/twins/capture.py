@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from shared.place import Place
 from tests.twins.replacing import Put, replaced
 from worker.capture import statements
-from worker.capture.definition import Place
 from worker.capture.definition import function as right_function
 from worker.capture.definition import trigger as right_trigger
 from worker.capture.statements import remove as right_remove

@@ -13,13 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shared.capture import TRIGGERS, Capture, read_capture
 from shared.migration_state import read_revision
+from shared.place import PLACE, Place
 from shared.postgres.advice import LACKS_TABLES
 from shared.postgres.database import create_engine
 from shared.postgres.faults import INSUFFICIENT_PRIVILEGE, sqlstate
 from shared.revision import REVISION
 from shared.settings import CommandSettings
 from worker.capture import statements
-from worker.capture.definition import Place, digest
+from worker.capture.definition import digest
 from worker.command_line.run import CommandError
 
 IN_USE = {"55P03", "40P01"}  # a lock that was not to be had, a deadlock
@@ -46,13 +47,6 @@ MAY = text("""
         row_security_active('collections') OR row_security_active('outbox_events') AS is_hidden
 """)
 # By the session's search path, as every statement of ours finds them.
-PLACE = """
-    SELECT
-        (SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-        WHERE pg_class.oid = to_regclass('collections')) AS legacy,
-        (SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-        WHERE pg_class.oid = to_regclass('outbox_events')) AS ours
-"""
 # Served by pg_trigger_tgrelid_tgname_index. Disabled ones, too: they bear the name.
 IN_THE_WAY = text("""
     SELECT tgname::text FROM pg_trigger

@@ -6,10 +6,10 @@ than that of any event whose state the row has overwritten.
 """
 
 import hashlib
-from typing import NamedTuple
 
 from shared.capture import FUNCTION, OPERATIONS
 from shared.events import PAYLOAD_VERSION, EventType, Source
+from shared.place import Place
 from shared.projection import COLUMNS, PAYLOAD, legacy_names_of
 from shared.tables.outbox import TRACEPARENT_SHAPE
 
@@ -36,13 +36,6 @@ SAYS_OTHERWISE = f"""(
         OR NEW.is_active AND ROW ({legacy_names_of("OLD")}) IS DISTINCT FROM ROW ({legacy_names_of("NEW")})
     )"""
 WHEN = {"insert": "(NEW.is_active)", "update": SAYS_OTHERWISE, "delete": "(OLD.is_active)"}
-
-
-class Place(NamedTuple):
-    """The schemas of `collections` and of our tables, quoted."""
-
-    legacy: str
-    ours: str
 
 
 def function(place: Place) -> str:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from shared.capture import FUNCTION, OPERATIONS
-from worker.capture.definition import Place, digest, function, trigger
+from shared.place import Place
+from worker.capture.definition import digest, function, trigger
 
 # Writers of `collections` queue behind us while we wait for its lock, so we hardly wait, and try again.
 LOCK_TIMEOUT = "50ms"

@@ -5,8 +5,9 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from shared.migration_state import VERSION_TABLE
+from shared.phase.view import VIEW
 from shared.projection import COLUMNS
-from shared.tables import capture, operators, runs  # noqa: F401 - their tables belong to the same metadata
+from shared.tables import capture, operators, phase, runs  # noqa: F401 - their tables belong to the same metadata
 from shared.tables.legacy import legacy_metadata
 from shared.tables.outbox import metadata
 
@@ -59,6 +60,10 @@ ALL_SEQUENCES = {**OUR_SEQUENCES, "worker_processes_id_seq": READ}
 TARGETS_SEQUENCE = f"{TARGET}_id_seq"
 COUNTS = ("captured_counts", "captured_writers")
 CAPTURE = dict.fromkeys(("capture_settings", "captured_writes", *COUNTS), READ)
+SHADOW = ("shadow_counts", "shadow_findings")
+TURNED: Privileges = {"SELECT": ALL, "UPDATE": "phase epoch since actor falls_back"}
+SEEN_TURNS = dict.fromkeys(("migration_phase", "phase_turns"), READ)
+SEEN_CUTOVER = dict.fromkeys((*SHADOW, "going_back_losses"), READ)
 AUDITS: Privileges = {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL, "DELETE": ALL}
 NEEDS: Mapping[str, Mapping[str, Privileges]] = {
     API: {
@@ -92,6 +97,11 @@ NEEDS: Mapping[str, Mapping[str, Privileges]] = {
         "worker_processes": READ,
         "operator_acts": {"SELECT": ALL, "INSERT": "actor act subject outcome"},
         "idempotency_keys": {"SELECT": ALL, "INSERT": "user_id project_id key fingerprint answer"},
+        VIEW: READ,
+        "migration_phase": TURNED,
+        "phase_turns": {"SELECT": ALL, "INSERT": ALL},
+        **{table: {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL} for table in SHADOW},
+        "going_back_losses": READ,
         VERSION_TABLE: READ,
         **CAPTURE,
         **OUR_SEQUENCES,
@@ -120,6 +130,9 @@ NEEDS: Mapping[str, Mapping[str, Privileges]] = {
         **{table: {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL, "DELETE": ALL} for table in COUNTS},
         VERSION_TABLE: {"SELECT": "database_id"},
         "worker_processes": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL, "DELETE": ALL},
+        **SEEN_TURNS,
+        **{table: {"SELECT": ALL, "DELETE": ALL} for table in SHADOW},
+        "going_back_losses": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL, "DELETE": ALL},
         "backfill_runs": {"SELECT": ALL, "UPDATE": DRIVEN_RUN},
         "audit_runs": AUDITS,
         "audit_findings": AUDITS,
@@ -138,6 +151,9 @@ NEEDS: Mapping[str, Mapping[str, Privileges]] = {
         },
         "worker_processes": READ,
         "operator_acts": READ,
+        "migration_phase": TURNED,
+        "phase_turns": {"SELECT": ALL, "INSERT": ALL},
+        **SEEN_CUTOVER,
         **CAPTURE,
         VERSION_TABLE: READ,
         TARGETS_SEQUENCE: READ,
@@ -149,6 +165,8 @@ NEEDS: Mapping[str, Mapping[str, Privileges]] = {
         "audit_runs": READ,
         "worker_processes": READ,
         "operator_acts": READ,
+        **SEEN_TURNS,
+        **SEEN_CUTOVER,
         **CAPTURE,
         VERSION_TABLE: READ,
         "applied_versions": READ,

@@ -3,8 +3,8 @@
 import asyncpg
 
 from shared.capture import FUNCTION, TRIGGERS
-from worker.capture.change import PLACE
-from worker.capture.definition import Place, digest
+from shared.place import PLACE, Place
+from worker.capture.definition import digest
 from worker.capture.unseen import REPLICA_SETTINGS
 from worker.preflight.check import Found, Objection, stop, warn
 from worker.preflight.needs import LEGACY

@@ -1,0 +1,157 @@
+"""The view `visible_collections`: which collections are in a project, and with which context.
+
+One row says which side answers, and each statement asks that row on its own snapshot. So a turn needs no
+deploy, and no process can hold an old phase.
+
+After the turn a collection for which an event waits, or a dead letter is open, is *unsettled*: its home is
+still answered from `collections`, whose row was committed with that event. So a worker that is stopped makes
+nothing stale.
+
+The view asks a function, once for each project. The function reads one side only, and locks no table of the
+other: before the turn nobody who reads waits for whoever has locked the target. It depends on no column, so
+the monolith may alter its tables; and its plans are made once, by indexes, whatever the session's settings.
+"""
+
+from shared.place import Place
+
+VIEW = "visible_collections"
+FUNCTION = "collections_of_project"
+LAST_ID = 2**63 - 1
+
+# What is shown of a collection beside its context, as `collections` has it: column and type.
+SHOWN = {
+    "collection_name": "text",
+    "created_by": "text",
+    "created_at": "timestamptz",
+    "updated_at": "timestamptz",
+    "color": "text",
+    "icon": "text",
+    "sort_order": "integer",
+    "linked_hypothesis_ids": "json",
+    "linked_question_ids": "json",
+    "collection_purpose": "text",
+    "auto_update": "boolean",
+}
+COLUMNS = ", ".join(f"{name} {kind}" for name, kind in SHOWN.items())
+VALUES = ",\n            ".join(f"legacy.{name}::{kind}" for name, kind in SHOWN.items())
+
+COMMENT = (
+    "Which collections are in a project, and with which context: from collections, or, once migration_phase"
+    " says reads_moved, from project_collections."
+)
+
+
+def unsettled(collection: str, ours: str) -> str:
+    """Return whether an event of the collection waits, of whatever version, or a dead letter of it is open.
+
+    Served by outbox_events_of_aggregate and outbox_dead_letters_of_aggregate. The bounds of both columns
+    leave PostgreSQL no other index: by that of the claims, or of the open letters, it would read through all
+    that others wait for. A collection's letters are looked for only where any letter is open.
+    """
+    return f"""(
+                EXISTS (
+                    SELECT FROM {ours}.outbox_events AS event
+                    WHERE (event.aggregate_id, event.id) >= ({collection}, 0)
+                        AND (event.aggregate_id, event.id) <= ({collection}, {LAST_ID})
+                    ORDER BY event.aggregate_id, event.id LIMIT 1
+                )
+                OR (
+                    SELECT EXISTS (
+                        SELECT FROM {ours}.outbox_dead_letters WHERE closed_at IS NULL ORDER BY id LIMIT 1
+                    )
+                ) AND EXISTS (
+                    SELECT FROM {ours}.outbox_dead_letters AS letter
+                    WHERE (letter.aggregate_id, letter.id) >= ({collection}, 0)
+                        AND (letter.aggregate_id, letter.id) <= ({collection}, {LAST_ID})
+                        AND letter.closed_at IS NULL
+                    ORDER BY letter.aggregate_id, letter.id LIMIT 1
+                )
+            )"""  # noqa: S608 - constants, and a name that was quoted
+
+
+def function(place: Place) -> str:
+    """Return the statement that makes the function, which has the rights of its owner and of no search path.
+
+    STABLE: all that it reads is of the snapshot of the statement that asks.
+
+    After the turn it answers first the collections at home in the project, then those that are linked to
+    it. A home row that says what `collections` says, byte for byte, is the answer whether it is settled or
+    not, so nothing is looked up for it. Of an unsettled collection the target's home row is stale, and so is
+    the row in its former home, which a move that is not applied yet has left there; further links are not.
+
+    Served by idx_collection_project_id and the target's unique key, of each side once; for links and what is
+    not alike by collections_pkey and applied_versions_pkey, and as `unsettled` says. OFFSET 0 and the limit
+    change no result: nothing is looked up before it is known to be needed.
+    """
+    legacy, ours = place
+    return f"""
+CREATE OR REPLACE FUNCTION {ours}.{FUNCTION}(project text)
+    RETURNS TABLE (collection_id text, research_context text, {COLUMNS})
+    LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100
+    SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off
+AS $reads$
+#variable_conflict use_column
+BEGIN
+    IF EXISTS (SELECT FROM {ours}.migration_phase WHERE phase = 'reads_moved') THEN
+        RETURN QUERY
+        SELECT
+            legacy.collection_id::text,
+            CASE WHEN state.is_unsettled THEN legacy.description ELSE target.research_context END::text,
+            {VALUES}
+        FROM {legacy}.collections AS legacy
+        LEFT JOIN {legacy}.project_collections AS target
+            ON target.project_id = legacy.project_id AND target.collection_id = legacy.collection_id
+        CROSS JOIN LATERAL (
+            SELECT CASE
+                WHEN target.collection_id IS NOT NULL
+                    AND target.research_context COLLATE "C"
+                        IS NOT DISTINCT FROM legacy.description COLLATE "C"
+                THEN false
+                ELSE {unsettled("legacy.collection_id", ours)}
+            END AS is_unsettled
+            OFFSET 0
+        ) AS state
+        WHERE legacy.project_id = project
+            AND legacy.is_active
+            AND (target.collection_id IS NOT NULL OR state.is_unsettled)
+        UNION ALL
+        SELECT link.collection_id::text, link.research_context::text, {VALUES}
+        FROM (
+            SELECT target.project_id, target.collection_id, target.research_context
+            FROM {legacy}.project_collections AS target
+            WHERE target.project_id = project
+                AND NOT EXISTS (
+                    SELECT FROM {legacy}.collections AS home
+                    WHERE home.project_id = project AND home.collection_id = target.collection_id
+                )
+            OFFSET 0
+        ) AS link
+        CROSS JOIN LATERAL (
+            SELECT * FROM {legacy}.collections AS home WHERE home.collection_id = link.collection_id LIMIT 1
+        ) AS legacy
+        WHERE legacy.is_active
+            AND NOT (
+                {unsettled("link.collection_id", ours)}
+                AND EXISTS (
+                    SELECT FROM {ours}.applied_versions AS guard
+                    WHERE guard.collection_id = link.collection_id AND guard.project_id = link.project_id
+                )
+            );
+    ELSE
+        RETURN QUERY
+        SELECT legacy.collection_id::text, legacy.description::text, {VALUES}
+        FROM {legacy}.collections AS legacy
+        WHERE legacy.project_id = project AND legacy.is_active;
+    END IF;
+END
+$reads$"""  # noqa: S608 - constants, and names that were quoted
+
+
+def view(place: Place) -> str:
+    """Return the statement that makes the view, served by projects_pkey."""
+    return f"""
+CREATE OR REPLACE VIEW {place.ours}.{VIEW} AS
+SELECT projects.project_id, listed.*
+FROM {place.legacy}.projects CROSS JOIN LATERAL {place.ours}.{FUNCTION}(projects.project_id::text) AS listed
+"""  # noqa: S608 - constants, and names that were quoted

@@ -1,0 +1,55 @@
+"""The phase of the cutover, out of its row, and what was compared and counted since it began."""
+
+from dataclasses import replace
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared.phase.phases import Phase
+from shared.verdict.facts import Cutover, Losses, Shadow, ShadowFinding
+
+MOST_FINDINGS = 20
+
+# One row at most: by migration_phase_pkey.
+PHASE = text("""
+    SELECT phase, epoch, extract(epoch FROM since)::float8 AS since, actor, falls_back
+    FROM migration_phase WHERE singleton
+""")
+# Served by shadow_counts_pkey: a row for each minute of the epoch in which anything was compared.
+COUNTS = text("""
+    SELECT coalesce(sum(matched), 0)::bigint, coalesce(sum(mismatched), 0)::bigint,
+        coalesce(sum(pending), 0)::bigint, coalesce(sum(lettered), 0)::bigint,
+        coalesce(sum(dropped), 0)::bigint, coalesce(sum(failed), 0)::bigint,
+        coalesce(sum(legacy_seconds), 0), coalesce(sum(target_seconds), 0),
+        extract(epoch FROM max(last_at))::float8
+    FROM shadow_counts WHERE epoch = :epoch
+""")
+# Served by shadow_findings_by_time, read backwards.
+FINDINGS = text("""
+    SELECT project_id, collection_id, kind, extract(epoch FROM found_at)::float8 FROM shadow_findings
+    WHERE epoch = :epoch ORDER BY found_at DESC LIMIT :most
+""")
+# One row at most: by going_back_losses_pkey.
+LOSSES = text("""
+    SELECT extract(epoch FROM counted_at)::float8, further_links, tags, mappings, contexts, without_home
+    FROM going_back_losses WHERE singleton
+""")
+
+
+async def cutover(connection: AsyncConnection) -> Cutover | None:
+    """Return the phase and what is known of it; None where its row is gone, so that reads are not moved."""
+    row = (await connection.execute(PHASE)).one_or_none()
+    if row is None:
+        return None
+    counts = (await connection.execute(COUNTS, {"epoch": row.epoch})).one()
+    found = await connection.execute(FINDINGS, {"epoch": row.epoch, "most": MOST_FINDINGS})
+    lost = (await connection.execute(LOSSES)).one_or_none()
+    return Cutover(
+        Phase(row.phase),
+        row.epoch,
+        row.since,
+        row.actor,
+        row.falls_back,
+        replace(Shadow(*counts), findings=[ShadowFinding(*finding) for finding in found]),
+        None if lost is None else Losses(*lost),
+    )

@@ -1,0 +1,1 @@
+"""The cutover: the phase, its gates, the reads that it moves."""
