@@ -6,6 +6,8 @@ write reach `project_collections`, from none of its lines changed to its endpoin
 1. `plain_monolith` as it stands, with `python -m worker.capture install --mode append`.
 2. `append_for_each_change`: one listener on its sessions, which appends the event by hand.
 3. `monolith_with_our_router`: the collections endpoints are ours, mounted in its application.
+
+Its list asks the view `visible_collections`, and no line of it changes when reads are moved, or back.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -14,7 +16,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException
-from sqlalchemy import JSON, DateTime, Text, event, func, inspect
+from sqlalchemy import JSON, DateTime, Text, event, func, inspect, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, UOWTransaction, mapped_column, sessionmaker
 
 from api.context import collection_sync
@@ -43,6 +45,18 @@ class Collection(Base):
     updated_at: Mapped[Any] = mapped_column(DateTime(timezone=True), onupdate=func.now())
 
 
+class VisibleCollection(Base):
+    """A collection in a project: at home there, or linked to it once reads are moved. Never written."""
+
+    __tablename__ = "visible_collections"
+
+    project_id: Mapped[str] = mapped_column(primary_key=True)
+    collection_id: Mapped[str] = mapped_column(primary_key=True)
+    collection_name: Mapped[str]
+    research_context: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[Any] = mapped_column(DateTime(timezone=True))
+
+
 def plain_monolith(sessions: sessionmaker[Session]) -> FastAPI:
     """Return the application as it always was; it knows nothing of any migration."""
     app = FastAPI()
@@ -52,6 +66,15 @@ def plain_monolith(sessions: sessionmaker[Session]) -> FastAPI:
             yield opened
 
     Opened = Annotated[Session, Depends(session, scope="function")]  # noqa: N806 - a type
+
+    @app.get("/api/projects/{project_id}/collections")
+    def list_of(opened: Opened, project_id: str) -> list[dict[str, str | None]]:
+        one = VisibleCollection
+        listed = select(one).where(one.project_id == project_id).order_by(one.created_at, one.collection_id)
+        return [
+            {"id": row.collection_id, "name": row.collection_name, "context": row.research_context}
+            for row in opened.scalars(listed)
+        ]
 
     @app.post("/api/collections/{collection_id}/research/link")
     def link(opened: Opened, collection_id: str, hypothesis_id: str) -> None:

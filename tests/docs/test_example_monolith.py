@@ -127,3 +127,27 @@ async def test_a_session_is_flushed_before_its_event_is_drawn_and_a_connection_d
     assert [row["text"] for row in payloads] == ["by hand", "by SQL"]
     await drain(engine)
     assert await drift(sql) == []
+
+
+async def test_its_list_is_the_same_before_the_turn_after_it_and_back_but_for_links(
+    engine: AsyncEngine, sql: asyncpg.Connection, sessions: sessionmaker[Session]
+) -> None:
+    await brought_over(engine, sql)
+    monolith.append_for_each_change(sessions)
+    await sql.execute("INSERT INTO project_collections (project_id, collection_id) VALUES ('p2', 'c1')")
+    app = monolith.plain_monolith(sessions)
+    async with started(app) as client:
+
+        async def listed(project: str) -> list[tuple[str, str | None]]:
+            answer = await client.get(f"/api/projects/{project}/collections")
+            return [(one["id"], one["context"]) for one in answer.json()]
+
+        for turn in range(6):  # so often that psycopg has prepared the statement
+            for phase, linked in (("shadow_reads", []), ("reads_moved", [("c1", None)])):
+                await sql.execute("UPDATE migration_phase SET phase = $1", phase)
+                context = f"turn {turn}, {phase}"
+                await client.put(f"/api/collections/c1/context?text={context}")  # and no worker runs
+                assert await listed("p1") == [("c1", context), ("c2", "old")]
+                assert await listed("p2") == linked
+                await drain(engine)
+                assert await listed("p1") == [("c1", context), ("c2", "old")]
