@@ -54,11 +54,15 @@ class Turn:
     epoch: int = 0
 
 
-async def hold(connection: AsyncConnection) -> Phase:
+async def hold(connection: AsyncConnection, epoch: int | None = None) -> Phase:
     """Lock the phase's row until the transaction ends, and return the phase.
 
+    Args:
+        connection: in a transaction.
+        epoch: the one that the caller saw; None: it saw none.
+
     Raises:
-        TurnRefusedError: there is no such row.
+        TurnRefusedError: there is no such row, or the phase was turned since the caller saw it.
         sqlalchemy.exc.DBAPIError: somebody else turns it, and has held the row for two seconds (55P03).
 
     """
@@ -67,7 +71,11 @@ async def hold(connection: AsyncConnection) -> Phase:
     if row is None:
         msg = "The row of migration_phase is gone. Put it back: see docs/phases.md."
         raise TurnRefusedError(msg)
-    return Phase(row.phase)
+    phase = Phase(row.phase)
+    if epoch not in {None, row.epoch}:
+        msg = f"The phase was turned since you looked: it is {TITLES[phase]} now. Look again."
+        raise TurnRefusedError(msg)
+    return phase
 
 
 async def advance(  # noqa: PLR0913 - keywords
@@ -78,6 +86,7 @@ async def advance(  # noqa: PLR0913 - keywords
     reason: str | None = None,
     forced: bool = False,
     falls_back: bool | None = None,
+    epoch: int | None = None,
 ) -> Turn:
     """Turn the phase on by one, if its gates are met.
 
@@ -88,13 +97,15 @@ async def advance(  # noqa: PLR0913 - keywords
         reason: recorded with the turn; there must be one to force it.
         forced: turn it although gates are not met.
         falls_back: whether moved reads go back by themselves; None leaves that as it is.
+        epoch: as `hold`.
 
     Raises:
-        TurnRefusedError: a gate is not met, there is no phase behind this one, or no reason to force it.
+        TurnRefusedError: a gate is not met, there is no phase behind this one, or no reason to force it; or
+            as `hold`.
         sqlalchemy.exc.DBAPIError: as `hold`.
 
     """
-    phase = await hold(connection)
+    phase = await hold(connection, epoch)
     following = phase.following
     if following is None:
         msg = f"{TITLES[phase]} is the last phase that this system carries out."
@@ -112,15 +123,17 @@ async def advance(  # noqa: PLR0913 - keywords
     return await _carry_out(connection, turn, falls_back)
 
 
-async def back(connection: AsyncConnection, *, actor: str, reason: str | None = None) -> Turn:
-    """Turn the phase back by one; there is no gate.
+async def back(
+    connection: AsyncConnection, *, actor: str, reason: str | None = None, epoch: int | None = None
+) -> Turn:
+    """Turn the phase back by one; there is no gate. epoch: as `hold`.
 
     Raises:
-        TurnRefusedError: there is no phase before this one.
+        TurnRefusedError: there is no phase before this one; or as `hold`.
         sqlalchemy.exc.DBAPIError: as `hold`.
 
     """
-    phase = await hold(connection)
+    phase = await hold(connection, epoch)
     previous = phase.previous
     if previous is None:
         msg = f"{TITLES[phase]} is the first phase."
