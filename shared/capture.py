@@ -36,6 +36,8 @@ WRITERS = text("""
     LIMIT :most
 """)
 MOST_UNCOUNTED = 10_000
+# Of the last minute in which any was captured. Served by captured_counts_by_minute, read backwards.
+LAST_COUNTED = text("SELECT last_at FROM captured_counts ORDER BY minute DESC LIMIT 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +77,9 @@ async def read_writers(connection: AsyncConnection, days: float = DAYS_SHOWN) ->
     """Return who wrote past the outbox in the last days, the latest first."""
     asked = {"seconds": days * 86_400, "uncounted": MOST_UNCOUNTED, "most": MOST_WRITERS}
     return [Writer(*row) for row in await connection.execute(WRITERS, asked)]
+
+
+async def read_last_counted(connection: AsyncConnection) -> datetime | None:
+    """Return when the last write was captured that is counted, to the minute; counts are kept for 30 days."""
+    last_at: datetime | None = (await connection.execute(LAST_COUNTED)).scalar()
+    return last_at

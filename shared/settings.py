@@ -23,10 +23,12 @@ TRIAL = Path(__file__).resolve().parents[1] / ".local" / "env"
 WORDS = {
     "bool_parsing": "must be true or false",
     "int_parsing": "must be a whole number",
+    "float_parsing": "must be a number",
     "int_from_float": "must be a whole number",
 }
 BLANK = "holds nothing but blanks: set it, or take it out"
 LAST_OF_LATIN_1 = 0xFF
+MOST_KEPT_SECONDS = 30 * 86_400
 
 
 class SettingsError(Exception):
@@ -124,7 +126,26 @@ class CommandSettings(ProcessSettings):
     ] = None
 
 
-class Settings(ProcessSettings):
+class PhaseSettings(DatabaseSettings):
+    """What must be true before the phase of the cutover is advanced; times are seconds."""
+
+    # What the capture saw is kept for 30 days, and so are audits.
+    phase_writers_seconds: Annotated[
+        float, Field(ge=0, le=MOST_KEPT_SECONDS, description=SETTINGS["phase_writers_seconds"])
+    ] = 86_400
+    phase_in_sync_seconds: Annotated[
+        float, Field(ge=0, le=MOST_KEPT_SECONDS, description=SETTINGS["phase_in_sync_seconds"])
+    ] = 86_400
+    phase_lists_compared: Annotated[
+        int, Field(ge=0, le=10**9, description=SETTINGS["phase_lists_compared"])
+    ] = 1_000
+
+
+class TurnSettings(PhaseSettings, CommandSettings):
+    """What the command needs that turns the phase."""
+
+
+class Settings(PhaseSettings, ProcessSettings):
     """What the API and the worker need."""
 
     redis_url: Annotated[

@@ -12,13 +12,17 @@ SETTINGS = {
     "gateway_token": "When set, requests must carry it: User-ID alone proves nothing.",
     "admin_token": "Opens the admin routes to requests that carry it; they are closed without.",
     "dead_letter_retention_days": "Days after which a closed dead letter is removed, and an idle tombstone.",
+    "phase_writers_seconds": "So long nobody was seen writing past the outbox, before the phase is advanced.",
+    "phase_in_sync_seconds": "So long audits found no drift, before lists are compared.",
+    "phase_lists_compared": "So many lists were compared without a mismatch, before reads are moved.",
     "worker_metrics_port": "Serve the worker's metrics to Prometheus on this port.",
     "worker_metrics_host": "The address to serve them on; 127.0.0.1 unless set.",
 }
+PHASE = {name: meaning for name, meaning in SETTINGS.items() if name.startswith("phase_")}
 WORKER = {
     name: meaning
     for name, meaning in SETTINGS.items()
-    if name not in {"read_only_mode", "gateway_token", "admin_token"}
+    if name not in {"read_only_mode", "gateway_token", "admin_token", *PHASE}
 }
 COMMANDS = {
     "database_url": SETTINGS["database_url"],
@@ -26,3 +30,5 @@ COMMANDS = {
     "log_file": SETTINGS["log_file"],
     "redis_url": "Redis or Valkey, to wake the workers at once. Not required.",
 }
+# Those of `python -m worker.phase`.
+TURNS = COMMANDS | PHASE

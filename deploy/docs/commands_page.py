@@ -17,6 +17,7 @@ from worker.backfill import options as the_backfill
 from worker.capture import options as the_capture
 from worker.dashboard import __main__ as the_dashboard
 from worker.dead_letters import options as the_dead_letters
+from worker.phase import options as the_phase
 from worker.preflight import __main__ as the_preflight
 from worker.status import __main__ as the_status
 
@@ -37,7 +38,7 @@ def parsers() -> list[argparse.ArgumentParser]:
     phase1 = import_module("migrations.phase1_backfill_project_collections")  # a script, in no package
     modules = (
         the_worker, the_preflight, the_status, the_backfill, the_audit, the_dead_letters, the_capture,
-        the_dashboard, phase1,
+        the_phase, the_dashboard, phase1,
     )  # fmt: skip
     grammars = [module.grammar() for module in modules]
     grammars.insert(modules.index(the_audit) + 1, the_audit.findings_grammar())

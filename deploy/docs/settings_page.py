@@ -7,7 +7,7 @@ from pydantic.fields import FieldInfo
 
 from deploy.docs.markdown import Schema, code, default, page, shape, table
 from shared.postgres.libpq_parameters import HONOURED, LIBPQ_ALONE, ONLY, OURS
-from shared.settings import CommandSettings, DatabaseSettings, Settings
+from shared.settings import CommandSettings, DatabaseSettings, Settings, TurnSettings
 from shared.variables import WORKER
 
 COMMON: AbstractSet[str] = CommandSettings.model_fields.keys()
@@ -16,7 +16,7 @@ READERS: Mapping[str, Mapping[str, FieldInfo]] = {
         name: field for name, field in Settings.model_fields.items() if name in COMMON or name not in WORKER
     },
     "worker": {name: Settings.model_fields[name] for name in WORKER},
-    "commands": CommandSettings.model_fields,
+    "commands": TurnSettings.model_fields,
     "migrations": DatabaseSettings.model_fields,
 }
 

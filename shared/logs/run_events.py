@@ -178,4 +178,14 @@ RUN_EVENTS = (
         mode="string?: `count`, `append` or `refuse`; null: it is removed",
         before="string?: its mode before; null: it was not installed",
     ),
+    event(
+        "phase_turned", "phase", "info", "An operator turned the phase of the cutover, by command.",
+        from_phase="string: the phase before",
+        to_phase="string: the phase now",
+        kind="string: `advance` or `back`",
+        epoch="integer: the number of the turn: `phase_turns.epoch`",
+        actor="string: who; not proved",
+        reason="string?: why",
+        unmet="array: names of the gates that it was forced past",
+    ),
 )  # fmt: skip

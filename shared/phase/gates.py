@@ -16,14 +16,15 @@ from shared.verdict.validity import valid_proof
 from shared.verdict.words import count, span
 
 NOT_KNOWN = "not known"
+COMPARED_WITHIN_SECONDS = 86_400.0  # the last comparison of lists
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What operators may ask more or less of. Times are seconds."""
+    """What operators may ask more or less of. Times are seconds. Defaults: see `shared.settings`."""
 
     writers_seconds: float = 86_400.0  # that nobody was seen writing past the outbox
-    in_sync_seconds: float = 86_400.0  # of the phase, before lists are compared
+    in_sync_seconds: float = 86_400.0  # of the phase without drift, before lists are compared
     lists_compared: int = 1_000
 
 
@@ -84,7 +85,8 @@ def writers(facts: Facts, limits: Limits) -> Gate:
         return _else(replace(gate, value="triggers of the capture are gone or disabled"), commands.CAPTURE)
     if captured.mode in {"append", "refuse"}:
         return replace(gate, value=f"captured, mode {captured.mode}", is_met=True)
-    last = max([captured.installed_at, *(writer.last_at for writer in captured.writers)])
+    seen = (captured.last_at or 0.0, *(writer.last_at for writer in captured.writers))
+    last = max(captured.installed_at, *seen)
     quiet = now - last
     gate = replace(gate, value=f"none for {span(quiet)}", is_met=quiet >= limits.writers_seconds)
     return _else(gate, commands.CAPTURE_STATUS, commands.CAPTURE)
@@ -130,24 +132,30 @@ def audit(facts: Facts, _limits: Limits) -> Gate:
 
 
 def held(facts: Facts, limits: Limits) -> Gate:
-    """Return for how long the phase has lasted without a repair: workers audit all the while."""
+    """Return for how long the phase has lasted in which no audit found drift: workers audit all the while."""
     gate = Gate("held", "It has stayed so for long enough", NOT_KNOWN, span(limits.in_sync_seconds))
     if facts.cutover is None:
-        return gate
-    lasted = facts.server.now - max(facts.cutover.since, facts.known_history.mended_at or 0.0)
-    return replace(gate, value=span(lasted), is_met=lasted >= limits.in_sync_seconds)
+        return _else(gate, commands.PREFLIGHT)
+    lasted = facts.server.now - max(facts.cutover.since, facts.cutover.drift_at or 0.0)
+    gate = replace(gate, value=span(lasted), is_met=lasted >= limits.in_sync_seconds)
+    return _else(gate, commands.PHASE)
 
 
 def shadow(facts: Facts, limits: Limits) -> Gate:
-    limit = f"{limits.lists_compared:,} lists or more, and 0 mismatches"
+    """Return what comparisons of this phase found. A mismatch stays one: only a new phase begins anew."""
+    within = span(COMPARED_WITHIN_SECONDS)
+    limit = f"{limits.lists_compared:,} lists or more, the last within {within}, and 0 mismatches"
     gate = Gate("shadow", "Comparisons of lists found no difference", NOT_KNOWN, limit)
     if facts.cutover is None:
-        return gate
+        return _else(gate, commands.PREFLIGHT)
     seen = facts.cutover.shadow
-    value = f"{seen.compared:,} lists, {count(seen.mismatched, 'mismatch', 'mismatches')}"
+    value = f"{count(seen.compared, 'list', 'lists')}, {count(seen.mismatched, 'mismatch', 'mismatches')}"
     age = None if seen.last_at is None else facts.server.now - seen.last_at
-    is_met = seen.compared >= limits.lists_compared and not seen.mismatched
-    return replace(gate, value=value, is_met=is_met, age_seconds=age)
+    gate = replace(gate, value=value, age_seconds=age)
+    if seen.mismatched:
+        return _else(gate, commands.REPAIR, commands.AUDIT, commands.BACK)
+    is_enough = seen.compared >= limits.lists_compared
+    return _else(replace(gate, is_met=is_enough and (age or 0.0) <= COMPARED_WITHIN_SECONDS), commands.PHASE)
 
 
 def _else(gate: Gate, *steps: str) -> Gate:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared.phase.gates import Gate, Limits, gates_of
 from shared.phase.phases import TITLES, Phase
 from shared.status.look import read_facts
+from shared.status.session import CAREFULLY
 from shared.verdict.facts import Facts, Losses
 
 LOCK_TIMEOUT = "2s"
@@ -113,7 +114,7 @@ async def advance(  # noqa: PLR0913 - keywords
     if forced and not reason:
         msg = "Forcing needs a reason, which is recorded: --force --reason TEXT."
         raise TurnRefusedError(msg)
-    facts = await read_facts(connection)
+    facts = await _look(connection)
     gates = gates_of(phase, facts, limits)
     unmet = [gate for gate in gates if not gate.is_met]
     if unmet and not forced:
@@ -138,10 +139,16 @@ async def back(
     if previous is None:
         msg = f"{TITLES[phase]} is the first phase."
         raise TurnRefusedError(msg)
-    facts = await read_facts(connection)
+    facts = await _look(connection)
     return await _carry_out(
         connection, Turn(phase, previous, "back", actor, reason, losses=_losses(facts)), falls_back=None
     )
+
+
+async def _look(connection: AsyncConnection) -> Facts:
+    """Read the facts by indexes, now that the row is held: each statement sees what was committed by then."""
+    await connection.execute(CAREFULLY)
+    return await read_facts(connection)
 
 
 def _losses(facts: Facts) -> Losses | None:

@@ -2,7 +2,7 @@
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared.capture import read_capture, read_writers
+from shared.capture import read_capture, read_last_counted, read_writers
 from shared.verdict.facts import Captured, PastTheOutbox
 
 
@@ -10,6 +10,7 @@ async def captured(connection: AsyncConnection) -> Captured:
     """Return how it is installed, and who wrote past the outbox in the last day, the latest first."""
     capture = await read_capture(connection)
     writers = await read_writers(connection)
+    last_at = await read_last_counted(connection)
     return Captured(
         capture.mode,
         is_whole=not capture.missing,
@@ -20,4 +21,5 @@ async def captured(connection: AsyncConnection) -> Captured:
             for writer in writers
         ],
         installed_at=None if capture.installed_at is None else capture.installed_at.timestamp(),
+        last_at=None if last_at is None else last_at.timestamp(),
     )

@@ -6,6 +6,7 @@ from shared.process.printable import printable
 from shared.revision import REVISION
 from shared.status.letters import MOST_LETTERS
 from shared.status.waiting import MOST_COUNTED
+from shared.verdict.cutover import phase_line
 from shared.verdict.facts import Facts, LockHolder, PastTheOutbox, Worker
 from shared.verdict.words import clock, count, percent, span, who
 
@@ -39,6 +40,7 @@ def rows(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "dead letters", _letters(facts)
     yield "sequences", _sequences(facts)
     yield "capture", _captured(facts)
+    yield "phase", phase_line(facts) or _why(facts, "cutover")
 
 
 def _why(facts: Facts, part: str) -> str:

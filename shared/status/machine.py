@@ -37,6 +37,7 @@ def _figures(facts: Facts) -> dict[str, Any]:
         "audit": None if audit is None else asdict(audit),
         "rolled_back_at": history.rollback.ended_at if history and history.rollback else None,
         "captured": None if facts.captured is None else asdict(facts.captured),
+        "cutover": None if facts.cutover is None else asdict(facts.cutover),
         "dead_letters": None if facts.letters is None else len(facts.letters),
         "unknown": dict(facts.unknown),
     }

@@ -9,7 +9,7 @@ BEGINNING = re.compile(r"[:,.](?: |$)| \(")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer. next_steps: commands, in the order in which to type them; none where all is done.
+    """The answer. next_steps: commands, as one types them; the last may look at what is next.
 
     short: its title, where that is not how the sentence begins.
     """

@@ -13,4 +13,6 @@ ROLL_BACK = "python migrations/phase1_backfill_project_collections.py --rollback
 LETTERS = "python -m worker.dead_letters"
 CAPTURE = "python -m worker.capture install --mode append"
 CAPTURE_STATUS = "python -m worker.capture status"
+PHASE = "python -m worker.phase status"
 ADVANCE = "python -m worker.phase advance"
+BACK = "python -m worker.phase back"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from shared.phase.phases import Phase
 
 LOCKED = "another session locks its table"  # why a part is unknown
+FALL_BACK = "fall_back"  # the kind of a turn that nobody ordered
 GONE_SECONDS = 5.0  # a worker that lives is heard once a second; of one that is busy, or its host, later
 
 
@@ -151,12 +152,16 @@ class PastTheOutbox:
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """The capture in the database. mode None: not installed. is_whole: every trigger is there and enabled."""
+    """The capture in the database. mode None: not installed. is_whole: every trigger is there and enabled.
+
+    last_at: when the last write was captured that workers have counted, of the last 30 days.
+    """
 
     mode: str | None
     is_whole: bool
     writers: Sequence[PastTheOutbox] = ()
     installed_at: float | None = None
+    last_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +212,11 @@ class Losses:
 
 @dataclass(frozen=True, slots=True)
 class Cutover:
-    """The phase, and what was seen since it began. losses None: not counted yet."""
+    """The phase, and what was seen since it began. losses None: not counted yet.
+
+    kind, reason: of the turn that led to it; None before the first. drift_at: when an audit found drift last,
+    where that was in this phase, and this is the one in which it is waited for.
+    """
 
     phase: Phase
     epoch: int
@@ -216,6 +225,14 @@ class Cutover:
     falls_back: bool
     shadow: Shadow = Shadow()
     losses: Losses | None = None
+    kind: str | None = None
+    reason: str | None = None
+    drift_at: float | None = None
+
+    @property
+    def fell_back(self) -> bool:
+        """Return whether reads went back by themselves, and nobody has turned the phase since."""
+        return self.kind == FALL_BACK
 
 
 @dataclass(frozen=True, slots=True)

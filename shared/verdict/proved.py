@@ -111,11 +111,10 @@ def late(facts: Facts, _proof: Audit) -> Answer | None:
 def in_sync(facts: Facts, proof: Audit) -> Answer:
     at = f"audited at {clock_to_the_second(proof.ended_at, facts.server.now)}"
     if not proof.pending:
-        return Answer("in_sync", f"In sync: all {proof.compared:,} pairs agree, {at}.")
+        return Answer("in_sync", f"In sync: all {proof.compared:,} pairs agree, {at}.", [commands.PHASE])
     way = count(proof.pending, "was", "were")
-    return Answer(
-        "in_sync", f"In sync: of {proof.compared:,} pairs {way} on the way and none had drifted, {at}."
-    )
+    sentence = f"In sync: of {proof.compared:,} pairs {way} on the way and none had drifted, {at}."
+    return Answer("in_sync", sentence, [commands.PHASE])
 
 
 def _audit_or_wait(facts: Facts) -> list[str]:

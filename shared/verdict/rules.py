@@ -6,7 +6,7 @@ they are: to repair them would be a second migration on top of the first. Nothin
 
 from collections.abc import Callable
 
-from shared.verdict import course, obstacles, proved
+from shared.verdict import course, cutover, obstacles, proved
 from shared.verdict.answer import Answer
 from shared.verdict.facts import Audit, Facts
 from shared.verdict.validity import valid_proof
@@ -30,6 +30,8 @@ RULES_OF_PROOF: tuple[Callable[[Facts, Audit], Answer | None], ...] = (
     proved.outdated,
     proved.dead_letters,
     proved.late,
+    cutover.fell_back,
+    cutover.reads_differ,
     proved.in_sync,
 )
 

@@ -50,6 +50,12 @@ COMMANDS: list[list[str]] = [
     ["-m", "worker.backfill", "--list"],
     ["-m", "worker.backfill", "--follow"],
     ["-m", "worker.backfill", "--set-rate", "5"],
+    ["-m", "worker.phase", "status"],
+    ["-m", "worker.phase", "status", "--json"],
+    ["-m", "worker.phase", "advance", "--json"],
+    ["-m", "worker.phase", "back", "--reason", HOSTILE],
+    ["-m", "worker.phase", "report", "--html", f"/nowhere/{HOSTILE}"],
+    ["-m", "worker.phase", "advance", "--force"],  # wrong usage
 ]
 NO_TEXT = "\udcff"  # a byte that is none
 ODD: list[list[str]] = [
@@ -85,6 +91,9 @@ ODD: list[list[str]] = [
     ["-m", "worker.dashboard", LOG, "--serve", "0", "--host", "x" * 300],
     ["-m", "worker.dashboard", LOG, "--serve", "0", "--host", NO_TEXT],
     ["-m", "worker.dashboard", LOG, "--serve", "9" * 5000],
+    ["-m", "worker.phase", "back", "--reason", NO_TEXT],
+    ["-m", "worker.phase", "advance", "--actor", "x" * 5000],
+    ["-m", "worker.phase", "report", "--html", "x" * 5000, "--epoch", "9" * 5000],
     ["-m", "worker.preflight", NO_TEXT],
     ["-m", "worker.status", NO_TEXT],
     ["-m", "worker.status", "x" * 100_000],
@@ -94,6 +103,7 @@ ALEMBIC = ["-m", "alembic", "current"]
 NOT_OF_ALEMBIC = {"not migrated"}  # which it is there to change; its streams are its own affair
 WITHOUT_DATABASE = ("worker --check", "worker.dashboard")
 IN_WORDS_OF_ITS_OWN = (
+    "worker.phase status",
     "worker.preflight",
     "worker.status",
 )  # tested by themselves

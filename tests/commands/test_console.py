@@ -144,7 +144,7 @@ def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
 
 # What prints without `worker.command_line.console`, and why it may.
 EXCEPTIONS = {
-    ("dashboard/writing.py", "sys.stdout.buffer.write"),  # the page, for a browser
+    ("command_line/writing.py", "sys.stdout.buffer.write"),  # the page, for a browser
     ("check.py", "print"),  # our own words
 }
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.settings import CommandSettings, Settings
-from shared.variables import COMMANDS, SETTINGS
+from shared.settings import CommandSettings, Settings, TurnSettings
+from shared.variables import COMMANDS, SETTINGS, TURNS
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = [
@@ -54,5 +54,5 @@ def test_help_and_wrong_usage_import_nothing_heavy(script: Path, word: str, stat
 
 
 def test_the_help_speaks_of_the_variables_that_are_read() -> None:
-    for table, settings in ((COMMANDS, CommandSettings), (SETTINGS, Settings)):
+    for table, settings in ((COMMANDS, CommandSettings), (SETTINGS, Settings), (TURNS, TurnSettings)):
         assert table == {name: field.description for name, field in settings.model_fields.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.dashboard.writing import write_page
+from worker.command_line.writing import write_page
 
 OLD, NEW = "an older page", "the page"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from alembic.config import main as alembic
 
-from shared.settings import CommandSettings, DatabaseSettings, Settings
+from shared.settings import CommandSettings, DatabaseSettings, Settings, TurnSettings
 from tests.commands.test_imports import SCRIPTS
 from tests.forked import ROOT
 
@@ -32,6 +32,7 @@ SCRIPTED: Mapping[str, Sequence[Start]] = {
     "worker/capture/__main__.py": (Start(CommandSettings, ["status"]),),
     "worker/dashboard/__main__.py": (Start(None, ["no such log"]),),
     "worker/dead_letters/__main__.py": (Start(CommandSettings, ["list"]),),
+    "worker/phase/__main__.py": (Start(TurnSettings, ["status"]), Start(TurnSettings, ["back"])),
     "worker/preflight/__main__.py": (Start(CommandSettings),),
     "worker/status/__main__.py": (Start(CommandSettings),),
     "deploy/local/__main__.py": (Start(Settings, given=frozenset({"DATABASE_URL", "REDIS_URL"})),),

@@ -51,6 +51,9 @@ WRONG: Mapping[str, tuple[str, ...]] = {
     "GATEWAY_TOKEN": ("can\nary", "can\x1bary", "canary→"),
     "ADMIN_TOKEN": ("can\nary", "canary\x7f.", "canary→"),
     "DEAD_LETTER_RETENTION_DAYS": ("canary", "0", "1.5", "99999999999999999999"),
+    "PHASE_WRITERS_SECONDS": ("canary", "-1", "nan", "inf", "1e300"),
+    "PHASE_IN_SYNC_SECONDS": ("canary", "-1", "nan", "inf", "1e300"),
+    "PHASE_LISTS_COMPARED": ("canary", "-1", "1.5"),
     "WORKER_METRICS_PORT": ("canary", "0", "70000", "-1"),
     "WORKER_METRICS_HOST": (),
 }

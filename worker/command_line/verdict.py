@@ -13,7 +13,8 @@ TONES = {
     ),
     **dict.fromkeys(
         ("drift", "failed", "stop", "dead", "stuck", "stopped", "unfit", "read_only", "database_away",
-         "not_migrated", "rollback_interrupted", "blind", "missing", "mismatched", "orphaned"), BAD
+         "fell_back", "reads_differ", "not_migrated", "rollback_interrupted", "blind", "missing",
+         "mismatched", "orphaned"), BAD
     ),
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ import uvloop
 
 from shared.process.orderly import FAILURE, SUCCESS, WRONG_USAGE, complain
 from worker.command_line.console import print_json, stderr, stdout
+from worker.command_line.writing import STDOUT, write_page
 from worker.dashboard import terminal
 from worker.dashboard.files import LogFileError, belongs_to
 from worker.dashboard.log_state import LogState
@@ -17,7 +18,6 @@ from worker.dashboard.page_state import PageState
 from worker.dashboard.reading import Logs
 from worker.dashboard.rendering import self_contained
 from worker.dashboard.server import serve
-from worker.dashboard.writing import STDOUT, write_page
 
 AUDIT_COUNTS = ("compared", "missing", "mismatched", "orphaned", "pending", "repaired")
 

@@ -8,9 +8,9 @@ from playwright.async_api import Browser, Page
 from tests.dashboard.browser.page_states import HOSTILE, hostile, rich
 from tests.dashboard.browser.site import ADDRESS, serve
 from tests.dashboard.browser.watching import LIGHT, Watched, watch
+from worker.command_line.writing import write_page
 from worker.dashboard.page_state import PageState
 from worker.dashboard.rendering import self_contained
-from worker.dashboard.writing import write_page
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")  # in which the browser lives
 

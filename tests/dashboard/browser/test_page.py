@@ -11,9 +11,9 @@ from playwright.async_api import Browser, BrowserContext
 from tests.dashboard.browser.page_states import HOSTILE, LANES, NOW, empty, good, hostile, rich
 from tests.dashboard.browser.site import ADDRESS, Site, serve
 from tests.dashboard.browser.watching import LIGHT, PAGE_ASKS_SECONDS, Watched, watch
+from worker.command_line.writing import write_page
 from worker.dashboard.page_state import PageState
 from worker.dashboard.rendering import self_contained
-from worker.dashboard.writing import write_page
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")  # in which the browser lives
 
