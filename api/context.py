@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.gate.admission import PLACE_WAIT_SECONDS, POOL_SIZE, Bulkheads
 from api.gate.long_lists import LongLists
+from api.shadow.sampler import Shadow, shadow_engine
 from shared.events import EventType
 from shared.planner import REQUESTS
 from shared.postgres.database import create_engine, refuse_wrong_pooler
@@ -38,6 +39,7 @@ class CollectionSync:
     bulkheads: Bulkheads
     # On a connection of its own: it takes none from users, and is lent whatever the server's state.
     looks: Looks
+    shadow: Shadow
     long_lists: LongLists = field(default_factory=LongLists)
     appended: Counter[EventType] = field(default_factory=Counter)  # events of writes that are committed
 
@@ -86,7 +88,13 @@ async def collection_sync(app: FastAPI, settings: Settings) -> AsyncIterator[Non
         doorbell = Doorbell(redis, Deployment.of(engine))
         await stack.enter_async_context(ringing(doorbell))
         looks = Looks(await stack.enter_async_context(engine_of(settings)))
-        app.state.collection_sync = CollectionSync(settings, engine, redis, doorbell, Bulkheads(), looks)
+        comparing = shadow_engine(settings)
+        stack.push_async_callback(comparing.dispose)
+        shadow = Shadow(comparing, settings.shadow_share)
+        await stack.enter_async_context(shadow.running())
+        app.state.collection_sync = CollectionSync(
+            settings, engine, redis, doorbell, Bulkheads(), looks, shadow
+        )
         yield
 
 

@@ -46,7 +46,9 @@ async def list_collections(
     to the next page, which begins behind the last collection of this one, even if that was deleted meanwhile.
     """
     page = listing.Page(limit, after)
-    return listing.answer(await listing.list_collections(sync, caller, project_id, page), page)
+    answer = listing.answer(await listing.list_collections(sync, caller, project_id, page), page)
+    answer.background = sync.shadow.sampled(project_id)
+    return answer
 
 
 @router.post(COLLECTIONS_PATH, responses=documentation.CREATE)

@@ -162,6 +162,7 @@ class Settings(PhaseSettings, ProcessSettings):
         Annotated[SecretStr, AfterValidator(_token)] | None,
         Field(description=SETTINGS["admin_token"]),
     ] = None
+    shadow_share: Annotated[float, Field(ge=0, le=1, description=SETTINGS["shadow_share"])] = 0.1
     dead_letter_retention_days: Annotated[
         int, Field(ge=1, le=36_500, description=SETTINGS["dead_letter_retention_days"])
     ] = 30

@@ -11,6 +11,7 @@ SETTINGS = {
     "read_only_mode": "Answer every write with 403.",
     "gateway_token": "When set, requests must carry it: User-ID alone proves nothing.",
     "admin_token": "Opens the admin routes to requests that carry it; they are closed without.",
+    "shadow_share": "Of all lists, how many are compared from both sides in the phases that compare: 0 to 1.",
     "dead_letter_retention_days": "Days after which a closed dead letter is removed, and an idle tombstone.",
     "phase_writers_seconds": "So long nobody was seen writing past the outbox, before the phase is advanced.",
     "phase_in_sync_seconds": "So long audits found no drift, before lists are compared.",
@@ -22,7 +23,7 @@ PHASE = {name: meaning for name, meaning in SETTINGS.items() if name.startswith(
 WORKER = {
     name: meaning
     for name, meaning in SETTINGS.items()
-    if name not in {"read_only_mode", "gateway_token", "admin_token", *PHASE}
+    if name not in {"read_only_mode", "gateway_token", "admin_token", "shadow_share", *PHASE}
 }
 COMMANDS = {
     "database_url": SETTINGS["database_url"],

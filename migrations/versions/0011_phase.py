@@ -124,8 +124,7 @@ def upgrade() -> None:
         sa.Column(
             "last_at",
             sa.DateTime(timezone=True),
-            nullable=False,
-            comment="When the last of them was compared.",
+            comment="When the last of them was compared; NULL: none was.",
         ),
         comment="Lists that were compared from both sides, by minute; removed after 30 days.",
     )

@@ -55,6 +55,8 @@ DRIVER_ERRORS = (
     AsyncAdapt_asyncpg_dbapi.InterfaceError,
     AsyncAdapt_asyncpg_dbapi.InternalError,
 )
+# Whatever the driver raises. The last is what a login that is refused comes as.
+OF_THE_DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, AsyncAdapt_asyncpg_dbapi.Error)
 
 
 def sqlstate(error: BaseException) -> str | None:

@@ -90,7 +90,7 @@ shadow_counts = Table(
     Column("collections", BigInteger, nullable=False, server_default=ZERO, comment="Compared in all lists."),
     Column("legacy_seconds", Float, nullable=False, server_default=ZERO, comment="The reads of collections."),
     Column("target_seconds", Float, nullable=False, server_default=ZERO, comment="Of project_collections."),
-    Column("last_at", DateTime(timezone=True), nullable=False, comment="When the last of them was compared."),
+    Column("last_at", DateTime(timezone=True), comment="When the last of them was compared; NULL: none was."),
     comment="Lists that were compared from both sides, by minute; removed after 30 days.",
 )
 Index("shadow_counts_by_minute", shadow_counts.c.minute)

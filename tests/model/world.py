@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.context import CollectionSync
 from api.gate.admission import Bulkheads
+from api.shadow.sampler import Shadow
 from api.write_statement import Write, Written, carry_out
 from shared.events import EventType, Source
 from shared.outbox import append_states
@@ -293,5 +294,7 @@ async def _opened(
         stack.push_async_callback(connection.close)
     await seed(sql)
     await sql.execute(CREATE_REFUSAL)
-    sync = CollectionSync(settings, engine, redis, Doorbell(redis, nowhere()), Bulkheads(), Looks(engine))
+    sync = CollectionSync(
+        settings, engine, redis, Doorbell(redis, nowhere()), Bulkheads(), Looks(engine), Shadow(engine, 0)
+    )
     return World(runner, sql, holder, engine, relays, sync, record)

@@ -3,6 +3,7 @@
 import asyncpg
 
 from api.gate.admission import POOL_SIZE
+from api.shadow import sampler
 from tests.security.as_role import ROLES_SQL
 from worker import drainer, duties
 from worker.preflight.checks.connections import OF_API, OF_WORKER
@@ -28,4 +29,7 @@ async def test_the_table_of_needs_is_what_the_file_grants(sql: asyncpg.Connectio
 
 
 def test_an_api_and_a_worker_open_as_many_connections_as_they_are_said_to() -> None:
-    assert (OF_API, OF_WORKER) == (POOL_SIZE + 1, drainer.CONNECTIONS + duties.CONNECTIONS)
+    assert (OF_API, OF_WORKER) == (
+        POOL_SIZE + sampler.CONNECTIONS + 1,
+        drainer.CONNECTIONS + duties.CONNECTIONS,
+    )

@@ -47,6 +47,7 @@ BACKFILL_POINTS = {
 BACKFILL_AT_COMMIT = {"commit: of a chunk": "AFTER UPDATE OF cursor_key ON backfill_runs"}
 NUMBERS = {point: number for number, point in enumerate([*POINTS, *AT_COMMIT])}
 GATE, GATE_NUMBER = "gate: a backfill's event of one collection", 200
+BETWEEN_THE_SIDES, BETWEEN_NUMBER = "comparison: one side read, the other not", 300
 BACKFILL_NUMBERS = {point: 100 + n for n, point in enumerate([*BACKFILL_POINTS, *BACKFILL_AT_COMMIT])}
 
 # Whoever stands there stands for as long as the test wants: no lock_timeout of its session ends that.
@@ -57,6 +58,20 @@ PASS_THROUGH = f"""
         PERFORM pg_advisory_unlock_shared({SPACE}, TG_ARGV[0]::integer);
         IF TG_LEVEL = 'STATEMENT' THEN RETURN NULL; END IF;
         RETURN coalesce(NEW, OLD);
+    END $$
+"""
+# Each comparison looks at the clock three times, the second time between its sides.
+SLOW_CLOCK = f"""
+    CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE plpgsql SET lock_timeout = 0 AS $$
+    DECLARE
+        looks integer := coalesce(nullif(current_setting('test.looks', true), ''), '0')::integer + 1;
+    BEGIN
+        PERFORM set_config('test.looks', looks::text, false);
+        IF looks = 2 THEN
+            PERFORM pg_advisory_lock_shared({SPACE}, {BETWEEN_NUMBER});
+            PERFORM pg_advisory_unlock_shared({SPACE}, {BETWEEN_NUMBER});
+        END IF;
+        RETURN pg_catalog.clock_timestamp();
     END $$
 """
 
@@ -71,6 +86,12 @@ async def install_for_backfill(connection: asyncpg.Connection) -> None:
     """Make the points of backfills freezable in this database, and no others."""
     await connection.execute(PASS_THROUGH)
     await _create_triggers(connection, BACKFILL_POINTS, BACKFILL_AT_COMMIT)
+
+
+async def install_between_the_sides(connection: asyncpg.Connection) -> None:
+    """Make BETWEEN_THE_SIDES freezable for the next comparison on this connection, which waits for it."""
+    await connection.execute(SLOW_CLOCK)
+    await connection.execute("SET search_path = public, pg_catalog; SET statement_timeout = 0")
 
 
 async def install_gate(connection: asyncpg.Connection, collection_id: str) -> None:
@@ -100,7 +121,7 @@ async def _create_triggers(
 
 
 def _number(point: str) -> int:
-    return (NUMBERS | BACKFILL_NUMBERS | {GATE: GATE_NUMBER})[point]
+    return (NUMBERS | BACKFILL_NUMBERS | {GATE: GATE_NUMBER, BETWEEN_THE_SIDES: BETWEEN_NUMBER})[point]
 
 
 @contextlib.asynccontextmanager

@@ -6,16 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import asyncpg
 import structlog
 from sqlalchemy import Row, text
-from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shared.lanes import KNOWN_LANES, NAMES
 from shared.planner import LOOKS, for_transaction
 from shared.postgres.database import refuse_wrong_sequences
+from shared.postgres.faults import OF_THE_DRIVER
 from shared.postgres.pooler import ReadOnlyServerError, UnfitServerError
 from shared.postgres.read_only import NEW_SESSIONS_ARE_READ_ONLY
 from shared.process.printable import printable
@@ -30,8 +29,6 @@ from worker.vitals.unknown_versions import UnknownVersions
 logger = structlog.get_logger(__name__)
 
 BEAT_SECONDS = 5
-# The last is what a login that is refused comes as.
-OF_THE_DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, AsyncAdapt_asyncpg_dbapi.Error)
 HEARTBEAT_PATIENCE_SECONDS = 2.0
 
 MOST_HOLDERS = 3
