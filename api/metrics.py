@@ -21,9 +21,11 @@ from api.gate.admission import POOL_SIZE
 from api.gate.forgiving_route import ForgivingRoute
 from shared.events import EventType
 from shared.metrics import Counter, Histogram, gauge, open_registry
+from shared.phase.comparison import Outcome
 
 REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+SIDES = ("legacy", "target")
 OTHER = "other"  # whatever a client makes up: it must not make a new series
 
 
@@ -45,6 +47,7 @@ class ProcessState(Collector):
         yield gauge("read_only", "Whether every write is refused.", read_only)
         yield from refused(self.sync).collect()
         yield from appended(self.sync).collect()
+        yield from shadowed(self.sync)
 
 
 def connections(sync: CollectionSync | None) -> int | None:
@@ -66,6 +69,21 @@ def appended(sync: CollectionSync | None) -> Counter:
         for event_type, count in sync.appended.copy().items():
             counter.add(event_type, count=count)
     return counter
+
+
+def shadowed(sync: CollectionSync | None) -> Iterator[Metric]:
+    lists = Counter("shadow_lists", "Sampled lists by what came of comparing them.", outcome=Outcome)
+    seconds = Counter("shadow_seconds", "What reading either side took, in all comparisons.", side=SIDES)
+    back = Counter("reads_fell_back", "How often this process moved reads back to collections.")
+    if sync is not None:
+        totals = sync.shadow.counts.totals
+        for outcome, count in totals.lists.copy().items():
+            lists.add(outcome, count=count)
+        for side, took in zip(SIDES, (totals.legacy_seconds, totals.target_seconds), strict=True):
+            seconds.add(side, count=took)
+        back.add(count=sync.shadow.mismatches.fell_back)
+    for counter in (lists, seconds, back):
+        yield from counter.collect()
 
 
 class ApiMetrics:

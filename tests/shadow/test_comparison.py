@@ -4,23 +4,12 @@ import asyncio
 
 import asyncpg
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.phase import comparison
 from shared.phase.phases import COMPARED, Phase
 from tests.draining import drain
-from tests.legacy_rows import set_collection
 from tests.race.freezing import BETWEEN_THE_SIDES, arrived, frozen, install_between_the_sides
 from tests.shadow.situations import SITUATIONS, Scene, turn
-
-
-@pytest.fixture
-async def scene(sql: asyncpg.Connection, engine: AsyncEngine) -> Scene:
-    for name in "abc":
-        await set_collection(engine, name, f"text of {name}")
-    await drain(engine)
-    await turn(sql, Phase.SHADOW_READS)
-    return Scene(sql, engine)
 
 
 @pytest.mark.parametrize("name", SITUATIONS)
