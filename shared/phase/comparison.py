@@ -144,7 +144,11 @@ async def compare(
     connection: asyncpg.Connection, project_id: str, most: int = MOST_COLLECTIONS
 ) -> Comparison | None:
     """Compare the project's list; None where nothing is to be compared in this phase."""
-    row = await connection.fetchrow(COMPARE, project_id, most)
+    return told(await connection.fetchrow(COMPARE, project_id, most))
+
+
+def told(row: asyncpg.Record | None) -> Comparison | None:
+    """Return what a row of COMPARE says."""
     if row is None:
         return None
     return Comparison(

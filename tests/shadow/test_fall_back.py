@@ -74,6 +74,8 @@ async def test_where_it_is_not_to_fall_back_the_mismatch_is_kept_and_reads_stay(
     epoch = await turn(scene.sql, Phase.READS_MOVED)
     await scene.sql.execute(FAULTS["missing"], "c")
     await compared(client, shadow, 2)
+    async with driver_connection(shadow._engine) as connection:  # noqa: SLF001 - a process that knew better before
+        assert await fall_back(connection, epoch, actor="test", reason="why") is None
     assert tuple(await scene.sql.fetchrow(PHASE)) == ("reads_moved", epoch)
     assert await scene.sql.fetchval("SELECT kind FROM shadow_findings") == "missing"
 

@@ -12,7 +12,7 @@ from shared.postgres.read_only import NEW_SESSIONS_ARE_READ_ONLY
 from shared.verdict import course, proved
 from shared.verdict import rules as status_rules
 from tests.security.as_role import ROLES_SQL
-from tests.twins import bulk, capture, doorbell, pooler, relay, writes
+from tests.twins import bulk, capture, doorbell, pooler, relay, shadow, writes
 from tests.twins.replacing import Put, all_of, instead_of, with_statement
 from worker.dashboard.audits import audit_of
 from worker.dashboard.log_line import LogLine
@@ -94,6 +94,8 @@ CAPTURED = f"{CAPTURE}writers.py::test_appended_writes_get_their_events_and_the_
 WITHOUT_RIGHTS = (
     f"{CAPTURE}rights.py::test_a_writer_without_any_right_on_our_tables_is_captured_under_its_own_name"
 )
+COMPARED = "tests/shadow/test_comparison.py::test_"
+FALL_BACK = "tests/shadow/test_fall_back.py::test_"
 LIFE = "tests/status/test_lives.py::test_nothing_is_in_sync_that_was_not_proved_since_it_was_last_changed"
 
 GRANT_ALL = "GRANT ALL ON ALL TABLES IN SCHEMA public TO collection_sync_api"
@@ -913,5 +915,48 @@ TWINS = {
         "what is installed can be removed without a trace",
         capture.leave_the_function,
         (f"{CAPTURE}installing.py::test_without_it_and_once_it_is_removed_no_legacy_table_is_touched",),
+    ),
+    # Lists from both sides
+    "both sides in two statements": Twin(
+        "a comparison takes no lag for a mismatch",
+        instead_of("shared.phase.comparison.compare", shadow.compare_in_two_statements),
+        (f"{COMPARED}a_write_that_is_applied_between_the_sides_is_no_mismatch",),
+    ),
+    "pending ignored by the comparison": Twin(
+        "a comparison takes no lag for a mismatch",
+        with_statement("shared.phase.comparison.COMPARE", "NOT waits AND", ""),
+        (f"{COMPARED}a_list_is[a change waits]", f"{FALL_BACK}what_waits_or_died_turns_nothing_back"),
+    ),
+    "a letter ignored by the comparison": Twin(
+        "a comparison takes no lag for a mismatch",
+        with_statement("shared.phase.comparison.COMPARE", "AND NOT is_lettered", ""),
+        (f"{COMPARED}a_list_is[an event died]", f"{FALL_BACK}what_waits_or_died_turns_nothing_back"),
+    ),
+    "links taken for orphans": Twin(
+        "a comparison takes no lag for a mismatch",
+        with_statement("shared.phase.comparison.COMPARE", "SELECT home.project_id <> $1", "SELECT $1 = ''"),
+        (f"{COMPARED}a_list_is[linked from elsewhere]",),
+    ),
+    "the phase cached by who compares": Twin(
+        "moved reads fall back once",
+        shadow.remember_the_phase,
+        (f"{FALL_BACK}a_writer_past_the_outbox_is_found_after_the_turn_and_lists_equal_legacy_again",),
+    ),
+    "a fall-back that asks for no epoch": Twin(
+        "moved reads fall back once",
+        with_statement("shared.phase.fall_back.FALL_BACK", "AND epoch = $1", "AND $1 > 0"),
+        (f"{FALL_BACK}a_mismatch_of_an_earlier_epoch_turns_nothing",),
+    ),
+    "a fall-back that asks for nothing": Twin(
+        "moved reads fall back once",
+        with_statement(
+            "shared.phase.fall_back.FALL_BACK",
+            "AND phase = 'reads_moved' AND epoch = $1 AND falls_back",
+            "AND $1 > 0",
+        ),
+        (
+            f"{FALL_BACK}of_several_processes_at_once_one_turns_it",
+            f"{FALL_BACK}where_it_is_not_to_fall_back_the_mismatch_is_kept_and_reads_stay",
+        ),
     ),
 }
