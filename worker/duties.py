@@ -1,8 +1,8 @@
 """What a worker does by itself, once a second by a timer of its own, whether Redis is there or not.
 
 It sweeps: starts a drain of what no ring announced. It shows that the process lives, in the database and
-in the log, tends dead letters, tombstones and keys of creations, names who holds a snapshot, and drives
-backfills and audits that were left to workers.
+in the log, tends dead letters, tombstones and keys of creations, counts what going back would lose, names who
+holds a snapshot, and drives backfills and audits that were left to workers.
 """
 
 import asyncio
@@ -28,6 +28,7 @@ from worker.backfill.run import drive
 from worker.capture.counting import CaptureUpkeep
 from worker.dead_letters.upkeep import LetterUpkeep
 from worker.drainer import Drainer
+from worker.going_back import LossUpkeep
 from worker.idempotency import KeyUpkeep
 from worker.tombstones import TombstoneUpkeep
 from worker.vitals.heartbeat import BEAT_SECONDS, Heart
@@ -41,7 +42,7 @@ CHUNK_PATIENCE_SECONDS = 10.0  # for a chunk in hand, when the process is to end
 TICK_SECONDS = 1.0  # at most: workers that began in one moment do not sweep in one moment for ever
 SHORTEST = 0.9  # of that
 IDENTITY_SECONDS = 5
-CONNECTIONS = 13  # two for each of audit and backfill, and one for each of the others
+CONNECTIONS = 14  # two for each of audit and backfill, and one for each of the others
 
 
 class Duties:
@@ -66,6 +67,7 @@ class Duties:
         tombstones: TombstoneUpkeep,
         keys: KeyUpkeep,
         captured: CaptureUpkeep,
+        losses: LossUpkeep,
         snapshots: SnapshotWatch,
         runs: RunWatch | None = None,
     ) -> None:
@@ -78,6 +80,7 @@ class Duties:
         self._tombstones = tombstones
         self._keys = keys
         self._captured = captured
+        self._losses = losses
         self._snapshots = snapshots
         self._runs = runs
         self._ticking: asyncio.Task[None] | None = None
@@ -102,6 +105,7 @@ class Duties:
             self._begin("tombstones", self._tombstones.tend)
             self._begin("idempotency keys", self._keys.tend)
             self._begin("captured writes", self._captured.tend)
+            self._begin("losses", self._losses.tend)
             if tick % BEAT_SECONDS == 0:
                 self._begin("heartbeat", self._heart.beat)
             if tick % SNAPSHOT_LOOK_SECONDS == 0:

@@ -26,6 +26,7 @@ from worker.doorbell.arq_worker import WakeableWorker
 from worker.drainer import CONNECTIONS, Drainer
 from worker.duties import CONNECTIONS as DUTIES_CONNECTIONS
 from worker.duties import Duties
+from worker.going_back import LossUpkeep
 from worker.idempotency import KeyUpkeep
 from worker.telemetry.metrics import WorkerMetrics
 from worker.tombstones import TombstoneUpkeep
@@ -147,6 +148,7 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
                 tombstones=TombstoneUpkeep(duties_engine, settings.dead_letter_retention_days),
                 keys=KeyUpkeep(duties_engine),
                 captured=CaptureUpkeep(duties_engine, metrics.writes_captured if metrics else None),
+                losses=LossUpkeep(duties_engine),
                 snapshots=snapshots,
                 runs=RunWatch(duties_engine, snapshots, metrics.observe_runs) if metrics else None,
             ),

@@ -154,7 +154,8 @@ WORKER_EVENTS = (
     event(
         "duty_failed", "worker", "warning error", "The first of a row of failures of something periodic.",
         duty="string: `backfill`, `audit`, `presence`, `dead letters`, `snapshots`, `heartbeat`,"
-        " `tombstones`, `idempotency keys`, `captured writes`, `metrics` or `identity`: of the database,"
+        " `tombstones`, `idempotency keys`, `captured writes`, `losses`,"
+        " `metrics` or `identity`: of the database,"
         " without which no ring is heard",
         error=ERROR,
         sqlstate=SQLSTATE,
@@ -164,6 +165,17 @@ WORKER_EVENTS = (
         "snapshot_held", "worker", "warning",
         "Who has kept PostgreSQL from forgetting acknowledged events for ten seconds; again each minute.",
         **HOLDER,
+    ),
+    event(
+        "going_back_counted", "worker", "info",
+        "What `project_collections` holds and going back would lose, where lists are compared or reads are"
+        " moved: about once a minute, by one worker.",
+        further_links="integer: rows that link a collection to another project than its home",
+        tags="integer: rows with tags",
+        mappings="integer: rows with questions or hypotheses mapped",
+        contexts="integer: rows whose context is not the description",
+        without_home="integer: collections that are linked somewhere and not in their home",
+        took_seconds="number: that the count took",
     ),
     event("snapshot_released", "worker", "info", "The same does so no longer.", **HOLDER),
     event(

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 
 from api.gate.errors import UNAVAILABLE_CLASSES
+from shared.enriched import holds_anything
 from shared.postgres.read_only import NEW_SESSIONS_ARE_READ_ONLY
 from shared.verdict import course, proved
 from shared.verdict import rules as status_rules
 from tests.security.as_role import ROLES_SQL
-from tests.twins import bulk, capture, doorbell, pooler, relay, shadow, writes
+from tests.twins import bulk, capture, doorbell, losses, pooler, relay, shadow, writes
 from tests.twins.replacing import Put, all_of, instead_of, with_statement
 from worker.dashboard.audits import audit_of
 from worker.dashboard.log_line import LogLine
@@ -90,6 +91,7 @@ ADDRESS = "tests/shared/test_database_address.py::test_"
 FOUR_WORKERS = "tests/scaling/test_four_workers.py::test_"
 STATUS_IS = "tests/status/test_answer.py::test_the_verdict_is"
 CAPTURE = "tests/capture/test_"
+LOSSES = "tests/phase/test_losses.py::test_"
 CAPTURED = f"{CAPTURE}writers.py::test_appended_writes_get_their_events_and_the_target_agrees"
 WITHOUT_RIGHTS = (
     f"{CAPTURE}rights.py::test_a_writer_without_any_right_on_our_tables_is_captured_under_its_own_name"
@@ -910,6 +912,33 @@ TWINS = {
         "a captured writer needs no right",
         capture.with_function(("SECURITY DEFINER", "SECURITY INVOKER")),
         (f"{WITHOUT_RIGHTS}[as it is]",),
+    ),
+    # What going back would lose
+    **{
+        f"losses without {kind}": Twin(
+            "no loss goes uncounted",
+            with_statement("shared.phase.losses.COUNTED", old, new),
+            (f"{LOSSES}each_loss_is_counted_under_its_kind[{case}]",),
+        )
+        for kind, case, old, new in (
+            ("further links", "a link", "(WHERE is_link)", "(WHERE false)"),
+            ("tags", "tags", "(WHERE has_tags)", "(WHERE has_tags AND is_link)"),
+            ("mappings", "hypotheses", holds_anything("linked_project_hypothesis_ids"), "false"),
+            ("contexts", "a link with a context of its own", "THEN has_context ELSE", "THEN false ELSE"),
+            ("homes", "without a home", "WHERE is_link AND is_settled", "WHERE false"),
+        )
+    },
+    "a former home counted as a link": Twin(
+        "no loss goes uncounted",
+        with_statement(
+            "shared.phase.losses.COUNTED", "unsettled.former_home IS DISTINCT FROM target.project_id", "true"
+        ),
+        (f"{LOSSES}each_loss_is_counted_under_its_kind[moved, and its event waits]",),
+    ),
+    "losses counted kind by kind": Twin(
+        "no loss goes uncounted",
+        losses.count_kind_by_kind,
+        (f"{LOSSES}all_kinds_are_of_one_snapshot",),
     ),
     "a removal that leaves the function": Twin(
         "what is installed can be removed without a trace",

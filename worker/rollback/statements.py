@@ -2,6 +2,7 @@
 
 from sqlalchemy import text
 
+from shared.enriched import ENRICHABLE, holds_anything
 from shared.planner import ROLLBACK, for_transaction
 
 # Users of the chunk's rows wait for us, so we do not wait long for others.
@@ -38,12 +39,7 @@ DISCARD_EVENTS = text("""
     ))
 """)
 
-# Json has no `=`, and what is in it may not even be valid jsonb; as text it shows whether it is empty.
-EMPTY = r"^\s*(\[\s*\]|\{\s*\}|null)\s*$"
-ENRICHABLE = ("tags", "linked_project_question_ids", "linked_project_hypothesis_ids")
-HOLDS_ANYTHING = {
-    column: f"coalesce(CAST(target.{column} AS text) !~ '{EMPTY}', false)" for column in ENRICHABLE
-}
+HOLDS_ANYTHING = {column: holds_anything(column) for column in ENRICHABLE}
 IS_ENRICHED = " OR ".join(HOLDS_ANYTHING.values())
 WHAT_HOLDS = ", ".join(f"CASE WHEN {holds} THEN '{name}' END" for name, holds in HOLDS_ANYTHING.items())
 IN_CHUNK = "target.id > :after_id AND target.id <= :upto_id"

@@ -9,7 +9,7 @@ from worker.preflight.needs import API, OPERATOR, WORKER
 
 # A test holds these against the pools: to import what makes them would take as long as all checks.
 OF_API = 13
-OF_WORKER = 16
+OF_WORKER = 17
 OF_COMMAND = 3
 NEEDED = {API: OF_API, WORKER: OF_WORKER, OPERATOR: OF_COMMAND}
 

@@ -1,0 +1,24 @@
+"""Counts of what going back would lose that are of several moments."""
+
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared.enriched import holds_anything
+from shared.phase import losses
+from shared.verdict.facts import Losses
+
+right_losses = losses._losses  # noqa: SLF001 - a twin of it
+TAGS = text(f"SELECT count(*) FROM project_collections AS target WHERE {holds_anything('tags')}")  # noqa: S608 - a constant
+
+
+def count_kind_by_kind(patch: pytest.MonkeyPatch) -> None:
+    """Count tags in a statement of their own."""
+
+    async def counted(connection: AsyncConnection, statement: str) -> Losses:
+        tags = (await connection.execute(TAGS)).scalar_one()
+        return replace(await right_losses(connection, statement), tags=tags)
+
+    patch.setattr(losses, "_losses", counted)
