@@ -64,6 +64,10 @@ WORKER_EVENTS = (
         " in seconds since 1970",
         rollback="object~: the last one before the worker began, or found PostgreSQL again: `status`, which"
         " is `failed` until it has ended, and `ended_at` in seconds since 1970; empty: none",
+        phase="string~: of the cutover: `legacy_only`, `outbox`, `verified`, `shadow_reads` or `reads_moved`",
+        epoch="integer~: one more with each turn of the phase",
+        phase_since="number~: when it was turned last, in seconds since 1970, by PostgreSQL's clock",
+        fell_back="boolean~: that turn was back, and by itself, for a mismatch",
         hint="string?~: what to do, where PostgreSQL is unfit, or Redis refuses",
     ),
     event(

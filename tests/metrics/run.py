@@ -84,7 +84,9 @@ def has_seen_it_all(exposed: Exposition) -> bool:
         exposed.value("collection_sync_dead_letters_open"),
         exposed.value("collection_sync_audit_verdict", verdict="in_sync"),
         exposed.value("collection_sync_backfill_status", status="finished"),
-    ) == (1, 1, 1)
+        exposed.value("collection_sync_phase"),
+        exposed.value("collection_sync_going_back_lost", kind="tags"),
+    ) == (1, 1, 1, 3, 0)
 
 
 def logged(*processes: Running) -> list[dict[str, Any]]:
@@ -126,6 +128,7 @@ async def act(sql: asyncpg.Connection, database_url: str, redis_url: str) -> Run
         httpx.AsyncClient(base_url=api_url, headers=OWNER | ADMIN, timeout=HANG_SECONDS) as client,
     ):
         await worker.wait_for("audit_finished")  # which finds the drift that the seed brings
+        await sql.execute("UPDATE migration_phase SET phase = 'shadow_reads'")  # so that losses are counted
         ids = await write(client)
         event_id = await append_raw(sql, POISON, research_context=7)
         assert (await client.post("/admin/backfill", json={})).status_code == 202

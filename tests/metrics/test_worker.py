@@ -26,6 +26,7 @@ from worker.vitals.runs import LOOK, RunState, RunWatch
 from worker.vitals.snapshot_holders import SnapshotWatch
 
 SETTLED = "collection_sync_events_settled_total"
+GROWING = {"audit_runs", "backfill_runs"}
 OLDEST = "collection_sync_oldest_pending_seconds"
 
 
@@ -188,7 +189,7 @@ async def test_the_look_reads_the_newest_runs_by_index_however_many_there_are(
     """)
     await sql.execute("ANALYZE audit_runs, backfill_runs")
     plan = json.loads(await sql.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {LOOK.text}"))
-    scans = [node for node in nodes(plan[0]["Plan"]) if "Relation Name" in node]
+    scans = [node for node in nodes(plan[0]["Plan"]) if node.get("Relation Name") in GROWING]
     assert {(scan["Node Type"], scan["Relation Name"], scan["Actual Rows"]) for scan in scans} == {
         ("Index Scan", "audit_runs", 1),
         ("Index Scan", "backfill_runs", 1),

@@ -76,6 +76,30 @@ async def test_it_counts_what_waits_in_each_lane_and_how_long_the_oldest_has(
     assert abs(line["clock_offset_ms"]) <= took_ms
 
 
+async def test_it_says_the_phase_and_whether_reads_fell_back(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    said = [await beat(engine)]
+    for epoch, kind in ((1, "back"), (2, "fall_back")):
+        await sql.execute("UPDATE migration_phase SET phase = 'shadow_reads', epoch = $1", epoch)
+        await sql.execute(
+            "INSERT INTO phase_turns (epoch, from_phase, to_phase, kind, actor, forced, gates)"
+            " VALUES ($1, 'reads_moved', 'shadow_reads', $2, 'test', false, '[]')",
+            epoch,
+            kind,
+        )
+        said.append(await beat(engine))
+    assert [(line["phase"], line["epoch"], line["fell_back"]) for line in said] == [
+        ("legacy_only", 0, False),
+        ("shadow_reads", 1, False),
+        ("shadow_reads", 2, True),
+    ]
+    since = await sql.fetchval("SELECT extract(epoch FROM since)::float8 FROM migration_phase")
+    assert said[0]["phase_since"] == since
+    await sql.execute("DELETE FROM migration_phase")
+    assert not {"phase", "epoch", "phase_since", "fell_back"} & (await beat(engine)).keys()
+
+
 async def test_a_login_that_is_refused_is_a_database_that_is_away(settings: Settings) -> None:
     url = re.sub(r":[^:@/]+@", ":wrong@", settings.database_url.get_secret_value())
     theirs = settings.model_copy(update={"database_url": SecretStr(url)})

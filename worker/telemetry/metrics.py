@@ -12,6 +12,8 @@ from prometheus_client.registry import Collector
 from shared.capture import OPERATIONS
 from shared.lanes import KNOWN_LANES
 from shared.metrics import Counter, Histogram, gauge, gauges, open_registry
+from shared.phase.losses import KINDS
+from shared.phase.phases import Phase
 from shared.postgres.faults import is_transient
 from shared.settings import SettingsError
 from worker.capture.counting import Counted
@@ -49,6 +51,7 @@ class DatabaseMetrics(Collector):
         yield from audit_gauges(self.runs)
         yield from backfill_gauges(self.runs)
         yield from snapshot_gauges(self.runs)
+        yield from cutover_gauges(self.heartbeat, self.runs)
 
 
 def known(source: Heartbeat | RunState | None, field: str) -> float | None:
@@ -133,6 +136,22 @@ def snapshot_gauges(runs: RunState | None) -> Iterator[Metric]:
     )
     yield gauge(
         "dead_events", "Deleted events not forgotten, by PostgreSQL's estimate.", known(runs, "dead_events")
+    )
+
+
+def cutover_gauges(heartbeat: Heartbeat | None, runs: RunState | None) -> Iterator[Metric]:
+    """Yield where the cutover is, and what going back would lose, where that is counted."""
+    phase: str | None = getattr(heartbeat, "phase", None)
+    yield gauge("phase", "The phase of the cutover, 0 to 4.", None if phase is None else Phase(phase).number)
+    yield gauge(
+        "fell_back", "Whether reads went back by themselves, for a mismatch.", known(heartbeat, "fell_back")
+    )
+    lost = {kind: known(runs, kind) for kind in KINDS}
+    yield gauges("going_back_lost", "What going back would lose.", "kind", lost)
+    yield gauge(
+        "going_back_counted_timestamp_seconds",
+        "When that was counted last, by PostgreSQL's clock.",
+        known(runs, "lost_counted_at"),
     )
 
 

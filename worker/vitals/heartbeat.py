@@ -33,7 +33,11 @@ HEARTBEAT_PATIENCE_SECONDS = 2.0
 
 MOST_HOLDERS = 3
 LONGEST_NAME = 100
-LEFT_OUT = {"read_only", "held_by", "backfill", "backfilled_at", "rollback"}  # while they are not known
+# Left out while they are not known.
+LEFT_OUT = {
+    *("read_only", "held_by", "backfill", "backfilled_at", "rollback"),
+    *("phase", "epoch", "phase_since", "fell_back"),
+}
 
 # At what comes first in an index, and no further: see shared/planner.py. A session that locks one of our
 # tables is to be named, not waited for.
@@ -44,6 +48,13 @@ STANDSTILL = text(f"""
     SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted) AS anybody_waits,
         {NEW_SESSIONS_ARE_READ_ONLY} AS is_read_only
 """)  # noqa: S608 - a constant
+# One row at most: by migration_phase_pkey, and by phase_turns_pkey.
+PHASE = text("""
+    SELECT phase, epoch, extract(epoch FROM since)::float8 AS phase_since, coalesce((
+        SELECT kind = 'fall_back' FROM phase_turns WHERE phase_turns.epoch = migration_phase.epoch
+    ), false) AS fell_back
+    FROM migration_phase WHERE singleton
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +83,10 @@ class Heartbeat:
     backfill: dict[str, Any] | None = None
     backfilled_at: float | None = None
     rollback: dict[str, Any] | None = None
+    phase: str | None = None
+    epoch: int | None = None
+    phase_since: float | None = None
+    fell_back: bool | None = None
     hint: str | None = None
 
 
@@ -130,6 +145,7 @@ class Heart:
             parts = Parts(connection)
             counts = await parts.read("lanes", self._count)
             runs = await parts.read("backfill", _backfills)
+            phase = await parts.read("phase", _phase)
             if not self._has_asked:
                 await parts.read("rollback", self._ask_for_rollback)
             at_a_standstill = (await connection.execute(STANDSTILL)).one()
@@ -139,6 +155,7 @@ class Heart:
                 **(counts or {}),
                 read_only=at_a_standstill.is_read_only,
                 **(runs or {}),
+                **(phase or {}),
                 rollback=self._rollback,
             )
             if at_a_standstill.anybody_waits or parts.unknown or _oldest_seconds(heartbeat) >= STUCK_SECONDS:
@@ -172,6 +189,11 @@ async def _backfills(connection: AsyncConnection) -> dict[str, Any]:
         "backfill": {} if run is None else asdict(run),
         "backfilled_at": await backfilled_at(connection),
     }
+
+
+async def _phase(connection: AsyncConnection) -> dict[str, Any]:
+    row = (await connection.execute(PHASE)).mappings().one_or_none()
+    return {} if row is None else dict(row)
 
 
 def _fields(heartbeat: Heartbeat) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a worker's metrics show of the database beside its heartbeat: last audit, backfill, held snapshot."""
+"""What metrics show of the database beside the heartbeat: last audit, backfill, losses, held snapshot."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,6 +11,7 @@ from worker.vitals.snapshot_holders import SnapshotWatch
 RUNS_LOOK_SECONDS = 5
 
 # Served by audit_runs_by_end and backfill_runs_by_start, read backwards: the newest row of each that counts.
+# One row at most: by going_back_losses_pkey and migration_phase_pkey. In earlier phases nobody counts.
 # An audit of one project proves nothing about the others, and one that failed proves nothing.
 LOOK = text("""
     SELECT
@@ -20,7 +21,9 @@ LOOK = text("""
         backfill.status,
         backfill.planned, backfill.processed, backfill.enqueued, backfill.skipped,
         backfill.throttled_by IS NOT NULL AS throttled,
-        pg_stat_get_dead_tuples(to_regclass('outbox_events')) AS dead_events
+        pg_stat_get_dead_tuples(to_regclass('outbox_events')) AS dead_events,
+        lost.further_links, lost.tags, lost.mappings, lost.contexts, lost.without_home,
+        extract(epoch FROM lost.counted_at)::float8 AS lost_counted_at
     FROM (VALUES (1)) AS always (one)
     LEFT JOIN LATERAL (
         SELECT * FROM audit_runs
@@ -28,6 +31,9 @@ LOOK = text("""
         ORDER BY finished_at DESC LIMIT 1
     ) AS audit ON true
     LEFT JOIN LATERAL (SELECT * FROM backfill_runs ORDER BY started_at DESC LIMIT 1) AS backfill ON true
+    LEFT JOIN going_back_losses AS lost ON lost.singleton AND EXISTS (
+        SELECT FROM migration_phase WHERE singleton AND phase IN ('shadow_reads', 'reads_moved')
+    )
 """)
 
 
@@ -35,9 +41,10 @@ LOOK = text("""
 class RunState:
     """The last whole audit that finished and the last backfill: None where there never was one.
 
-    `audited_at` is in seconds since 1970, by the database's clock. `dead_events` is PostgreSQL's estimate of
-    the rows of `outbox_events` that were deleted but not yet removed, `snapshot_held_seconds` for how long
-    a session has kept PostgreSQL from removing them; 0 when none has.
+    What going back would lose is None where nobody counts it. `audited_at` and `lost_counted_at` are in
+    seconds since 1970, by the database's clock. `dead_events` is PostgreSQL's estimate of the rows of
+    `outbox_events` that were deleted but not yet removed, `snapshot_held_seconds` for how long a session has
+    kept PostgreSQL from removing them; 0 when none has.
     """
 
     verdict: str | None
@@ -54,6 +61,12 @@ class RunState:
     skipped: int | None
     throttled: bool
     dead_events: int | None
+    further_links: int | None
+    tags: int | None
+    mappings: int | None
+    contexts: int | None
+    without_home: int | None
+    lost_counted_at: float | None
     snapshot_held_seconds: float = 0.0
 
 
