@@ -78,10 +78,13 @@ def function(place: Place) -> str:
     it. A home row that says what `collections` says, byte for byte, is the answer whether it is settled or
     not, so nothing is looked up for it. Of an unsettled collection the target's home row is stale, and so is
     the row in its former home, which a move that is not applied yet has left there; further links are not.
+    A deletion that was applied has left no home: what is linked there later, others have linked. Without a
+    guard no event of the collection was ever applied, so nobody knows of a former home: its rows are links.
 
-    Served by idx_collection_project_id and the target's unique key, of each side once; for links and what is
-    not alike by collections_pkey and applied_versions_pkey, and as `unsettled` says. OFFSET 0 and the limit
-    change no result: nothing is looked up before it is known to be needed.
+    Served by migration_phase_pkey, then by idx_collection_project_id and the target's unique key, of each
+    side once; for links and what is not alike by collections_pkey and applied_versions_pkey, and as
+    `unsettled` says. OFFSET 0 and the limit change no result: nothing is looked up before it is known to be
+    needed.
     """
     legacy, ours = place
     return f"""
@@ -93,7 +96,7 @@ CREATE OR REPLACE FUNCTION {ours}.{FUNCTION}(project text)
 AS $reads$
 #variable_conflict use_column
 BEGIN
-    IF EXISTS (SELECT FROM {ours}.migration_phase WHERE phase = 'reads_moved') THEN
+    IF EXISTS (SELECT FROM {ours}.migration_phase WHERE singleton AND phase = 'reads_moved') THEN
         RETURN QUERY
         SELECT
             legacy.collection_id::text,
@@ -136,6 +139,7 @@ BEGIN
                 AND EXISTS (
                     SELECT FROM {ours}.applied_versions AS guard
                     WHERE guard.collection_id = link.collection_id AND guard.project_id = link.project_id
+                        AND NOT guard.is_deleted
                 )
             );
     ELSE

@@ -13,7 +13,7 @@ from shared.postgres.read_only import NEW_SESSIONS_ARE_READ_ONLY
 from shared.verdict import course, proved
 from shared.verdict import rules as status_rules
 from tests.security.as_role import ROLES_SQL
-from tests.twins import bulk, capture, doorbell, losses, pooler, relay, shadow, writes
+from tests.twins import bulk, capture, doorbell, losses, pooler, relay, shadow, view, writes
 from tests.twins.replacing import Put, all_of, instead_of, with_statement
 from worker.dashboard.audits import audit_of
 from worker.dashboard.log_line import LogLine
@@ -98,6 +98,10 @@ WITHOUT_RIGHTS = (
 )
 COMPARED = "tests/shadow/test_comparison.py::test_"
 FALL_BACK = "tests/shadow/test_fall_back.py::test_"
+SHOWN = (
+    "tests/phase/test_view.py::test_lists_show_what_the_phase_says_and_of_what_is_unsettled_the_legacy_row"
+)
+VIEW_LOCKS = "tests/phase/test_view_locks.py::test_"
 LIFE = "tests/status/test_lives.py::test_nothing_is_in_sync_that_was_not_proved_since_it_was_last_changed"
 
 GRANT_ALL = "GRANT ALL ON ALL TABLES IN SCHEMA public TO collection_sync_api"
@@ -987,5 +991,44 @@ TWINS = {
             f"{FALL_BACK}of_several_processes_at_once_one_turns_it",
             f"{FALL_BACK}where_it_is_not_to_fall_back_the_mismatch_is_kept_and_reads_stay",
         ),
+    # The view
+    "what waits taken for settled": Twin(
+        "a moved read is never stale",
+        view.with_function("AS event WHERE", "AS event WHERE false AND"),
+        (f"{SHOWN}[created, not applied]", f"{SHOWN}[moved, not applied]"),
+    ),
+    "what died taken for settled": Twin(
+        "a moved read is never stale",
+        view.with_function("AS letter WHERE", "AS letter WHERE false AND"),
+        (f"{SHOWN}[a change that died]", f"{SHOWN}[a move that died]"),
+    ),
+    "the former home shown": Twin(
+        "a moved read is never stale",
+        view.with_function("AND guard.project_id = link.project_id", "AND false"),
+        (f"{SHOWN}[moved, not applied]", f"{SHOWN}[a move that died]"),
+    ),
+    "a home that was left by a deletion taken for a former one": Twin(
+        "a moved read is never stale",
+        view.with_function("AND NOT guard.is_deleted", ""),
+        (f"{SHOWN}[linked to where it was deleted, created again elsewhere, not applied]",),
+    ),
+    "links of what is deleted": Twin(
+        "a moved read is never stale",
+        view.with_function("WHERE legacy.is_active AND NOT", "WHERE NOT"),
+        (f"{SHOWN}[linked, its deletion not applied]", f"{SHOWN}[linked, deactivated by hand]"),
+    ),
+    "a snapshot for each side": Twin(
+        "a list is of one moment, and waits for no turn",
+        view.with_function("STABLE", "VOLATILE"),
+        (f"{VIEW_LOCKS}a_list_is_of_the_snapshot_of_its_statement_whatever_is_committed_meanwhile[True]",),
+    ),
+    "the target asked before the turn": Twin(
+        "a list is of one moment, and waits for no turn",
+        view.with_function(
+            "FROM {legacy}.collections AS legacy WHERE legacy.project_id = project AND legacy.is_active;",
+            "FROM {legacy}.collections AS legacy LEFT JOIN {legacy}.project_collections AS target"
+            " USING (project_id, collection_id) WHERE legacy.project_id = project AND legacy.is_active;",
+        ),
+        (f"{VIEW_LOCKS}a_target_that_is_locked_before_the_turn_holds_up_no_list",),
     ),
 }
