@@ -30,10 +30,10 @@ MIXED = """
             ELSE (ten - 5) * 10 + 5
         END)::uuid::text AS key
     FROM generate_series(0, $1 - 1) AS number
-    CROSS JOIN LATERAL (SELECT number / 10 AS ten, number % 10 AS place)
+    CROSS JOIN LATERAL (SELECT number / 10 AS ten, number % 10 AS place) AS parts
     CROSS JOIN LATERAL (SELECT CASE
         WHEN place < 6 THEN 'created' WHEN place < 9 OR ten < 5 THEN 'updated' ELSE 'deleted'
-    END AS done)
+    END AS done) AS kinds
 """
 # Many writes of few rows, in turn.
 HOT = """

@@ -23,9 +23,16 @@ from tests.forked import run
 from tests.locales import compile_english
 from tests.processes import environment
 
-pytest_plugins = ["tests.memory", "tests.logs.plugin", "tests.programs", "tests.twins.plugin"]
+pytest_plugins = [
+    "tests.memory",
+    "tests.logs.plugin",
+    "tests.programs",
+    "tests.engines",
+    "tests.twins.plugin",
+]
 
 # Nor does autovacuum come by: it analyses what tests look at, and so changes plans, whenever it is its turn.
+FIRST_WITH_SCRAM_ITERATIONS = 16
 FAST = {"fsync": "off", "max_connections": "200", "autovacuum": "off"}
 
 
@@ -87,8 +94,9 @@ def prepare(directory: Path) -> None:
     compile_english(directory / "locales")
     with Postgres(directory / "postgres", settings=FAST) as server, Databases(server) as databases:
         migrate(databases.create_empty(MIGRATED))
-        databases.execute("SET scram_iterations = 1")
-        databases.execute(f"ALTER ROLE {USER} PASSWORD '{server.password}'")
+        if server.major >= FIRST_WITH_SCRAM_ITERATIONS:
+            databases.execute("SET scram_iterations = 1")
+            databases.execute(f"ALTER ROLE {USER} PASSWORD '{server.password}'")
 
 
 @pytest.fixture(scope="session")

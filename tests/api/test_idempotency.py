@@ -17,6 +17,7 @@ from tests.api.clients import ALL, OWNER, P2, P3, SEEDED, STRANGER, started
 from tests.api.recording import NAMES
 from tests.api.test_plans import SESSIONS
 from tests.api.test_writes import WAITING, frozen, until
+from tests.engines import COUNTS_AT_ONCE
 from tests.processes import environment, running_api
 from tests.round_trips import counted
 
@@ -230,6 +231,7 @@ async def test_a_repeat_has_a_line_of_its_own_and_rings_no_bell(
     assert app.state.collection_sync.appended.total() == 1
 
 
+@COUNTS_AT_ONCE
 async def test_a_plan_that_was_made_while_there_were_no_keys_reads_one_when_there_are_many(
     settings: Settings, seeded: asyncpg.Connection
 ) -> None:

@@ -14,6 +14,7 @@ from shared.settings import Settings
 from tests.api.clients import ALL, OWNER, SEEDED, create, started
 from tests.api.recording import NAMES, Json
 from tests.api.test_writes import until
+from tests.engines import COUNTS_AT_ONCE
 
 FILL = """
     INSERT INTO users (user_id, username, email, first_name, last_name, category, role, institution,
@@ -76,6 +77,7 @@ async def test_no_statement_of_any_request_scans_a_table(
         assert "Seq Scan" not in plan, f"{statement}\n{plan}"
 
 
+@COUNTS_AT_ONCE
 async def test_a_plan_that_was_made_while_the_outbox_was_empty_does_not_scan_it_when_it_is_long(
     settings: Settings, seeded: asyncpg.Connection
 ) -> None:
@@ -90,6 +92,7 @@ async def test_a_plan_that_was_made_while_the_outbox_was_empty_does_not_scan_it_
     assert (counted["seq_scan"], counted["idx_scan"] >= 10) == (scanned, True)
 
 
+@COUNTS_AT_ONCE
 async def test_a_plan_that_was_made_while_a_project_was_empty_does_not_read_all_of_it_when_it_is_full(
     settings: Settings, seeded: asyncpg.Connection
 ) -> None:

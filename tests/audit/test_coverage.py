@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.audit_runs import AuditOptions, latest_finished
 from shared.pair import COLUMNS, differs
 from tests.audit.pairs import audited, found, put_legacy, put_pair, put_synced
+from tests.engines import COUNTS_AT_ONCE
 from tests.twins.replacing import replaced
 from worker.audit import comparison, run
 from worker.audit.log import Progress
@@ -77,6 +78,7 @@ async def test_the_canary_convicts_every_blind_comparison(
         assert one.chunks_done == one.compared == 0, name
 
 
+@COUNTS_AT_ONCE
 async def test_the_canary_touches_no_real_table(engine: AsyncEngine, seeded: asyncpg.Connection) -> None:
     await put_pair(seeded, "a")
 

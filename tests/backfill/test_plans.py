@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.backfill_runs import BackfillOptions
 from shared.lanes import LOWEST_KNOWN_LANE
 from tests.backfill.driving import chunk_of, started, take
+from tests.engines import COUNTS_AT_ONCE
 from worker.backfill.pending import PendingCounter
 from worker.backfill.throttle import LIVE_LAG, Gate, Throttle
 
@@ -81,6 +82,7 @@ async def test_the_live_lane_s_age_is_read_without_passing_by_what_is_pending_in
     assert await Gate(engine, 1_000).look(1) == Throttle("max_pending", ALL_ALLOWED)
 
 
+@COUNTS_AT_ONCE
 async def test_what_is_asked_before_each_chunk_passes_by_what_was_settled(
     engine: AsyncEngine, sql: asyncpg.Connection, database_url: str
 ) -> None:

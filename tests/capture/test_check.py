@@ -12,6 +12,7 @@ from tests.capture.conftest import Capture
 from tests.capture.writers import BULK, bulk_insert, insert, runs
 from tests.draining import drain
 from tests.drift import drift
+from tests.engines import COUNTS_AT_ONCE
 from tests.processes import HANG_SECONDS
 from tests.twins.capture import with_function
 
@@ -171,6 +172,7 @@ async def test_an_event_carries_the_trace_that_its_session_names_and_no_nonsense
         await sql.execute("DELETE FROM outbox_events")
 
 
+@COUNTS_AT_ONCE
 async def test_it_reads_no_table_from_end_to_end(sql: asyncpg.Connection, capture: Capture) -> None:
     """Not even by plans from the time when the tables were empty."""
     await sql.execute("DELETE FROM collections")
@@ -187,6 +189,7 @@ async def test_it_reads_no_table_from_end_to_end(sql: asyncpg.Connection, captur
     assert await sql.fetchval("SELECT count(*) FROM outbox_events") == 20
 
 
+@COUNTS_AT_ONCE
 async def test_a_bulk_write_reads_of_the_outbox_what_is_of_each_row_and_nothing_else(
     sql: asyncpg.Connection, database_url: str, capture: Capture
 ) -> None:

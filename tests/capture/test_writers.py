@@ -6,12 +6,16 @@ from tests.capture.conftest import Capture
 from tests.capture.writers import WRITERS, insert
 from tests.draining import drain
 from tests.drift import drift
+from tests.engines import HAS_MERGE
 
 EVENTS = """
     SELECT aggregate_id, event_type, source, lane, schema_version FROM outbox_events ORDER BY aggregate_id, id
 """
 COUNTED = "SELECT operation FROM captured_writes ORDER BY operation"
 ROWS = "SELECT * FROM collections ORDER BY collection_id"
+EACH_WRITER = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=HAS_MERGE if name == "MERGE" else ()) for name in WRITERS]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +24,7 @@ async def _there(sql: asyncpg.Connection, _seeded: None) -> None:
         await sql.execute(insert(key))
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@EACH_WRITER
 async def test_counted_writes_are_counted_and_nothing_else_happens(
     name: str, sql: asyncpg.Connection, capture: Capture
 ) -> None:
@@ -33,7 +37,7 @@ async def test_counted_writes_are_counted_and_nothing_else_happens(
     assert await sql.fetch(EVENTS) == []
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@EACH_WRITER
 async def test_appended_writes_get_their_events_and_the_target_agrees(
     name: str, sql: asyncpg.Connection, capture: Capture, engine: AsyncEngine
 ) -> None:
@@ -49,7 +53,7 @@ async def test_appended_writes_get_their_events_and_the_target_agrees(
     assert set(await drift(sql)) <= untouched | ({"c1", "c2"} if name == "replica role" else set())
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@EACH_WRITER
 async def test_refused_writes_change_nothing_and_say_what_to_do(
     name: str, sql: asyncpg.Connection, capture: Capture
 ) -> None:

@@ -14,6 +14,7 @@ from shared.postgres.database import driver_connection
 from shared.settings import Settings
 from tests.counters.draining import Append, append_backfill, sessions_ended, worker_parts
 from tests.draining import BATCH_SIZE
+from tests.engines import COUNTS_AT_ONCE
 from tests.twins.replacing import replaced
 from worker.relay.claim import BEGINNING, CLAIM
 
@@ -213,6 +214,7 @@ async def reads(settings: Settings, sql: asyncpg.Connection, append: Append) -> 
     }
 
 
+@COUNTS_AT_ONCE
 @pytest.mark.parametrize("append", [append_mixed, append_hot_ones], ids=["cold", "hot"])
 async def test_a_batch_whose_plans_are_as_old_as_the_empty_tables_fetches_few_rows_for_an_event(
     append: Append, settings: Settings, sql: asyncpg.Connection
@@ -224,6 +226,7 @@ async def test_a_batch_whose_plans_are_as_old_as_the_empty_tables_fetches_few_ro
     assert {table.scanned for table in read.values()} == {0}
 
 
+@COUNTS_AT_ONCE
 async def test_without_the_worker_s_settings_such_plans_read_whole_tables(
     settings: Settings, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

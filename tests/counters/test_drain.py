@@ -11,6 +11,7 @@ from benchmarks.backlog import append_mixed, empty, require_agreement
 from shared.settings import Settings
 from tests.counters.draining import Append, append_backfill, drain, drain_by_hand, sessions_ended
 from tests.databases import Databases
+from tests.engines import COUNTS_AT_ONCE
 from tests.round_trips import Wire, counted
 
 MANY_EVENTS = 20_000
@@ -117,6 +118,7 @@ async def tuples(sql: asyncpg.Connection, settings: Settings, append: Append, ev
     return tuple(now - then for now, then in zip(after, before, strict=True))
 
 
+@COUNTS_AT_ONCE
 @BACKLOGS
 async def test_an_event_leaves_one_dead_tuple_in_the_outbox(
     append: Append, settings: Settings, tables: asyncpg.Connection
@@ -124,6 +126,7 @@ async def test_an_event_leaves_one_dead_tuple_in_the_outbox(
     assert await tuples(tables, settings, append, FEW_EVENTS) == (0, FEW_EVENTS, FEW_EVENTS)
 
 
+@COUNTS_AT_ONCE
 async def test_an_event_that_is_marked_first_leaves_another(
     settings: Settings, tables: asyncpg.Connection
 ) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy.engine import URL, make_url
 
 from deploy.local.postgres import Postgres
 from tests.conftest import migrate
+from tests.engines import LIBC
 from tests.field.journey import Journey
 from tests.legacy_rows import seed
 from tests.phase1.script import BEFORE_PHASE_1
@@ -30,7 +31,7 @@ def quoted(name: str) -> str:
 async def url(postgres: Postgres, request: pytest.FixtureRequest) -> AsyncIterator[URL]:
     """Make a migrated database of an odd name, with these options, and drop it in the end."""
     async with connected(postgres.url) as server:
-        options = f"TEMPLATE template0 LOCALE_PROVIDER libc LOCALE 'C' {request.param}"
+        options = f"TEMPLATE template0 {LIBC} LOCALE 'C' {request.param}"
         await server.execute(f"CREATE DATABASE {quoted(ODD)} {options}")
         url = make_url(postgres.url).set(database=ODD)
         migrate(shown(url))

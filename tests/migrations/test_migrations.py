@@ -12,6 +12,7 @@ from deploy.local.postgres import Postgres
 from shared.revision import REVISION
 from tests.backfill.driving import until_waiting
 from tests.databases import Databases
+from tests.engines import COUNTS_AT_ONCE
 from tests.forked import ROOT, run
 
 PRODUCTION_SCHEMA = ROOT / "migrations" / "legacy_schema.sql"
@@ -127,6 +128,7 @@ PENDING = """
 """
 
 
+@COUNTS_AT_ONCE
 async def test_the_column_for_traces_comes_and_goes_without_a_look_at_pending_events(
     empty_url: str,
 ) -> None:

@@ -14,12 +14,15 @@ from shared.settings import Settings
 from tests.forked import ROOT
 
 ROLES_SQL = (ROOT / "deploy" / "roles.sql").read_text(encoding="utf-8")
+FIRST_WHOSE_PUBLIC_CREATES_NOTHING = 15
 ROLES = ("api", "worker", "operator", "reader", "scaler")
 
 
 async def make_logins(sql: asyncpg.Connection, url: str) -> dict[str, str]:
     """Set a database up as the file says: run it, create logins, run it again; return each role's URL."""
     await sql.execute(ROLES_SQL)
+    if sql.get_server_version().major < FIRST_WHOSE_PUBLIC_CREATES_NOTHING:
+        await sql.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")  # the head of the file says so
     urls = {}
     for role in ROLES:
         login, password = f"sync_{role}_{secrets.token_hex(4)}", secrets.token_hex(16)

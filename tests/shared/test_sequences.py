@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.postgres.database import driver_connection
 from shared.postgres.sequences import DRAWN_BY_US, SHARED, read_sequences
+from tests.engines import COUNTS_AT_ONCE
 from tests.legacy_rows import seed
 
 EVENT = """
@@ -143,6 +144,7 @@ async def test_nothing_is_told_of_a_database_that_was_never_migrated(sql: asyncp
     assert await read_sequences(sql) == []
 
 
+@COUNTS_AT_ONCE
 async def test_it_reads_a_few_pages_however_many_versions_there_are(seeded: asyncpg.Connection) -> None:
     """Also in a session that makes no bitmaps, as the worker's do, and by statistics of an empty table."""
     await seeded.execute("ANALYZE applied_versions")

@@ -16,6 +16,7 @@ from shared.redis.client import open_redis
 from shared.settings import Settings
 from tests.databases import Databases
 from tests.draining import run_once
+from tests.engines import COUNTS_AT_ONCE
 from tests.legacy_rows import set_collection, target_rows
 from tests.processes import HANG_SECONDS
 from tests.race import freezing
@@ -291,6 +292,7 @@ async def ended(workers_engine: AsyncEngine, sql: asyncpg.Connection) -> None:
     await sql.execute("SELECT pg_stat_clear_snapshot()")
 
 
+@COUNTS_AT_ONCE
 async def test_plans_kept_from_the_time_when_tables_were_empty_read_no_table_from_end_to_end(
     settings: Settings, engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:
@@ -303,6 +305,7 @@ async def test_plans_kept_from_the_time_when_tables_were_empty_read_no_table_fro
     assert await sql.fetchval(SEQUENTIAL_SCANS) == 0
 
 
+@COUNTS_AT_ONCE
 async def test_nor_do_they_read_an_index_from_end_to_end_to_delete_a_row(
     settings: Settings, engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from shared.settings import Settings
 from tests.draining import run_once
+from tests.engines import COUNTS_AT_ONCE
 from tests.legacy_rows import set_collection, target_rows
 from tests.processes import HANG_SECONDS, environment, running_worker
 from tests.race import freezing
@@ -182,6 +183,7 @@ async def entries_read_for(
     return read
 
 
+@COUNTS_AT_ONCE
 @pytest.mark.usefixtures("claims_are_dear", "short_batches")
 @pytest.mark.parametrize("source", ["api", "backfill"])
 async def test_claims_beside_a_held_snapshot_read_a_small_multiple_of_what_they_claim(
@@ -196,6 +198,7 @@ async def test_claims_beside_a_held_snapshot_read_a_small_multiple_of_what_they_
         assert await entries_read_for(settings, sql, source) < 10 * EVENTS
 
 
+@COUNTS_AT_ONCE
 @pytest.mark.usefixtures("short_batches")
 async def test_without_the_hint_claims_beside_a_held_snapshot_read_everything_again_and_again(
     database_url: str, settings: Settings, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
@@ -205,6 +208,7 @@ async def test_without_the_hint_claims_beside_a_held_snapshot_read_everything_ag
         assert await entries_read_for(settings, sql, "api") > 10 * EVENTS
 
 
+@COUNTS_AT_ONCE
 @pytest.mark.usefixtures("short_batches")
 async def test_without_a_held_snapshot_claims_begin_at_the_beginning_and_read_little(
     settings: Settings, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
@@ -213,6 +217,7 @@ async def test_without_a_held_snapshot_claims_begin_at_the_beginning_and_read_li
     assert await entries_read_for(settings, sql, "api", drain_live) < 4 * EVENTS
 
 
+@COUNTS_AT_ONCE
 async def test_a_bulk_claim_does_not_walk_over_the_live_events_that_a_snapshot_keeps(
     database_url: str, settings: Settings, sql: asyncpg.Connection
 ) -> None:

@@ -13,6 +13,7 @@ from structlog.typing import EventDict
 
 from deploy.local.postgres import Postgres
 from tests.draining import drain
+from tests.engines import COUNTS_AT_ONCE
 from tests.legacy_rows import set_collection
 from worker.vitals.snapshot_holders import HELD_SECONDS, SnapshotWatch, held_snapshots
 
@@ -42,6 +43,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.vitals.snapshot_holders.HELD_SECONDS", 0.0001)
 
 
+@COUNTS_AT_ONCE
 async def test_a_session_that_left_a_transaction_open_is_named_once_and_again_when_it_lets_go(
     database_url: str, engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:
