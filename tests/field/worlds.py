@@ -28,9 +28,16 @@ class World:
 
 
 def default(settings: str) -> str:
-    """Return the SQL that gives the database defaults, which are separated by semicolons."""
+    """Return the SQL that gives the database defaults, which are separated by semicolons.
+
+    PostgreSQL 18 must know them all; an older server goes without those that it does not know.
+    """
     return "".join(
-        f"DO $$ BEGIN EXECUTE format($_$ALTER DATABASE %I SET {setting}$_$, current_database()); END $$;"
+        f"""DO $$ BEGIN
+            EXECUTE format($_$ALTER DATABASE %I SET {setting}$_$, current_database());
+        EXCEPTION WHEN undefined_object THEN
+            IF current_setting('server_version_num')::integer >= 180000 THEN RAISE; END IF;
+        END $$;"""
         for setting in settings.split(";")
     )
 

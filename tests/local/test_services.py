@@ -16,9 +16,11 @@ from redis.exceptions import AuthenticationError
 from deploy.local import service
 from deploy.local.children import command_of
 from deploy.local.errors import LocalError
+from deploy.local.postgres import ASKED_FOR as POSTGRES_ASKED_FOR
 from deploy.local.postgres import Postgres, find_binaries
 from deploy.local.service import Service
-from deploy.local.valkey import Valkey
+from deploy.local.valkey import ASKED_FOR as REDIS_ASKED_FOR
+from deploy.local.valkey import Valkey, find_server
 from tests.local.starts import eventually, gone
 from tests.processes import HANG_SECONDS
 
@@ -90,10 +92,14 @@ def test_postgres_listens_on_the_loopback_address_alone(postgres: Postgres) -> N
     assert ask(postgres.url, "SHOW unix_socket_directories") == ""
 
 
-def test_postgres_takes_settings_and_is_utf8_in_every_locale(postgres: Postgres) -> None:
+def test_postgres_takes_settings_and_stores_utf8(postgres: Postgres) -> None:
     assert ask(postgres.url, "SHOW work_mem") == "5MB"
     assert ask(postgres.url, "SHOW max_connections") == "100"
     assert ask(postgres.url, "SHOW server_encoding") == "UTF8"
+
+
+@pytest.mark.since(17, "locale of its own")
+def test_postgres_knows_letters_whatever_locales_the_system_has(postgres: Postgres) -> None:
     assert ask(postgres.url, "SELECT upper('é')") == "É"
 
 
@@ -230,6 +236,7 @@ def test_without_setpriv_the_message_says_what_to_install(
 def test_servers_on_path_do_where_the_wheels_are_absent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv(POSTGRES_ASKED_FOR, raising=False)
     if shutil.which("postgres") is None:
         monkeypatch.setenv("PATH", str(find_binaries()), prepend=os.pathsep)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
@@ -238,9 +245,32 @@ def test_servers_on_path_do_where_the_wheels_are_absent(
         assert ask(server.url, "SHOW server_encoding") == "UTF8"
 
 
+def test_the_server_that_a_variable_names_is_taken_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where clients are not installed beside it: those of the wheel do for it."""
+    bare = tmp_path / "bin"
+    bare.mkdir()
+    (bare / "postgres").symlink_to(find_binaries() / "postgres")
+    monkeypatch.setenv(POSTGRES_ASKED_FOR, str(bare))
+    server = Postgres(tmp_path / "postgres")
+    assert server.binary("postgres") == bare / "postgres"
+    assert server.binary("psql").exists()
+    monkeypatch.setenv(REDIS_ASKED_FOR, str(find_server()))
+    assert Valkey(tmp_path / "valkey").command(1)[0] == str(find_server())
+    monkeypatch.setenv(POSTGRES_ASKED_FOR, "/nowhere")
+    with pytest.raises(LocalError, match="no PostgreSQL in /nowhere, which POSTGRES_BINARIES names"):
+        Postgres(tmp_path)
+    monkeypatch.setenv(REDIS_ASKED_FOR, "/nowhere")
+    with pytest.raises(LocalError, match="no /nowhere, which REDIS_SERVER names"):
+        Valkey(tmp_path)
+
+
 def test_with_neither_wheels_nor_servers_the_message_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv(POSTGRES_ASKED_FOR, raising=False)
+    monkeypatch.delenv(REDIS_ASKED_FOR, raising=False)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     with pytest.raises(LocalError, match=r"no PostgreSQL\. Run `make venv`, or set DATABASE_URL"):

@@ -991,6 +991,7 @@ TWINS = {
             f"{FALL_BACK}of_several_processes_at_once_one_turns_it",
             f"{FALL_BACK}where_it_is_not_to_fall_back_the_mismatch_is_kept_and_reads_stay",
         ),
+    ),
     # The view
     "what waits taken for settled": Twin(
         "a moved read is never stale",

@@ -322,7 +322,8 @@ async def test_nor_do_they_read_an_index_from_end_to_end_to_delete_a_row(
         pass
     await ended(workers_engine, sql)
     assert await target_rows(sql, "many-1") == []
-    assert await sql.fetchval(INDEX_PAGES_READ) - before < 15 * 3_000
+    # 11 each; 15 before PostgreSQL 17, which looks an array's keys up together; without the limits, 29.
+    assert await sql.fetchval(INDEX_PAGES_READ) - before < 20 * 3_000
 
 
 async def test_statements_of_batches_are_planned_once_and_not_for_each_batch(
