@@ -304,7 +304,7 @@ WORLDS = {
     ),
     "a login that may open few connections": World(
         "ALTER ROLE {api} CONNECTION LIMIT 3",
-        "connections", "warn", "Login {api} may open 3 connections; it needs 11",
+        "connections", "warn", "Login {api} may open 3 connections; it needs 13",
     ),
     "a sequence behind the events": World(
         "INSERT INTO outbox_events (aggregate_id, event_type, source, payload) SELECT '', '', 'api', '{{}}'"
