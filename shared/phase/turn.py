@@ -64,7 +64,7 @@ async def hold(connection: AsyncConnection, epoch: int | None = None) -> Phase:
 
     Raises:
         TurnRefusedError: there is no such row, or the phase was turned since the caller saw it.
-        sqlalchemy.exc.DBAPIError: somebody else turns it, and has held the row for two seconds (55P03).
+        sqlalchemy.exc.DBAPIError: another session turns it, and has held the row for two seconds (55P03).
 
     """
     await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))

@@ -8,8 +8,9 @@ still answered from `collections`, whose row was committed with that event. So a
 nothing stale.
 
 The view asks a function, once for each project. The function reads one side only, and locks no table of the
-other: before the turn nobody who reads waits for whoever has locked the target. It depends on no column, so
-the monolith may alter its tables; and its plans are made once, by indexes, whatever the session's settings.
+other: before the turn no reader waits for a session that has locked the target. It depends on no column, so
+the monolith may alter its tables (the view itself holds the type of `projects.project_id`); and its plans are
+made once, by indexes, whatever the session's settings.
 """
 
 from shared.place import Place
@@ -44,16 +45,17 @@ COMMENT = (
 def unsettled(collection: str, ours: str) -> str:
     """Return whether an event of the collection waits, of whatever version, or a dead letter of it is open.
 
-    Served by outbox_events_of_aggregate and outbox_dead_letters_of_aggregate. The bounds of both columns
-    leave PostgreSQL no other index: by that of the claims, or of the open letters, it would read through all
-    that others wait for. A collection's letters are looked for only where any letter is open.
+    Served by outbox_events_of_aggregate and outbox_dead_letters_of_aggregate. The bounds of both columns, and
+    an order that OFFSET keeps, leave PostgreSQL no other index: by that of the claims it would read through
+    all that others wait for. So it would by that of the open letters, and is not told that only those are
+    asked for. A collection's letters are looked for only where any letter is open.
     """
     return f"""(
                 EXISTS (
                     SELECT FROM {ours}.outbox_events AS event
                     WHERE (event.aggregate_id, event.id) >= ({collection}, 0)
                         AND (event.aggregate_id, event.id) <= ({collection}, {LAST_ID})
-                    ORDER BY event.aggregate_id, event.id LIMIT 1
+                    ORDER BY event.aggregate_id, event.id LIMIT 1 OFFSET 0
                 )
                 OR (
                     SELECT EXISTS (
@@ -63,8 +65,8 @@ def unsettled(collection: str, ours: str) -> str:
                     SELECT FROM {ours}.outbox_dead_letters AS letter
                     WHERE (letter.aggregate_id, letter.id) >= ({collection}, 0)
                         AND (letter.aggregate_id, letter.id) <= ({collection}, {LAST_ID})
-                        AND letter.closed_at IS NULL
-                    ORDER BY letter.aggregate_id, letter.id LIMIT 1
+                        AND coalesce(letter.closed_at, '-infinity') = '-infinity'
+                    ORDER BY letter.aggregate_id, letter.id LIMIT 1 OFFSET 0
                 )
             )"""  # noqa: S608 - constants, and a name that was quoted
 
@@ -83,8 +85,9 @@ def function(place: Place) -> str:
 
     Served by migration_phase_pkey, then by idx_collection_project_id and the target's unique key, of each
     side once; for links and what is not alike by collections_pkey and applied_versions_pkey, and as
-    `unsettled` says. OFFSET 0 and the limit change no result: nothing is looked up before it is known to be
-    needed.
+    `unsettled` says. Homes are excluded by NOT IN, which hashes them as long as the memory is believed to be
+    enough. OFFSET 0 and the limit change no result: nothing is looked up before it is known to be needed, and
+    no whole table is hashed.
     """
     legacy, ours = place
     return f"""
@@ -92,7 +95,7 @@ CREATE OR REPLACE FUNCTION {ours}.{FUNCTION}(project text)
     RETURNS TABLE (collection_id text, research_context text, {COLUMNS})
     LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100
     SET search_path = pg_catalog, pg_temp
-    SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off
+    SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off SET work_mem = '64MB'
 AS $reads$
 #variable_conflict use_column
 BEGIN
@@ -124,9 +127,9 @@ BEGIN
             SELECT target.project_id, target.collection_id, target.research_context
             FROM {legacy}.project_collections AS target
             WHERE target.project_id = project
-                AND NOT EXISTS (
-                    SELECT FROM {legacy}.collections AS home
-                    WHERE home.project_id = project AND home.collection_id = target.collection_id
+                AND target.collection_id NOT IN (
+                    SELECT home.collection_id FROM {legacy}.collections AS home
+                    WHERE home.project_id = project
                 )
             OFFSET 0
         ) AS link
@@ -140,6 +143,7 @@ BEGIN
                     SELECT FROM {ours}.applied_versions AS guard
                     WHERE guard.collection_id = link.collection_id AND guard.project_id = link.project_id
                         AND NOT guard.is_deleted
+                    OFFSET 0
                 )
             );
     ELSE
