@@ -101,6 +101,7 @@ FALL_BACK = "tests/shadow/test_fall_back.py::test_"
 SHOWN = (
     "tests/phase/test_view.py::test_lists_show_what_the_phase_says_and_of_what_is_unsettled_the_legacy_row"
 )
+TURNS = "tests/phase/test_turns_under_load.py::test_"
 VIEW_LOCKS = "tests/phase/test_view_locks.py::test_"
 LIFE = "tests/status/test_lives.py::test_nothing_is_in_sync_that_was_not_proved_since_it_was_last_changed"
 
@@ -996,7 +997,12 @@ TWINS = {
     "what waits taken for settled": Twin(
         "a moved read is never stale",
         view.with_function("AS event WHERE", "AS event WHERE false AND"),
-        (f"{SHOWN}[created, not applied]", f"{SHOWN}[moved, not applied]"),
+        (
+            f"{SHOWN}[created, not applied]",
+            f"{SHOWN}[moved, not applied]",
+            f"{TURNS}turns_there_and_back_fail_no_request_and_every_list_equals_collections[thirty]",
+            f"{TURNS}while_no_worker_runs_and_reads_are_moved_every_list_equals_collections[twenty writes]",
+        ),
     ),
     "what died taken for settled": Twin(
         "a moved read is never stale",
