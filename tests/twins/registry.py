@@ -101,6 +101,7 @@ FALL_BACK = "tests/shadow/test_fall_back.py::test_"
 SHOWN = (
     "tests/phase/test_view.py::test_lists_show_what_the_phase_says_and_of_what_is_unsettled_the_legacy_row"
 )
+RETURN = "tests/phase/test_return.py::test_nothing_returns"
 TURNS = "tests/phase/test_turns_under_load.py::test_"
 VIEW_LOCKS = "tests/phase/test_view_locks.py::test_"
 LIFE = "tests/status/test_lives.py::test_nothing_is_in_sync_that_was_not_proved_since_it_was_last_changed"
@@ -1012,7 +1013,11 @@ TWINS = {
     "the former home shown": Twin(
         "a moved read is never stale",
         view.with_function("AND guard.project_id = link.project_id", "AND false"),
-        (f"{SHOWN}[moved, not applied]", f"{SHOWN}[a move that died]"),
+        (
+            f"{SHOWN}[moved, not applied]",
+            f"{SHOWN}[a move that died]",
+            f"{RETURN}_wherever_a_worker_stands_and_whenever_reads_go_back[guard: before one row]",
+        ),
     ),
     "a home that was left by a deletion taken for a former one": Twin(
         "a moved read is never stale",
