@@ -23,7 +23,8 @@ any time, as often as you like.
 With --rollback: show what leaving phase 1 would remove, ask, and do it. Where
 nobody can be asked, nothing is removed unless --yes is given. Rows go that this
 system made and nobody enriched with tags or mappings; the others are kept and
-listed. The table `collections` is never touched. Stop the workers first.
+listed. The table `collections` is never touched. Stop the workers first. While
+reads are moved it is refused; a phase of the cutover behind Outbox ends with it.
 Afterwards this script without options brings everything back."""
 EXAMPLES = (
     ("--dry-run", "count what is to be brought over"),

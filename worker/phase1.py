@@ -10,6 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared import backfill_runs
 from shared.audit_runs import AuditOptions, AuditRun
 from shared.backfill_runs import BackfillOptions, BackfillRun, NoUnfinishedRunError, RunUnfinishedError
+from shared.phase.phases import Phase
+from shared.phase.turn import MOVED
 from shared.postgres.database import create_engine
 from shared.process.orderly import FAILURE, SUCCESS
 from shared.settings import CommandSettings
@@ -174,31 +176,36 @@ async def look(engine: AsyncEngine, options: argparse.Namespace, interrupted: as
 async def take_back(engine: AsyncEngine, options: argparse.Namespace, interrupted: asyncio.Event) -> int:
     """Roll back, or print what that would do; where a person can be asked and agrees, do it then."""
     if options.yes:
-        return await act(engine, options, interrupted, roll_back)
-    await act(engine, options, interrupted, plan)
+        await act(engine, options, interrupted, roll_back)
+        return SUCCESS
+    planned = await act(engine, options, interrupted, plan)
+    is_moved = planned.phase is Phase.READS_MOVED
+    if is_moved:
+        say(MOVED)
     async with engine.connect() as connection:
         busy = await who_is_busy(connection)
     if busy is not None:
         say(f"{busy} Stop the workers before --yes.")
-    if busy is not None or options.dry_run or options.json or not can_ask():
+    if is_moved or busy is not None or options.dry_run or options.json or not can_ask():
         return SUCCESS
     if await agreed("Take phase 1 back?", interrupted):
-        return await act(engine, options, interrupted, roll_back)
+        await act(engine, options, interrupted, roll_back)
+        return SUCCESS
     msg = "Nothing was changed."
     raise CommandError(msg)
 
 
 async def act(
     engine: AsyncEngine, options: argparse.Namespace, interrupted: asyncio.Event, how: HowToRollBack
-) -> int:
-    """Carry it out, and print what came of it."""
+) -> Rollback:
+    """Carry it out, print what came of it, and return it."""
     with Bar(stderr) as bar:
         bar.show("Rollback")
         done = await how(engine, interrupted=interrupted, watch=lambda so_far: bar.show(progress_of(so_far)))
     show(options, done.counts(), outcome_of(done))
     if not options.json:
         show_kept(done)
-    return SUCCESS
+    return done
 
 
 def progress_of(done: Rollback) -> str:
@@ -210,13 +217,16 @@ def progress_of(done: Rollback) -> str:
 def outcome_of(done: Rollback) -> str:
     """Return in one sentence what a rollback did, or would do."""
     if done.dry_run:
+        phase = " The phase would go back to Outbox." * done.turns_phase
         return (
             f"Dry run: {done.removed:,} rows would be removed and {done.discarded_events:,} pending events"
-            f" discarded; {done.kept:,} rows would stay. Nothing was changed; --rollback --yes does it."
+            f" discarded; {done.kept:,} rows would stay.{phase}"
+            " Nothing was changed; --rollback --yes does it."
         )
+    phase = " The phase went back to Outbox." * done.turns_phase
     return (
         f"Rolled back: {done.removed:,} rows that this system had made are gone; {done.kept:,} rows stay."
-        f" {done.discarded_events:,} pending events were discarded. `collections` was not touched."
+        f" {done.discarded_events:,} pending events were discarded.{phase} `collections` was not touched."
     )
 
 

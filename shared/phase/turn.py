@@ -30,6 +30,9 @@ RECORD = text("""
         CAST(:gates AS jsonb), CAST(:losses AS jsonb)
     )
 """)
+MOVED = (
+    "Reads are moved: lists are answered from project_collections. Go back first: python -m worker.phase back"
+)
 
 
 class TurnRefusedError(Exception):
@@ -143,6 +146,22 @@ async def back(
     return await _carry_out(
         connection, Turn(phase, previous, "back", actor, reason, losses=_losses(facts)), falls_back=None
     )
+
+
+async def back_to_outbox(connection: AsyncConnection, *, actor: str, reason: str) -> Turn | None:
+    """Turn the phase back to Outbox, by one turn, since nothing is verified any more; None where it is there.
+
+    Raises:
+        TurnRefusedError: reads are moved; or as `hold`.
+        sqlalchemy.exc.DBAPIError: as `hold`.
+
+    """
+    phase = await hold(connection)
+    if phase is Phase.READS_MOVED:
+        raise TurnRefusedError(MOVED)
+    if phase.number <= Phase.OUTBOX.number:
+        return None
+    return await _carry_out(connection, Turn(phase, Phase.OUTBOX, "back", actor, reason), falls_back=None)
 
 
 async def _look(connection: AsyncConnection) -> Facts:

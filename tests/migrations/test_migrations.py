@@ -205,6 +205,11 @@ LOSSES = {
         "1 rows of project_collections are known to be ours",
         "UPDATE project_collections SET tags = '[1]'",
     ),
+    "moved reads": (
+        "UPDATE migration_phase SET phase = 'reads_moved'",
+        "reads are moved: run `python -m worker.phase back` first",
+        "UPDATE migration_phase SET phase = 'shadow_reads'",
+    ),
     "rows of ours that are to stay": (OURS, "DELETE FROM applied_versions", "DELETE FROM applied_versions"),
 }
 

@@ -86,3 +86,20 @@ async def test_beside_a_worker_it_does_not_ask(env: dict[str, str], filled: asyn
     assert (code, "[y/N]" in shown) == (0, False)
     assert "Stop the workers before --yes." in shown
     assert await ours(filled) == before
+
+
+async def test_while_reads_are_moved_it_does_not_ask_and_says_how_to_go_back(
+    env: dict[str, str], filled: asyncpg.Connection
+) -> None:
+    before = await ours(filled)
+    await filled.execute("UPDATE migration_phase SET phase = 'reads_moved'")
+    code, shown = await at_a_terminal(env, "")
+    assert (code, "[y/N]" in shown) == (0, False)
+    assert "python -m worker.phase back" in shown
+    refused = await call(env, "--rollback", "--yes")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "Reads are moved" in refused.stderr
+    assert await ours(filled) == before
+    await filled.execute("UPDATE migration_phase SET phase = 'shadow_reads'")
+    assert "The phase would go back to Outbox." in (await call(env, "--rollback")).stdout
+    assert "The phase went back to Outbox." in (await call(env, "--rollback", "--yes")).stdout

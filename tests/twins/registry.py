@@ -20,6 +20,7 @@ from worker.dashboard.log_line import LogLine
 from worker.dashboard.page_state import Audit
 from worker.preflight.check import Check, Severity
 from worker.relay.settle import CONFLATED
+from worker.rollback.phase import phase_now
 from worker.rollback.statements import IS_ENRICHED
 
 
@@ -690,6 +691,18 @@ TWINS = {
         (
             f"{ROLLBACK}what_stays.py::test_a_row_that_holds_anything_stays_and_one_whose_json_is_empty_goes[tags]",
         ),
+    ),
+    "a rollback that does not hold the phase": Twin(
+        "nothing is taken from under moved reads",
+        with_statement("worker.rollback.phase.KEEP", "FOR UPDATE", ""),
+        (
+            f"{ROLLBACK}phase.py::test_whoever_turns_the_phase_waits_for_the_chunk_in_hand_and_who_reads_does_not",
+        ),
+    ),
+    "a rollback that looks at the phase once": Twin(
+        "nothing is taken from under moved reads",
+        instead_of("worker.rollback.walk.refuse_while_moved", phase_now),
+        (f"{ROLLBACK}phase.py::test_reads_that_are_moved_in_the_middle_keep_what_is_left",),
     ),
     "a check that could not look taken for fine": Twin(
         "what could not be looked at is not fine",

@@ -26,6 +26,7 @@ async def roll_back(engine: AsyncEngine, *, interrupted: asyncio.Event, watch: W
         watch: called after each chunk with what was done so far.
 
     Raises:
+        worker.rollback.phase.ReadsMovedError: lists are answered from what would be removed.
         worker.rollback.busy.RollbackBusyError: a worker is connected, or a backfill is running.
         worker.rollback.walk.RollbackInterruptedError: interrupted; the rest is still there.
         sqlalchemy.exc.DBAPIError: the chunk in hand was not changed.

@@ -7,6 +7,8 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from shared.phase.phases import Phase
+
 LISTED_ROWS = 20
 
 
@@ -21,9 +23,13 @@ class KeptRow:
 
 @dataclass(slots=True)
 class Rollback:
-    """What was done so far, or would be; `listed` holds the first of the rows that stay."""
+    """What was done so far, or would be; `listed` holds the first of the rows that stay.
+
+    phase: the one of the cutover in which it began; None: not known.
+    """
 
     dry_run: bool
+    phase: Phase | None = None
     removed: int = 0
     kept_enriched: int = 0
     kept_found: int = 0
@@ -35,6 +41,11 @@ class Rollback:
     def kept(self) -> int:
         """How many rows of the target stay."""
         return self.kept_enriched + self.kept_found + self.kept_links
+
+    @property
+    def turns_phase(self) -> bool:
+        """Whether the phase goes back to Outbox by it."""
+        return self.phase in {Phase.VERIFIED, Phase.SHADOW_READS}
 
     def keep(self, rows: Sequence[Row[Any]]) -> None:
         """Count rows that stay. One that was ours and stayed was enriched until a moment ago."""

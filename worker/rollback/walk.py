@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from worker.command_line.run import CommandError
 from worker.rollback import statements
 from worker.rollback.busy import refuse_while_busy
+from worker.rollback.phase import phase_now, refuse_while_moved, turn_back
 from worker.rollback.record import record_beginning, record_end
 from worker.rollback.tally import Rollback
 
@@ -47,8 +48,12 @@ class Walk:
     record: int = 0
 
     async def cancel_backfills(self) -> None:
-        """End every backfill, so that none goes on and none is taken for done, and void every proof."""
+        """End every backfill, so that none goes on and none is taken for done, and void every proof.
+
+        The phase that rested on it goes back to Outbox in the same transaction.
+        """
         async with self.changing() as connection:
+            await turn_back(connection, self.tally.phase)
             await connection.execute(statements.CANCEL_BACKFILLS)
             self.record = await record_beginning(connection)
         logger.info("rollback_started")
@@ -95,6 +100,7 @@ class Walk:
     async def look(self) -> None:
         """Count what would be discarded, removed and kept."""
         async with self.looking() as connection:
+            self.tally.phase = await phase_now(connection)
             self.tally.discarded_events = (await connection.execute(statements.COUNT_EVENTS)).scalar_one()
         async for chunk in self.rows():
             async with self.looking() as connection:
@@ -135,6 +141,8 @@ class Walk:
             await connection.execute(statements.PREPARE)
             if behind_lock:
                 await connection.execute(statements.KEEP_BATCHES_OUT)
+            phase = await refuse_while_moved(connection)
+            self.tally.phase = self.tally.phase or phase
             await refuse_while_busy(connection)
             yield connection
 
