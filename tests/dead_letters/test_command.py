@@ -110,6 +110,23 @@ async def test_show_tells_what_the_event_held_and_what_a_replay_would_append(
     assert (missing.returncode, missing.stderr.strip()) == (1, "There is no dead letter 999.")
 
 
+async def test_while_reads_are_moved_a_discard_says_what_lists_show_from_then_on(
+    env: Env, letter: int, engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    others = [await dead(engine, sql, name) for name in ("c2", "c3")]
+    said = []
+    for phase, number in (("shadow_reads", others[0]), ("reads_moved", others[1])):
+        await sql.execute("UPDATE migration_phase SET phase = $1", phase)
+        done = await command(env, "discard", number)
+        assert (done.returncode, done.stdout.strip()) == (0, "Discarded 1 dead letter.")
+        said.append("replay instead" in done.stderr)
+    assert said == [False, True]
+    refused = await command(env, "discard", "--all")
+    assert refused.returncode == 1
+    assert refused.stderr.index("replay instead") < refused.stderr.index("This would discard 1 dead letter.")
+    assert await states(sql) == {letter: "dead", others[0]: "discarded", others[1]: "discarded"}
+
+
 async def test_what_python_cannot_hold_is_shown_as_it_is(
     env: Env, engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:

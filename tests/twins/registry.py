@@ -9,6 +9,7 @@ from rich.console import Console
 
 from api.gate.errors import UNAVAILABLE_CLASSES
 from shared.enriched import holds_anything
+from shared.phase.now import phase_now
 from shared.postgres.read_only import NEW_SESSIONS_ARE_READ_ONLY
 from shared.verdict import course, proved
 from shared.verdict import rules as status_rules
@@ -20,7 +21,6 @@ from worker.dashboard.log_line import LogLine
 from worker.dashboard.page_state import Audit
 from worker.preflight.check import Check, Severity
 from worker.relay.settle import CONFLATED
-from worker.rollback.phase import phase_now
 from worker.rollback.statements import IS_ENRICHED
 
 
@@ -694,7 +694,7 @@ TWINS = {
     ),
     "a rollback that does not hold the phase": Twin(
         "nothing is taken from under moved reads",
-        with_statement("worker.rollback.phase.KEEP", "FOR UPDATE", ""),
+        with_statement("shared.phase.now.KEEP", "FOR UPDATE", ""),
         (
             f"{ROLLBACK}phase.py::test_whoever_turns_the_phase_waits_for_the_chunk_in_hand_and_who_reads_does_not",
         ),

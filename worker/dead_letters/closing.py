@@ -12,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shared import dead_letters
 from shared.dead_letters import AT_ONCE, DeadLetter, Selection
+from shared.phase.now import phase_now
+from shared.phase.phases import Phase
 from shared.process.orderly import FAILURE, SUCCESS
 from shared.settings import CommandSettings
 from worker.command_line.console import print_json, stderr, stdout
@@ -26,6 +28,11 @@ from worker.settled import stall_sentence
 
 logger = structlog.get_logger(__name__)
 
+MOVED = (
+    "Reads are moved. While a letter is open, lists show its collection from collections. Once it is"
+    " discarded they show the row of project_collections, however old that is: to bring it up to date, replay"
+    " instead."
+)
 NOW = text("SELECT clock_timestamp()")
 
 
@@ -44,6 +51,9 @@ async def execute(
 
 async def discard(engine: AsyncEngine, arguments: argparse.Namespace, interrupted: asyncio.Event) -> int:
     """Close the chosen letters for good."""
+    async with engine.connect() as connection:
+        if await phase_now(connection) is Phase.READS_MOVED:
+            stderr.say(MOVED)
     await confirm(engine, arguments, "discard", interrupted)
     discarded: list[int] = []
     async for ids in pages(engine, arguments, interrupted):

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from shared.phase.now import phase_now
 from worker.command_line.run import CommandError
 from worker.rollback import statements
 from worker.rollback.busy import refuse_while_busy
-from worker.rollback.phase import phase_now, refuse_while_moved, turn_back
+from worker.rollback.phase import refuse_while_moved, turn_back
 from worker.rollback.record import record_beginning, record_end
 from worker.rollback.tally import Rollback
 
