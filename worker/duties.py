@@ -30,6 +30,7 @@ from worker.dead_letters.upkeep import LetterUpkeep
 from worker.drainer import Drainer
 from worker.going_back import LossUpkeep
 from worker.idempotency import KeyUpkeep
+from worker.shadow import ShadowUpkeep
 from worker.tombstones import TombstoneUpkeep
 from worker.vitals.heartbeat import BEAT_SECONDS, Heart
 from worker.vitals.presence import Presence
@@ -68,6 +69,7 @@ class Duties:
         keys: KeyUpkeep,
         captured: CaptureUpkeep,
         losses: LossUpkeep,
+        shadow: ShadowUpkeep,
         snapshots: SnapshotWatch,
         runs: RunWatch | None = None,
     ) -> None:
@@ -81,6 +83,7 @@ class Duties:
         self._keys = keys
         self._captured = captured
         self._losses = losses
+        self._shadow = shadow
         self._snapshots = snapshots
         self._runs = runs
         self._ticking: asyncio.Task[None] | None = None
@@ -106,6 +109,7 @@ class Duties:
             self._begin("idempotency keys", self._keys.tend)
             self._begin("captured writes", self._captured.tend)
             self._begin("losses", self._losses.tend)
+            self._begin("comparisons", self._shadow.tend)
             if tick % BEAT_SECONDS == 0:
                 self._begin("heartbeat", self._heart.beat)
             if tick % SNAPSHOT_LOOK_SECONDS == 0:

@@ -28,6 +28,7 @@ from worker.duties import CONNECTIONS as DUTIES_CONNECTIONS
 from worker.duties import Duties
 from worker.going_back import LossUpkeep
 from worker.idempotency import KeyUpkeep
+from worker.shadow import ShadowUpkeep
 from worker.telemetry.metrics import WorkerMetrics
 from worker.tombstones import TombstoneUpkeep
 from worker.vitals.health import HEALTH_SECONDS, own_health_key
@@ -147,6 +148,7 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
                 letters=LetterUpkeep(duties_engine, settings.dead_letter_retention_days),
                 tombstones=TombstoneUpkeep(duties_engine, settings.dead_letter_retention_days),
                 keys=KeyUpkeep(duties_engine),
+                shadow=ShadowUpkeep(duties_engine),
                 captured=CaptureUpkeep(duties_engine, metrics.writes_captured if metrics else None),
                 losses=LossUpkeep(duties_engine),
                 snapshots=snapshots,

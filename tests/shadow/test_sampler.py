@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 import itertools
+from collections.abc import AsyncIterator
 
 import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI
+from pydantic import SecretStr
 from sqlalchemy import event
+from sqlalchemy.engine import make_url
 from structlog.testing import capture_logs
 
 from api.main import create_app
@@ -21,6 +24,7 @@ from tests.api.clients import started
 from tests.databases import Databases
 from tests.metrics.run import Exposition
 from tests.processes import HANG_SECONDS
+from tests.security.as_role import make_logins
 from tests.shadow.lists import LIST, OWNER, compared, counted, done, listed
 from tests.shadow.situations import FAULTS, Scene, turn
 
@@ -203,3 +207,35 @@ async def test_no_list_that_was_refused_is_compared(client: httpx.AsyncClient, s
     assert answer.status_code in {403, 404}
     await done(shadow)
     assert counted(shadow) == {}
+
+
+@pytest.fixture
+async def as_its_role(scene: Scene, settings: Settings) -> AsyncIterator[Settings]:
+    urls = await make_logins(scene.sql, settings.database_url.get_secret_value())
+    yield settings.model_copy(update={"database_url": SecretStr(urls["api"])})
+    for url in urls.values():
+        await scene.sql.execute(f"DROP ROLE {make_url(url).username}")
+
+
+async def test_the_role_of_the_api_may_do_all_of_it(scene: Scene, as_its_role: Settings) -> None:
+    await _compare_and_fall_back(scene, as_its_role)
+
+
+async def test_each_of_its_statements_brings_its_settings_where_a_pooler_has_the_sessions(
+    scene: Scene, settings: Settings
+) -> None:
+    await _compare_and_fall_back(scene, settings.model_copy(update={"database_pooler": "transaction"}))
+
+
+async def _compare_and_fall_back(scene: Scene, settings: Settings) -> None:
+    await turn(scene.sql, Phase.READS_MOVED)
+    app = create_app(settings.model_copy(update={"shadow_share": 1.0}))
+    async with started(app) as client:
+        shadow: Shadow = app.state.collection_sync.shadow
+        await compared(client, shadow)
+        await scene.sql.execute(FAULTS["mismatched"], "b")
+        await compared(client, shadow, 2)
+        assert counted(shadow) == {"matched": 1, "mismatched": 2}
+        assert shadow.mismatches.fell_back == 1
+    assert [row[:2] for row in await _summed(scene.sql)] == [(2, 1), (3, 0)]
+    assert await scene.sql.fetchval("SELECT found_times FROM shadow_findings") == 2
