@@ -5,6 +5,8 @@ from typing import Any
 
 from api.admin.backfills import BackfillConflict
 from api.admin.dead_letters import CLOSED, HOMELESS
+from api.admin.phase import PhaseHeldError
+from api.admin.phase_models import PhaseConflict
 from api.admin.verification import EXAMPLE_NO_WORKER, VerificationUnderWay
 from api.gate.body import BODY_SECONDS, MAX_BODY_BYTES
 from api.gate.errors import (
@@ -220,3 +222,23 @@ DEAD_LETTER_CHANGE: Responses = DEAD_LETTER | {
         HOMELESS.format(letter_id=4711),
     )
 }
+PHASE_TURN: Responses = (
+    INVALID
+    | BODY
+    | admin()
+    | {
+        HTTPStatus.CONFLICT: {
+            "description": "Gates are not met, there is no such phase, or it was turned since it was seen."
+            " Nothing was turned.",
+            "model": PhaseConflict,
+        },
+        HTTPStatus.SERVICE_UNAVAILABLE: problem(
+            "Another session turns the phase, or PostgreSQL is away or busy. Try again after the seconds in"
+            " Retry-After.",
+            PhaseHeldError.detail,
+            UNAVAILABLE_DETAIL,
+            OverloadedError.detail,
+        )
+        | {"headers": RETRY_AFTER},
+    }
+)

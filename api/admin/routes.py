@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader, HTTPBearer
 
 from api import documentation
-from api.admin import acts, backfills, dead_letters, status, verification
+from api.admin import acts, backfills, dead_letters, phase, status, verification
 from api.admin.acts import UNNAMED, ActListing, Actor, RecordedAct
 from api.admin.backfills import Backfill, NewBackfill, OrderedBackfill
 from api.admin.console.routes import console
@@ -23,6 +23,7 @@ from api.admin.letter_models import (
     Replayed,
     WholeDeadLetter,
 )
+from api.admin.phase_models import Advance, CutoverState, GoBack, TurnedPhase
 from api.admin.status import OneCollection, Status
 from api.admin.verification import OrderedAudit, Verification, VerificationUnderWay
 from api.context import Sync, of_request
@@ -219,3 +220,21 @@ async def replay_dead_letters(sync: Sync, choice: Choice, actor: Actor = UNNAMED
 async def discard_dead_letters(sync: Sync, choice: Choice, actor: Actor = UNNAMED) -> Discarded:
     """Discard the letters that are chosen, a bounded number in one request."""
     return await dead_letters.discard_chosen(sync, actor, choice)
+
+
+@admin.get("/phase", responses=documentation.ADMIN)
+async def read_phase(sync: Sync) -> CutoverState:
+    """Show where the cutover is: its phase, the gates of the next one, and what going back would lose."""
+    return await phase.read_phase(sync)
+
+
+@admin.post("/phase/advance", responses=documentation.PHASE_TURN)
+async def advance_phase(sync: Sync, asked: Advance | None = None, actor: Actor = UNNAMED) -> TurnedPhase:
+    """Advance by one phase, as `python -m worker.phase advance` does; its gates are looked at in the turn."""
+    return await phase.advance(sync, actor, asked or Advance())
+
+
+@admin.post("/phase/back", responses=documentation.PHASE_TURN)
+async def go_back_a_phase(sync: Sync, asked: GoBack | None = None, actor: Actor = UNNAMED) -> TurnedPhase:
+    """Go back by one phase, as `python -m worker.phase back` does; there is no gate."""
+    return await phase.back(sync, actor, asked or GoBack())

@@ -10,7 +10,13 @@ from pydantic import BaseModel, Field
 from shared.verdict import commands
 
 ActName = Literal[
-    "backfill.start", "backfill.resume", "audit.request", "audit.repair", "letters.replay", "letters.discard"
+    "backfill.start",
+    "backfill.resume",
+    "audit.request",
+    "audit.repair",
+    "letters.replay",
+    "letters.discard",
+    "phase.advance",
 ]
 
 ACTS = MappingProxyType[str, ActName](
@@ -19,6 +25,7 @@ ACTS = MappingProxyType[str, ActName](
         commands.RESUME: "backfill.resume",
         commands.AUDIT: "audit.request",
         commands.REPAIR: "audit.repair",
+        commands.ADVANCE: "phase.advance",
     }
 )
 OF_LETTER: MappingProxyType[str, ActName] = MappingProxyType(

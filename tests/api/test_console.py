@@ -268,7 +268,7 @@ OWN = [
 async def test_a_page_of_another_site_does_nothing_even_with_the_token(
     admin: httpx.AsyncClient, seeded: asyncpg.Connection, headers: dict[str, str]
 ) -> None:
-    for order in ORDERS:
+    for order in (*ORDERS, "phase/advance", "phase/back"):
         answer = await admin.post(f"/admin/{order}", headers=headers)
         assert (answer.status_code, answer.json()) == (403, {"detail": "Not for pages of other sites"})
     assert (await admin.get("/admin/verify-phase1-migration", headers=headers)).status_code == 403
@@ -344,9 +344,10 @@ def test_the_console_knows_each_command_that_it_can_carry_out() -> None:
     letter = f"{commands.LETTERS} replay --wait 7"
     typed = [commands.BACKFILL, commands.RESUME, commands.AUDIT, commands.REPAIR, letter]
     typed += [f"{commands.LETTERS} discard 8", commands.WORKER, f"{commands.LETTERS} show 7"]
+    typed += [commands.ADVANCE]
     assert [(step.act, step.letter_id) for step in steps_of(typed)] == [
         ("backfill.start", None), ("backfill.resume", None), ("audit.request", None), ("audit.repair", None),
-        ("letters.replay", 7), ("letters.discard", 8), (None, None), (None, None),
+        ("letters.replay", 7), ("letters.discard", 8), (None, None), (None, None), ("phase.advance", None),
     ]  # fmt: skip
 
 

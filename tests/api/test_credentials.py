@@ -70,7 +70,7 @@ PATH = {"project_id": P1, "collection_id": NAMES["C_SEED"]}
 ROWS_WRITTEN = """
     SELECT (SELECT count(*) FROM outbox_events) + (SELECT count(*) FROM audit_runs)
         + (SELECT count(*) FROM backfill_runs) + (SELECT count(*) FROM activity_logs)
-        + (SELECT count(*) FROM operator_acts)
+        + (SELECT count(*) FROM operator_acts) + (SELECT count(*) FROM phase_turns)
 """
 
 

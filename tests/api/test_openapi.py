@@ -24,6 +24,7 @@ ERRORS = {"400", "401", "403", "422", "500", "503"}
 VERIFY = "/admin/verify-phase1-migration"
 BACKFILL = "/admin/backfill"
 LETTERS = "/admin/dead-letters"
+PHASE = "/admin/phase"
 ADMIN_ERRORS = {"401", "403", "404", "500", "503"}
 BODY_ERRORS = {"400", "408", "413"}
 
@@ -94,6 +95,9 @@ def test_each_operation_documents_its_errors(document: Json) -> None:
         ("/admin/acts", "get"): {"200", "422"} | ADMIN_ERRORS,
         ("/admin/audit", "post"): {"202", "422"} | ADMIN_ERRORS,
         ("/admin/repair", "post"): {"202", "422"} | ADMIN_ERRORS,
+        (PHASE, "get"): {"200"} | ADMIN_ERRORS,
+        (f"{PHASE}/advance", "post"): {"200", "409", "422"} | ADMIN_ERRORS | BODY_ERRORS,
+        (f"{PHASE}/back", "post"): {"200", "409", "422"} | ADMIN_ERRORS | BODY_ERRORS,
         (f"{LETTERS}/groups", "get"): {"200"} | ADMIN_ERRORS,
         (LETTERS, "get"): {"200", "422"} | ADMIN_ERRORS,
         (f"{LETTERS}/{{letter_id}}", "get"): {"200", "422"} | ADMIN_ERRORS,
@@ -188,6 +192,14 @@ async def test_real_answers_to_administrators_follow_the_document(
         ("post", f"{BACKFILL}/resume", "", right, None, 200),
         ("post", f"{BACKFILL}/cancel", "", right, None, 200),
         ("get", VERIFY, "?audit_id=1", right, None, 200),
+        ("get", PHASE, "", right, None, 200),
+        ("post", f"{PHASE}/back", "", right, None, 409),
+        ("post", f"{PHASE}/advance", "", right, None, 409),
+        ("post", f"{PHASE}/advance", "", right, {"force": True}, 422),
+        ("post", f"{PHASE}/advance", "", right, {"force": True, "reason": "rehearsed"}, 200),
+        ("get", PHASE, "", right, None, 200),
+        ("post", f"{PHASE}/back", "", right, {"epoch": 1}, 200),
+        ("post", f"{PHASE}/back", "", wrong, None, 401),
     ]
     async with started(app) as client:
         for method, path, query, headers, body, status in requests:

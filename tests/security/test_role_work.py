@@ -173,7 +173,13 @@ async def test_the_console_shows_and_does_all_as_the_role_of_the_api(
         for order in ("replay", "discard"):
             done = await client.post(f"/admin/dead-letters/{order}", json={"like": group["like"]})
             assert done.status_code == 200
-        assert len((await client.get("/admin/acts")).json()) == len(orders) + 2
+        forced = {"force": True, "reason": "rehearsed"}
+        for order in ("advance", "back"):
+            done = await client.post(f"/admin/phase/{order}", json=forced if order == "advance" else None)
+            assert done.status_code == 200, done.text
+        phase = (await client.get("/admin/phase")).json()
+        assert (phase["epoch"], phase["unknown"], len(phase["turns"])) == (2, {}, 2)
+        assert len((await client.get("/admin/acts")).json()) == len(orders) + 4
 
 
 async def test_a_worker_drives_repairs_and_prunes_audits_by_itself(

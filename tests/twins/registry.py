@@ -56,6 +56,7 @@ SAID = "tests/dead_letters/test_said.py::test_"
 SYNC_STATE = "tests/api/test_sync_state.py::test_"
 DRAINER = "tests/worker/test_drainer.py::test_"
 ADMIN_CONSOLE = "tests/api/test_console.py::test_"
+ADMIN_PHASE = "tests/api/test_phase.py::test_"
 WRITES = "tests/api/test_writes.py::test_"
 IDEMPOTENCY = "tests/api/test_idempotency.py::test_"
 LISTING = "tests/api/test_listing.py::test_"
@@ -751,6 +752,16 @@ TWINS = {
         "no page of another site acts",
         instead_of("api.admin.routes.require_own_site", lambda _request: None),
         (f"{ADMIN_CONSOLE}a_page_of_another_site_does_nothing_even_with_the_token[headers0]",),
+    ),
+    "turns of a phase that nobody saw": Twin(
+        "operators who saw the same phase turn it once",
+        instead_of("shared.phase.turn.hold", writes.hold_whatever_was_seen),
+        (f"{ADMIN_PHASE}two_operators_who_saw_the_same_phase_turn_it_once[advance]",),
+    ),
+    "turns recorded afterwards": Twin(
+        "no act without its record",
+        instead_of("api.admin.phase.acting", writes.record_afterwards),
+        (f"{ADMIN_PHASE}a_turn_that_cannot_be_recorded_is_none",),
     ),
     "acts recorded afterwards": Twin(
         "no act without its record",

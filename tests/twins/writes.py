@@ -15,6 +15,8 @@ from api.context import CollectionSync
 from api.write_statement import ACTIVITIES, Write, Written
 from shared.events import Source
 from shared.outbox import append_event
+from shared.phase.phases import Phase
+from shared.phase.turn import hold
 from shared.projection import PAYLOAD
 from shared.redis.doorbell import ring
 from shared.redis.faults import REDIS_ERRORS
@@ -150,3 +152,8 @@ async def record_afterwards(sync: CollectionSync, actor: str, name: str) -> Asyn
     row = {"actor": actor, "act": name, "subject": act.subject, "outcome": act.outcome}
     async with sync.engine.begin() as connection:
         await connection.execute(insert(operator_acts).values(row))
+
+
+async def hold_whatever_was_seen(connection: AsyncConnection, _epoch: int | None = None) -> Phase:
+    """Lock the phase's row, and turn on from whatever stands there then."""
+    return await hold(connection)
