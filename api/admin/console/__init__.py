@@ -3,7 +3,7 @@
 from importlib.resources import files
 
 # In this order, as one: a file may use what another declares, and only the last does anything by itself.
-SCRIPTS = ("elements", "server", "acts", "sections", "page")
+SCRIPTS = ("elements", "server", "acts", "sections", "cutover", "page")
 
 
 def html() -> str:

@@ -49,6 +49,16 @@ const ACTS = {
     yes: "Discard",
     send: (chosen) => closeLetters("discard", chosen),
   },
+  "phase.advance": {
+    about: () => ({ ...advancing(cutover.seen), epoch: cutover.seen.epoch }),
+    yes: "Advance",
+    send: ({ epoch }, given) => ask("POST", "phase/advance", { epoch, ...given }),
+  },
+  "phase.back": {
+    about: () => ({ ...goingBack(cutover.seen), epoch: cutover.seen.epoch }),
+    yes: "Go back",
+    send: ({ epoch }, { reason }) => ask("POST", "phase/back", { epoch, reason }),
+  },
 };
 
 /** Name what is chosen: `like`, the one letter, or the first of `letters` that died like it. */
@@ -70,10 +80,13 @@ async function closeLetters(order, { like, letters }) {
 /** Ask for confirmation, act, and show what was done. */
 async function perform(name, chosen) {
   const act = ACTS[name];
-  if (!(await isConfirmed(act, chosen))) return;
+  // What was seen when it was asked: the page may show another phase by the time of the answer.
+  const about = act.about ? act.about() : { ...chosen, title: typeof act.title === "function" ? act.title(chosen) : act.title, text: act.text };
+  const given = await confirmed(about, act.yes);
+  if (given === null) return;
   showDone("", "");
   try {
-    showDone((await act.send(chosen)).outcome, "");
+    showDone((await act.send(about, given)).outcome, "");
   } catch (error) {
     if (error.status === 401) leave(error.message);
     else showDone(`Not done: ${error.message}`, "bad");
@@ -81,22 +94,45 @@ async function perform(name, chosen) {
   refresh();
 }
 
-function isConfirmed({ title, text, yes }, chosen) {
+/** Ask, and return what was filled in; null where it is to be left. With `unmet`, a reason may be given. */
+function confirmed({ title, text, unmet, fallsBack }, yes) {
   const dialog = byId("ask");
-  if (dialog.open) return Promise.resolve(false);
-  byId("ask-title").textContent = typeof title === "function" ? title(chosen) : title;
+  if (dialog.open) return Promise.resolve(null);
+  byId("ask-title").textContent = title;
   byId("ask-text").textContent = text;
   byId("ask-yes").textContent = yes;
+  byId("ask-more").hidden = unmet === undefined;
+  byId("ask-more").reset();
+  const isForced = Boolean(unmet?.length);
+  byId("ask-unmet").replaceChildren(...(unmet ?? []).map((line) => make("li", {}, shown(line))));
+  byId("ask-forced").hidden = !isForced;
+  byId("ask-force").required = byId("ask-reason").required = isForced;
+  byId("ask-reason-label").textContent = isForced ? "Reason, which is recorded" : "Reason, if there is one to record";
+  byId("ask-fallen").hidden = typeof fallsBack !== "boolean";
+  byId("ask-falls-back").checked = fallsBack === true;
   dialog.returnValue = "";
   dialog.showModal();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes" ? filledIn(isForced, fallsBack) : null), { once: true });
   });
+}
+
+function filledIn(isForced, fallsBack) {
+  return {
+    force: isForced && byId("ask-force").checked,
+    reason: byId("ask-reason").value.trim() || null,
+    falls_back: typeof fallsBack === "boolean" ? byId("ask-falls-back").checked : null,
+  };
+}
+
+function agree() {
+  if (byId("ask-more").hidden || byId("ask-more").reportValidity()) byId("ask").close("yes");
 }
 
 function showDone(text, tone) {
   byId("done").className = `done ${tone}`;
   byId("done").replaceChildren(...(text ? [shown(text)] : []));
+  if (text) byId("done").scrollIntoView({ block: "nearest" });
 }
 
 /** Make a button that acts; one that cannot act now keeps its place and its focus. */

@@ -3,6 +3,7 @@
 const REFRESH_MS = 2000;
 const OLD_MS = 5000;
 const LATEST = 15;
+const PLACES = ["steps", "figures", "phases", "cutover-text", "gates", "compared", "differences", "losses", "turns", "letters", "record", "found", "done"];
 const state = { heardAt: 0, isAsking: false, isDue: false };
 
 function enter(event) {
@@ -18,7 +19,7 @@ function enter(event) {
 function leave(reason) {
   sessionStorage.clear();
   remembered.clear();
-  for (const id of ["steps", "figures", "letters", "record", "found", "done"]) byId(id).replaceChildren();
+  for (const id of PLACES) byId(id).replaceChildren();
   document.title = "Console – collection-sync";
   byId("fresh").textContent = "";
   byId("notice").hidden = true;
@@ -40,8 +41,8 @@ async function refresh() {
   if (state.isAsking) return;
   state.isAsking = true;
   try {
-    const [status, letters, record] = await Promise.all([ask("GET", "status"), orNothing(ask("GET", "dead-letters/groups")), orNothing(ask("GET", `acts?limit=${LATEST}`))]);
-    if (isSigned()) show(status, letters, record);
+    const [status, phase, letters, record] = await Promise.all([ask("GET", "status"), orNothing(ask("GET", "phase")), orNothing(ask("GET", "dead-letters/groups")), orNothing(ask("GET", `acts?limit=${LATEST}`))]);
+    if (isSigned()) show(status, phase, letters, record);
   } catch (error) {
     if (isSigned()) failed(error);
   } finally {
@@ -58,13 +59,14 @@ function orNothing(asked) {
   });
 }
 
-function show(status, letters, record) {
+function show(status, phase, letters, record) {
   const isNew = byId("desk").hidden;
   showDesk(true);
   say("who", sessionStorage.getItem(NAME));
   state.heardAt = performance.now();
   tick();
   showStatus(status);
+  if (phase) showCutover(phase);
   if (letters) showLetters(letters.groups);
   if (record) showRecord(record);
   if (isNew) byId("main").focus();
@@ -103,7 +105,11 @@ function begin() {
   byId("look").addEventListener("submit", look);
   byId("leave").addEventListener("click", () => leave(""));
   byId("ask-no").addEventListener("click", () => byId("ask").close(""));
-  byId("ask-yes").addEventListener("click", () => byId("ask").close("yes"));
+  byId("ask-yes").addEventListener("click", agree);
+  byId("ask-more").addEventListener("submit", (event) => {
+    event.preventDefault();
+    agree();
+  });
   for (const button of document.querySelectorAll("[data-act]")) {
     button.addEventListener("click", () => button.getAttribute("aria-disabled") !== "true" && perform(button.dataset.act));
   }

@@ -26,6 +26,7 @@ const STEP_WORDS = {
   "audit.repair": "Repair…",
   "letters.replay": "Replay…",
   "letters.discard": "Discard…",
+  "phase.advance": "Advance…",
 };
 const PARTS = {
   legacy: "collections",
