@@ -1,7 +1,7 @@
 """The phase of the cutover as administrators see and turn it over HTTP."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from http import HTTPStatus
 from types import MappingProxyType
@@ -27,13 +27,14 @@ from api.context import CollectionSync
 from api.gate.errors import RETRY_AFTER_SECONDS, UNAVAILABLE_DETAIL, RefusalError
 from shared.phase import turn
 from shared.phase.gates import NOT_KNOWN, Gate, Limits, gates_of
+from shared.phase.limits import limits_of
 from shared.phase.phases import TITLES, Phase
+from shared.phase.steps import next_steps
 from shared.phase.turn import Turn, TurnRefusedError
 from shared.postgres.faults import LOCK_NOT_AVAILABLE, sqlstate
 from shared.revision import REVISION
-from shared.status.session import Parts, looking
+from shared.status.session import looking
 from shared.status.turns import PastTurn, turns
-from shared.verdict import commands
 from shared.verdict.facts import Cutover, Facts, Losses, Shadow
 from shared.verdict.words import count
 
@@ -81,10 +82,8 @@ async def read_phase(sync: CollectionSync) -> CutoverState:
         return _unknown(facts, said.next_steps)
     # What a turn wrote stays as it is, so those up to this epoch are those of the look.
     async with looking(sync.looks.engine) as connection:
-        parts = Parts(connection)
-        epoch = facts.cutover.epoch
-        past = await parts.read("turns", lambda connection: turns(connection, epoch))
-    return _state(replace(facts, unknown=dict(facts.unknown) | parts.unknown), facts.cutover, past)
+        past = await turns(connection, facts.cutover.epoch)
+    return _state(facts, facts.cutover, limits_of(sync.settings), past)
 
 
 async def advance(sync: CollectionSync, actor: str, asked: Advance) -> TurnedPhase:
@@ -95,7 +94,7 @@ async def advance(sync: CollectionSync, actor: str, asked: Advance) -> TurnedPha
         PhaseHeldError: another session turns it.
 
     """
-    limits = Limits()
+    limits = limits_of(sync.settings)
     return await _turn(
         sync,
         actor,
@@ -167,13 +166,10 @@ def outcome_of(turned: Turn) -> str:
     return " ".join(said)
 
 
-def _state(facts: Facts, cutover: Cutover, past: Sequence[PastTurn] | None) -> CutoverState:
+def _state(facts: Facts, cutover: Cutover, limits: Limits, past: Sequence[PastTurn]) -> CutoverState:
     phase, now = cutover.phase, facts.server.now
-    gates = gates_of(phase, facts, Limits())
-    if all(gate.is_met for gate in gates):
-        next_steps = [] if phase.following is None else [commands.ADVANCE]
-    else:
-        next_steps = list(dict.fromkeys(step for gate in gates for step in gate.next_steps))
+    gates = gates_of(phase, facts, limits)
+    typed = next_steps(cutover, gates)
     return CutoverState(
         phase=phase,
         title=TITLES[phase],
@@ -184,22 +180,22 @@ def _state(facts: Facts, cutover: Cutover, past: Sequence[PastTurn] | None) -> C
         actor=cutover.actor,
         falls_back=cutover.falls_back,
         gates=_gates(gates),
-        next_steps=next_steps,
-        steps=steps_of(next_steps),
+        next_steps=typed,
+        steps=steps_of(typed),
         shadow=_comparisons(cutover.shadow, now),
         losses=_counted(cutover.losses, now),
-        turns=None if past is None else [PhaseTurn.model_validate(one) for one in past],
+        turns=[PhaseTurn.model_validate(one) for one in past],
         unknown=dict(facts.unknown),
     )
 
 
-def _unknown(facts: Facts, next_steps: Sequence[str]) -> CutoverState:
+def _unknown(facts: Facts, typed: Sequence[str]) -> CutoverState:
     is_migrated = (facts.server.revision or "") >= REVISION
     why = facts.unknown.get("schema") or (NO_ROW if is_migrated else NO_SCHEMA)
     return CutoverState(
         title=NOT_KNOWN.capitalize(),
-        next_steps=list(next_steps),
-        steps=steps_of(next_steps),
+        next_steps=typed,
+        steps=steps_of(typed),
         unknown={"cutover": why, **facts.unknown},
     )
 

@@ -203,7 +203,7 @@ class CutoverState(BaseModel):
     steps: list[Step] = Field(description="The same commands with the act of the console for each.")
     shadow: Comparisons | None = None
     losses: CountedLosses | None = Field(None, description="null: not counted yet.")
-    turns: list[PhaseTurn] | None = Field(None, description="The newest first, bounded; null: not known.")
+    turns: Sequence[PhaseTurn] = Field((), description="The newest first, bounded.")
     unknown: dict[str, str] = Field(description="What could not be read, and why.")
 
 

@@ -17,6 +17,7 @@ ActName = Literal[
     "letters.replay",
     "letters.discard",
     "phase.advance",
+    "phase.back",
 ]
 
 ACTS = MappingProxyType[str, ActName](
@@ -26,6 +27,7 @@ ACTS = MappingProxyType[str, ActName](
         commands.AUDIT: "audit.request",
         commands.REPAIR: "audit.repair",
         commands.ADVANCE: "phase.advance",
+        commands.BACK: "phase.back",
     }
 )
 OF_LETTER: MappingProxyType[str, ActName] = MappingProxyType(

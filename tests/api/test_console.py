@@ -344,10 +344,11 @@ def test_the_console_knows_each_command_that_it_can_carry_out() -> None:
     letter = f"{commands.LETTERS} replay --wait 7"
     typed = [commands.BACKFILL, commands.RESUME, commands.AUDIT, commands.REPAIR, letter]
     typed += [f"{commands.LETTERS} discard 8", commands.WORKER, f"{commands.LETTERS} show 7"]
-    typed += [commands.ADVANCE]
+    typed += [commands.ADVANCE, commands.BACK, commands.PHASE]
     assert [(step.act, step.letter_id) for step in steps_of(typed)] == [
         ("backfill.start", None), ("backfill.resume", None), ("audit.request", None), ("audit.repair", None),
         ("letters.replay", 7), ("letters.discard", 8), (None, None), (None, None), ("phase.advance", None),
+        ("phase.back", None), (None, None),
     ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from axe_playwright_python.async_playwright import Axe  # type: ignore[import-un
 from playwright.async_api import Browser, Page, Route
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.verdict import commands
 from tests.console.desk import TOKEN, Desk
 from tests.dashboard.browser.watching import LIGHT, watch
 from tests.draining import drain
@@ -114,7 +115,7 @@ async def test_with_the_keyboard_alone_an_operator_gets_from_bare_tables_and_fro
         await desk.until_says("#figures", "0 wait")
         assert "is requested" in await desk.act("Audit now…", "Audit")
         await desk.until_state("in_sync")
-        assert await desk.watched.page.locator("#steps-none").is_visible()
+        await desk.until_says("#steps", commands.PHASE)
 
         await sql.execute("UPDATE project_collections SET research_context = 'by hand' WHERE id % 2 = 0")
         await desk.act("Audit now…", "Audit")

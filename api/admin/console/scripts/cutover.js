@@ -9,11 +9,11 @@ const PHASES = {
 };
 const TURNS = { advance: "advanced", back: "went back", fall_back: "fell back by itself" };
 const LOSSES = {
-  further_links: "links to further projects",
+  further_links: "further links",
   tags: "rows with tags",
-  mappings: "rows with questions or hypotheses mapped",
-  contexts: "contexts that are not the description",
-  without_home: "collections without a row in their home",
+  mappings: "rows with mappings",
+  contexts: "contexts of their own",
+  without_home: "collections without a home",
 };
 const cutover = { seen: null };
 
@@ -110,15 +110,14 @@ function findingLine({ project_id: project, collection_id: collection, kind, fou
 }
 
 function showLosses(losses) {
-  say("losses-text", losses === null ? "Not counted yet: a worker counts it." : `Counted ${ago(losses.age_seconds)}; what lists lack once they are read from collections again.`);
+  say("losses-text", losses === null ? "Not counted yet: a worker counts it." : `Counted ${ago(losses.age_seconds)}. Going back deletes none of it; reads no longer show it.`);
   const lines = losses === null ? [] : Object.entries(LOSSES).map(([kind, words]) => [words, wholeNumbers.format(losses[kind])]);
   if (changed("losses", lines)) byId("losses").replaceChildren(...rows(lines).children);
 }
 
-function showTurns({ turns, unknown }) {
-  byId("turns-none").hidden = Boolean(turns?.length);
-  say("turns-none", turns === null ? `Not known: ${unknown.turns ?? UNKNOWN}` : "It was never turned.");
-  if (changed("turns", turns)) byId("turns").replaceChildren(...(turns ?? []).map(turnLine));
+function showTurns({ turns }) {
+  byId("turns-none").hidden = turns.length > 0;
+  if (changed("turns", turns)) byId("turns").replaceChildren(...turns.map(turnLine));
 }
 
 function turnLine({ turned_at: at, from_phase: from, to_phase: to, kind, actor, reason, forced, unmet }) {
@@ -141,7 +140,7 @@ function advancing(seen) {
 
 function goingBack(seen) {
   const lost = seen.losses && Object.entries(LOSSES).filter(([kind]) => seen.losses[kind]).map(([kind, words]) => `${words}: ${wholeNumbers.format(seen.losses[kind])}`);
-  const cost = lost === null ? "What they lack then was not counted." : lost.length ? `They lack then, by the last count: ${lost.join(", ")}.` : "By the last count they lack nothing then.";
+  const cost = lost === null ? "What they lose by it was not counted yet." : `By the last count they lose ${lost.join(", ") || "nothing"}; nothing is deleted.`;
   return {
     title: `Go back to ${PHASES[seen.previous]}?`,
     text: seen.phase === "reads_moved" ? `Lists are read from collections again. ${cost}` : "Lists are read from collections as before.",

@@ -14,6 +14,8 @@ const TONES = {
   read_only: "bad",
   interrupted: "bad",
   rollback_interrupted: "bad",
+  fell_back: "bad",
+  reads_differ: "bad",
   unknown: "unknown",
   database_away: "unknown",
   no_such_collection: "unknown",
@@ -27,6 +29,7 @@ const STEP_WORDS = {
   "letters.replay": "Replay…",
   "letters.discard": "Discard…",
   "phase.advance": "Advance…",
+  "phase.back": "Go back…",
 };
 const PARTS = {
   legacy: "collections",
