@@ -246,7 +246,8 @@ def test_of_a_log_the_page_says(lines: list[str], state: str, title: str | None,
     assert verdict.state == state, verdict.detail
     assert title is None or verdict.title == title
     assert verdict.since == (None if ago is None else pytest.approx(NOW - ago))
-    assert (verdict.tone == "good") == (state == "in_sync") == (not verdict.next_steps)
+    assert (verdict.tone == "good") == (state == "in_sync")
+    assert (state == "in_sync") == (verdict.next_steps == [commands.PHASE])
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -5,17 +5,20 @@ from typing import Any
 
 import pytest
 
+from shared.phase.phases import Phase
 from shared.revision import REVISION
 from shared.verdict import commands
 from shared.verdict.facts import (
     LOCKED,
     Audit,
     Backfill,
+    Cutover,
     Facts,
     History,
     Letter,
     LockHolder,
     Server,
+    Shadow,
     Waiting,
     Worker,
 )
@@ -44,6 +47,11 @@ RUNNING = replace(RUN, status="running", processed=36, finished_at=None, heard_a
 LET_GO = replace(RUNNING, has_let_go=True)
 SILENT = replace(RUNNING, heard_at=NOW - 4)
 DRIFT = replace(PROOF, verdict="drift", found=2)
+
+COMPARING = Cutover(Phase.SHADOW_READS, 3, NOW - 60, "ann", falls_back=True, kind="advance")
+MOVED = replace(COMPARING, phase=Phase.READS_MOVED, epoch=4)
+FELL = replace(COMPARING, epoch=5, kind="fall_back", reason="c1 of p1 is missing.")
+MISMATCH = Shadow(matched=7, mismatched=2, last_at=NOW - 1)
 
 
 def with_run(run: Backfill, **more: Any) -> Facts:  # noqa: ANN401 - fields of a history
@@ -274,13 +282,33 @@ CASES = {
     ),
     "late": (waiting(WELL, live=61), "late", "for 61 s", [commands.PREFLIGHT, commands.WATCH]),
     "not late yet": (waiting(WELL, live=59), "in_sync", "", []),
+    "comparing lists": (replace(WELL, cutover=COMPARING), "in_sync", "", []),
+    "a mismatch before reads are moved": (
+        replace(WELL, cutover=replace(COMPARING, shadow=MISMATCH)), "in_sync", "", [],
+    ),
+    "reads moved": (replace(WELL, cutover=MOVED), "in_sync", "", []),
+    "moved reads that differ": (
+        replace(WELL, cutover=replace(MOVED, shadow=MISMATCH)), "reads_differ",
+        "2 lists differ between both tables", [commands.REPAIR, commands.AUDIT, commands.BACK],
+    ),
+    "reads that fell back": (
+        replace(WELL, cutover=FELL), "fell_back", "Reads fell back to collections at ",
+        [commands.REPAIR, commands.AUDIT, commands.PHASE],
+    ),
+    "reads that fell back, and an audit knows why": (
+        replace(with_audit(DRIFT), cutover=FELL), "drift", "", [commands.REPAIR, commands.AUDIT],
+    ),
+    "reads that fell back, and were given up": (
+        replace(WELL, cutover=replace(FELL, kind="back")), "in_sync", "", [],
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("facts", "word", "said", "steps"), CASES.values(), ids=CASES)
 def test_the_verdict_is(facts: Facts, word: str, said: str, steps: list[str]) -> None:
     answer = answer_from(facts)
-    assert (answer.word, list(answer.next_steps)) == (word, steps), answer.sentence
+    # Where all is well the phase says what is next.
+    assert (answer.word, list(answer.next_steps)) == (word, steps or [commands.PHASE]), answer.sentence
     assert said in answer.sentence
     assert answer.sentence.endswith(".")
     assert answer.is_well == (word == "in_sync") == (not steps)

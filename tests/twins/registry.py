@@ -10,11 +10,12 @@ from rich.console import Console
 from api.gate.errors import UNAVAILABLE_CLASSES
 from shared.enriched import holds_anything
 from shared.phase.now import phase_now
+from shared.phase.turn import hold
 from shared.postgres.read_only import NEW_SESSIONS_ARE_READ_ONLY
 from shared.verdict import course, proved
 from shared.verdict import rules as status_rules
 from tests.security.as_role import ROLES_SQL
-from tests.twins import bulk, capture, doorbell, losses, pooler, relay, shadow, view, writes
+from tests.twins import bulk, capture, doorbell, losses, phase, pooler, relay, shadow, view, writes
 from tests.twins.replacing import Put, all_of, instead_of, with_statement
 from worker.dashboard.audits import audit_of
 from worker.dashboard.log_line import LogLine
@@ -80,6 +81,7 @@ TAKEN_BY_START = "taken by a release that knows no token"
 ROLLBACK = "tests/rollback/test_"
 OVERLOAD = "tests/api/test_overload.py::test_"
 BODY = "tests/api/test_request_body.py::test_"
+TURN = "tests/phase/test_turn.py::test_"
 CONSOLE = "tests/commands/test_console.py::test_"
 PATIENCE = "tests/commands/test_patience.py::test_"
 ROTATIONS = "tests/dashboard/test_rotations.py::test_"
@@ -1066,5 +1068,16 @@ TWINS = {
             " USING (project_id, collection_id) WHERE legacy.project_id = project AND legacy.is_active;",
         ),
         (f"{VIEW_LOCKS}a_target_that_is_locked_before_the_turn_holds_up_no_list",),
+    ),
+    # The phase
+    "gates checked outside the turn": Twin(
+        "the phase is turned by gates of that moment",
+        phase.look_before_the_lock,
+        (f"{TURN}what_is_found_while_a_turn_waits_for_the_row_is_seen_by_its_gates",),
+    ),
+    "a turn of whatever phase it finds": Twin(
+        "the phase is turned by gates of that moment",
+        instead_of("shared.phase.turn.hold", lambda connection, _epoch: hold(connection)),
+        (f"{TURN}of_operators_who_turn_what_they_saw_at_once_one_turns[2]",),
     ),
 }
