@@ -20,12 +20,21 @@ Caller = Annotated[
 ]
 DEFAULT_CALLER = "default_user"
 
-# Whether the user $2 owns the project $1 or works on it; false where there is no such project.
-# Served by projects_pkey and ix_project_collaborators_project_user.
-HAS_ACCESS = """(
-    EXISTS (SELECT FROM projects WHERE project_id = $1 AND owner_user_id = $2)
-    OR EXISTS (SELECT FROM project_collaborators WHERE project_id = $1 AND user_id = $2 AND is_active)
-)"""
+
+def has_access(user: str = "$2") -> str:
+    """Return whether the user owns the project $1 or works on it; false where there is no such project.
+
+    Served by projects_pkey and ix_project_collaborators_project_user.
+    """
+    return f"""(
+    EXISTS (SELECT FROM projects WHERE project_id = $1 AND owner_user_id = {user})
+    OR EXISTS (SELECT FROM project_collaborators WHERE project_id = $1 AND user_id = {user} AND is_active)
+)"""  # noqa: S608 - constants
+
+
+HAS_ACCESS = has_access()
+# The same of the user whom $2 names, by id or e-mail address. Served by users_email_key as well.
+IS_KNOWN = has_access("coalesce((SELECT user_id FROM users WHERE email = $2 AND $2 LIKE '%@%'), $2)")
 
 
 def refuse_nul(*identifiers: str) -> None:

@@ -12,14 +12,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
     WithJsonSchema,
 )
 from pydantic.config import JsonDict
 
 from api.field_types import Text, is_storable, storable
-from api.gate.echo import echoable
-from shared.stored import iso_of, json_of
+from shared.stored import iso_of
 
 DEFAULT_PURPOSE = "general"
 MOST_WRONG_ITEMS = 100
@@ -101,12 +99,8 @@ StoredTimestamp = Annotated[
     BeforeValidator(iso_of),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
-LinkedIds = Annotated[
-    Any,
-    BeforeValidator(lambda stored: json_of(stored) or []),
-    PlainSerializer(echoable),
-    WithJsonSchema({"type": "array", "items": {"type": "string"}}),
-]
+# Whatever JSON others stored is shown, as far as it can be.
+LinkedIds = Annotated[Any, WithJsonSchema({"type": "array", "items": {"type": "string"}})]
 
 EXAMPLE_CREATED: JsonDict = {
     "collection_id": "c1111111-0000-4000-8000-000000000001",
@@ -169,7 +163,7 @@ class UpdatedCollection(BaseModel):
     sort_order: int | None
 
 
-class ListedCollection(UpdatedCollection):
+class ListedCollection(UpdatedCollection):  # which documents what api/listed_items.py makes
     """A collection as the list shows it."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"examples": [EXAMPLE_LISTED]})
@@ -177,8 +171,8 @@ class ListedCollection(UpdatedCollection):
     article_count: int
     linked_hypothesis_ids: LinkedIds
     linked_question_ids: LinkedIds
-    collection_purpose: Annotated[str, BeforeValidator(lambda stored: stored or DEFAULT_PURPOSE)]
-    auto_update: Annotated[bool, BeforeValidator(bool)]
+    collection_purpose: str
+    auto_update: bool
 
 
 class DeletedCollection(BaseModel):

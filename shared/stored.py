@@ -15,6 +15,8 @@ def _number(digits: str) -> int | str:
 
 
 DECODER = json.JSONDecoder(parse_int=_number)
+# With six digits of a second, or with none, as Python writes them. What it cannot hold stays as it is anyway.
+AS_PYTHON_WRITES = {len("2025-10-02T10:11:12.345678+00:00"), len("2025-10-02T10:11:12+00:00")}
 
 
 def json_of(text: str | None) -> Any:  # noqa: ANN401 - any JSON
@@ -29,7 +31,9 @@ def json_of(text: str | None) -> Any:  # noqa: ANN401 - any JSON
 
 def iso_of(time: str | None) -> str | None:
     """Return a time, from PostgreSQL's `to_json`, as Python writes it: six digits of a second or none."""
+    if time is None or len(time) in AS_PYTHON_WRITES:
+        return time
     try:
-        return None if time is None else datetime.fromisoformat(time).isoformat()
+        return datetime.fromisoformat(time).isoformat()
     except ValueError:
         return time

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 from urllib.parse import quote
 
 import asyncpg
@@ -15,7 +16,7 @@ from structlog.testing import capture_logs
 
 from api import listing
 from api.gate.long_lists import LongLists
-from tests.api.clients import ALL, OWNER, P1, P2, SEEDED
+from tests.api.clients import ALL, OWNER, P1, P2, SEEDED, STRANGER
 from tests.api.recording import NAMES, Json
 
 MANY = 3 * listing.PIECE + 7  # pieces, of which the last is not full
@@ -151,6 +152,22 @@ async def test_a_list_whose_connection_is_lost_midway_is_answered_with_503(
     answer = await client.get(ALL, headers=OWNER)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert len(await listed(client)) > MANY
+
+
+async def test_who_loses_access_before_the_first_piece_gets_no_list(
+    client: httpx.AsyncClient, many: asyncpg.Connection, by_cursor: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del by_cursor
+    fetch = listing._fetch_in_pieces  # noqa: SLF001
+
+    async def fetch_later(*arguments: Any) -> None:  # noqa: ANN401 - its own
+        await many.execute(
+            "UPDATE projects SET owner_user_id = $2 WHERE project_id = $1", P1, STRANGER["User-ID"]
+        )
+        await fetch(*arguments)
+
+    monkeypatch.setattr(listing, "_fetch_in_pieces", fetch_later)
+    assert (await client.get(ALL, headers=OWNER)).status_code == 403
 
 
 async def test_a_list_that_takes_too_long_is_given_up_and_its_connection_given_back(

@@ -71,7 +71,7 @@ async def test_no_statement_of_any_request_scans_a_table(
     await client.delete(path, headers=OWNER)
     await asyncio.sleep(0)  # the driver tells of a statement a moment afterwards
 
-    assert len(sent) == 3 + 2 + 1 + 1 + 3 + 1
+    assert len(sent) == 1 + 1 + 1 + 1 + 3 + 1
     for statement, parameters in sent:
         plan = "\n".join(row[0] for row in await seeded.fetch(f"EXPLAIN {statement}", *parameters))
         assert "Seq Scan" not in plan, f"{statement}\n{plan}"
