@@ -5,7 +5,9 @@ WORKDIR /build
 COPY requirements.txt ./
 # Wheels only: nothing that is downloaded runs while the image is built, and nothing has to be compiled.
 RUN python -m venv --without-pip /venv \
-    && python -m pip --python /venv/bin/python install --no-cache-dir --only-binary=:all: --require-hashes -r requirements.txt
+    && python -m pip --python /venv/bin/python install --no-cache-dir --only-binary=:all: --require-hashes -r requirements.txt \
+    # Without the packages' own test suites and what they were compiled from.
+    && find /venv \( -type d \( -name tests -o -name testing \) -o -name '*.pyx' -o -name '*.pxd' -o -name '*.[ch]' \) -prune -exec rm -r {} +
 WORKDIR /app
 COPY alembic.ini pyproject.toml ./
 COPY migrations migrations

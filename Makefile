@@ -7,7 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-fast test-wide test-long test-pooler test-debezium test-versions engines lint format lock audit-dependencies \
+.PHONY: help venv run test test-fast test-wide test-long test-pooler test-debezium test-versions image-test engines lint format lock audit-dependencies \
 	chaos twins bench bench-full docs release-archive clean
 
 help: ## Show this list
@@ -29,10 +29,10 @@ test: lint ## Lint, then run the tests on real services: six minutes on two core
 	$(BIN)/python -m pytest -n 4 --dist loadgroup $(ARGS)
 
 test-fast: venv ## Run the tests that take less than five seconds
-	$(BIN)/python -m pytest -n 4 --dist loadgroup -m "not slow and not wide and not long and not debezium" $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadgroup -m "not slow and not wide and not long and not debezium and not image" $(ARGS)
 
 test-wide: venv ## Run what CI runs beside these: more worlds, whole systems, a browser on each page
-	$(BIN)/python -m pytest -n 4 --dist loadgroup -m "wide and not long and not debezium" $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadgroup -m "wide and not long and not debezium and not image" $(ARGS)
 
 test-long: venv ## Run longer forms of some tests, and convictions by chance: half an hour
 	$(BIN)/python -m pytest -n 2 --timeout 1800 -m long $(ARGS)
@@ -42,6 +42,9 @@ test-pooler: venv ## Run the acceptance tests through PgBouncer in transaction m
 
 test-debezium: venv ## Read a live run with a real Debezium (needs Java 17; installs 200 MB of its own)
 	$(BIN)/python -m pytest -m debezium tests/debezium $(ARGS)
+
+image-test: venv ## Build the image and start it with compose, by the Docker engine here or, as root, one of its own
+	$(BIN)/python -m pytest -m image tests/image $(ARGS)
 
 # The lock file has each package's checksum and names no registry: npm asks the one that it is set up with. A newer
 # server: change package.json, then `npm install --package-lock-only --omit-lockfile-registry-resolved` beside it.

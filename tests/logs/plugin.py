@@ -15,7 +15,7 @@ from shared.logs.contract import CONTRACT
 from shared.logs.setup import LineWriter
 from tests.log_lines import breaches, hold_against_contract, seen
 
-WHOLE_SUITE = "not wide and not long and not debezium"  # as in pyproject.toml
+WHOLE_SUITE = "not wide and not long and not debezium and not image"  # as in pyproject.toml
 NEVER_SEEN = pytest.StashKey[list[str]]()
 line_of = LineWriter("test", [])
 

@@ -59,7 +59,9 @@ def test_what_is_no_line_of_the_log_is_left_alone() -> None:
 
 def whole_suite(directory: Path, events: list[str]) -> tuple[int, str]:
     """Run a suite of two tests, the first of which sees these events; return its status and what it says."""
-    (directory / "pytest.ini").write_text("[pytest]\ntestpaths = .\nmarkers = wide\n  long\n  debezium\n")
+    (directory / "pytest.ini").write_text(
+        "[pytest]\ntestpaths = .\nmarkers = wide\n  long\n  debezium\n  image\n"
+    )
     (directory / "test_it.py").write_text(
         "from tests.log_lines import seen\n\n"
         f"def test_first() -> None:\n    seen.update({events!r})\n\n"

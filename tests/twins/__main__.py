@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from tests.forked import ROOT
 from tests.twins.registry import TWINS
 
-NOT_LONG = "not long and not debezium"
+NOT_LONG = "not long and not debezium and not image"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
