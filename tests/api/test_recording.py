@@ -15,10 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from api.context import collection_sync
 from api.main import create_app
 from api.routes import router
+from shared.events import EventType, Source
+from shared.outbox import append_states
 from shared.settings import Settings
 from tests.api.clients import started
 from tests.api.recording import NAMES, STEPS, Json, differences, holds, is_uuid4, resolve
 from tests.draining import drain
+from tests.phase.moving import move
 from tests.processes import environment, running_api
 
 # The recording is a sample of a longer one. These are the writes that came before the step of that
@@ -28,6 +31,8 @@ LEFT_OUT: dict[int, dict[str, Any]] = {
     147: {"path": "{C_MIN}", "caller": "{OWNER}", "body": {"description": ""}},
     160: {"path": "{C_FULL}", "caller": "{VIEWER}", "body": {"collection_name": "By viewer 2"}},
 }
+# The step that lists a project to which a collection is linked from another, and that collection.
+LINKED = {17: "C_SHARED"}
 JSON_COLUMNS = {
     "linked_hypothesis_ids",
     "linked_question_ids",
@@ -83,8 +88,10 @@ def request_of(step: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def check_answer(step: dict[str, Any], answer: httpx.Response, names: dict[str, str]) -> Iterator[str]:
-    """Compare status, body, Allow and the relations between timestamps."""
+def check_answer(
+    step: dict[str, Any], answer: httpx.Response, names: dict[str, str], linked: str | None = None
+) -> Iterator[str]:
+    """Compare status, body, Allow and the relations between timestamps; `linked` is one more in the list."""
     expected = step["expect"]
     if answer.status_code != expected["status"]:
         yield f"status {answer.status_code} instead of {expected['status']}: {answer.text}"
@@ -92,6 +99,10 @@ def check_answer(step: dict[str, Any], answer: httpx.Response, names: dict[str, 
     if "allow" in expected and answer.headers.get("allow") != expected["allow"]:
         yield f"Allow: {answer.headers.get('allow')} instead of {expected['allow']}"
     body, wanted = answer.json(), resolve(expected["body"], names)
+    if linked is not None:
+        shown, body = body, [item for item in body if item["collection_id"] != linked]
+        if len(shown) != len(body) + 1:
+            yield f"{linked} is linked, and not shown"
     if isinstance(body, list):
         body, wanted = (sorted(part, key=lambda item: item["collection_id"]) for part in (body, wanted))
     yield from differences(wanted, body)
@@ -176,10 +187,26 @@ async def in_a_process(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 Serve = Callable[[Settings], AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
-@pytest.mark.parametrize("serve", [in_our_app, in_another_app, in_a_process])
+@pytest.mark.parametrize(
+    ("serve", "is_moved"),
+    [(in_our_app, False), (in_another_app, False), (in_a_process, False), (in_our_app, True)],
+)
 async def test_every_recorded_request_gets_the_recorded_answer_and_leaves_the_recorded_rows(
-    settings: Settings, seeded: asyncpg.Connection, engine: AsyncEngine, serve: Serve
+    settings: Settings,
+    seeded: asyncpg.Connection,
+    engine: AsyncEngine,
+    serve: Serve,
+    is_moved: bool,  # noqa: FBT001
 ) -> None:
+    """With the reads moved as well, once the rows that the recording began without are there."""
+    if is_moved:
+        async with engine.begin() as connection:
+            ids = [
+                row[0] for row in await connection.exec_driver_sql("SELECT collection_id FROM collections")
+            ]
+            await append_states(connection, ids, EventType.UPDATED, Source.BACKFILL)
+        await drain(engine)
+        await move(seeded)
     names = dict(NAMES)
     activity_log = ActivityLog(seeded)
     mismatches: list[str] = []
@@ -192,8 +219,9 @@ async def test_every_recorded_request_gets_the_recorded_answer_and_leaves_the_re
             answer = await clients[step["server"]].request(**request_of(step, names))
             names |= captured(step, answer)
             await drain(engine)
+            linked_is_shown = is_moved and step["n"] in LINKED
             problems = [
-                *check_answer(step, answer, names),
+                *check_answer(step, answer, names, names[LINKED[step["n"]]] if linked_is_shown else None),
                 *await activity_log.check(step, names),
                 *await check_rows(step, seeded, names),
             ]

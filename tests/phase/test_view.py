@@ -40,7 +40,7 @@ async def test_lists_show_what_the_phase_says_and_of_what_is_unsettled_the_legac
     scene, stage = SCENES[name], Stage(engine, viewed)
     for act in scene.acts:
         await act(stage)
-    async with started(create_app(settings)) as client:
+    async with started(create_app(settings.model_copy(update={"shadow_share": 0.0}))) as client:
         for turn, shown in ((None, scene.legacy), (move, scene.moved), (move_back, scene.legacy)):
             if turn is not None:
                 await turn(viewed)

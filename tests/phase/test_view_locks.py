@@ -40,7 +40,7 @@ async def client(
 ) -> AsyncIterator[httpx.AsyncClient]:
     del viewed
     take_time(monkeypatch.setattr)
-    async with started(create_app(settings)) as client:
+    async with started(create_app(settings.model_copy(update={"shadow_share": 0.0}))) as client:
         yield client
 
 
