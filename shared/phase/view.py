@@ -75,6 +75,18 @@ def function(place: Place) -> str:
     """Return the statement that makes the function, which has the rights of its owner and of no search path.
 
     STABLE: all that it reads is of the snapshot of the statement that asks.
+    """
+    return f"""
+CREATE OR REPLACE FUNCTION {place.ours}.{FUNCTION}(project text)
+    RETURNS TABLE (collection_id text, research_context text, {COLUMNS})
+    LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100
+    SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off SET work_mem = '64MB'
+AS $reads${body(place)}$reads$"""
+
+
+def body(place: Place) -> str:
+    """Return what the function does, in PL/pgSQL.
 
     After the turn it answers first the collections at home in the project, then those that are linked to
     it. A home row that says what `collections` says, byte for byte, is the answer whether it is settled or
@@ -91,12 +103,6 @@ def function(place: Place) -> str:
     """
     legacy, ours = place
     return f"""
-CREATE OR REPLACE FUNCTION {ours}.{FUNCTION}(project text)
-    RETURNS TABLE (collection_id text, research_context text, {COLUMNS})
-    LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100
-    SET search_path = pg_catalog, pg_temp
-    SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off SET work_mem = '64MB'
-AS $reads$
 #variable_conflict use_column
 BEGIN
     IF EXISTS (SELECT FROM {ours}.migration_phase WHERE singleton AND phase = 'reads_moved') THEN
@@ -153,7 +159,7 @@ BEGIN
         WHERE legacy.project_id = project AND legacy.is_active;
     END IF;
 END
-$reads$"""  # noqa: S608 - constants, and names that were quoted
+"""  # noqa: S608 - constants, and names that were quoted
 
 
 def view(place: Place) -> str:

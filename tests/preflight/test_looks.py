@@ -31,7 +31,7 @@ UNSEEN = {
     "worker": {"schema"},  # the revision
     "api": {"sequences", "ids"},  # the sequence of the target
     "reader": {"sequences", "ids"},
-    "scaler": {"schema", "redis_sharing", "sequences", "ids", "capture"},
+    "scaler": {"schema", "redis_sharing", "sequences", "ids", "capture", "reads"},
 }
 
 

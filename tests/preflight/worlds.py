@@ -54,6 +54,42 @@ WORLDS = {
         "INSERT INTO capture_settings (mode, definition, installed_by) VALUES ('count', 'x', 'x')",
         "capture", "warn", "gone or disabled: collection_sync_capture_insert", None,
     ),
+    "a view that is away": World(
+        "DROP VIEW visible_collections",
+        "reads", "stop", "no visible_collections", None,
+    ),
+    "a view's function that is away": World(
+        "DROP VIEW visible_collections; DROP FUNCTION collections_of_project",
+        "reads", "stop", "no collections_of_project", None,
+    ),
+    "a view's function of another release": World(
+        "UPDATE pg_proc SET prosrc = 'BEGIN END' WHERE proname = 'collections_of_project'",
+        "reads", "stop", "is not this release's",
+    ),
+    "a view's function with two snapshots": World(
+        "ALTER FUNCTION collections_of_project VOLATILE",
+        "reads", "stop", "is not this release's",
+    ),
+    "a view's function for everybody": World(
+        "GRANT EXECUTE ON FUNCTION collections_of_project TO PUBLIC",
+        "reads", "warn", "Everybody who may connect may read collections",
+    ),
+    "a view's function for nobody": World(
+        "REVOKE EXECUTE ON FUNCTION collections_of_project FROM collection_sync_api",
+        "reads", "stop", "collection_sync_api may not EXECUTE collections_of_project", None,
+    ),
+    "no row of the phase": World(
+        "DELETE FROM migration_phase",
+        "reads", "warn", "The row of migration_phase is gone",
+    ),
+    "row-level security beneath the view": World(
+        "ALTER TABLE project_collections ENABLE ROW LEVEL SECURITY",
+        "reads", "warn", "whoever may read it sees every row",
+    ),
+    "row-level security that its owner obeys": World(
+        "ALTER TABLE collections ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+        "reads", "warn", "it shows what the policies show",
+    ),
     "a short timeout": World(
         "ALTER DATABASE {database} SET statement_timeout = '1s'",
         "defaults", "warn", "statement_timeout is 1s",
