@@ -7,7 +7,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from shared.phase.losses import KINDS, count_and_keep
+from shared.phase.losses import count_and_keep
 
 logger = structlog.get_logger(__name__)
 
@@ -49,9 +49,7 @@ class LossUpkeep:
         finally:
             rest = TIMES_ITS_DURATION * (time.monotonic() - began)
             self._next_look = time.monotonic() + max(LOOK_SECONDS, rest)
-        logger.info(
-            "going_back_counted", **{kind: getattr(lost, kind) for kind in KINDS}, took_seconds=round(took, 3)
-        )
+        logger.info("going_back_counted", **lost.by_kind, took_seconds=round(took, 3))
 
 
 async def _may_count(connection: AsyncConnection) -> bool:

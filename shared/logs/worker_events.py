@@ -68,6 +68,8 @@ WORKER_EVENTS = (
         epoch="integer~: one more with each turn of the phase",
         phase_since="number~: when it was turned last, in seconds since 1970, by PostgreSQL's clock",
         fell_back="boolean~: that turn was back, and by itself, for a mismatch",
+        phase_reason="string~: why it was turned, where that was said",
+        lists_mismatched="integer~: while reads are moved, lists that differed since without a reason",
         hint="string?~: what to do, where PostgreSQL is unfit, or Redis refuses",
     ),
     event(

@@ -4,7 +4,7 @@ Moments are seconds since 1970 by the database's clock, durations seconds.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from shared.phase.phases import Phase
 
@@ -208,6 +208,11 @@ class Losses:
     mappings: int
     contexts: int
     without_home: int
+
+    @property
+    def by_kind(self) -> dict[str, int]:
+        """Return what was counted, by its name."""
+        return {name: value for name, value in asdict(self).items() if name != "counted_at"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from worker.dashboard.command import run as execute
 KEYS = {
     "state", "title", "detail", "may_go_on", "reasons", "next_steps", "verified_at", "last_heartbeat_at",
     "compared", "missing", "mismatched", "orphaned", "pending", "repaired", "dead_letters",
-    "files", "lines", "broken", "unknown", "unread",
+    "phase", "phase_since", "going_back_lost", "files", "lines", "broken", "unknown", "unread",
 }  # fmt: skip
 
 

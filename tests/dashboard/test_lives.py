@@ -30,6 +30,14 @@ WRITE = """
         'research_context', description, 'created_at', created_at, 'updated_at', updated_at)
     FROM collections WHERE collection_id = 'old-8'
 """
+FELL_BACK = """
+    WITH turned AS (
+        UPDATE migration_phase SET phase = 'shadow_reads', epoch = epoch + 1, since = clock_timestamp()
+        RETURNING epoch
+    )
+    INSERT INTO phase_turns (epoch, from_phase, to_phase, kind, actor, reason, forced, gates)
+    SELECT epoch, 'reads_moved', 'shadow_reads', 'fall_back', 'test', 'because of c7', false, '[]' FROM turned
+"""
 
 
 @dataclass
@@ -138,6 +146,11 @@ async def test_page_and_status_say_the_same_of_whatever_breaks(life: Life) -> No
         letter = await append_raw(sql, "old-9", created_at="tomorrow-ish")
         assert (await life.both_say("dead_letters")).verdict.title == "In sync but for one dead letter"
         await life.type("-m", "worker.dead_letters", "discard", str(letter))
+        await life.both_say("in_sync")
+
+        await sql.execute(FELL_BACK)
+        assert "because of c7" in (await life.both_say("fell_back")).verdict.detail
+        await sql.execute("UPDATE migration_phase SET epoch = epoch + 1")  # as any turn does
         await life.both_say("in_sync")
 
         await locked(life)

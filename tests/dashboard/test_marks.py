@@ -1,6 +1,11 @@
 """What bends a curve, out of lines in any order."""
 
-from tests.dashboard.loglines import NOW, batch, folded, line
+import json
+
+import pytest
+
+from tests.dashboard.loglines import NOW, batch, fields, folded, line
+from worker.dashboard.cutovers import MOST_TURNS
 from worker.dashboard.marks import MOST_MARKS
 from worker.dashboard.page_state import Mark
 from worker.dashboard.spells import MOST_SPELLS
@@ -51,6 +56,33 @@ def test_the_last_heartbeat_begins_a_mark_that_has_no_end_yet() -> None:
     assert shown(*beats(NOW - 60)) == [Mark("blind", NOW - 60)]
     assert shown(*beats(NOW - 60), live=False) == []
     assert shown(*LIFE[:1]) == MARKS[:1]
+
+
+def test_each_turn_of_the_phase_is_marked_once_when_it_was_whatever_is_heard_of_it() -> None:
+    def said(at: float, epoch: int, phase: str, since: float, **more: object) -> str:
+        return line("worker_heartbeat", NOW + at, epoch=epoch, phase=phase, phase_since=NOW + since, **more)
+
+    heard = [
+        said(-9, 0, "legacy_only", -500),
+        said(-8, 4, "reads_moved", -8.5),
+        said(-7, 4, "reads_moved", -8.5),
+        said(-6, 5, "shadow_reads", -6.5, fell_back=True),
+    ]
+    turns = [
+        Mark("phase_turned", NOW - 8.5, number=4),
+        Mark("reads_fell_back", NOW - 6.5, number=3),
+    ]
+    assert shown(*heard) == shown(*heard[::-1]) == turns
+    many = MOST_TURNS + 9
+    marks = shown(*(said(-1, number + 1, "outbox", number - many) for number in range(many)))
+    assert [mark.at for mark in marks] == [NOW - MOST_TURNS + number for number in range(MOST_TURNS)]
+
+
+@pytest.mark.parametrize("phase", ["unheard_of", "", None])
+def test_a_phase_that_is_none_is_not_shown(phase: str | None) -> None:
+    beat = fields("worker_heartbeat") | {"epoch": 1, "phase": phase, "phase_since": NOW}
+    page_state = folded(json.dumps(beat)).page_state(live=True)
+    assert (page_state.marks, page_state.cutover, page_state.source.broken) == ([], None, 0)
 
 
 def test_the_newest_are_kept_however_many_there_are() -> None:

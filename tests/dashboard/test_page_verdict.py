@@ -234,6 +234,18 @@ LOGS = {
         [*WELL, audit(30, "drift", mismatched=1), found(970, "c1"), died(20), beat(0.5, dead_letters=1)],
         "dead_letters", "In sync but for one dead letter", 20,
     ),
+    "reads that fell back by themselves": (
+        [*WELL, audit(30), beat(0.5, phase="shadow_reads", epoch=5, phase_since=NOW - 20, fell_back=True)],
+        "fell_back", None, 20,
+    ),
+    "reads that somebody turned back": (
+        [*WELL, audit(30), beat(0.5, phase="shadow_reads", epoch=5, phase_since=NOW - 20, fell_back=False)],
+        "in_sync", None, 30,
+    ),
+    "moved reads that differ": (
+        [*WELL, audit(30), beat(0.5, phase="reads_moved", epoch=4, phase_since=NOW - 20, lists_mismatched=2)],
+        "reads_differ", "Reads differ: 2 lists differ", None,
+    ),
     "letters of which no line tells": (
         [*WELL, audit(30), beat(0.5, dead_letters=2)], "dead_letters", "In sync but for 2 dead letters", None,
     ),

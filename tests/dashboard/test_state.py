@@ -82,6 +82,29 @@ def away(at: float, worker: str = "host:1") -> str:
     return line("worker_heartbeat", at, worker=worker, database="away", level="warning", **nothing)
 
 
+def test_the_newest_heartbeat_says_the_phase_and_the_newest_count_what_going_back_would_lose() -> None:
+    phase = {"phase": "reads_moved", "epoch": 4, "phase_since": NOW - 60}
+    earlier = {"phase": "outbox", "epoch": 1, "phase_since": NOW - 900}
+    lines = [
+        line("worker_heartbeat", NOW - 1, **phase),
+        line("going_back_counted", NOW - 3, tags=2, further_links=5),
+        line("worker_heartbeat", NOW - 9, **earlier),
+        line("going_back_counted", NOW - 8, tags=1),
+    ]
+    assert folded(line("worker_heartbeat")).page_state(live=True).cutover is None
+    for read in (lines, lines[::-1]):
+        cutover = folded(*read).page_state(live=True).cutover
+        assert cutover is not None
+        assert (cutover.title, cutover.number, cutover.since) == ("Reads moved", 4, NOW - 60)
+        assert (cutover.lost_counted_at, cutover.lost) == (
+            NOW - 3,
+            {"further_links": 5, "tags": 2, "mappings": 0, "contexts": 0, "without_home": 0},
+        )
+    back = folded(*lines, line("worker_heartbeat", NOW, **earlier)).page_state(live=True).cutover
+    assert back is not None
+    assert (back.phase, back.lost) == ("outbox", None)
+
+
 def test_a_database_is_away_when_every_worker_that_lives_says_so() -> None:
     up = line("worker_heartbeat", NOW - 3, worker="other:1")
     assert shown(away(NOW - 8), away(NOW - 3)).verdict.since == NOW - 8

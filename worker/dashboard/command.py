@@ -166,7 +166,7 @@ def write(options: argparse.Namespace, page_state: PageState) -> None:
 def as_json(page_state: PageState) -> dict[str, object]:
     """Return what --json prints; the counts are of the last audit of everything, null without one."""
     whole = [audit for audit in page_state.audits if audit.project_id is None]
-    verdict, source = page_state.verdict, page_state.source
+    verdict, source, cutover = page_state.verdict, page_state.source, page_state.cutover
     return {
         "state": verdict.state,
         "title": verdict.title,
@@ -178,6 +178,9 @@ def as_json(page_state: PageState) -> dict[str, object]:
         "last_heartbeat_at": verdict.last_heartbeat_at,
         **{name: getattr(whole[-1], name) if whole else None for name in AUDIT_COUNTS},
         "dead_letters": page_state.dead_letters_open,
+        "phase": None if cutover is None else cutover.phase,
+        "phase_since": None if cutover is None else cutover.since,
+        "going_back_lost": None if cutover is None else cutover.lost,
         "files": source.files,
         "lines": source.lines,
         "broken": source.broken,

@@ -59,6 +59,7 @@ def facts_of(  # noqa: PLR0913 - each is a part of what was folded
         history=_with_heartbeat(history, beat),
         letters=letters,
         more_letters=max(open_letters - len(letters), 0),
+        cutover=None if beat is None else beat.cutover,
         late_by_seconds=BLIND_AFTER_SECONDS - GONE_SECONDS,
         unknown=unknown,
     )

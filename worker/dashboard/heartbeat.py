@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_type_hints
 
-from shared.verdict.facts import Audit, Backfill, LockHolder
+from shared.phase.phases import ORDER, Phase
+from shared.verdict.facts import FALL_BACK, Audit, Backfill, Cutover, LockHolder, Shadow
 from worker.dashboard.log_line import EARLIEST, LARGEST, LogLine, cut
 from worker.dashboard.rollbacks import rollback_record
 
@@ -32,6 +33,7 @@ class Beat:
     backfill: Backfill | None
     backfilled_at: float | None
     rollback: Audit | None
+    cutover: Cutover | None
 
     @property
     def is_locked(self) -> bool:
@@ -56,6 +58,7 @@ def beat_of(line: LogLine, at: float) -> Beat:
         backfill=_fact(Backfill, line.get("backfill") or {}),
         backfilled_at=_moment(line.get("backfilled_at")),
         rollback=_rollback(line.get("rollback") or {}),
+        cutover=cutover_of(line),
     )
 
 
@@ -79,6 +82,23 @@ def _fits(value: object, hint: Any) -> bool:  # noqa: ANN401 - a type, or severa
 def _rollback(written: Mapping[str, Any]) -> Audit | None:
     at = _moment(written.get("ended_at"))
     return None if at is None else rollback_record(at, is_over=written.get("status") == "finished")
+
+
+def cutover_of(line: LogLine) -> Cutover | None:
+    """Return the phase, as far as the line says it; None where it does not, or means none that is known."""
+    word, since, reason = line.get("phase"), _moment(line.get("phase_since")), line.get("phase_reason")
+    if word not in ORDER or since is None:
+        return None
+    return Cutover(
+        phase=Phase(word),
+        epoch=line.get("epoch") or 0,
+        since=since,
+        actor="",
+        falls_back=False,
+        shadow=Shadow(mismatched=line.get("lists_mismatched") or 0),
+        kind=FALL_BACK if line.get("fell_back") else None,
+        reason=None if reason is None else cut(reason, LONGEST_TEXT),
+    )
 
 
 def _moment(value: object) -> float | None:

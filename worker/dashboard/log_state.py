@@ -10,6 +10,7 @@ from shared.logs.declaring import LOG_VERSION
 from worker.dashboard import lags
 from worker.dashboard.audits import Audits, Findings
 from worker.dashboard.backfills import ENDS, Backfills
+from worker.dashboard.cutovers import Cutovers
 from worker.dashboard.evidence import Evidence, facts_of, newest_beat
 from worker.dashboard.history import history_of
 from worker.dashboard.letters import CLOSINGS, DeadLetters
@@ -78,6 +79,7 @@ class LogState:
         self._letters = DeadLetters()
         self._backfills = Backfills()
         self._rollbacks = Rollbacks()
+        self._cutovers = Cutovers()
         self._spells = Spells()
         self._troubles = Troubles()
         self._marks = Marks()
@@ -100,6 +102,7 @@ class LogState:
             "backfill_throttled": self._backfills.throttled,
             "backfill_unthrottled": self._backfills.throttled,
             "backfill_taken_over": self._backfills.counted,
+            "going_back_counted": self._cutovers.counted,
             "rollback_started": self._rollbacks.started,
             "rollback_chunk": self._rollbacks.chunk,
             "rollback_finished": self._rollbacks.finished,
@@ -188,6 +191,7 @@ class LogState:
     def _heartbeat(self, line: LogLine, at: float) -> None:
         self._workers.heartbeat(line, at)
         self._spells.heard(at)
+        self._cutovers.heartbeat(line, at)
         step = self._timeline.at(at, self._latest - AHEAD_SECONDS)
         for lane in LANES:
             step.wait(lane, line[f"pending_{lane}"], line[f"oldest_{lane}_seconds"])
@@ -259,5 +263,8 @@ class LogState:
             troubles=self._troubles.shown(),
             series=self._timeline.series(end, now),
             counted_at=None if queue is None else queue.at,
-            marks=self._marks.shown(self._spells.gaps, self._workers.last_heartbeat_at, end),
+            marks=self._marks.shown(
+                self._cutovers.turns(), self._spells.gaps, self._workers.last_heartbeat_at, end
+            ),
+            cutover=self._cutovers.shown(),
         )

@@ -1,4 +1,4 @@
-"""What bends a curve: workers that begin or end, backfills that pause, rollbacks, times without a worker."""
+"""What bends a curve: workers that begin or end, pauses, rollbacks, turns, times without a worker."""
 
 from bisect import insort
 from typing import Final
@@ -41,13 +41,17 @@ class Marks:
             del self._marks[:-MOST_MARKS]
 
     def shown(
-        self, gaps: list[tuple[float, float]], last_heartbeat_at: float | None, end: float
+        self,
+        turns: list[Mark],
+        gaps: list[tuple[float, float]],
+        last_heartbeat_at: float | None,
+        end: float,
     ) -> list[Mark]:
-        """Return all marks, the newest last; also each gap between heartbeats, and the one before `end`."""
+        """Return all marks, the newest last; also turns, gaps between heartbeats, and the last one."""
         blind = [Mark("blind", heard, until=again) for heard, again in gaps]
         if last_heartbeat_at is not None and end - last_heartbeat_at > BLIND_AFTER_SECONDS:
             blind.append(Mark("blind", last_heartbeat_at))
-        return sorted([*self._marks, *blind], key=_at)
+        return sorted([*self._marks, *turns, *blind], key=_at)
 
 
 def _at(mark: Mark) -> float:

@@ -166,6 +166,22 @@ class Trouble:
 
 
 @dataclass(slots=True)
+class Cutover:
+    """The phase of the cutover, by the newest heartbeat that says it, and what going back would lose.
+
+    lost: numbers by kind, as in `going_back_counted`; None where nobody counts, or no line says it.
+    """
+
+    phase: str
+    number: int
+    title: str
+    since: float  # by PostgreSQL's clock
+    fell_back: bool
+    lost: dict[str, int] | None = None
+    lost_counted_at: float | None = None
+
+
+@dataclass(slots=True)
 class Series:
     """Numbers over time, as columns of the same length; `None` where nothing was said.
 
@@ -192,7 +208,8 @@ class Mark:
     """What bends the curves at a time, or from a time on until another.
 
     kind: worker_started, worker_stopped, rolled_back (number: of rows removed), blind (no heartbeat from then
-    on), or of a backfill (number: of the run) backfill_started, backfill_resumed, and its ends.
+    on), phase_turned or reads_fell_back (number: of the phase), or of a backfill (number: of the run)
+    backfill_started, backfill_resumed, and its ends.
     """
 
     kind: str
@@ -242,3 +259,4 @@ class PageState:
     series: dict[str, Series]  # by range: "15m", "1h", "24h", "all"
     counted_at: float | None = None  # when a heartbeat last said what waits
     marks: list[Mark] = field(default_factory=list)  # by time, the newest last
+    cutover: Cutover | None = None

@@ -80,12 +80,18 @@ def _stopped(evidence: Evidence) -> float | None:
     return max(ends, default=None)
 
 
+def _turned(evidence: Evidence) -> float | None:
+    cutover = evidence.facts.cutover
+    return None if cutover is None else cutover.since
+
+
 def _repaired(evidence: Evidence) -> float | None:
     proof = evidence.facts.known_history.proof
     return None if proof is None else proof.ended_at
 
 
 REMEMBERED = {
+    "fell_back",
     "stopped",
     "rolled_back",
     "rollback_interrupted",
@@ -103,4 +109,5 @@ BEGINNINGS: dict[str, Callable[[Evidence], float | None]] = {
     "rolled_back": _rolled_back,
     "rollback_interrupted": _rolled_back,
     "stopped": _stopped,
+    "fell_back": _turned,
 }

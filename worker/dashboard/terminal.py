@@ -82,6 +82,7 @@ def _rows(page_state: PageState) -> list[tuple[str, str]]:
             (f"backfill {run.run_id}", f"{run.status}, {run.processed:,} of {run.planned:,} rows")
             for run in page_state.backfills[:1]
         ),
+        *_cutover_rows(page_state),
         ("workers", f"{running} running, {len(page_state.workers)} known"),
         *([("not read", f"{len(source.unread)} files")] if source.unread else []),
         ("lines", f"{source.lines:,}, {source.broken:,} broken, {source.unknown:,} unknown"),
@@ -94,6 +95,19 @@ def _audit_rows(whole: list[Audit]) -> list[tuple[str, str]]:
         ("last audit", ", ".join(f"{_counted(getattr(audit, count))} {count}" for count in counts))
         for audit in whole[-1:]
     ]
+
+
+def _cutover_rows(page_state: PageState) -> list[tuple[str, str]]:
+    cutover = page_state.cutover
+    if cutover is None:
+        return []
+    rows = [
+        ("phase", f"{cutover.number}. {cutover.title}, since {_moment(cutover.since, page_state.made_at)}")
+    ]
+    if cutover.lost is not None:
+        lost = ", ".join(f"{value:,} {kind.replace('_', ' ')}" for kind, value in cutover.lost.items())
+        rows.append(("going back loses", lost))
+    return rows
 
 
 def _counted(value: int | None) -> str:

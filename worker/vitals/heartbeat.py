@@ -33,10 +33,11 @@ HEARTBEAT_PATIENCE_SECONDS = 2.0
 
 MOST_HOLDERS = 3
 LONGEST_NAME = 100
+LONGEST_REASON = 500
 # Left out while they are not known.
 LEFT_OUT = {
     *("read_only", "held_by", "backfill", "backfilled_at", "rollback"),
-    *("phase", "epoch", "phase_since", "fell_back"),
+    *("phase", "epoch", "phase_since", "fell_back", "phase_reason", "lists_mismatched"),
 }
 
 # At what comes first in an index, and no further: see shared/planner.py. A session that locks one of our
@@ -48,12 +49,17 @@ STANDSTILL = text(f"""
     SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted) AS anybody_waits,
         {NEW_SESSIONS_ARE_READ_ONLY} AS is_read_only
 """)  # noqa: S608 - a constant
-# One row at most: by migration_phase_pkey, and by phase_turns_pkey.
+# One row at most: by migration_phase_pkey, and by phase_turns_pkey. While reads are moved also by
+# shadow_counts_pkey: a row for each minute of the epoch.
 PHASE = text("""
-    SELECT phase, epoch, extract(epoch FROM since)::float8 AS phase_since, coalesce((
-        SELECT kind = 'fall_back' FROM phase_turns WHERE phase_turns.epoch = migration_phase.epoch
-    ), false) AS fell_back
-    FROM migration_phase WHERE singleton
+    SELECT phase, epoch, extract(epoch FROM since)::float8 AS phase_since,
+        coalesce(kind = 'fall_back', false) AS fell_back, reason AS phase_reason,
+        CASE WHEN phase = 'reads_moved' THEN (
+            SELECT coalesce(sum(mismatched), 0)::bigint FROM shadow_counts
+            WHERE shadow_counts.epoch = migration_phase.epoch
+        ) END AS lists_mismatched
+    FROM migration_phase LEFT JOIN phase_turns USING (epoch)
+    WHERE singleton
 """)
 
 
@@ -87,6 +93,8 @@ class Heartbeat:
     epoch: int | None = None
     phase_since: float | None = None
     fell_back: bool | None = None
+    phase_reason: str | None = None
+    lists_mismatched: int | None = None
     hint: str | None = None
 
 
@@ -193,7 +201,10 @@ async def _backfills(connection: AsyncConnection) -> dict[str, Any]:
 
 async def _phase(connection: AsyncConnection) -> dict[str, Any]:
     row = (await connection.execute(PHASE)).mappings().one_or_none()
-    return {} if row is None else dict(row)
+    if row is None:
+        return {}
+    reason: str | None = row["phase_reason"]
+    return {**row, "phase_reason": None if reason is None else printable(reason, LONGEST_REASON)}
 
 
 def _fields(heartbeat: Heartbeat) -> dict[str, Any]:

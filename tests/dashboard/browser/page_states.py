@@ -8,6 +8,7 @@ from typing import Any
 from worker.dashboard.page_state import (
     Audit,
     Backfill,
+    Cutover,
     DeadLetter,
     Finding,
     GoOn,
@@ -84,6 +85,15 @@ def rich(now: float = NOW, *, live: bool = False) -> PageState:
         troubles=_troubles(now),
         series={name: _series(now, *span) for name, span in RANGES.items()},
         marks=_marks(now),
+        cutover=Cutover(
+            "shadow_reads",
+            3,
+            "Shadow reads",
+            now - 20 * MINUTE,
+            fell_back=True,
+            lost={"further_links": 12, "tags": 1_204, "mappings": 0, "contexts": 3, "without_home": 0},
+            lost_counted_at=now - 50,
+        ),
     )
 
 

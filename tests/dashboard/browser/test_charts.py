@@ -99,6 +99,15 @@ async def test_where_there_is_room_each_mark_has_its_name(browser: Browser) -> N
     assert charts["lag"]["texts"] == ["worker started", "worker started", "worker started +1"]
 
 
+async def test_turns_of_the_phase_are_named_and_a_fall_back_is_told_apart(browser: Browser) -> None:
+    marks = [
+        Mark("phase_turned", NOW - 50 * MINUTE, number=4),
+        Mark("reads_fell_back", NOW - 20 * MINUTE, number=3),
+    ]
+    page = await _opened(browser, replace(rich(), marks=marks))
+    assert (await _charts(page))["lag"]["texts"] == ["phase 4", "reads fell back"]
+
+
 async def test_a_time_without_a_worker_is_a_gap_in_what_a_worker_says(charts: dict[str, Any]) -> None:
     for line in (*charts["lag"]["lines"], *charts["waiting"]["lines"]):
         within = [

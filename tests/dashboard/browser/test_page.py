@@ -187,6 +187,20 @@ async def test_figures_are_written_for_people(browser: Browser) -> None:
     assert "16:48:00" in await watched.text("#letters-rows tr:first-child")
 
 
+async def test_the_phase_is_shown_with_what_going_back_would_lose(browser: Browser) -> None:
+    _, watched = await _opened(browser, rich())
+    assert await watched.text("#cutover-phase") == "3. Shadow reads"
+    assert (await watched.text("#cutover-since")).endswith("fell back")
+    assert await watched.text("#cutover-counted") == "Going back would lose, as counted 50 s before:"
+    losses = "further links 12 rows with tags 1,204 rows with mappings 0 contexts of their own 3"
+    assert await watched.text("#cutover-losses") == f"{losses} collections without a home 0"
+    cutover = rich().cutover
+    assert cutover is not None
+    _, watched = await _opened(browser, replace(rich(), cutover=replace(cutover, lost=None, fell_back=False)))
+    assert not await watched.page.locator("#cutover-lost").is_visible()
+    watched.assert_quiet()
+
+
 async def test_an_audit_that_failed_is_a_gap_and_its_tile_dashes(browser: Browser) -> None:
     page_state = rich()
     failed = replace(page_state.audits[-1], verdict=None, error="cut off", compared=None, missing=None)

@@ -25,6 +25,7 @@ SCRIPTS = (
     "agreement",
     "charts",
     "backfill",
+    "cutover",
     "failures",
     "findings",
     "workers",

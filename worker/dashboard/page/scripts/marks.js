@@ -2,10 +2,13 @@
 // was heard. A name stands for its neighbours too where there is no room for theirs; the list below has them all.
 
 const LETTER_PIXELS = 5.8;
+const BAD_MARKS = new Set(["rolled_back", "reads_fell_back"]);
 const MARK_WORDS = {
   worker_started: () => "worker started",
   worker_stopped: () => "worker stopped",
   rolled_back: ({ number }) => `rolled back ${counted(number, "row", "rows")}`,
+  phase_turned: ({ number }) => `phase ${number}`,
+  reads_fell_back: () => "reads fell back",
   blind: ({ at, until }) => (until == null ? "last heartbeat" : `no heartbeat ${duration(until - at)}`),
   backfill_started: ({ number }) => `backfill ${number} started`,
   backfill_resumed: ({ number }) => `backfill ${number} resumed`,
@@ -36,7 +39,7 @@ function drawnMarks(marks, [from, to], width) {
 
 function markShape({ kind, at, end }) {
   if (end > at) return ground(at, end, "unknown", 0.22);
-  const tint = colour(kind === "rolled_back" ? "bad" : "soft");
+  const tint = colour(BAD_MARKS.has(kind) ? "bad" : "soft");
   return { type: "line", xref: "x", yref: "paper", x0: plotTime(at), x1: plotTime(at), y0: 0, y1: 1, line: { color: tint, width: 1, dash: "dot" } };
 }
 

@@ -7,6 +7,7 @@ function drawPage() {
   drawMoment();
   showDeadLetters(snapshot);
   showFindings(snapshot);
+  showCutover(snapshot);
   showTroubles(snapshot);
   showSource(snapshot);
   if (document.hidden) return;
