@@ -88,8 +88,6 @@ COUNT = f"""
         ) AS without_home
     FROM shown
 """  # noqa: S608 - constants
-SHOWN = f"extract(epoch FROM counted_at)::float8 AS counted_at, {', '.join(KINDS)}"
-COUNTED = f"SELECT {SHOWN} FROM ({COUNT}) AS counted"  # noqa: S608 - constants
 AS_COUNTED = ", ".join(f"{name} = excluded.{name}" for name in ("counted_at", "took_seconds", *KINDS))
 # One row at most: by going_back_losses_pkey. What was counted later stays.
 KEPT = f"""
@@ -100,12 +98,12 @@ KEPT = f"""
         ON CONFLICT (singleton) DO UPDATE SET {AS_COUNTED}
         WHERE going_back_losses.counted_at <= excluded.counted_at
     )
-    SELECT {SHOWN} FROM counted
+    SELECT extract(epoch FROM counted_at)::float8 AS counted_at, {", ".join(KINDS)} FROM counted
 """  # noqa: S608 - constants
 
 
-async def count(connection: AsyncConnection) -> Losses:
-    """Count on one snapshot, in seconds for each million rows.
+async def count_and_keep(connection: AsyncConnection) -> Losses:
+    """Count on one snapshot, in seconds for each million rows, and keep it for all who show it.
 
     Args:
         connection: in a transaction of its own, whose settings are changed; nothing else is to be held in it.
@@ -114,16 +112,7 @@ async def count(connection: AsyncConnection) -> Losses:
         asyncpg.PostgresError: it took too long, or another session has locked one of the tables.
 
     """
-    return await _losses(connection, COUNTED)
-
-
-async def count_and_keep(connection: AsyncConnection) -> Losses:
-    """Count, and keep it in `going_back_losses` for all who show it; else as `count`."""
-    return await _losses(connection, KEPT)
-
-
-async def _losses(connection: AsyncConnection, statement: str) -> Losses:
     await connection.execute(SETTINGS)
     driver: asyncpg.Connection = (await connection.get_raw_connection()).driver_connection
-    [row] = await driver.fetch(statement, timeout=CLIENT_TIMEOUT_SECONDS)
+    [row] = await driver.fetch(KEPT, timeout=CLIENT_TIMEOUT_SECONDS)
     return Losses(*row)

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.phase import losses
-from shared.phase.losses import KINDS, count, count_and_keep
+from shared.phase.losses import count_and_keep
 from shared.verdict.facts import Losses
 from tests.draining import drain
 from tests.legacy_rows import seed, set_collection
@@ -87,7 +87,7 @@ CASES: dict[str, tuple[list[str], dict[str, int]]] = {
 
 
 def by_kind(lost: Losses) -> dict[str, int]:
-    return {kind: getattr(lost, kind) for kind in KINDS if getattr(lost, kind)}
+    return {kind: number for kind, number in lost.by_kind.items() if number}
 
 
 @pytest.fixture(autouse=True)
@@ -98,8 +98,8 @@ async def _applied(sql: asyncpg.Connection, engine: AsyncEngine) -> None:
 
 
 async def counted(engine: AsyncEngine) -> dict[str, int]:
-    async with engine.connect() as connection:
-        return by_kind(await count(connection))
+    async with engine.begin() as connection:
+        return by_kind(await count_and_keep(connection))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -154,7 +154,7 @@ async def test_all_kinds_are_of_one_snapshot(
     holder = await asyncpg.connect(database_url)
     await holder.execute("BEGIN; LOCK TABLE applied_versions IN ACCESS EXCLUSIVE MODE")
     counting = asyncio.create_task(counted(engine))
-    await until_it_waits(sql, "WITH unsettled")
+    await until_it_waits(sql, "WITH counted")
     await sql.execute(f"{SET} tags = '[]', linked_project_question_ids = '[1]'")
     await holder.close()
     lost = await counting

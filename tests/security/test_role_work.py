@@ -91,6 +91,7 @@ async def test_api_worker_and_commands_work_as_their_roles(
     """A backfill and a repair over HTTP and by command, writes in between, a poison event, a rollback."""
     await seed(sql)
     await sql.execute(BEFORE_PHASE_1)
+    await sql.execute("UPDATE migration_phase SET phase = 'shadow_reads'")  # so that losses are counted
     headers = {"User-ID": "owner", "X-Admin-Token": ADMIN_TOKEN}
     async with (
         running_worker(
@@ -138,6 +139,7 @@ async def test_api_worker_and_commands_work_as_their_roles(
         verified = (await client.get("/admin/verify-phase1-migration?wait_seconds=60")).json()
         assert (verified["verdict"], verified["match"]) == ("in_sync", True)
         assert (await client.get("/readyz")).json()["status"] == "ready"
+        await worker.wait_for("going_back_counted")
         assert_nothing_was_refused(api, worker)
         busy = await command(urls["operator"], redis_url, SCRIPT, "--rollback")
         assert busy["dry_run"]
@@ -145,6 +147,7 @@ async def test_api_worker_and_commands_work_as_their_roles(
     assert [row["state"] for row in states] == ["replayed", "discarded", "replayed"]
     gone = await command(urls["operator"], redis_url, SCRIPT, "--rollback", "--yes")
     assert gone["removed"] > 0
+    assert await sql.fetchval("SELECT phase FROM migration_phase") == "outbox"
 
 
 async def test_the_console_shows_and_does_all_as_the_role_of_the_api(

@@ -10,15 +10,15 @@ from shared.enriched import holds_anything
 from shared.phase import losses
 from shared.verdict.facts import Losses
 
-right_losses = losses._losses  # noqa: SLF001 - a twin of it
+right_count = losses.count_and_keep
 TAGS = text(f"SELECT count(*) FROM project_collections AS target WHERE {holds_anything('tags')}")  # noqa: S608 - a constant
 
 
 def count_kind_by_kind(patch: pytest.MonkeyPatch) -> None:
     """Count tags in a statement of their own."""
 
-    async def counted(connection: AsyncConnection, statement: str) -> Losses:
+    async def counted(connection: AsyncConnection) -> Losses:
         tags = (await connection.execute(TAGS)).scalar_one()
-        return replace(await right_losses(connection, statement), tags=tags)
+        return replace(await right_count(connection), tags=tags)
 
-    patch.setattr(losses, "_losses", counted)
+    patch.setattr("tests.phase.test_losses.count_and_keep", counted)
