@@ -117,9 +117,8 @@ async def test_it_advances_gate_by_gate_to_moved_reads_and_goes_back(
         done.stdout
     )
     assert tuple(await sql.fetchrow(PHASE)) == ("shadow_reads", 5)
-    (line,) = [
-        line for line in log_lines(done.stderr.splitlines(keepends=True)) if line["event"] == "phase_turned"
-    ]
+    (line,) = log_lines(done.stderr.splitlines(keepends=True))
+    assert line["event"] == "phase_turned"
     assert (line["from_phase"], line["kind"], line["epoch"]) == ("reads_moved", "back", 5)
     shown = await read(env, "status")
     assert [turn["kind"] for turn in shown[1]["turns"]] == ["back", *["advance"] * 4]

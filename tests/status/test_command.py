@@ -45,8 +45,10 @@ async def test_it_ends_with_0_where_all_is_well_and_with_1_and_what_to_type_wher
     await in_sync(engine, sql)
     well = await status(env)
     assert (well.returncode, well.stdout.splitlines()[0][:7]) == (0, "In sync")
-    assert "Next" not in well.stdout
-    for figure in ("schema", "workers", "live writes", "held up by", "backfill", "dead letters", "sequences"):
+    assert "\nNext:\n  python -m worker.phase status\n\n" in well.stdout
+    for figure in (
+        "schema", "workers", "live writes", "held up by", "backfill", "dead letters", "sequences", "phase",
+    ):  # fmt: skip
         assert f"\n{figure}  " in well.stdout
     await sql.execute(DRIFT)
     ill = await status(env, "--json")
