@@ -71,7 +71,7 @@ async def test_a_turn_is_a_page_that_says_all_loads_nothing_and_obeys_nothing(
         await context.close()
     assert said.startswith("Turn 4: Advanced to 4. Reads moved Forced past 1 gate that was not met.")
     assert said.count("<img src=x onerror=alert(1)>\N{REPLACEMENT CHARACTER} & \"'</style>") == 2
-    assert "A worker runs 0 alive of that moment at least 1 not met" in said
+    assert "A worker runs 0 alive at the turn at least 1 not met" in said
     assert "1,000 lists: 1,000 agree" in said
     assert "0.50 ms from collections and 0.75 ms from project_collections" in said
     assert "UTC, after the turn" in said

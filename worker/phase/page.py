@@ -68,7 +68,7 @@ def page(report: Report) -> str:
             "<h2>Signed</h2>",
             '<div class="signature"><p>Name</p><p>Date</p></div>',
             "</main>",
-            f"<footer>Written {_moment(report.now)}. Who turned it is what they said.</footer>",
+            f"<footer>Written {_moment(report.now)}. Who turned it is the name that was given.</footer>",
             "</body>",
             "</html>",
             "",
@@ -117,7 +117,7 @@ def _gates(report: Report) -> Iterator[str]:
         (
             gate["title"],
             gate["value"],
-            "of that moment" if gate["age_seconds"] is None else span(gate["age_seconds"]),
+            "at the turn" if gate["age_seconds"] is None else span(gate["age_seconds"]),
             gate["limit"],
             "met" if gate["is_met"] else "not met",
         )
@@ -135,7 +135,7 @@ def _comparisons(seen: Shadow) -> Iterator[str]:
     yield (
         f"<p>{count(seen.compared, 'list', 'lists')}: {seen.matched:,} agree, {seen.pending:,} differ while"
         f" an event waits, {seen.lettered:,} for an open dead letter,"
-        f' <span class="{"bad" if seen.mismatched else "good"}">{seen.mismatched:,} for no reason</span>.'
+        f' <span class="{"bad" if seen.mismatched else "good"}">{seen.mismatched:,} unexplained</span>.'
         f" {seen.dropped:,} were dropped and {seen.failed:,} failed. A list took {legacy:.2f} ms from"
         f" collections and {target:.2f} ms from project_collections.</p>"
     )
