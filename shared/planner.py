@@ -18,7 +18,7 @@ PLANNED_ONCE = {"plan_cache_mode": "force_generic_plan", "jit": "off"}
 # A plan for any values would read from the first key on, or what a condition that is NULL leaves out.
 PLANNED_EACH_TIME = {"plan_cache_mode": "force_custom_plan"}
 
-REQUESTS = NO_SCANS | PLANNED_ONCE
+REQUESTS = NO_SCANS
 BATCHES = NO_SCANS | NO_BITMAPS | NESTED_LOOPS_ONLY | PLANNED_ONCE
 LOOKS = NO_SCANS | NO_BITMAPS | NO_SORTS  # at what comes first, and no further than is counted
 STATUS = LOOKS | NESTED_LOOPS_ONLY | PLANNED_EACH_TIME | {"jit": "off"}

@@ -21,7 +21,7 @@ from api.gate.identification import identification
 from api.shadow.counts import Counts, Sums
 from api.shadow.mismatches import Found, Mismatches, keep
 from shared.phase.comparison import LOOK, Outcome, compare
-from shared.planner import REQUESTS
+from shared.planner import PLANNED_ONCE, REQUESTS
 from shared.postgres.database import create_engine, driver_connection
 from shared.postgres.faults import OF_THE_DRIVER
 from shared.postgres.pooler import PoolerError
@@ -43,7 +43,7 @@ def shadow_engine(settings: Settings) -> AsyncEngine:
         application_name="collection-sync shadow",
         pool_size=CONNECTIONS,
         statement_timeout_seconds=STATEMENT_TIMEOUT_SECONDS,
-        session=REQUESTS | {"lock_timeout": LOCK_TIMEOUT},
+        session=REQUESTS | PLANNED_ONCE | {"lock_timeout": LOCK_TIMEOUT},
         checks_sequences=False,
     )
 
