@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import make_url
 
+from deploy.local.postgres import find_binaries, major_of
 from shared.settings import Settings
 from tests.security.conftest import urls as urls  # noqa: PLC0414 - a fixture of ours, too
 from worker.preflight.check import Check
@@ -13,6 +14,8 @@ from worker.preflight.examination import examine
 
 # The tests' server does without the disk and without autovacuum: see tests/conftest.py.
 OF_THE_TESTS_SERVER = {"durability", "autovacuum"}
+# Before PostgreSQL 15 everybody may create in public until somebody revokes that.
+OF_A_NEW_DATABASE = OF_THE_TESTS_SERVER | ({"schemas"} if major_of(find_binaries()) < 15 else set())
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from deploy.local.postgres import Postgres
 from shared.settings import Settings
 from tests.conftest import migrate
 from tests.databases import MIGRATED, Databases
-from tests.preflight.conftest import OF_THE_TESTS_SERVER, checked
+from tests.preflight.conftest import OF_A_NEW_DATABASE, OF_THE_TESTS_SERVER, checked
 from tests.processes import HANG_SECONDS
 from tests.security.as_role import ROLES, ROLES_SQL, connected
 from worker.preflight import examination
@@ -76,12 +76,12 @@ async def test_an_owner_who_is_no_superuser_sees_everything(
         address = owners.render_as_string(hide_password=False)
         await asyncio.to_thread(migrate, address)
         made = await checked(at(settings, address))
-        assert {name for name, check in made.items() if check.state} == OF_THE_TESTS_SERVER
+        assert {name for name, check in made.items() if check.state} == OF_A_NEW_DATABASE
         async with connected(address) as connection:
             await connection.execute(ROLES_SQL)
         made = await checked(at(settings, address))
         troubled = {name: check.sentence for name, check in made.items() if check.state}
-        assert troubled.keys() == OF_THE_TESTS_SERVER | {"other_writers"}
+        assert troubled.keys() == OF_A_NEW_DATABASE | {"other_writers"}
         assert troubled["other_writers"].startswith(f"{owner}, which is none of our logins, may write")
     await asyncio.to_thread(databases.execute, f"DROP ROLE {owner}")  # after the database that it owns
 

@@ -3,7 +3,7 @@
 from pydantic import SecretStr
 
 from shared.settings import Settings
-from tests.preflight.conftest import OF_THE_TESTS_SERVER, checked
+from tests.preflight.conftest import OF_A_NEW_DATABASE, checked
 from tests.scaling.conftest import pooled as pooled  # noqa: PLC0414 - a fixture of ours, too
 from tests.scaling.conftest import pooled_settings as pooled_settings  # noqa: PLC0414
 from tests.scaling.pgbouncer import Poolers
@@ -12,7 +12,7 @@ from worker.preflight.check import Severity
 
 async def test_through_a_pooler_that_is_declared_everything_is_looked_at(pooled_settings: Settings) -> None:
     made = await checked(pooled_settings)
-    assert {name for name, check in made.items() if check.state} == OF_THE_TESTS_SERVER
+    assert {name for name, check in made.items() if check.state} == OF_A_NEW_DATABASE
     assert "Through the pooler" in made["pooler"].sentence
 
 

@@ -50,6 +50,10 @@ WORLDS = {
         " ALTER DATABASE {database} SET search_path = before, public",
         "search_path", "stop", "collections of before hides that of public", None,
     ),
+    "a schema in which everybody may create": World(
+        "GRANT CREATE ON SCHEMA public TO PUBLIC",
+        "schemas", "warn", "Everybody may create in schema public",
+    ),
     "a capture whose triggers are gone": World(
         "INSERT INTO capture_settings (mode, definition, installed_by) VALUES ('count', 'x', 'x')",
         "capture", "warn", "gone or disabled: collection_sync_capture_insert", None,

@@ -53,6 +53,7 @@ SERVER: Mapping[str, OfDatabase] = {
     "held_back": vacuum.held_back,
     "schema": schema.revision,
     "search_path": schema.search_path,
+    "schemas": schema.schemas,
     "logins": roles.logins,
 }
 # These see nothing of a table that is not there.

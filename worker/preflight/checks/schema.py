@@ -9,7 +9,7 @@ from shared.migration_state import READ_REVISION, VERSION_TABLE
 from shared.revision import REVISION
 from shared.tables.legacy import legacy_metadata
 from shared.tables.outbox import metadata
-from worker.preflight.check import Found, Objection, stop, warn
+from worker.preflight.check import Found, Objection, each, stop, warn
 from worker.preflight.needs import COPIED, LEGACY, OURS, TABLES, TARGET
 
 UPGRADE = "alembic upgrade head"
@@ -25,6 +25,13 @@ IN_SCHEMAS = """
     FROM unnest($1::text[]) AS ours (relation)
     LEFT JOIN pg_class AS found ON found.oid = to_regclass(relation)
     ORDER BY relation
+"""
+# Of a database from before PostgreSQL 15, upgraded since or not, public is such a schema.
+OPEN_SCHEMAS = """
+    SELECT quote_ident(nspname) AS schema
+    FROM pg_namespace
+    WHERE nspname = ANY(current_schemas(false)) AND has_schema_privilege('public', oid, 'CREATE')
+    ORDER BY nspname
 """
 MISSING_COLUMNS = """
     SELECT relation, string_agg(quote_ident(name), ', ' ORDER BY name) AS columns
@@ -95,6 +102,19 @@ async def search_path(connection: asyncpg.Connection) -> Found:
         if row["others"]
     ]
     return Found(f"Every table is found, in {', '.join(schemas)}.", objections)
+
+
+async def schemas(connection: asyncpg.Connection) -> Found:
+    """Look whether others than their owners may create in the schemas that our sessions search."""
+    objections = each(
+        await connection.fetch(OPEN_SCHEMAS),
+        lambda row: warn(
+            f"Everybody may create in schema {row['schema']}, which our sessions search:"
+            " whoever makes functions there may have them run by our logins.",
+            f"REVOKE CREATE ON SCHEMA {row['schema']} FROM PUBLIC; -- first GRANT CREATE … to who needs it",
+        ),
+    )
+    return Found("Not everybody may create in the schemas that our sessions search.", objections)
 
 
 async def columns(connection: asyncpg.Connection) -> Found:
