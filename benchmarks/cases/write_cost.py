@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import os
 import statistics
 import sys
 import time
@@ -133,14 +134,18 @@ class User:
 
 
 @asynccontextmanager
-async def served(name: str, project_id: str) -> AsyncIterator[Target]:
-    """Run one of the applications in a process of its own; clients may connect before it answers."""
+async def served(name: str, project_id: str, **variables: str) -> AsyncIterator[Target]:
+    """Run one of the applications in a process of its own; clients may connect before it answers.
+
+    variables: of its environment, beside ours.
+    """
     with listen(FIRST_PORT) as listener:
         uvicorn = ["-m", "uvicorn", APPLICATIONS[name], "--fd", str(listener.fileno()), "--no-access-log"]
         uvicorn += ["--timeout-keep-alive", str(KEEP_ALIVE_SECONDS)]
         process = await asyncio.create_subprocess_exec(
             *tied_to_us([sys.executable, *uvicorn], "KILL"),
             cwd=ROOT,
+            env=os.environ | variables,
             stdout=DEVNULL,
             stderr=DEVNULL,
             pass_fds=[listener.fileno()],
