@@ -212,7 +212,7 @@ async def under_writes(bench: Bench, sql: asyncpg.Connection) -> list[Figure]:
         took = time.perf_counter() - began
         await settled(sql)
         found = await faults_found(sql)
-    outcomes = {outcome.value: count for outcome, count in storm.outcomes.items()}
+    outcomes = {str(outcome): count for outcome, count in storm.outcomes.items()}
     bench.facts.update(
         {"comparisons under writes": outcomes, "worker stopped of each second": STOPPED_SECONDS}
     )
