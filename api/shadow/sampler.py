@@ -111,12 +111,14 @@ class Shadow:
         return Found(project_id, comparison) if comparison.mismatches else None
 
     async def _report(self, found: Found) -> None:
-        """Fall back first; what fails here is tried again with the next storing, or found again."""
+        """Fall back first: what fails of it is tried again with the next storing. Findings are found again."""
         self.mismatches.log(found, identification())
         self.mismatches.note(found)
         with suppress(*FAULTS):
             async with driver_connection(self._engine) as connection:
                 await self.mismatches.fall_back(connection)
+        with suppress(*FAULTS):
+            async with driver_connection(self._engine) as connection:
                 await keep(connection, found)
 
     async def store(self) -> None:

@@ -92,6 +92,7 @@ async def test_while_somebody_holds_the_row_it_waits_for_the_next_storing(
         await scene.sql.execute("SELECT FROM migration_phase FOR UPDATE")
         await compared(client, shadow)
         assert shadow.mismatches.fell_back == 0
+        assert await scene.sql.fetchval("SELECT kind FROM shadow_findings") == "missing"
     await shadow.store()
     assert shadow.mismatches.fell_back == 1
     assert (await scene.sql.fetchrow(PHASE))["phase"] == "shadow_reads"

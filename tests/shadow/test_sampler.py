@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import time
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -29,6 +30,7 @@ from tests.shadow.lists import LIST, OWNER, compared, counted, done, listed
 from tests.shadow.situations import FAULTS, Scene, turn
 
 FINDINGS = "SELECT collection_id, kind, epoch, found_times FROM shadow_findings ORDER BY collection_id"
+ROUNDS = 20
 END_SESSIONS = """
     SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
     WHERE application_name = 'collection-sync shadow' AND datname = current_database()
@@ -152,8 +154,9 @@ async def test_where_nothing_is_compared_the_row_is_asked_for_once_in_a_while_an
     assert counted(shadow) == {"matched": 2}
 
 
+@pytest.mark.parametrize("seconds", [0, pytest.param(60, marks=[pytest.mark.long, pytest.mark.timeout(300)])])
 async def test_while_the_target_is_locked_every_list_is_answered_and_none_is_compared(
-    scene: Scene, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    seconds: float, scene: Scene, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sampler, "LOCK_TIMEOUT", "200ms")
     app = create_app(settings.model_copy(update={"shadow_share": 1.0}))
@@ -162,13 +165,15 @@ async def test_while_the_target_is_locked_every_list_is_answered_and_none_is_com
         await compared(client, shadow)
         async with scene.sql.transaction():
             await scene.sql.execute("LOCK TABLE project_collections IN ACCESS EXCLUSIVE MODE")
-            async with asyncio.timeout(HANG_SECONDS):
-                for _ in range(20):
+            rounds, ends = 0, time.monotonic() + seconds
+            while rounds < ROUNDS or time.monotonic() < ends:
+                async with asyncio.timeout(HANG_SECONDS):
                     await asyncio.gather(*(listed(client) for _ in range(3)))
-                await done(shadow)
+                rounds += 1
+            await done(shadow)
         came = counted(shadow)
         assert came["matched"] == 1
-        assert came["failed"] + came["dropped"] == 60
+        assert came["failed"] + came["dropped"] == 3 * rounds
         assert min(came["failed"], came["dropped"]) > 0
         await compared(client, shadow)
         assert counted(shadow)["matched"] == 2
