@@ -111,7 +111,7 @@ class Shadow:
         return Found(project_id, comparison) if comparison.mismatches else None
 
     async def _report(self, found: Found) -> None:
-        """Fall back first: what fails of it is tried again with the next storing. Findings are found again."""
+        """Fall back first: what fails of it is tried again with the next storing. Findings come again."""
         self.mismatches.log(found, identification())
         self.mismatches.note(found)
         with suppress(*FAULTS):
