@@ -61,7 +61,12 @@ def test_no_text_of_others_steers_a_terminal_or_is_taken_for_ours(plain: dict[st
     }
     assert wrong == {}
     assert {name: cell.status for name, cell in plain.items() if cell.status == 2} == dict.fromkeys(
-        ["worker.dead_letters list --collection HOSTILE HOSTILE", "worker.dashboard HOSTILE"], 2
+        [
+            "worker.dead_letters list --collection HOSTILE HOSTILE",
+            "worker.dashboard HOSTILE",
+            "worker.phase advance --force",
+        ],
+        2,
     )
     assert "日本[/b][bold]" in plain["worker.dead_letters show 424242"].stdout
     assert "日本[/b]" in plain["worker.dead_letters list"].stdout
