@@ -22,6 +22,7 @@ from shared.settings import Settings
 from shared.status.looked import looked
 from shared.status.machine import as_json
 from shared.status.session import CAREFULLY
+from shared.status.turns import TURNS
 from shared.verdict import commands
 from tests.api.clients import ALL, OWNER, P1, started
 from tests.api.recording import NAMES, Json
@@ -331,13 +332,18 @@ async def test_no_statement_of_the_console_reads_a_table_to_its_end(
         " SELECT now() - n * interval '1 minute', 'Ada', 'audit.request', 'done'"
         " FROM generate_series(1, 20000) n; ANALYZE"
     )
+    await seeded.execute(
+        "INSERT INTO phase_turns (epoch, from_phase, to_phase, kind, actor, forced, gates)"
+        " SELECT n, 'outbox', 'verified', 'advance', 'Ada', false, '[]' FROM generate_series(1, 20000) n;"
+        "ANALYZE phase_turns"
+    )
+    newest = NEWEST.bindparams(before=None, most=50)
     async with seeded.transaction():
         await seeded.execute(str(CAREFULLY))
-        newest = NEWEST.bindparams(before=None, most=50).compile(
-            dialect=engine.dialect, compile_kwargs={"literal_binds": True}
-        )
-        plan = "\n".join(row[0] for row in await seeded.fetch(f"EXPLAIN {newest}"))
-        assert "Seq Scan" not in plan, plan
+        for statement in (newest, TURNS.bindparams(epoch=20_000, most=20)):
+            literal = statement.compile(dialect=engine.dialect, compile_kwargs={"literal_binds": True})
+            plan = "\n".join(row[0] for row in await seeded.fetch(f"EXPLAIN {literal}"))
+            assert "Seq Scan" not in plan, plan
 
 
 def test_the_console_knows_each_command_that_it_can_carry_out() -> None:

@@ -180,6 +180,23 @@ async def test_unmet_gates_refuse_with_all_gates_and_forcing_is_recorded_with_it
     assert (shown["actor"], shown["falls_back"]) == ("Ada", False)
 
 
+async def test_the_gates_ask_for_what_the_settings_say(
+    opened: Settings, sql: asyncpg.Connection, engine: AsyncEngine
+) -> None:
+    await seed(sql)
+    await meet_gates(engine, sql)
+    await sql.execute("UPDATE migration_phase SET phase = 'shadow_reads'")
+    await sql.execute(COMPARE)
+    for least, status in ((1001, 409), (1000, 200)):
+        limited = opened.model_copy(update={"phase_lists_compared": least})
+        async with started(create_app(limited)) as client:
+            client.headers["X-Admin-Token"] = TOKEN
+            gates = (await client.get("/admin/phase")).json()["gates"]
+            limits = {gate["name"]: gate["limit"] for gate in gates}
+            assert limits["shadow"].startswith(f"{least:,} lists or more")
+            assert (await client.post("/admin/phase/advance")).status_code == status
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -31,7 +31,7 @@ REPLAYED = """
 # What a page of another site can try: with the token, without, and by a form.
 ATTACK = """async ([target, token]) => {
     const headers = {'X-Admin-Token': token, 'X-Actor': 'Mallory'};
-    for (const path of ['audit', 'repair', 'backfill']) {
+    for (const path of ['audit', 'repair', 'backfill', 'phase/advance', 'phase/back']) {
         await fetch(`${target}/admin/${path}`, {method: 'POST', headers}).catch(() => {});
         await fetch(`${target}/admin/${path}`, {method: 'POST', mode: 'no-cors'}).catch(() => {});
     }
@@ -116,6 +116,9 @@ async def test_with_the_keyboard_alone_an_operator_gets_from_bare_tables_and_fro
         assert "is requested" in await desk.act("Audit now…", "Audit")
         await desk.until_state("in_sync")
         await desk.until_says("#steps", commands.PHASE)
+        await desk.reach("Shown below")
+        await desk.press("Enter")
+        assert await desk.watched.page.evaluate("document.activeElement.id") == "cutover"
 
         await sql.execute("UPDATE project_collections SET research_context = 'by hand' WHERE id % 2 = 0")
         await desk.act("Audit now…", "Audit")
@@ -187,6 +190,7 @@ async def test_the_token_stays_in_the_tab_and_a_wrong_one_shows_nothing(desk: De
 async def test_a_page_of_another_site_does_nothing(
     desk: Desk, own_browser: Browser, sql: asyncpg.Connection
 ) -> None:
+    await sql.execute("UPDATE migration_phase SET phase = 'verified'")
     foreign = desk.address.replace("127.0.0.1", "localhost")
     context = await own_browser.new_context(**LIGHT)
     watched = await watch(context)
@@ -201,6 +205,7 @@ async def test_a_page_of_another_site_does_nothing(
     assert "Missing or wrong admin token" in await watched.text("body")
     assert await sql.fetchval("SELECT count(*) FROM audit_runs") == 0
     assert await sql.fetchval("SELECT count(*) FROM backfill_runs") == 0
+    assert await sql.fetchval("SELECT count(*) FROM phase_turns") == 0
     assert await sql.fetch(ACTS) == []
 
 

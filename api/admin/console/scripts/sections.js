@@ -31,6 +31,8 @@ const STEP_WORDS = {
   "phase.advance": "Advance…",
   "phase.back": "Go back…",
 };
+// What a command shows that stands on this page as well.
+const SHOWN_BELOW = { "python -m worker.phase status": "#cutover" };
 const PARTS = {
   legacy: "collections",
   target: "project_collections",
@@ -83,6 +85,7 @@ function stepLines(steps) {
 function stepLine({ command, act, letter_id: letter }, isFirst) {
   const code = make("code", {}, shown(command));
   const line = make("li", {}, code, make("button", { type: "button", class: "quiet", "data-key": `copy ${command}`, "aria-label": `Copy ${command}`, click: () => copy(command, code) }, "Copy"));
+  if (SHOWN_BELOW[command]) line.append(make("a", { href: SHOWN_BELOW[command], "data-key": `show ${command}` }, "Shown below"));
   if (act) line.append(actButton(act, { like: letter, letters: 1 }, STEP_WORDS[act], `act ${command}`, { class: isFirst ? "main" : null, "aria-label": `${STEP_WORDS[act]} the next step` }));
   return line;
 }
