@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.phase.phases import TITLES, Phase
+from shared.verdict import commands
 from tests.console.desk import Desk
 from tests.console.test_page import assert_accessible, picture
 from tests.phase.meeting import COMPARE, COUNT_LOSSES, FIND, LONG_AGO, PHASE, meet_gates
@@ -109,7 +110,7 @@ async def test_with_the_keyboard_alone_the_reads_move_and_come_back(
     for title in ("Outbox", "Backfilled and verified", "Shadow reads"):
         await sql.execute(LONG_AGO)
         await desk.until_says("#gates-title", f"Gates to {title}: all met")
-        assert f"to {title}." in await desk.act("Advance… the phase", "Advance")
+        assert f"to {title}." in await desk.act("Advance… the next step", "Advance")
     await sql.execute(COMPARE)
     await desk.until_says("#gates-title", "Gates to Reads moved: all met")
     await desk.reach("Advance… the phase")
@@ -150,6 +151,7 @@ async def test_unmet_gates_are_named_and_forced_with_a_reason_alone(
 ) -> None:
     await desk.enter()
     await desk.until_says("#gates-title", "Gates to Outbox: 2 of 4 not met")
+    await desk.until_says("#cutover-steps", commands.CAPTURE)
     await desk.reach("Advance… the phase")
     await desk.press("Enter")
     assert "Not met: A worker runs: 0 alive Nobody writes past the outbox:" in await dialog_says(desk)

@@ -70,6 +70,8 @@ function showGates(found) {
   say("gates-none", phase === null ? UNKNOWN : "None: this is the last phase.");
   const drawn = gates.map((gate) => ({ ...gate, age_seconds: ago(gate.age_seconds) }));
   if (changed("gates", drawn)) byId("gates").replaceChildren(...drawn.map(gateLine));
+  const steps = found.steps.filter(({ command }) => !SHOWN_BELOW[command]);
+  if (changed("cutover-steps", steps)) fill(byId("cutover-steps"), stepLines(steps));
 }
 
 function gateLine({ title, value, limit, is_met: isMet, age_seconds: age }) {

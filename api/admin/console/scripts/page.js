@@ -3,7 +3,7 @@
 const REFRESH_MS = 2000;
 const OLD_MS = 5000;
 const LATEST = 15;
-const PLACES = ["steps", "figures", "phases", "cutover-text", "gates", "compared", "differences", "losses", "turns", "letters", "record", "found", "done"];
+const PLACES = ["steps", "figures", "phases", "cutover-text", "gates", "cutover-steps", "compared", "differences", "losses", "turns", "letters", "record", "found", "done"];
 const state = { heardAt: 0, isAsking: false, isDue: false };
 
 function enter(event) {
