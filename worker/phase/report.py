@@ -29,19 +29,21 @@ NEXT = text("""
     SELECT epoch, turned_at, to_phase, kind, actor FROM phase_turns
     WHERE epoch > :epoch ORDER BY epoch LIMIT 1
 """)
-# Served by audit_runs_by_end, read from that moment on, backwards and forwards, up to the first that count.
+# Served by audit_runs_by_end, read from that moment on, backwards and forwards, up to the first that count,
+# and by audit_runs_pkey.
 AUDITS = text("""
-    (SELECT id, finished_at, status, verdict, compared, missing + mismatched + orphaned AS found, pending,
-        repaired, requested_by
+    SELECT id, finished_at, status, verdict, compared, missing + mismatched + orphaned AS found, pending,
+        repaired
     FROM audit_runs
-    WHERE finished_at <= :at AND project_id IS NULL AND requested_by <> 'rollback'
-    ORDER BY finished_at DESC LIMIT 3)
-    UNION ALL
-    (SELECT id, finished_at, status, verdict, compared, missing + mismatched + orphaned, pending, repaired,
-        requested_by
-    FROM audit_runs
-    WHERE finished_at > :at AND project_id IS NULL AND requested_by <> 'rollback'
-    ORDER BY finished_at LIMIT 2)
+    WHERE id = ANY(ARRAY(
+        (SELECT id FROM audit_runs
+        WHERE finished_at <= :at AND project_id IS NULL AND requested_by <> 'rollback'
+        ORDER BY finished_at DESC LIMIT 3)
+        UNION ALL
+        (SELECT id FROM audit_runs
+        WHERE finished_at > :at AND project_id IS NULL AND requested_by <> 'rollback'
+        ORDER BY finished_at LIMIT 2)
+    ))
     ORDER BY finished_at
 """)
 LAST = 2**63 - 1
