@@ -33,7 +33,7 @@ ON_THE_PAGE = """() => [
 ON_THE_CONSOLE = """() => [
     document.getElementById('verdict').dataset.state,
     [...document.querySelectorAll('#steps code')].map(it => it.textContent),
-    !document.getElementById('steps-none').hidden,
+    !document.getElementById('well').hidden,
     document.getElementById('verdict-title').textContent,
     document.getElementById('verdict-detail').textContent]"""
 NUMBER = re.compile(r"\d[\d:,.]*\d|\d")

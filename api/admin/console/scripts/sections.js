@@ -64,7 +64,7 @@ function showStatus(status) {
   say("audit-text", `Last: ${audit?.value ?? UNKNOWN}`);
 }
 
-function showVerdict({ verdict, title, sentence, steps }) {
+function showVerdict({ verdict, title, sentence, steps, may_go_on: isWell }) {
   const tone = toneOf(verdict);
   byId("verdict").className = `verdict ${tone}`;
   byId("verdict").dataset.state = verdict;
@@ -72,7 +72,7 @@ function showVerdict({ verdict, title, sentence, steps }) {
   say("verdict-title", title);
   say("verdict-detail", beyondTitle(title, sentence));
   document.title = `${SIGNS[tone]} ${title} – Console – collection-sync`;
-  byId("steps-none").hidden = steps.length > 0;
+  byId("well").hidden = !isWell;
   if (changed("steps", steps)) fill(byId("steps"), stepLines(steps));
 }
 
