@@ -101,7 +101,7 @@ def body(place: Place) -> str:
     enough. OFFSET 0 and the limit change no result: nothing is looked up before it is known to be needed, and
     no whole table is hashed.
     """
-    legacy, ours = place
+    legacy, ours, target = place
     return f"""
 #variable_conflict use_column
 BEGIN
@@ -112,7 +112,7 @@ BEGIN
             CASE WHEN state.is_unsettled THEN legacy.description ELSE target.research_context END::text,
             {VALUES}
         FROM {legacy}.collections AS legacy
-        LEFT JOIN {legacy}.project_collections AS target
+        LEFT JOIN {target}.project_collections AS target
             ON target.project_id = legacy.project_id AND target.collection_id = legacy.collection_id
         CROSS JOIN LATERAL (
             SELECT CASE
@@ -131,7 +131,7 @@ BEGIN
         SELECT link.collection_id::text, link.research_context::text, {VALUES}
         FROM (
             SELECT target.project_id, target.collection_id, target.research_context
-            FROM {legacy}.project_collections AS target
+            FROM {target}.project_collections AS target
             WHERE target.project_id = project
                 AND target.collection_id NOT IN (
                     SELECT home.collection_id FROM {legacy}.collections AS home
@@ -163,9 +163,9 @@ END
 
 
 def view(place: Place) -> str:
-    """Return the statement that makes the view, served by projects_pkey."""
+    """Return the statement that makes the view, on the `projects` of the search path; served by projects_pkey."""
     return f"""
 CREATE OR REPLACE VIEW {place.ours}.{VIEW} AS
 SELECT projects.project_id, listed.*
-FROM {place.legacy}.projects CROSS JOIN LATERAL {place.ours}.{FUNCTION}(projects.project_id::text) AS listed
+FROM projects CROSS JOIN LATERAL {place.ours}.{FUNCTION}(projects.project_id::text) AS listed
 """  # noqa: S608 - constants, and names that were quoted

@@ -1064,7 +1064,7 @@ TWINS = {
         "a list is of one moment, and waits for no turn",
         view.with_function(
             "FROM {legacy}.collections AS legacy WHERE legacy.project_id = project AND legacy.is_active;",
-            "FROM {legacy}.collections AS legacy LEFT JOIN {legacy}.project_collections AS target"
+            "FROM {legacy}.collections AS legacy LEFT JOIN {target}.project_collections AS target"
             " USING (project_id, collection_id) WHERE legacy.project_id = project AND legacy.is_active;",
         ),
         (f"{VIEW_LOCKS}a_target_that_is_locked_before_the_turn_holds_up_no_list",),

@@ -88,9 +88,9 @@ async def place_of(connection: AsyncConnection) -> Place:
     """
     revision = await read_revision(connection)
     found = (await connection.execute(text(PLACE))).one()
-    if revision is None or revision < REVISION or found.legacy is None or found.ours is None:
+    if revision is None or revision < REVISION or None in found:
         raise CommandError(LACKS_TABLES)
-    return Place(found.legacy, found.ours)
+    return Place(*found)
 
 
 async def plan(connection: AsyncConnection, mode: str | None) -> Planned:
