@@ -47,8 +47,8 @@ def unsettled(collection: str, ours: str) -> str:
 
     Served by outbox_events_of_aggregate and outbox_dead_letters_of_aggregate. The bounds of both columns, and
     an order that OFFSET keeps, leave PostgreSQL no other index: by that of the claims it would read through
-    all that others wait for. So it would by that of the open letters, and is not told that only those are
-    asked for. A collection's letters are looked for only where any letter is open.
+    all that others wait for. So it would by that of the open letters: the condition on closed_at hides
+    that only those are asked for. A collection's letters are looked for only where any letter is open.
     """
     return f"""(
                 EXISTS (
@@ -163,7 +163,7 @@ END
 
 
 def view(place: Place) -> str:
-    """Return the statement that makes the view, on the `projects` of the search path; served by projects_pkey."""
+    """Return the statement that makes the view on the search path's projects, served by projects_pkey."""
     return f"""
 CREATE OR REPLACE VIEW {place.ours}.{VIEW} AS
 SELECT projects.project_id, listed.*

@@ -88,7 +88,7 @@ WORLDS = {
     ),
     "row-level security beneath the view": World(
         "ALTER TABLE project_collections ENABLE ROW LEVEL SECURITY",
-        "reads", "warn", "whoever may read it sees every row",
+        "reads", "warn", "who may read it sees every row",
     ),
     "row-level security that its owner obeys": World(
         "ALTER TABLE collections ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",

@@ -66,7 +66,7 @@ def _secured(row: asyncpg.Record, owner: str) -> Objection:
     sees = (
         f"it shows what the policies show {owner}"
         if row["is_forced"]
-        else "whoever may read it sees every row, whatever the policies say"
+        else "who may read it sees every row, whatever the policies say"
     )
     return warn(
         f"{row['relation']} has row-level security, and {VIEW} reads it as {owner}: {sees}.",
