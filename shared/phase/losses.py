@@ -13,12 +13,16 @@ home, and that its event is still to remove: no list shows it.
   them there, and would again. One that is linked nowhere is the audit's to find.
 
 Unsettled is what it is to the view: an event waits, or a dead letter is open.
+
+All kinds are of one snapshot. Of large tables they are of one for each slice, as in an audit, and each
+collection is in one slice: a snapshot of minutes would keep PostgreSQL from removing acknowledged events.
 """
 
 import asyncpg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from shared.choices import MOST_SLICES
 from shared.enriched import MAPPINGS, holds_anything
 from shared.planner import COMPARISON, for_transaction
 from shared.verdict.facts import Losses
@@ -40,9 +44,19 @@ SETTINGS = text(
     )
 )
 
+BYTES_PER_SLICE = 500_000_000  # of both tables: a million rows, which take some seconds
+SIZE = "SELECT pg_relation_size('collections') + pg_relation_size('project_collections')"
+
 KINDS = ("further_links", "tags", "mappings", "contexts", "without_home")
 
-# One statement, so all kinds are of one snapshot. Served by no index: each table is read from end to end.
+
+def in_slice(row: str) -> str:
+    """Return whether the row is in slice $2, from 0, of $1: a power of two."""
+    hashed = f"hashtextextended({row}.collection_id, 0)"
+    return f"($1::integer = 1 OR {hashed} & ($1::integer - 1) = $2::integer)"
+
+
+# Served by no index: each table is read from end to end. Of one slice the planner drops the tests for it.
 COUNT = f"""
     WITH unsettled AS MATERIALIZED (
         SELECT waiting.aggregate_id AS collection_id, guard.project_id AS former_home
@@ -65,7 +79,7 @@ COUNT = f"""
         FROM project_collections AS target
         JOIN collections AS legacy ON legacy.collection_id = target.collection_id
         LEFT JOIN unsettled ON unsettled.collection_id = target.collection_id
-        WHERE legacy.is_active AND (
+        WHERE legacy.is_active AND {in_slice("legacy")} AND {in_slice("target")} AND (
             target.project_id = legacy.project_id
             OR unsettled.former_home IS DISTINCT FROM target.project_id
         )
@@ -84,26 +98,23 @@ COUNT = f"""
             WHERE NOT EXISTS (
                 SELECT FROM project_collections AS target
                 WHERE target.project_id = linked.home AND target.collection_id = linked.collection_id
+                    AND {in_slice("target")}
             )
         ) AS without_home
     FROM shown
 """  # noqa: S608 - constants
 AS_COUNTED = ", ".join(f"{name} = excluded.{name}" for name in ("counted_at", "took_seconds", *KINDS))
-# One row at most: by going_back_losses_pkey. What was counted later stays.
-KEPT = f"""
-    WITH counted AS MATERIALIZED ({COUNT}), kept AS (
-        INSERT INTO going_back_losses (counted_at, took_seconds, {", ".join(KINDS)})
-        SELECT counted_at, extract(epoch FROM clock_timestamp() - counted_at), {", ".join(KINDS)}
-        FROM counted
-        ON CONFLICT (singleton) DO UPDATE SET {AS_COUNTED}
-        WHERE going_back_losses.counted_at <= excluded.counted_at
-    )
-    SELECT extract(epoch FROM counted_at)::float8 AS counted_at, {", ".join(KINDS)} FROM counted
+# $1 when it was counted, then the kinds. One row: by going_back_losses_pkey. What was counted later stays.
+KEEP = f"""
+    INSERT INTO going_back_losses (counted_at, took_seconds, {", ".join(KINDS)})
+    SELECT $1::timestamptz, extract(epoch FROM clock_timestamp() - $1::timestamptz), $2, $3, $4, $5, $6
+    ON CONFLICT (singleton) DO UPDATE SET {AS_COUNTED}
+    WHERE going_back_losses.counted_at <= excluded.counted_at
 """  # noqa: S608 - constants
 
 
 async def count_and_keep(connection: AsyncConnection) -> Losses:
-    """Count on one snapshot, in seconds for each million rows, and keep it for all who show it.
+    """Count, in seconds for each million rows, and keep it for all who show it.
 
     Args:
         connection: in a transaction of its own, whose settings are changed; nothing else is to be held in it.
@@ -114,5 +125,20 @@ async def count_and_keep(connection: AsyncConnection) -> Losses:
     """
     await connection.execute(SETTINGS)
     driver: asyncpg.Connection = (await connection.get_raw_connection()).driver_connection
-    [row] = await driver.fetch(KEPT, timeout=CLIENT_TIMEOUT_SECONDS)
-    return Losses(*row)
+    slices = await _slices(driver)
+    counted = [
+        row
+        for number in range(slices)
+        for row in await driver.fetch(COUNT, slices, number, timeout=CLIENT_TIMEOUT_SECONDS)
+    ]
+    counted_at = counted[0]["counted_at"]
+    lost = {kind: sum(row[kind] for row in counted) for kind in KINDS}
+    await driver.execute(KEEP, counted_at, *lost.values())
+    return Losses(counted_at.timestamp(), **lost)
+
+
+async def _slices(driver: asyncpg.Connection) -> int:
+    size, slices = await driver.fetchval(SIZE), 1
+    while slices < MOST_SLICES and size > slices * BYTES_PER_SLICE:
+        slices *= 2
+    return slices

@@ -13,6 +13,7 @@ from shared.verdict.facts import Losses
 from tests.draining import drain
 from tests.legacy_rows import seed, set_collection
 from tests.processes import HANG_SECONDS
+from tests.rollback.situations import MAKE_MANY
 from tests.rollback.test_at_any_moment import until_it_waits
 from tests.twins.replacing import replaced
 from tests.worker.events import append_raw
@@ -154,11 +155,33 @@ async def test_all_kinds_are_of_one_snapshot(
     holder = await asyncpg.connect(database_url)
     await holder.execute("BEGIN; LOCK TABLE applied_versions IN ACCESS EXCLUSIVE MODE")
     counting = asyncio.create_task(counted(engine))
-    await until_it_waits(sql, "WITH counted")
+    await until_it_waits(sql, "WITH unsettled")
     await sql.execute(f"{SET} tags = '[]', linked_project_question_ids = '[1]'")
     await holder.close()
     lost = await counting
     assert lost.get("tags", 0) + lost.get("mappings", 0) == 1
+
+
+@pytest.mark.parametrize("bytes_per_slice", [1, 100_000, 10**9])
+async def test_in_slices_each_collection_is_counted_once(
+    engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, bytes_per_slice: int
+) -> None:
+    monkeypatch.setattr(losses, "BYTES_PER_SLICE", bytes_per_slice)
+    await sql.execute(MAKE_MANY, 2_000)
+    await sql.execute(f"{SET} tags = '[1]' WHERE id % 2 = 0")
+    await sql.execute(f"{SET} research_context = 'x' WHERE id % 5 = 0")
+    await sql.execute("""
+        INSERT INTO project_collections (project_id, collection_id)
+        SELECT 'p2', collection_id FROM collections WHERE collection_id BETWEEN 'c001901' AND 'c002000'
+    """)
+    await sql.execute(f"{WITHOUT_HOME} AND collection_id BETWEEN 'c001991' AND 'c002000'")
+    expected = await sql.fetchrow("""
+        SELECT count(*) FILTER (WHERE project_id = 'p2') AS further_links,
+            count(*) FILTER (WHERE tags::text = '[1]') AS tags,
+            count(*) FILTER (WHERE research_context = 'x') AS contexts, 10 AS without_home
+        FROM project_collections
+    """)
+    assert await counted(engine) == dict(expected)
 
 
 async def test_it_waits_for_no_session_that_has_locked_a_table(

@@ -949,7 +949,7 @@ TWINS = {
     **{
         f"losses without {kind}": Twin(
             "no loss goes uncounted",
-            with_statement("shared.phase.losses.KEPT", old, new),
+            with_statement("shared.phase.losses.COUNT", old, new),
             (f"{LOSSES}each_loss_is_counted_under_its_kind[{case}]",),
         )
         for kind, case, old, new in (
@@ -963,7 +963,7 @@ TWINS = {
     "a former home counted as a link": Twin(
         "no loss goes uncounted",
         with_statement(
-            "shared.phase.losses.KEPT", "unsettled.former_home IS DISTINCT FROM target.project_id", "true"
+            "shared.phase.losses.COUNT", "unsettled.former_home IS DISTINCT FROM target.project_id", "true"
         ),
         (f"{LOSSES}each_loss_is_counted_under_its_kind[moved, and its event waits]",),
     ),

@@ -72,7 +72,7 @@ async def test_of_all_workers_one_counts_at_a_time(
     await holder.execute("BEGIN; LOCK TABLE applied_versions IN ACCESS EXCLUSIVE MODE")
     with capture_logs() as lines:
         counting = asyncio.create_task(LossUpkeep(engine).tend())
-        await until_it_waits(sql, "WITH counted")
+        await until_it_waits(sql, "WITH unsettled")
         await asyncio.wait_for(LossUpkeep(engine).tend(), HANG_SECONDS)
         assert lines == []
         await holder.close()
