@@ -135,12 +135,13 @@ class User:
 
 @asynccontextmanager
 async def served(name: str, project_id: str, **variables: str) -> AsyncIterator[Target]:
-    """Run one of the applications in a process of its own; clients may connect before it answers.
+    """Run one of these applications, or another, in a process of its own; clients may connect at once.
 
     variables: of its environment, beside ours.
     """
     with listen(FIRST_PORT) as listener:
-        uvicorn = ["-m", "uvicorn", APPLICATIONS[name], "--fd", str(listener.fileno()), "--no-access-log"]
+        application = APPLICATIONS.get(name, name)
+        uvicorn = ["-m", "uvicorn", application, "--fd", str(listener.fileno()), "--no-access-log"]
         uvicorn += ["--timeout-keep-alive", str(KEEP_ALIVE_SECONDS)]
         process = await asyncio.create_subprocess_exec(
             *tied_to_us([sys.executable, *uvicorn], "KILL"),
