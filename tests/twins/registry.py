@@ -913,6 +913,24 @@ TWINS = {
         ),
         (f"{CAPTURE}check.py::test_an_event_that_another_transaction_appended_is_none_of_this_one",),
     ),
+    "a write that is over although its event says something else": Twin(
+        "no writer goes unseen",
+        capture.with_function(("payload = jsonb_build_object", "'{}' <> jsonb_build_object")),
+        (
+            f"{CAPTURE}check.py::test_what_an_event_does_not_say_is_captured[a change behind its event]",
+            f"{CAPTURE}check.py::test_what_an_event_does_not_say_is_captured[a malformed event]",
+        ),
+    ),
+    "a write that is over although its event waited before": Twin(
+        "no writer goes unseen",
+        capture.with_function(("appended_by = pg_current_xact_id()::xid AND", "")),
+        (f"{CAPTURE}check.py::test_an_event_that_another_transaction_appended_is_none_of_this_one",),
+    ),
+    "a write that is over although its event is a deletion": Twin(
+        "no writer goes unseen",
+        capture.with_function(("AND event_type <> 'collection.deleted'", "")),
+        (f"{CAPTURE}check.py::test_what_an_event_does_not_say_is_captured[a deletion for an update]",),
+    ),
     "a key that changed forgotten": Twin(
         "no writer goes unseen",
         capture.with_function(

@@ -22,8 +22,11 @@ INSTEAD = (
     " statement in docs/how-to/adopt-in-a-monolith.md."
 )
 
-OLD_PAYLOAD = "jsonb_build_object('project_id', OLD.project_id, {})".format(
-    ", ".join(f"'{column.name}', OLD.{column.legacy}" for column in COLUMNS)
+OLD_PAYLOAD, NEW_PAYLOAD = (
+    "jsonb_build_object('project_id', {}.project_id, {})".format(
+        record, ", ".join(f"'{column.name}', {record}.{column.legacy}" for column in COLUMNS)
+    )
+    for record in ("OLD", "NEW")
 )
 KEYS = ", ".join(f"'{name}'" for name in ("project_id", *(c.name for c in COLUMNS if not c.is_new)))
 
@@ -38,6 +41,19 @@ SAYS_OTHERWISE = f"""(
 WHEN = {"insert": "(NEW.is_active)", "update": SAYS_OTHERWISE, "delete": "(OLD.is_active)"}
 
 
+def newest_event(collection: str, place: Place) -> str:
+    """Return how to read the collection's newest event, with the transaction that appended it.
+
+    Served by outbox_events_of_aggregate: with `aggregate_id =`, a plan made while the outbox was empty may
+    walk backwards through all of it.
+    """
+    return f"""
+            SELECT event_type, payload, xmin AS appended_by
+            FROM {place.ours}.outbox_events
+            WHERE (aggregate_id, id) >= ({collection}, 0) AND (aggregate_id, id) <= ({collection}, {LAST_ID})
+            ORDER BY aggregate_id DESC, id DESC LIMIT 1"""  # noqa: S608 - constants, and names that were quoted
+
+
 def function(place: Place) -> str:
     """Return the statement that makes the function, which has the rights of its owner and of no search path.
 
@@ -45,8 +61,10 @@ def function(place: Place) -> str:
     and says what the row says now; otherwise what the mode is. Savepoints have transaction ids of their own,
     so an event is this transaction's where it is visible although its transaction is still in progress.
 
-    Served by collections_pkey and outbox_events_of_aggregate: with `aggregate_id =`, a plan made while the
-    outbox was empty may walk backwards through all of it.
+    Most writes are over after one look: their event says what they wrote. If that is not what the row says
+    now, a later write of this transaction is looked at as well. So nothing is read that NEW holds already.
+
+    Served by collections_pkey, and as `newest_event` says.
     """
     return f"""
 CREATE OR REPLACE FUNCTION {place.ours}.{FUNCTION}() RETURNS trigger
@@ -74,6 +92,18 @@ BEGIN
         END IF;
         RETURN NULL;
     END IF;
+    IF TG_OP <> 'DELETE' AND NEW.is_active
+        AND (TG_OP = 'INSERT' OR OLD.collection_id = NEW.collection_id)
+    THEN
+        IF EXISTS (
+            SELECT FROM ({newest_event("NEW.collection_id", place)}
+            ) AS newest
+            WHERE appended_by = pg_current_xact_id()::xid
+                AND event_type <> '{EventType.DELETED}' AND payload = {NEW_PAYLOAD}
+        ) THEN
+            RETURN NULL;
+        END IF;
+    END IF;
     IF TG_OP = 'INSERT' THEN keys := ARRAY[NEW.collection_id];
     ELSIF TG_OP = 'DELETE' OR OLD.collection_id = NEW.collection_id THEN keys := ARRAY[OLD.collection_id];
     ELSE keys := ARRAY[OLD.collection_id, NEW.collection_id];
@@ -93,10 +123,9 @@ BEGIN
             wanted_type := '{EventType.DELETED}';
             wanted := {OLD_PAYLOAD};
         END IF;
-        SELECT event_type, payload, xmin::text::bigint INTO said_type, said, said_by
-        FROM {place.ours}.outbox_events
-        WHERE (aggregate_id, id) >= (touched, 0) AND (aggregate_id, id) <= (touched, {LAST_ID})
-        ORDER BY aggregate_id DESC, id DESC LIMIT 1;
+        SELECT event_type, payload, appended_by::text::bigint INTO said_type, said, said_by
+        FROM ({newest_event("touched", place)}
+        ) AS newest;
         said_by := (said_by - this_one) & 4294967295;  -- transaction ids go round
         IF (said_type = '{EventType.DELETED}') = (wanted_type = '{EventType.DELETED}')
             AND said_by < 2147483648
