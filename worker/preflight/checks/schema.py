@@ -110,7 +110,7 @@ async def schemas(connection: asyncpg.Connection) -> Found:
         await connection.fetch(OPEN_SCHEMAS),
         lambda row: warn(
             f"Everybody may create in schema {row['schema']}, which our sessions search:"
-            " whoever makes functions there may have them run by our logins.",
+            " a role that makes functions there may have our logins run them.",
             f"REVOKE CREATE ON SCHEMA {row['schema']} FROM PUBLIC; -- first GRANT CREATE … to who needs it",
         ),
     )
