@@ -1,4 +1,4 @@
-"""The sampler: which lists are compared, when, and how little anybody notices.
+"""The sampler: which lists are compared, when, and how little users notice.
 
 A list is compared once its user has the answer, on connections of the sampler's own, a few at once; whatever
 goes wrong is counted, and is no user's error. Which side answers is not decided here: the view asks the row.
@@ -29,7 +29,7 @@ from shared.settings import Settings
 
 CONNECTIONS = AT_ONCE = 2
 STATEMENT_TIMEOUT_SECONDS = 2
-LOCK_TIMEOUT = "200ms"  # of whoever locks the target
+LOCK_TIMEOUT = "200ms"  # where another session locks the target
 LOOK_SECONDS = 5.0  # between looks whether lists are compared at all
 STORE_SECONDS = 3.0
 LAST_SECONDS = 2.0  # to store, when the process ends

@@ -41,7 +41,7 @@ async def fall_back(connection: asyncpg.Connection, epoch: int, *, actor: str, r
         The epoch that began; None where the phase was turned since, or does not fall back.
 
     Raises:
-        asyncpg.PostgresError: somebody else turns it, and holds the row beyond `lock_timeout` (55P03).
+        asyncpg.PostgresError: another session holds the row for longer than `lock_timeout` (55P03).
 
     """
     began: int | None = await connection.fetchval(FALL_BACK, epoch, actor, reason)

@@ -51,6 +51,7 @@ WRONG: Mapping[str, tuple[str, ...]] = {
     "GATEWAY_TOKEN": ("can\nary", "can\x1bary", "canary→"),
     "ADMIN_TOKEN": ("can\nary", "canary\x7f.", "canary→"),
     "DEAD_LETTER_RETENTION_DAYS": ("canary", "0", "1.5", "99999999999999999999"),
+    "SHADOW_SHARE": ("canary", "-0.1", "1.1", "nan", "inf"),
     "PHASE_WRITERS_SECONDS": ("canary", "-1", "nan", "inf", "1e300"),
     "PHASE_IN_SYNC_SECONDS": ("canary", "-1", "nan", "inf", "1e300"),
     "PHASE_LISTS_COMPARED": ("canary", "-1", "1.5"),
