@@ -23,7 +23,7 @@ from benchmarks.worker_process import Worker, working
 from deploy.local.errors import LocalError
 from shared.events import EventType, Source
 from shared.phase.comparison import Comparison, compare
-from shared.planner import REQUESTS
+from shared.planner import PLANNED_ONCE, REQUESTS
 
 SHARES = {"without": "0", "with": "0.1"}
 CLIENTS = 8
@@ -199,7 +199,10 @@ async def faults_found(sql: asyncpg.Connection) -> int:
 async def under_writes(bench: Bench, sql: asyncpg.Connection) -> list[Figure]:
     """Compare lists while users write and a worker is slow; then plant faults."""
     pool = asyncpg.create_pool(
-        bench.url, min_size=WRITERS + COMPARERS, max_size=WRITERS + COMPARERS, server_settings=dict(REQUESTS)
+        bench.url,
+        min_size=WRITERS + COMPARERS,
+        max_size=WRITERS + COMPARERS,
+        server_settings=REQUESTS | PLANNED_ONCE,
     )
     async with pool, working() as worker:
         storm = Storm(pool, bench.choose(300, 20_000, 100_000))
