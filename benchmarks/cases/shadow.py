@@ -28,10 +28,10 @@ from shared.planner import PLANNED_ONCE, REQUESTS
 SHARES = {"without": "0", "with": "0.1"}
 CLIENTS = 8
 LISTS_A_SECOND = 100
-PROJECTS, COLLECTIONS = 20, 50
+PROJECTS, COLLECTIONS = 100, 50
 WRITES_A_SECOND = 600
 WRITERS = 16
-COMPARERS = 4
+COMPARERS = 2
 ACTIVE = 0.8  # of the writes leave it so
 STOPPED_SECONDS, WORKING_SECONDS = 0.7, 0.3  # of each second, of a slow worker
 SETTLE_SECONDS = 120
