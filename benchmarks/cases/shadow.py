@@ -147,8 +147,11 @@ class Storm:
         self.writes += 1
 
     async def write_on(self) -> None:
-        while not self.is_over:
-            await steadily(WRITES_A_SECOND, 1, self.write)
+        """Begin as many writes each second, whatever became of those of the seconds before."""
+        async with asyncio.TaskGroup() as group:
+            while not self.is_over:
+                group.create_task(steadily(WRITES_A_SECOND, 1, self.write))
+                await asyncio.sleep(1)
 
     async def slow_down(self, worker: Worker) -> None:
         """Stop the worker for most of each second."""
