@@ -53,15 +53,12 @@ class System:
     def network(self) -> str:
         return f"{self.name}_default"
 
-    def address(self, service: str) -> str:
-        (container,) = self.containers(service)
-        found: str = self.engine.inspect(container)["NetworkSettings"]["Networks"][self.network]["IPAddress"]
-        return found
-
-    @cached_property
+    @property
     def database_url(self) -> str:
         """As this machine reaches it: the engine's network is a bridge here."""
-        return f"postgresql://postgres:{self.password}@{self.address('postgres')}:5432/postgres"
+        (container,) = self.containers("postgres")
+        address = self.engine.inspect(container)["NetworkSettings"]["Networks"][self.network]["IPAddress"]
+        return f"postgresql://postgres:{self.password}@{address}:5432/postgres"
 
     @property
     def api(self) -> str:

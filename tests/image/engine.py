@@ -63,9 +63,9 @@ class Engine:
         said: str = state["Health"]["Status"]
         return said
 
-    def until_healthy(self, container: str) -> None:
+    def until(self, container: str, wanted: str) -> None:
         deadline = time.monotonic() + HANG_SECONDS
-        while (health := self.health(container)) != "healthy":
+        while (health := self.health(container)) != wanted:
             assert time.monotonic() < deadline, f"{health}: {self.inspect(container)['State']['Health']}"
             time.sleep(0.2)
 
@@ -78,9 +78,13 @@ def an_engine() -> Iterator[Engine]:
         yield theirs
         return
     assert os.geteuid() == 0, "no Docker engine answers, and only root can start one"
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:  # a disk, which /tmp need not be
+    with tempfile.TemporaryDirectory() as directory:
         socket = f"unix://{directory}/socket"
-        places = [f"--{what}={directory}/{what}" for what in ("data-root", "exec-root", "pidfile")]
+        places = [
+            f"--data-root={directory}/data",
+            f"--exec-root={directory}/exec",
+            f"--pidfile={directory}/pid",
+        ]
         # What they are where nobody may raise them: machines that are containers themselves.
         limits = ["--oom-score-adjust=0", "--default-ulimit=nofile=4096:4096"]
         command = tied_to_us([needed("dockerd"), f"--host={socket}", *places, *limits], "TERM", OF_ITS_OWN)

@@ -151,24 +151,29 @@ def test_operators_commands_run_beside_them(system: System) -> None:
     assert json.loads(run_once(system, *log).stdout)
 
 
-def test_the_platform_s_port_is_served_and_checked(engine: Engine, system: System) -> None:
-    """By `docker run`, with IPv6 and behind a proxy that nobody may be sent to."""
+def test_an_api_is_unwell_while_it_cannot_serve_at_the_port_that_its_platform_chose(
+    engine: Engine, system: System
+) -> None:
+    """By `docker run`, with IPv6, and with a proxy that nobody may be sent to."""
     variables = {
-        "DATABASE_URL": system.database_url,
-        "REDIS_URL": f"redis://{system.address('redis')}:6379/0",
+        "DATABASE_URL": f"postgresql://postgres:{system.password}@postgres:5432/postgres",
+        "REDIS_URL": "redis://redis:6379/0",
         "PORT": "9000",
         "http_proxy": "http://127.0.0.1:1",
         "HTTP_PROXY": "http://127.0.0.1:1",
     }
     given = [word for pair in variables.items() for word in ("--env", "=".join(pair))]
     confined = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
-    container = engine.said(
-        "run", "--detach", "--network", system.network, "--sysctl", "net.ipv6.conf.all.disable_ipv6=0",
-        *confined, *given, system.image,
-    ).strip()  # fmt: skip
+    on_network = ("--network", system.network, "--sysctl", "net.ipv6.conf.all.disable_ipv6=0")
+    flags = (*confined, *given, *on_network, "--health-interval", "1s")
+    container = engine.said("run", "--detach", *flags, system.image).strip()
     try:
-        engine.until_healthy(container)
+        engine.until(container, "healthy")
         engine.said("exec", container, "python", "-c", ASK_BY_IPV6)
+        system.composed("stop", "postgres")
+        engine.until(container, "unhealthy")
+        system.composed("start", "postgres")
+        engine.until(container, "healthy")
     finally:
         engine.said("rm", "--force", container)
 
@@ -176,18 +181,7 @@ def test_the_platform_s_port_is_served_and_checked(engine: Engine, system: Syste
 def test_the_engine_finds_each_of_them_healthy(system: System) -> None:
     for service in ("postgres", "redis", *CONFINED):
         for container in system.containers(service):
-            system.engine.until_healthy(container)
-
-
-async def test_the_engine_finds_an_api_unwell_while_it_cannot_serve(system: System) -> None:
-    (api,) = system.containers("api")
-    system.composed("pause", "postgres")
-    try:
-        while system.engine.health(api) != "unhealthy":
-            await asyncio.sleep(0.5)
-    finally:
-        system.composed("unpause", "postgres")
-    system.engine.until_healthy(api)
+            system.engine.until(container, "healthy")
 
 
 async def test_what_is_asked_to_end_finishes_what_it_has_and_ends_in_time(
