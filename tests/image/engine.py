@@ -90,7 +90,11 @@ def an_engine() -> Iterator[Engine]:
         command = tied_to_us([needed("dockerd"), f"--host={socket}", *places, *limits], "TERM", OF_ITS_OWN)
         ours = Engine(is_ours=True, env={**os.environ, "DOCKER_HOST": socket})
         log = Path(directory) / "log"
-        with log.open("wb") as said, subprocess.Popen(command, stdout=said, stderr=said) as daemon:
+        with (
+            log.open("wb") as said,
+            # Of a session of its own: an interrupt is for us alone, who clear up by it.
+            subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True) as daemon,
+        ):
             try:
                 while ours.docker("info").returncode != 0:
                     assert daemon.poll() is None, log.read_text()[-2000:]
