@@ -15,7 +15,7 @@ SETTINGS = {
     "dead_letter_retention_days": "Days after which a closed dead letter is removed, and an idle tombstone.",
     "phase_writers_seconds": "So long nobody was seen writing past the outbox, before the phase is advanced.",
     "phase_in_sync_seconds": "So long audits found no drift, before lists are compared.",
-    "phase_lists_compared": "So many lists were compared without a mismatch, before reads are moved.",
+    "phase_lists_compared": "Lists that are compared without a mismatch before reads are moved.",
     "worker_metrics_port": "Serve the worker's metrics to Prometheus on this port.",
     "worker_metrics_host": "The address to serve them on; 127.0.0.1 unless set.",
 }

@@ -10,7 +10,7 @@ GO_ON = (commands.REPAIR, commands.AUDIT, commands.PHASE)
 
 
 def fell_back(facts: Facts, _proof: Audit) -> Answer | None:
-    """Speak from when reads went back by themselves until somebody turns the phase."""
+    """Speak from when reads went back by themselves until an operator turns the phase."""
     cutover = facts.cutover
     if cutover is None or not cutover.fell_back:
         return None
@@ -21,7 +21,7 @@ def fell_back(facts: Facts, _proof: Audit) -> Answer | None:
 
 
 def reads_differ(facts: Facts, _proof: Audit) -> Answer | None:
-    """Speak where moved reads were found to differ, and stay where they are, as somebody wanted."""
+    """Speak where moved reads were found to differ, and stay where they are, as the operator wanted."""
     cutover = facts.cutover
     if cutover is None or cutover.phase is not Phase.READS_MOVED or not cutover.shadow.mismatched:
         return None

@@ -55,7 +55,6 @@ WRONG: Mapping[str, tuple[str, ...]] = {
     "PHASE_WRITERS_SECONDS": ("canary", "-1", "nan", "inf", "1e300"),
     "PHASE_IN_SYNC_SECONDS": ("canary", "-1", "nan", "inf", "1e300"),
     "PHASE_LISTS_COMPARED": ("canary", "-1", "1.5"),
-    "SHADOW_SHARE": ("canary", "-0.1", "1.1", "nan", "inf"),
     "WORKER_METRICS_PORT": ("canary", "0", "70000", "-1"),
     "WORKER_METRICS_HOST": (),
 }

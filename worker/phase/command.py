@@ -102,7 +102,7 @@ async def turn_by_one(
     epoch: int,
     interrupted: asyncio.Event,
 ) -> Turn:
-    """Turn the phase of this epoch, and try again while somebody holds its row.
+    """Turn the phase of this epoch, and try again while another session holds its row.
 
     Raises:
         TurnRefusedError: it stays as it is, and why.
@@ -119,9 +119,11 @@ async def turn_by_one(
                 raise
         attempts += 1
         if time.monotonic() >= until:
-            msg = f"Somebody held the phase's row at each of {attempts} attempts. Nothing was turned."
+            msg = f"Another session held the phase's row at each of {attempts} attempts. Nothing was turned."
             raise CommandError(msg)
-        stderr.say(f"Somebody holds the phase's row; nothing was turned. Attempt {attempts + 1} follows.")
+        stderr.say(
+            f"Another session holds the phase's row; nothing was turned. Attempt {attempts + 1} follows."
+        )
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(interrupted.wait(), random.uniform(*REST_SECONDS))  # noqa: S311 - no secret
     msg = "Nothing was turned."

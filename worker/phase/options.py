@@ -14,14 +14,14 @@ DESCRIPTION = """\
 See and turn the phase of the cutover: one row of the database, which says where
 lists are read. It is advanced when its gates are met, and back at any time.
 
-At a terminal, whoever moves the reads, there or back, is asked first unless --yes
+At a terminal, an operator who moves the reads, there or back, is asked first unless --yes
 is given. Elsewhere nobody is asked: the gates decide."""
 
 EXAMPLES = (
     ("status", "what is missing for the next phase, and what to type"),
     ("advance", "turn it on by one, if every gate is met"),
     ("back --reason slow", "turn it back by one, and see what reads lose by it"),
-    ("report --html turn.html", "the last turn as a page, for whoever has to sign it"),
+    ("report --html turn.html", "the last turn as a page, for the person who signs it"),
 )
 ACTIONS = {
     "status": "show the phase, each gate to the next one, what comparisons of lists found, and what to type",

@@ -1,4 +1,4 @@
-"""`report`: one turn, with what spoke for it and what it costs to go back, as a page that somebody signs."""
+"""`report`: one turn, with what spoke for it and what it costs to go back, as a page that can be signed."""
 
 import argparse
 import asyncio
