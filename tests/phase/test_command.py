@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -21,6 +22,7 @@ from tests.legacy_rows import seed
 from tests.log_lines import hold_printed, log_lines
 from tests.phase.meeting import COMPARE, COUNT_LOSSES, FIND, LONG_AGO, PHASE, meet_gates
 from tests.processes import HANG_SECONDS, environment, running
+from tests.security.conftest import urls as urls  # noqa: PLC0414 - a fixture of ours, too
 
 COMMAND = ["-m", "worker.phase"]
 ESCAPE = "\x1b]0;owned\x07[/b]"
@@ -295,3 +297,17 @@ async def test_without_its_row_or_its_schema_it_says_what_to_do(
     await sql.execute("UPDATE collection_sync_version SET version_num = '0010'")
     done = await typed(env, "status")
     assert (done.returncode, "alembic upgrade head" in done.stderr) == (1, True)
+
+
+async def test_an_operator_s_role_turns_it_and_a_reader_s_sees_all_and_turns_nothing(
+    urls: dict[str, str], env: dict[str, str], tmp_path: Path
+) -> None:
+    operator, reader = ({**env, "DATABASE_URL": urls[role]} for role in ("operator", "reader"))
+    assert (await typed(operator, "advance", "--force", "--reason", "a rehearsal")).returncode == 0
+    for who in (operator, reader):
+        _, seen = await read(who, "status")
+        assert (seen["phase"], seen["unknown"], len(seen["turns"])) == ("outbox", {}, 1)
+        assert (await typed(who, "report", "--html", str(tmp_path / "page"))).returncode == 0
+    refused = await typed(reader, "back")
+    assert (refused.returncode, "deploy/roles.sql" in refused.stderr) == (1, True)
+    assert (await read(operator, "back"))[1]["phase"] == "legacy_only"
