@@ -126,6 +126,14 @@ WORLDS = {
         "ALTER TABLE project_collections RENAME TO away",
         "triggers", "warn", "could not look", None,
     ),
+    "reads while a table is away": World(
+        "ALTER TABLE project_collections RENAME TO away",
+        "reads", "warn", "could not look", None,
+    ),
+    "reads before the migration ran": World(
+        "DROP TABLE migration_phase CASCADE",
+        "reads", "warn", "could not look", None,
+    ),
     "a column that is away": World(
         "ALTER TABLE collections DROP COLUMN linked_question_ids",
         "columns", "stop", "collections lacks linked_question_ids", None,

@@ -40,6 +40,9 @@ PUT_BACK = (
 async def reads(connection: asyncpg.Connection) -> Found:
     """Look whether lists are answered as this release has it, and by whose rights."""
     place = Place(*await connection.fetchrow(PLACE))
+    if None in place:
+        return Found("")  # `search_path` says which table is away: of this nothing is known
+    phase = await connection.fetchval(PHASE)  # that there is such a table says `schema`
     looked = await connection.fetchrow(LOOK, VIEW, body(place), f"{FUNCTION}(text)", API)
     if not looked["has_view"] or looked["owner"] is None:
         sentence = f"There is no {VIEW if looked['owner'] else FUNCTION}: no list is answered."
@@ -53,7 +56,6 @@ async def reads(connection: asyncpg.Connection) -> Found:
         objections.append(warn(sentence, f"REVOKE EXECUTE ON FUNCTION {FUNCTION}(text) FROM PUBLIC;"))
     if looked["is_closed"]:
         objections.append(stop(f"{API} may not EXECUTE {FUNCTION}: no list is answered.", GRANT))
-    phase = await connection.fetchval(PHASE)
     if phase is None:
         sentence = f"The row of migration_phase is gone: reads come from {LEGACY}, and nothing can be turned."
         objections.append(warn(sentence, PUT_BACK))
