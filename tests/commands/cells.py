@@ -55,6 +55,7 @@ COMMANDS: list[list[str]] = [
     ["-m", "worker.phase", "advance", "--json"],
     ["-m", "worker.phase", "back", "--reason", HOSTILE],
     ["-m", "worker.phase", "report", "--html", f"/nowhere/{HOSTILE}"],
+    ["-m", "worker.phase", "advance", "--force"],  # wrong usage
 ]
 NO_TEXT = "\udcff"  # a byte that is none
 ODD: list[list[str]] = [
@@ -90,7 +91,6 @@ ODD: list[list[str]] = [
     ["-m", "worker.dashboard", LOG, "--serve", "0", "--host", "x" * 300],
     ["-m", "worker.dashboard", LOG, "--serve", "0", "--host", NO_TEXT],
     ["-m", "worker.dashboard", LOG, "--serve", "9" * 5000],
-    ["-m", "worker.phase", "advance", "--force"],
     ["-m", "worker.phase", "back", "--reason", NO_TEXT],
     ["-m", "worker.phase", "advance", "--actor", "x" * 5000],
     ["-m", "worker.phase", "report", "--html", "x" * 5000, "--epoch", "9" * 5000],
