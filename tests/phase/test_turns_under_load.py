@@ -50,7 +50,13 @@ async def crowd(
         urls = [(await stack.enter_async_context(running_api(env)))[1] for _ in range(2)]
         clients = [
             await stack.enter_async_context(
-                httpx.AsyncClient(base_url=url, headers={"User-ID": "owner"}, timeout=HANG_SECONDS)
+                httpx.AsyncClient(
+                    base_url=url,
+                    headers={"User-ID": "owner"},
+                    timeout=HANG_SECONDS,
+                    # A connection that was idle for seconds may be closed just when it is used again.
+                    limits=httpx.Limits(max_keepalive_connections=0),
+                )
             )
             for url in urls
         ]
