@@ -77,6 +77,7 @@ async def audited(
     connections: int = 1,
     project_id: str | None = None,
     repair: bool = False,
+    repair_dead: bool = False,
     patience_seconds: float = HANG_SECONDS,
     requested_by: str = "command",
 ) -> AuditRun:
@@ -85,6 +86,7 @@ async def audited(
         engine,
         AuditOptions(project_id=project_id, repair=repair),
         requested_by=requested_by,
+        repair_dead=repair_dead,
         interrupted=asyncio.Event(),
         slices=slices,
         connections=connections,

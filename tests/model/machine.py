@@ -476,22 +476,25 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(lambda self: not self.writers)
     @rule(sizes=sizes)
-    def repair(self, sizes: list[int]) -> None:
+    def repair(self, sizes: list[int], *, also_dead: bool = False) -> None:
         self.drain(sizes, by_lane=False)
         drift = self.model.drift()
-        run, settled = self.world.run(self._repaired(sizes))
+        lettered = set() if also_dead else {name for name in drift if self.model.is_lettered(name)}
+        run, settled = self.world.run(self._repaired(sizes, also_dead=also_dead))
         assert self.world.run(found(self.world.sql)) == drift
         for name, event_id in self.world.taken():
             self.model.append_state(name, event_id)
         self._settle(settled)
         left = self.model.drift().keys() & drift.keys()
-        assert all(self._is_refused(name) for name in left), left
+        assert all(name in lettered or self._is_refused(name) for name in left), left
         assert run.repaired == len(drift) - len(left)
         assert (run.verdict == "drift") == bool(left)
 
-    async def _repaired(self, sizes: Sequence[int]) -> tuple[AuditRun, Settled]:
+    async def _repaired(self, sizes: Sequence[int], *, also_dead: bool) -> tuple[AuditRun, Settled]:
         """Repair beside relays that go on until it is done."""
-        auditing = asyncio.create_task(audited(self.world.engine, repair=True, patience_seconds=HANG_SECONDS))
+        auditing = asyncio.create_task(
+            audited(self.world.engine, repair=True, repair_dead=also_dead, patience_seconds=HANG_SECONDS)
+        )
         settled = Settled()
         try:
             while not auditing.done():
@@ -527,7 +530,7 @@ class Machine(RuleBasedStateMachine):
         self.audit(1)
         self.repair([2, 2])
         self.refuse(refusing=False)
-        self.repair([500])
+        self.repair([500], also_dead=True)
         assert self.model.differences() == {}
         assert self.world.run(home_drift(self.world.sql)) == []
         assert self.model.pending == set()

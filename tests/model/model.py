@@ -161,6 +161,11 @@ class Model:
     def waits(self, collection_id: str) -> bool:
         return any(self.events[event_id].collection_id == collection_id for event_id in self.pending)
 
+    def is_lettered(self, collection_id: str) -> bool:
+        """Return whether a letter of the collection is open."""
+        opened = (self.events[event_id] for event_id, state in self.letters.items() if state == "dead")
+        return any(event.collection_id == collection_id for event in opened)
+
     def differences(self) -> dict[str, str]:
         """Return the kind of difference of each pair that differs, whether or not an event waits."""
         return {name: kind for name in self.legacy if (kind := self._difference(name)) is not None}

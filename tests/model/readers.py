@@ -20,10 +20,6 @@ class ReadingMachine(Machine):
             assert shown == expected(self.model, is_moved=is_moved)
             assert set(homes(self.model)) <= set(shown)
 
-    def _is_refused(self, name: str) -> bool:
-        """Let repairs leave what they like: the machine without readers judges them."""
-        return name in self.model.legacy
-
     def _all_agrees_at_last(self) -> None:
         """Look a last time, once all is drained."""
         self.drain([3, 2, 1], by_lane=False)
@@ -45,7 +41,7 @@ def expected(model: Model, *, is_moved: bool) -> Shown:
         if not legacy.is_active:
             continue
         contexts = {key[1]: row.state.context for key, row in model.target.items() if key[0] == name}
-        is_unsettled = model.waits(name) or is_lettered(model, name)
+        is_unsettled = model.waits(name) or model.is_lettered(name)
         guard = model.guards.get(name)
         if not is_moved:
             contexts = {legacy.project_id: legacy.state.context}
@@ -55,9 +51,3 @@ def expected(model: Model, *, is_moved: bool) -> Shown:
             contexts[legacy.project_id] = legacy.state.context
         shown += [(project_id, name, context) for project_id, context in contexts.items()]
     return sorted(shown)
-
-
-def is_lettered(model: Model, collection_id: str) -> bool:
-    """Return whether a letter of the collection is open."""
-    opened = (model.events[event_id] for event_id, state in model.letters.items() if state == "dead")
-    return any(event.collection_id == collection_id for event in opened)
