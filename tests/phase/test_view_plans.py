@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from shared.phase.phases import Phase
+from tests.engines import COUNTS_AT_ONCE
 from tests.phase.moving import TURN
 from tests.phase.moving import viewed as viewed  # noqa: PLC0414 - a fixture
 
@@ -104,6 +105,7 @@ async def scanned(reader: Reader, sql: asyncpg.Connection) -> int:
     return count
 
 
+@COUNTS_AT_ONCE
 @pytest.mark.parametrize("phase", PHASES)
 async def test_plans_that_were_made_while_all_was_empty_scan_no_table_when_it_is_long(
     phase: Phase, reader: Reader, viewed: asyncpg.Connection
@@ -124,6 +126,7 @@ async def test_plans_that_were_made_while_all_was_empty_scan_no_table_when_it_is
     assert await viewed.fetchval(READ) - read <= ASKED * shown * 5
 
 
+@COUNTS_AT_ONCE
 async def test_a_plan_that_a_pooled_connection_keeps_serves_the_side_that_is_right(
     reader: Reader, viewed: asyncpg.Connection
 ) -> None:
@@ -155,6 +158,7 @@ async def buffers(sql: asyncpg.Connection) -> int:
     return int(root["Shared Hit Blocks"]) + int(root["Shared Read Blocks"])
 
 
+@COUNTS_AT_ONCE
 @pytest.mark.parametrize("phase", PHASES)
 async def test_what_waits_for_others_costs_a_list_nothing(
     phase: Phase, viewed: asyncpg.Connection, asks: asyncpg.Connection
