@@ -33,6 +33,17 @@ SHOWN = {
     "collection_purpose": "text",
     "auto_update": "boolean",
 }
+# Before PostgreSQL 16, a plan that was made while the tables were empty looks a home row up by its project
+# alone, and reads all of the project for each collection. A limit prevents that, and costs a list of a
+# thousand another millisecond.
+FIRST_THAT_JOINS_BY_BOTH = 160000
+JOINED = """{target}.project_collections AS target
+            ON target.project_id = legacy.project_id AND target.collection_id = legacy.collection_id"""
+LOOKED_UP = """LATERAL (
+            SELECT * FROM {target}.project_collections AS home
+            WHERE home.project_id = legacy.project_id AND home.collection_id = legacy.collection_id
+            LIMIT 1
+        ) AS target ON true"""
 COLUMNS = ", ".join(f"{name} {kind}" for name, kind in SHOWN.items())
 VALUES = ",\n            ".join(f"legacy.{name}::{kind}" for name, kind in SHOWN.items())
 
@@ -106,14 +117,31 @@ def body(place: Place) -> str:
 #variable_conflict use_column
 BEGIN
     IF EXISTS (SELECT FROM {ours}.migration_phase WHERE singleton AND phase = 'reads_moved') THEN
+        IF current_setting('server_version_num')::integer >= {FIRST_THAT_JOINS_BY_BOTH} THEN
+            {moved(place, JOINED.format(target=target))};
+        ELSE
+            {moved(place, LOOKED_UP.format(target=target))};
+        END IF;
+    ELSE
         RETURN QUERY
+        SELECT legacy.collection_id::text, legacy.description::text, {VALUES}
+        FROM {legacy}.collections AS legacy
+        WHERE legacy.project_id = project AND legacy.is_active;
+    END IF;
+END
+"""  # noqa: S608 - constants, and names that were quoted
+
+
+def moved(place: Place, home: str) -> str:
+    """Return what answers after the turn; `home` finds a collection's home row in the target, if any."""
+    legacy, ours, target = place
+    return f"""RETURN QUERY
         SELECT
             legacy.collection_id::text,
             CASE WHEN state.is_unsettled THEN legacy.description ELSE target.research_context END::text,
             {VALUES}
         FROM {legacy}.collections AS legacy
-        LEFT JOIN {target}.project_collections AS target
-            ON target.project_id = legacy.project_id AND target.collection_id = legacy.collection_id
+        LEFT JOIN {home}
         CROSS JOIN LATERAL (
             SELECT CASE
                 WHEN target.collection_id IS NOT NULL
@@ -151,15 +179,7 @@ BEGIN
                         AND NOT guard.is_deleted
                     OFFSET 0
                 )
-            );
-    ELSE
-        RETURN QUERY
-        SELECT legacy.collection_id::text, legacy.description::text, {VALUES}
-        FROM {legacy}.collections AS legacy
-        WHERE legacy.project_id = project AND legacy.is_active;
-    END IF;
-END
-"""  # noqa: S608 - constants, and names that were quoted
+            )"""  # noqa: S608 - constants, and names that were quoted
 
 
 def view(place: Place) -> str:
