@@ -96,7 +96,7 @@ async def test_a_request_that_writes_takes_one_round_trip_and_the_others_as_many
         ("GET", f"{SEEDED}/sync", OWNER, None, 2),
     ]
     async with counted(database_url) as trips:
-        through = Settings(database_url=SecretStr(trips.url), redis_url=settings.redis_url)
+        through = settings.model_copy(update={"database_url": SecretStr(trips.url)})
         app = create_app(through)
         async with started(app) as client:
             await app.state.collection_sync.doorbell.deployment.names()

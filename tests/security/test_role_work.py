@@ -82,7 +82,7 @@ async def test_the_api_role_answers_every_recorded_request(
     settings = Settings(database_url=SecretStr(urls["api"]), redis_url=SecretStr(redis_url))
     replay = test_recording.test_every_recorded_request_gets_the_recorded_answer_and_leaves_the_recorded_rows
     async with engine_of(urls["worker"]) as engine:
-        await replay(settings, sql, engine, test_recording.in_our_app)
+        await replay(settings, sql, engine, test_recording.in_our_app, is_moved=False)
 
 
 async def test_api_worker_and_commands_work_as_their_roles(

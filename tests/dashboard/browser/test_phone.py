@@ -32,7 +32,8 @@ async def test_causes_come_before_charts(browser: Browser) -> None:
     titles = await page.locator("main h2").all_inner_texts()
     assert titles == [
         "Drift: 3", "May I go on?", "At a glance", "Dead letters", "Findings of audits",
-        "Other warnings and errors", "Backfill", "Cutover", "Over time", "Workers", "Everything that was read",
+        "Other warnings and errors", "Backfill", "Cutover", "Over time", "Workers",
+        "Everything that was read",
     ]  # fmt: skip
 
 
