@@ -43,8 +43,6 @@ class Row:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
-    for variable in (BINARIES_VARIABLE, SERVER_VARIABLE):
-        os.environ.pop(variable, None)  # each cell says for itself what it runs on
     rows = []
     for name in options.names or names():
         rows.append(run(name, options.n, is_quick=options.quick))
@@ -118,7 +116,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", metavar="NAME", nargs="*", help=f"of {known}; none: all of them")
-    parser.add_argument("--quick", action="store_true", help="only the tests that fit into three minutes")
+    parser.add_argument("--quick", action="store_true", help="only some of the tests: about a minute")
     parser.add_argument("-n", type=int, default=4, metavar="N", help="processes that run tests (4)")
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(names()):
@@ -127,4 +125,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    for variable in (BINARIES_VARIABLE, SERVER_VARIABLE):
+        os.environ.pop(variable, None)  # each cell says for itself what it runs on
     sys.exit(main())

@@ -1045,7 +1045,6 @@ TWINS = {
         (
             f"{SHOWN}[created, not applied]",
             f"{SHOWN}[moved, not applied]",
-            f"{TURNS}turns_there_and_back_fail_no_request_and_every_list_equals_collections[thirty]",
             f"{TURNS}while_no_worker_runs_and_reads_are_moved_every_list_equals_collections[twenty writes]",
         ),
     ),
