@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from types import MappingProxyType
-from typing import cast
+from typing import Any, cast
 
 import asyncpg
 from sqlalchemy import event
@@ -96,7 +96,8 @@ def create_engine(  # noqa: PLR0913 - keywords that each process chooses
                 "timezone": "UTC",
             },
             "async_creator_fn": partial(
-                connect,
+                _open,
+                outdated,
                 address=address,
                 is_pooled=is_pooled,
                 checks_sequences=checks_sequences,
@@ -117,6 +118,15 @@ def create_engine(  # noqa: PLR0913 - keywords that each process chooses
     event.listen(engine.sync_engine, "checkout", partial(lend_none_if_outdated, outdated))
     event.listen(engine.sync_engine, "handle_error", throw_away_if_read_only)
     return engine
+
+
+async def _open(outdated: asyncio.Event, *where: Any, **how: Any) -> asyncpg.Connection:  # noqa: ANN401
+    """Open a connection; where it leads to an unfit server, so do those that the pool has."""
+    try:
+        return await connect(*where, **how)
+    except UnfitServerError:
+        outdated.set()
+        raise
 
 
 def _as_shown(seconds: int) -> str:

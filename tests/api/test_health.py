@@ -6,6 +6,7 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
@@ -111,6 +112,18 @@ async def test_not_ready_and_no_write_once_a_sequence_is_wrong_until_it_is_cured
     assert (await client.get("/readyz")).status_code == 200
     assert (await client.put(path, headers=OWNER, json={"color": "#000000"})).status_code == 200
     assert (await seeded.fetchval(events))[:-1] == before
+
+
+async def test_a_connection_that_was_lent_when_a_sequence_was_found_wrong_is_not_lent_again(
+    client: httpx.AsyncClient, app: FastAPI, seeded: asyncpg.Connection
+) -> None:
+    path = await create(client)
+    async with app.state.collection_sync.engine.connect():  # the pool's one connection
+        await seeded.execute(WRONG["downwards"])
+        assert (await client.get("/readyz")).status_code == 503  # by one that was opened for it
+    assert (await client.put(path, headers=OWNER, json={"color": "#000000"})).status_code == 503
+    await seeded.execute("ALTER SEQUENCE outbox_events_id_seq INCREMENT BY 1")
+    assert (await client.put(path, headers=OWNER, json={"color": "#000000"})).status_code == 200
 
 
 async def test_not_ready_without_postgresql_and_the_answer_holds_no_address(settings: Settings) -> None:
