@@ -324,6 +324,9 @@ async def test_what_to_type_next_is_what_the_status_says(
     assert before.stdout.endswith("\nNext:\n  python -m worker\n  python -m worker.backfill --wait\n")
     await seeded.execute(BACKFILLED)
     async with running_worker(env):
+        async with asyncio.timeout(HANG_SECONDS):
+            while not await seeded.fetchval("SELECT count(*) FROM worker_processes"):
+                await asyncio.sleep(0.01)
         drift = await run_audit(env)
         assert "\n\nNext:\n  python -m worker.audit --repair\n" in drift.stdout
         assert "\n\nNext:\n  python -m worker." in (await run_audit(env, "--repair")).stdout
