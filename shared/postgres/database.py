@@ -16,7 +16,12 @@ from sqlalchemy.util import greenlet_spawn
 
 from shared.postgres.address import forget_closed_home, read_address
 from shared.postgres.faults import READ_ONLY_TRANSACTION, sqlstate
-from shared.postgres.pooler import UnfitServerError, connect, require_sequences
+from shared.postgres.pooler import (
+    UnfitServerError,
+    WrongSequencesError,
+    connect,
+    require_sequences,
+)
 from shared.settings import DatabaseSettings
 
 CONNECT_TIMEOUT_SECONDS = 5
@@ -121,10 +126,10 @@ def create_engine(  # noqa: PLR0913 - keywords that each process chooses
 
 
 async def _open(outdated: asyncio.Event, *where: Any, **how: Any) -> asyncpg.Connection:  # noqa: ANN401
-    """Open a connection; where it leads to an unfit server, so do those that the pool has."""
+    """Open a connection; where it finds wrong sequences, so would those that the pool has."""
     try:
         return await connect(*where, **how)
-    except UnfitServerError:
+    except WrongSequencesError:
         outdated.set()
         raise
 

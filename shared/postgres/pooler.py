@@ -51,6 +51,10 @@ class ReadOnlyServerError(UnfitServerError):
     """Its transactions are read-only unless they say otherwise, as ours do not."""
 
 
+class WrongSequencesError(UnfitServerError):
+    """Ids that would be drawn now are not new, or not higher than those before."""
+
+
 class PooledConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
     """A connection whose statements all run in transactions, each with the settings of its class."""
 
@@ -212,13 +216,13 @@ async def require_sequences(connection: asyncpg.Connection) -> None:
     """Look whether every id that we would draw now is new, and higher than those before it.
 
     Raises:
-        UnfitServerError: it is not; the message holds the SQL that fixes it.
+        WrongSequencesError: it is not; the message holds the SQL that fixes it.
 
     """
     faults = [fault for sequence in await read_sequences(connection) for fault in sequence.faults]
     if faults:
         what, cures = "; ".join(fault.what for fault in faults), " ".join(fault.cure for fault in faults)
-        raise UnfitServerError(f"{what}. {FIX} {cures}")
+        raise WrongSequencesError(f"{what}. {FIX} {cures}")
 
 
 async def _is_in_force(connection: asyncpg.Connection, session: Mapping[str, str]) -> bool:
