@@ -16,12 +16,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from shared.postgres.address import forget_closed_home, read_address
 from shared.postgres.faults import READ_ONLY_TRANSACTION, sqlstate
-from shared.postgres.pooler import (
-    UnfitServerError,
-    WrongSequencesError,
-    connect,
-    require_sequences,
-)
+from shared.postgres.pooler import UnfitServerError, connect, require_sequences
 from shared.settings import DatabaseSettings
 
 CONNECT_TIMEOUT_SECONDS = 5
@@ -129,8 +124,9 @@ async def _open(outdated: asyncio.Event, *where: Any, **how: Any) -> asyncpg.Con
     """Open a connection; where it finds wrong sequences, so would those that the pool has."""
     try:
         return await connect(*where, **how)
-    except WrongSequencesError:
-        outdated.set()
+    except UnfitServerError as error:
+        if error.has_wrong_sequences:
+            outdated.set()
         raise
 
 

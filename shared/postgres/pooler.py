@@ -46,13 +46,13 @@ class PoolerError(SettingsError):
 class UnfitServerError(ConnectionError):
     """DATABASE_URL leads to where nothing may be written now; the next connection may find it cured."""
 
+    def __init__(self, message: str, *, has_wrong_sequences: bool = False) -> None:
+        super().__init__(message)
+        self.has_wrong_sequences = has_wrong_sequences
+
 
 class ReadOnlyServerError(UnfitServerError):
     """Its transactions are read-only unless they say otherwise, as ours do not."""
-
-
-class WrongSequencesError(UnfitServerError):
-    """Ids that would be drawn now are not new, or not higher than those before."""
 
 
 class PooledConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
@@ -216,13 +216,13 @@ async def require_sequences(connection: asyncpg.Connection) -> None:
     """Look whether every id that we would draw now is new, and higher than those before it.
 
     Raises:
-        WrongSequencesError: it is not; the message holds the SQL that fixes it.
+        UnfitServerError: it is not; the message holds the SQL that fixes it.
 
     """
     faults = [fault for sequence in await read_sequences(connection) for fault in sequence.faults]
     if faults:
         what, cures = "; ".join(fault.what for fault in faults), " ".join(fault.cure for fault in faults)
-        raise WrongSequencesError(f"{what}. {FIX} {cures}")
+        raise UnfitServerError(f"{what}. {FIX} {cures}", has_wrong_sequences=True)
 
 
 async def _is_in_force(connection: asyncpg.Connection, session: Mapping[str, str]) -> bool:
