@@ -125,7 +125,7 @@ GRANT SELECT (id, project_id, collection_id, research_context, created_at, updat
     TO collection_sync_api;
 GRANT SELECT, INSERT (actor, act, subject, outcome) ON operator_acts TO collection_sync_api;
 GRANT SELECT, INSERT (user_id, project_id, key, fingerprint, answer) ON idempotency_keys TO collection_sync_api;
--- Lists: the view asks a function that has its owner's rights, so whoever reads it needs both. The API compares a sample of them, and turns the phase where the
+-- Lists: the view asks a function that has its owner's rights, so a role that reads it needs both. The API compares a sample of them, and turns the phase where the
 -- console is opened by a token, or where a comparison found a mismatch.
 GRANT SELECT ON visible_collections, going_back_losses TO collection_sync_api;
 GRANT EXECUTE ON FUNCTION collections_of_project(text) TO collection_sync_api;
