@@ -29,6 +29,19 @@ class HttpClient:
 
     async def ask(self, method: str, path: str, body: bytes = b"", headers: str = "") -> bytes:
         """Send one request, further lines of its head each ended by CRLF; return its answer's body."""
+        head, content = await self.exchange(method, path, body, headers)
+        require(head.startswith(OK), f"{method} {path} is answered with 200: {head!r}{content!r}")
+        return content
+
+    async def exchange(
+        self, method: str, path: str, body: bytes = b"", headers: str = ""
+    ) -> tuple[bytes, bytes]:
+        """Send one request and return its answer's head and body, whatever it says.
+
+        Raises:
+            OSError, asyncio.IncompleteReadError: the connection is gone.
+
+        """
         head = (
             f"{method} {path} HTTP/1.1\r\nHost: api\r\nUser-ID: owner\r\n{headers}"
             f"Content-Length: {len(body)}\r\n\r\n"
@@ -36,6 +49,4 @@ class HttpClient:
         self._writer.write(head.encode() + body)
         answer = await self._reader.readuntil(b"\r\n\r\n")
         length = answer.partition(LENGTH)[2].partition(b"\r\n")[0]
-        content = await self._reader.readexactly(int(length))
-        require(answer.startswith(OK), f"{method} {path} is answered with 200: {answer!r}{content!r}")
-        return content
+        return answer, await self._reader.readexactly(int(length))

@@ -134,9 +134,14 @@ async def running_worker(env: Mapping[str, str], root: Path = ROOT) -> AsyncIter
 
 
 @contextlib.asynccontextmanager
-async def running_api(env: Mapping[str, str], root: Path = ROOT) -> AsyncIterator[tuple[Running, str]]:
-    """Start the API on a free port and wait until it is ready; yields the process and its base URL."""
-    url = f"http://127.0.0.1:{(port := free_port())}"
+async def running_api(
+    env: Mapping[str, str], root: Path = ROOT, port: int | None = None
+) -> AsyncIterator[tuple[Running, str]]:
+    """Start the API and wait until it is ready; yields the process and its base URL.
+
+    The port is a free one unless it is given.
+    """
+    url = f"http://127.0.0.1:{(port := port or free_port())}"
     arguments = ["-m", "uvicorn", "api.main:app", "--port", str(port), "--no-access-log"]
     with running(arguments, env, root) as api:
         async with httpx.AsyncClient() as client:

@@ -6,25 +6,24 @@ import itertools
 import statistics
 import time
 from collections.abc import AsyncIterator
+from typing import NamedTuple
 
 import asyncpg
-import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.phase.gates import Limits
 from shared.phase.turn import advance, back
 from tests.drift import drained, drift
-from tests.phase.crowd import Crowd
+from tests.phase.crowd import Api, Crowd
 from tests.phase.moving import different, move, move_back
 from tests.phase.moving import viewed as viewed  # noqa: PLC0414 - a fixture
-from tests.processes import HANG_SECONDS, environment, running, running_api
+from tests.processes import environment, free_port, running, running_api
 from tests.race import freezing
 from worker.capture.change import change
 
 USERS = 5
 BETWEEN_TURNS = 5  # answers, and looks at all lists
-KILLS = 3
 BYPASSED = 20  # writes at least
 WORKER = ["-m", "worker"]
 LONG = [pytest.mark.long, pytest.mark.timeout(1800)]
@@ -39,30 +38,32 @@ INSERT = """
 """
 
 
+class Form(NamedTuple):
+    """How many turns, users and kills, and at which rate all users together write; None: at once."""
+
+    turns: int
+    users: int
+    kills: int
+    writes_per_second: int | None = None
+
+
 @pytest.fixture
 async def crowd(
     viewed: asyncpg.Connection, engine: AsyncEngine, database_url: str, redis_url: str
 ) -> AsyncIterator[Crowd]:
     """Users of two APIs, not yet at work, in the phase before the turn."""
     await move_back(viewed)
-    env = environment(database_url, redis_url, SHADOW_SHARE="1")
+    # No connection is closed just when it is used again.
+    env = environment(database_url, redis_url, SHADOW_SHARE="1", UVICORN_TIMEOUT_KEEP_ALIVE="3600")
     async with contextlib.AsyncExitStack() as stack:
-        urls = [(await stack.enter_async_context(running_api(env)))[1] for _ in range(2)]
-        clients = [
-            await stack.enter_async_context(
-                httpx.AsyncClient(
-                    base_url=url,
-                    headers={"User-ID": "owner"},
-                    timeout=HANG_SECONDS,
-                    # A connection that was idle for seconds may be closed just when it is used again.
-                    limits=httpx.Limits(max_keepalive_connections=0),
-                )
-            )
-            for url in urls
-        ]
+        apis = []
+        for _ in range(2):
+            port = free_port()
+            process, _ = await stack.enter_async_context(running_api(env, port=port))
+            apis.append(Api(process, port))
         looking = await asyncpg.connect(database_url)
         stack.push_async_callback(looking.close)
-        yield Crowd(clients, engine, viewed, looking, env)
+        yield Crowd(apis, engine, viewed, looking, env)
 
 
 async def turn(engine: AsyncEngine) -> None:
@@ -76,32 +77,35 @@ async def turn(engine: AsyncEngine) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("turns", "users", "rest_seconds"),
-    [(30, USERS, 0.0), pytest.param(500, 4 * USERS, 0.01, marks=LONG)],
-    ids=["thirty", "five hundred"],
+    "form", [Form(30, 5, 3), pytest.param(Form(500, 20, 20, 300), marks=LONG)], ids=["thirty", "five hundred"]
 )
 async def test_turns_there_and_back_fail_no_request_and_every_list_equals_collections(
-    turns: int, users: int, rest_seconds: float, crowd: Crowd, database_url: str
+    form: Form, crowd: Crowd, database_url: str
 ) -> None:
-    crowd.rest_seconds = rest_seconds
+    """At a steady rate APIs are killed too: users have time to let come to its end what those had sent."""
+    if form.writes_per_second is not None:
+        crowd.each_seconds, crowd.look_seconds = form.users / form.writes_per_second, 0.05
     stormy = await asyncpg.connect(database_url)
     await freezing.install(stormy)
     batches = [point for point in freezing.NUMBERS if point.startswith(("guard", "target", "acknowledge"))]
-    weather = asyncio.create_task(freezing.weather(stormy, batches, seed=turns))
+    weather = asyncio.create_task(freezing.weather(stormy, batches, seed=form.turns))
     turned: list[float] = []
     began = time.monotonic()
-    with contextlib.ExitStack() as workers:
-        at_work = [workers.enter_context(running(WORKER, crowd.env)) for _ in range(2)]
-        async with crowd.at_work(users):
-            while len(turned) < turns or crowd.looks_at_unsettled <= turns:
+    async with contextlib.AsyncExitStack() as processes:
+        at_work = [processes.enter_context(running(WORKER, crowd.env)) for _ in range(2)]
+        async with crowd.at_work(form.users):
+            while len(turned) < form.turns or crowd.looks_at_unsettled <= form.turns:
                 await turn(crowd.engine)
                 turned.append(time.monotonic())
                 await crowd.answers(BETWEEN_TURNS)
                 if crowd.wrong:
                     break
-                if len(turned) % (turns // KILLS) == 0:
-                    at_work.pop(0).kill()
-                    at_work.append(workers.enter_context(running(WORKER, crowd.env)))
+                if len(turned) % (form.turns // form.kills) == 0:
+                    await asyncio.to_thread(at_work.pop(0).kill)
+                    at_work.append(processes.enter_context(running(WORKER, crowd.env)))
+                    if form.writes_per_second is not None:
+                        await crowd.kill_an_api(processes)
+                    await crowd.answers(BETWEEN_TURNS)
         weather.cancel()
         await asyncio.wait([weather])
         await stormy.close()
@@ -123,8 +127,10 @@ def tell(crowd: Crowd, turned: list[float], seconds: float) -> None:
             cut = statistics.quantiles(took, n=100)
             figures = [f"{value * 1000:.1f}" for value in (cut[49], cut[98], max(took))]
             print(f"lists, {name}: {len(took)}, p50 {figures[0]} p99 {figures[1]} most {figures[2]} ms")  # noqa: T201
-    print(f"{crowd.writes / seconds:.0f} writes/s, {len(turned)} turns, {crowd.looks} looks,"  # noqa: T201
-          f" {crowd.looks_at_unsettled} of them at what was unsettled")  # fmt: skip
+    print(  # noqa: T201
+        f"{crowd.writes / seconds:.0f} writes/s, {len(turned)} turns, {crowd.repeated} requests repeated,"
+        f" {crowd.looks} looks, {crowd.looks_at_unsettled} of them at what was unsettled"
+    )
 
 
 @pytest.mark.slow
