@@ -105,10 +105,14 @@ docs: venv ## Make the reference from the code, and the site into .local/site; n
 	$(BIN)/python -m deploy.docs
 	PYTHONPATH=. $(BIN)/python -m zensical build --strict
 
-# What an image of the release holds. The same commit gives the same archive again.
-RELEASED := api worker shared migrations alembic.ini pyproject.toml
-release-archive: ## Keep a release for the tests of mixed versions (NAME=0.1.0 COMMIT=53a599c)
-	git archive --format=tar "$(COMMIT)" $(RELEASED) | gzip -9n > "tests/versions/releases/$(NAME).tar.gz"
+# What an image of the release holds, and its roles. The same commit gives the same archive again. The version is the one
+# that the commit says.
+RELEASED := api worker shared migrations alembic.ini pyproject.toml deploy/roles.sql
+COMMIT := HEAD
+release-archive: ## Keep a release for the tests of mixed versions (COMMIT=e0d0c2a; HEAD unless given)
+	@set -e; version=$$(git show "$(COMMIT):pyproject.toml" | sed -n 's/^version = "\(.*\)"$$/\1/p'); \
+	file="tests/versions/releases/$$version.tar.gz"; \
+	git archive --format=tar "$(COMMIT)" $(RELEASED) | gzip -9n > "$$file"; echo "kept: $$file"
 
 clean: ## Remove the caches and the data of `make run`; .venv stays
 	rm -rf .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .schemathesis

@@ -12,11 +12,9 @@ ARCHIVES = Path(__file__).parent / "releases"
 
 @dataclass(frozen=True)
 class Release:
-    """A release, the commit that it was made of, and the newest migration that it has."""
+    """A release that is kept."""
 
     name: str
-    commit: str
-    revision: str
 
     def __str__(self) -> str:
         return self.name
@@ -25,13 +23,21 @@ class Release:
         """Unpack the release and return its root, in which its processes are started."""
         root = directory / f"release-{self.name}"
         with tarfile.open(ARCHIVES / f"{self.name}.tar.gz") as archive:
-            assert archive.pax_headers["comment"] == self.commit
             archive.extractall(root, filter="data")
         assert f'version = "{self.name}"' in (root / "pyproject.toml").read_text(encoding="utf-8")
         return root
 
 
-# It knows nothing of versions of events, and rings by names that no database has to itself.
-FIRST = Release("0.1.0", "53a599ccefac669475cd8a95c81bea594ff81fcf", "0004")
-BEFORE = Release("0.1.1", "e0d0c2a944ae82a929ab6b2d65fd9cc3c3827a8b", "0007")
-RELEASES = (FIRST, BEFORE)
+def revision_of(root: Path) -> str:
+    """Return the newest migration that the release has whose root this is."""
+    return max(path.name.partition("_")[0] for path in (root / "migrations" / "versions").glob("[0-9]*.py"))
+
+
+def _kept() -> tuple[Release, ...]:
+    names = (path.name.removesuffix(".tar.gz") for path in ARCHIVES.glob("*.tar.gz"))
+    return tuple(Release(name) for name in sorted(names, key=lambda name: [*map(int, name.split("."))]))
+
+
+RELEASES = _kept()  # the oldest first
+# The first knows nothing of versions of events, and rings by names that no database has to itself.
+FIRST, BEFORE = RELEASES[0], RELEASES[-1]

@@ -22,7 +22,7 @@ from tests.drift import drained, drift
 from tests.forked import ROOT
 from tests.legacy_rows import seed
 from tests.processes import HANG_SECONDS, Running, environment, running, running_api, running_worker
-from tests.versions.kept_releases import FIRST, RELEASES, Release
+from tests.versions.kept_releases import FIRST, RELEASES, Release, revision_of
 from tests.versions.later import append_later, waiting
 from tests.versions.rotation import HOT, Rotation
 
@@ -120,7 +120,7 @@ async def test_a_rolling_change_there_and_back_fails_no_write_and_loses_no_event
     site: Site, site_sql: asyncpg.Connection
 ) -> None:
     sql, rotation = site_sql, site.rotation
-    assert await revision(sql) == site.release_before.revision
+    assert await revision(sql) == revision_of(site.before)
     stack = contextlib.AsyncExitStack
     async with stack() as old, stack() as new, stack() as writing:
         await old.enter_async_context(site.release("before", site.before))
