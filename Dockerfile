@@ -20,7 +20,7 @@ RUN chmod -R u=rwX,go=rX . && python -m compileall -q .
 FROM python:3.13.16-slim-trixie
 LABEL org.opencontainers.image.title="collection-sync" \
       org.opencontainers.image.description="Keeps project_collections in step with collections." \
-      org.opencontainers.image.version="0.1.1" \
+      org.opencontainers.image.version="0.2.0" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.base.name="docker.io/library/python:3.13.16-slim-trixie"
 RUN groupadd --system --gid 10001 app \
