@@ -23,7 +23,7 @@ from tests.legacy_rows import seed, set_collection
 from tests.processes import environment
 from tests.rollback.situations import rolled_back
 from tests.versions.kept_releases import RELEASES, Release
-from tests.versions.rotation import HOT, Rotation
+from tests.versions.rotation import HOT
 from tests.versions.test_mixed_releases import COLLECTIONS, Site
 
 ROWS = 50
@@ -93,7 +93,7 @@ async def test_an_older_release_applies_what_is_captured_and_is_not_captured_its
 ) -> None:
     directory = tmp_path_factory.mktemp("release")
     url = databases.create_empty(f"captured_{directory.name}_{release.name.replace('.', '_')}")
-    site = Site(environment(url, redis_url), release, release.unpack(directory), Rotation())
+    site = Site(environment(url, redis_url), release, release.unpack(directory))
     await site.run("-m", "alembic", "upgrade", "head")
     sql = await asyncpg.connect(url)
     await seed(sql)

@@ -51,25 +51,33 @@ FINAL = {"applied", "stale", "conflated"}
 
 @dataclass
 class Site:
-    """A database, the two releases, and every process that ever ran on it."""
+    """A database, the two releases, and every process that ever ran on it; `urls` are of logins."""
 
     env: dict[str, str]
     release_before: Release
     before: Path  # its root
+    urls: dict[str, str] = field(default_factory=dict)
     rotation: Rotation = field(default_factory=Rotation)
     apis: list[Running] = field(default_factory=list)
     workers: list[Running] = field(default_factory=list)
 
-    async def run(self, *arguments: str, root: Path = ROOT, status: int = 0) -> Running:
+    def env_of(self, role: str) -> dict[str, str]:
+        """Return what a process of that role needs; it is the owner where the role has no login."""
+        return self.env | {"DATABASE_URL": self.urls.get(role, self.env["DATABASE_URL"])}
+
+    async def run(self, *arguments: str, root: Path = ROOT, status: int = 0, role: str = "owner") -> Running:
         """Run a command to its end, which must have this status."""
-        with running(list(arguments), self.env, root) as command:
+        with running(list(arguments), self.env_of(role), root) as command:
             assert await command.exit_code() == status, command.output
         return command
 
     @contextlib.asynccontextmanager
     async def release(self, name: str, root: Path) -> AsyncIterator[None]:
         """Let API and worker of a release take part while the block runs, then end as on a deploy."""
-        async with running_worker(self.env, root) as worker, running_api(self.env, root) as (api, url):
+        async with (
+            running_worker(self.env_of("worker"), root) as worker,
+            running_api(self.env_of("api"), root) as (api, url),
+        ):
             self.workers.append(worker)
             self.apis.append(api)
             async with self.rotation.holding(name, url):
