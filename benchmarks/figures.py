@@ -24,7 +24,8 @@ class Beside:
 class Figure:
     """One thing that was measured once in each repeat.
 
-    `at_least` and `at_most` are targets of the median itself; those of ratios are in `beside`.
+    `at_least` and `at_most` are targets of the median itself; those of ratios are in `beside`. Where the same
+    was measured at several sizes, `curve` names what, and `rows` is the size: the figure is a point of it.
     """
 
     name: str
@@ -33,6 +34,8 @@ class Figure:
     beside: Sequence[Beside] = ()
     at_least: float = -math.inf
     at_most: float = math.inf
+    curve: str = ""
+    rows: int = 0
 
     @property
     def median(self) -> float:
@@ -86,6 +89,7 @@ class Measured:
                         beside.figure: round(self.ratio(figure, beside), 4) for beside in figure.beside
                     },
                 }
+                | ({"curve": figure.curve, "rows": figure.rows} if figure.curve else {})
                 for figure in self.figures
             ],
             "targets": [asdict(verdict) for verdict in self.verdicts()],

@@ -3,6 +3,7 @@
 import json
 import math
 import textwrap
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
@@ -35,12 +36,22 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """A line over the number of rows, both axes logarithmic: the medians at several sizes."""
+
+    name: str
+    rows: Sequence[int]
+    medians: Sequence[float]
+
+
+@dataclass(frozen=True)
 class Plot:
-    """The bars of one case that share an axis."""
+    """The bars of one case that share an axis, or its curves, which share two."""
 
     id: str
     unit: str
-    rows: Sequence[Row]
+    rows: Sequence[Row] = ()
+    curves: Sequence[Curve] = ()
 
 
 def as_page(
@@ -71,7 +82,8 @@ def as_page(
 {"".join(_case(case, plots[case.case]) for case in measured)}
 </main>
 <footer><p>A bar is the median of its samples, which are points; a dotted line is a target. A ratio is the
-median of pairs that were measured in turns.</p></footer>
+median of pairs that were measured in turns. Where lines are drawn over the number of rows, both axes are
+logarithmic.</p></footer>
 {embedded("plots", drawn)}
 {packed_plotly()}
 {inlined(script)}
@@ -82,8 +94,9 @@ median of pairs that were measured in turns.</p></footer>
 
 def _plots(case: Measured) -> Iterator[Plot]:
     for count, unit in enumerate(dict.fromkeys(figure.unit for figure in case.figures)):
-        rows = [_bar(figure.name, figure, figure) for figure in case.figures if figure.unit == unit]
-        yield Plot(f"{case.case}-{count}", unit, rows)
+        figures = [figure for figure in case.figures if figure.unit == unit]
+        rows = [_bar(figure.name, figure, figure) for figure in figures if not figure.curve]
+        yield Plot(f"{case.case}-{count}", unit, rows, _curves(figures))
     ratios = [
         _bar(f"{figure.name} / {beside.figure}", _as_figure(case, figure, beside), beside)
         for figure in case.figures
@@ -91,6 +104,17 @@ def _plots(case: Measured) -> Iterator[Plot]:
     ]
     if ratios:
         yield Plot(f"{case.case}-ratios", RATIO, ratios)
+
+
+def _curves(figures: Sequence[Figure]) -> list[Curve]:
+    curves: dict[str, list[Figure]] = defaultdict(list)
+    for figure in figures:
+        if figure.curve:
+            curves[figure.curve].append(figure)
+    return [
+        Curve(name, [point.rows for point in points], [point.median for point in points])
+        for name, points in curves.items()
+    ]
 
 
 def _as_figure(case: Measured, figure: Figure, beside: Beside) -> Figure:
@@ -188,7 +212,8 @@ def _ratios(case: Measured, figure: Figure) -> list[str]:
 
 def _figure(case: Measured, plot: Plot) -> str:
     title = plot.unit or "Ratios"
-    said = f"{case.case}, {title}, as bars; the table below holds the numbers"
+    drawn = "curves over the number of rows" if plot.curves else "bars"
+    said = f"{case.case}, {title}, as {drawn}; the table below holds the numbers"
     return (
         f"<figure><figcaption><h3>{escape(title)}</h3></figcaption>"
         f'<div class="plot" id="{plot.id}" role="img" aria-label="{escape(said)}"></div></figure>'

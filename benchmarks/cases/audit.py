@@ -36,7 +36,7 @@ async def measure(bench: Bench) -> Sequence[Figure]:
                 await sql.execute(setting)
                 speeds[how][BARE].append(rows / await _bare(bench))
                 for name, connections in CONNECTIONS.items():
-                    ran = await _audited(rows, connections)
+                    ran = await audited(rows, connections)
                     speeds[how][name].append(rows / ran.result["duration_seconds"])
                     peaks.append(ran.peak_mib)
     return (
@@ -60,7 +60,8 @@ async def _bare(bench: Bench) -> float:
         return await timed(differing(sql))
 
 
-async def _audited(rows: int, connections: int) -> Ran:
+async def audited(rows: int, connections: int) -> Ran:
+    """Audit, and make sure that all pairs were compared and agree."""
     ran = await asyncio.to_thread(run_command, "worker.audit", "--connections", str(connections))
     proved = ran.result["verdict"] == "in_sync" and ran.result["compared"] == ran.result["home_rows"] == rows
     require(proved, f"all pairs were compared and agree: {ran.result}")

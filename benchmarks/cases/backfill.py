@@ -64,11 +64,7 @@ async def _turn(bench: Bench, sql: asyncpg.Connection, rows: int, worker_pid: in
     await make_rows(sql, rows)
     bare_seconds = await timed(sql.execute(BARE_INSERT))
     await empty(sql)
-    began = time.perf_counter()
-    ran = await asyncio.to_thread(run_command, "worker.backfill")
-    await drained_by_others(sql)
-    seconds = time.perf_counter() - began
-    _require_done(ran, rows)
+    ran, seconds = await backfilled(sql, rows)
     require(await differing(sql) == 0, "the target shows every row")
     turn = Turn(
         bare=rows / bare_seconds,
@@ -83,6 +79,12 @@ async def _turn(bench: Bench, sql: asyncpg.Connection, rows: int, worker_pid: in
     return turn
 
 
-def _require_done(ran: Ran, rows: int) -> None:
+async def backfilled(sql: asyncpg.Connection, rows: int) -> tuple[Ran, float]:
+    """Enqueue every row and wait until workers have applied it; return the command and the seconds of all."""
+    began = time.perf_counter()
+    ran = await asyncio.to_thread(run_command, "worker.backfill")
+    await drained_by_others(sql)
+    seconds = time.perf_counter() - began
     counts = [ran.result[name] for name in ("processed", "enqueued", "skipped")]
     require(counts == [rows, rows, 0], f"every row was enqueued: {counts}")
+    return ran, seconds

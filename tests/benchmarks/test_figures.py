@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.figures import Beside, Figure, Verdict
 from benchmarks.table import as_table
-from tests.benchmarks.measured import APART, MET, MISSED, measured
+from tests.benchmarks.measured import APART, GROWING, MET, MISSED, measured
 
 
 def test_a_ratio_is_the_median_of_the_pairs_and_not_the_ratio_of_the_medians() -> None:
@@ -51,4 +51,9 @@ def test_the_json_holds_every_sample_ratio_setting_and_target() -> None:
     assert (told["case"], told["settings"], told["seconds"]) == ("drain", {"rows": 1000}, 12.3)
     assert [figure["samples"] for figure in told["figures"]] == [MET.samples, MISSED.samples, APART.samples]
     assert told["figures"][1]["ratios"] == {MET.name: 0.9}
+    assert "rows" not in told["figures"][0]
+    assert [(figure["curve"], figure["rows"]) for figure in measured(*GROWING).as_json()["figures"]] == [
+        ("log", 10),
+        ("log", 100),
+    ]
     assert [target["is_met"] for target in told["targets"]] == [True, False, True]

@@ -6,8 +6,9 @@ import pytest
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Browser, Page
 
+from benchmarks.figures import Figure
 from benchmarks.page import as_page
-from tests.benchmarks.measured import measured
+from tests.benchmarks.measured import GROWING, measured
 from tests.dashboard.browser.conftest import browser, chromium, one_browser
 from tests.dashboard.browser.watching import Watched, watch
 
@@ -25,12 +26,18 @@ DRAWN = """plot => ({
 })"""
 
 
-async def opened(browser: Browser, directory: Path) -> Watched:
+LINES = """plot => ({
+    lines: plot.data.map(line => [line.name, line.x, line.y]),
+    axes: [plot.layout.xaxis.type, plot.layout.yaxis.type],
+})"""
+
+
+async def opened(browser: Browser, directory: Path, *figures: Figure) -> Watched:
     path = directory / "bench.html"
-    path.write_text(as_page([measured()], ENVIRONMENT), encoding="utf-8")
+    path.write_text(as_page([measured(*figures)], ENVIRONMENT), encoding="utf-8")
     watched = await watch(await browser.new_context(viewport=WIDE, color_scheme="light"))  # type: ignore[arg-type]
     await watched.page.goto(path.as_uri())
-    await watched.page.locator("#drain-ratios .main-svg").first.wait_for()
+    await watched.page.locator(".plot .main-svg").last.wait_for()
     return watched
 
 
@@ -87,6 +94,15 @@ async def test_the_page_can_be_read_in_the_dark_on_a_narrow_screen_and_by_keyboa
         await page.keyboard.press("Tab")
         focused = "document.activeElement.ariaLabel ?? document.activeElement.textContent"
         assert await page.evaluate(focused) == name
+
+
+async def test_what_was_measured_at_several_sizes_is_a_line_on_logarithmic_axes(
+    browser: Browser, tmp_path: Path
+) -> None:
+    page = (await opened(browser, tmp_path, *GROWING)).page
+    drawn = await page.eval_on_selector("#drain-0", LINES)
+    assert drawn == {"lines": [["log", [10, 100], [20, 200]]], "axes": ["log", "log"]}
+    await assert_accessible(page)
 
 
 async def assert_accessible(page: Page) -> None:
