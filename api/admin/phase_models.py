@@ -1,6 +1,6 @@
 """What administrators ask of the cutover's phase, and what they are answered."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from api.admin.steps import Step
 from api.field_types import Timestamp, storable
-from shared.phase.phases import Phase
+from shared.phase.phases import TITLES, Phase
 from shared.verdict import commands
 
 LONGEST_REASON = 1000
@@ -49,6 +49,7 @@ EXAMPLE_LOSSES: JsonDict = {
 EXAMPLE: JsonDict = {
     "phase": "shadow_reads",
     "title": "Shadow reads",
+    "titles": {phase.value: title for phase, title in TITLES.items()},
     "following": "reads_moved",
     "previous": "verified",
     "epoch": 3,
@@ -190,6 +191,7 @@ class CutoverState(BaseModel):
 
     phase: Phase | None = Field(None, description="null: not known.")
     title: str
+    titles: Mapping[str, str] = Field(TITLES, description="Of every phase, in their order.")
     following: Phase | None = Field(None, description="Where `advance` leads.")
     previous: Phase | None = Field(None, description="Where `back` leads.")
     epoch: int | None = Field(None, description="One more with each turn.")

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from api.main import create_app
 from shared.phase import turn
-from shared.phase.phases import ORDER, Phase
+from shared.phase.phases import ORDER, TITLES, Phase
 from shared.settings import Settings
 from shared.verdict import commands
 from tests.api.clients import started
@@ -79,6 +79,7 @@ async def test_at_first_the_gates_say_what_is_missing_and_what_to_type(admin: ht
     assert [shown[name] for name in ("phase", "title", "following", "previous", "epoch")] == [
         "legacy_only", "Legacy only", "outbox", None, 0,
     ]  # fmt: skip
+    assert list(shown["titles"].items()) == list(TITLES.items())
     assert {gate["name"]: gate["is_met"] for gate in shown["gates"]} == {
         "schema": True, "workers": False, "backlog": True, "writers": False,
     }  # fmt: skip

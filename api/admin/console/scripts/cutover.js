@@ -1,12 +1,5 @@
 // The cutover: its phase, the gates of the next one, what comparisons found, and what going back would lose.
 
-const PHASES = {
-  legacy_only: "Legacy only",
-  outbox: "Outbox",
-  verified: "Backfilled and verified",
-  shadow_reads: "Shadow reads",
-  reads_moved: "Reads moved",
-};
 const TURNS = { advance: "advanced", back: "went back", fall_back: "fell back by itself" };
 const LOSSES = {
   further_links: "further links",
@@ -28,6 +21,10 @@ function ago(seconds) {
   return seconds == null ? "" : `${span(seconds)} ago`;
 }
 
+function titleOf(phase) {
+  return cutover.seen.titles[phase];
+}
+
 function unmetOf({ gates }) {
   return gates.filter(({ is_met: isMet }) => !isMet);
 }
@@ -46,11 +43,11 @@ function showCutover(found) {
 }
 
 function phaseLines(phase) {
-  const names = Object.keys(PHASES);
+  const names = Object.keys(cutover.seen.titles);
   const now = names.indexOf(phase);
   return names.map((name, number) => {
     const mark = number < now ? shape("good") : make("span", { class: "number" }, String(number));
-    return make("li", { class: number === now ? "now" : number < now ? "past" : null, "aria-current": number === now ? "step" : null }, mark, PHASES[name]);
+    return make("li", { class: number === now ? "now" : number < now ? "past" : null, "aria-current": number === now ? "step" : null }, mark, titleOf(name));
   });
 }
 
@@ -65,7 +62,7 @@ function showGates(found) {
   const { phase, following, gates } = found;
   const missing = unmetOf(found).length;
   const summary = missing ? `${missing} of ${gates.length} not met` : "all met";
-  say("gates-title", following === null ? "Gates" : `Gates to ${PHASES[following]}: ${summary}`);
+  say("gates-title", following === null ? "Gates" : `Gates to ${titleOf(following)}: ${summary}`);
   byId("gates-none").hidden = gates.length > 0;
   say("gates-none", phase === null ? UNKNOWN : "None: this is the last phase.");
   const drawn = gates.map((gate) => ({ ...gate, age_seconds: ago(gate.age_seconds) }));
@@ -123,7 +120,7 @@ function showTurns({ turns }) {
 }
 
 function turnLine({ turned_at: at, from_phase: from, to_phase: to, kind, actor, reason, forced, unmet }) {
-  const what = make("div", { class: "what" }, make("p", {}, `${PHASES[from]} → ${PHASES[to]}`));
+  const what = make("div", { class: "what" }, make("p", {}, `${titleOf(from)} → ${titleOf(to)}`));
   if (reason !== null) what.append(make("p", { class: "dim" }, "Reason: ", shown(reason)));
   if (forced) what.append(make("p", { class: "again" }, "Forced, not met: ", shown(unmet.join("; "))));
   return make("li", {}, moment(at), make("strong", {}, shown(actor)), make("span", {}, TURNS[kind]), what);
@@ -133,7 +130,7 @@ function turnLine({ turned_at: at, from_phase: from, to_phase: to, kind, actor, 
 function advancing(seen) {
   const unmet = unmetOf(seen);
   return {
-    title: `Advance to ${PHASES[seen.following]}?`,
+    title: `Advance to ${titleOf(seen.following)}?`,
     text: seen.following === "reads_moved" ? "Lists are read from project_collections from then on." : "Lists are read from collections as before.",
     unmet: unmet.map(({ title, value }) => `${title}: ${value}`),
     fallsBack: seen.following === "reads_moved" ? seen.falls_back : null,
@@ -144,7 +141,7 @@ function goingBack(seen) {
   const lost = seen.losses && Object.entries(LOSSES).filter(([kind]) => seen.losses[kind]).map(([kind, words]) => `${words}: ${wholeNumbers.format(seen.losses[kind])}`);
   const cost = lost === null ? "What they lose by it was not counted yet." : `By the last count they lose ${lost.join(", ") || "nothing"}; nothing is deleted.`;
   return {
-    title: `Go back to ${PHASES[seen.previous]}?`,
+    title: `Go back to ${titleOf(seen.previous)}?`,
     text: seen.phase === "reads_moved" ? `Lists are read from collections again. ${cost}` : "Lists are read from collections as before.",
     unmet: [],
     fallsBack: null,
