@@ -9,6 +9,7 @@ from sqlalchemy import text
 from api.access import refuse_nul, require_access, resolve_email
 from api.context import CollectionSync
 from api.gate.errors import CollectionNotFoundError
+from shared.events import NO_EVENT
 from shared.postgres.database import autocommit
 
 EXAMPLE: JsonDict = {
@@ -26,7 +27,7 @@ EXAMPLE: JsonDict = {
 # appends nothing for what agrees already, so what it has passed needs no version to be in step. Nor does what
 # was deleted since: its tombstone is removed in time. An open letter is named unless it was overtaken, as
 # workers judge it (`worker/dead_letters/upkeep.py`): they may not have closed it yet.
-READ_STATE = text("""
+READ_STATE = text(f"""
     SELECT
         collection_id,
         CASE
@@ -36,8 +37,8 @@ READ_STATE = text("""
             WHEN guard.version IS NOT NULL OR backfill.passed THEN 'synced'
             ELSE 'pending'
         END AS state,
-        guard.version AS applied_version,
-        greatest(guard.version, waiting.newest_id, dead.newest_id) AS latest_version,
+        nullif(guard.version, {NO_EVENT}) AS applied_version,
+        greatest(nullif(guard.version, {NO_EVENT}), waiting.newest_id, dead.newest_id) AS latest_version,
         round(coalesce(extract(epoch FROM clock_timestamp() - waiting.oldest_at), 0) * 1000, 3) AS lag_ms,
         (
             SELECT letter.id FROM outbox_dead_letters AS letter
@@ -76,7 +77,7 @@ READ_STATE = text("""
         ) AS passed
     ) AS backfill
     WHERE collections.collection_id = :collection_id AND collections.project_id = :project_id
-""")
+""")  # noqa: S608 - a constant
 
 
 class SyncState(BaseModel):

@@ -216,6 +216,9 @@ GRANT
 GRANT SELECT ON worker_processes, collection_sync_version, operator_acts TO collection_sync_operator;
 -- DELETE is the rollback's; with it comes its lock on applied_versions.
 GRANT SELECT, DELETE ON project_collections, applied_versions TO collection_sync_operator;
+-- A backfill leaves a guard where no event is needed.
+GRANT INSERT (collection_id, version, project_id, is_deleted, found_row, row_id)
+    ON applied_versions TO collection_sync_operator;
 
 -- The reader: numbers, ids and states for dashboards; never what users wrote.
 

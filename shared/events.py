@@ -5,6 +5,8 @@ from enum import StrEnum
 # The version of the payload and of what it means, see docs/versions.md. One that says none is of version 1.
 PAYLOAD_VERSION = 1  # of the events that this release appends
 NEWEST_KNOWN_VERSION = 1  # that its worker can apply; it leaves later ones to a later worker
+# The version of a guard where none was applied yet: every event is newer.
+NO_EVENT = 0
 
 
 class EventType(StrEnum):

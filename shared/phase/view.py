@@ -104,7 +104,8 @@ def body(place: Place) -> str:
     not, so nothing is looked up for it. Of an unsettled collection the target's home row is stale, and so is
     the row in its former home, which a move that is not applied yet has left there; further links are not.
     A deletion that was applied has left no home: what is linked there later, others have linked. Without a
-    guard no event of the collection was ever applied, so nobody knows of a former home: its rows are links.
+    guard no event of the collection was ever applied, and no backfill found it in sync, so nobody knows of a
+    former home: its rows are links.
 
     Served by migration_phase_pkey, then by idx_collection_project_id and the target's unique key, of each
     side once; for links and what is not alike by collections_pkey and applied_versions_pkey, and as

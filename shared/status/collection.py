@@ -75,9 +75,9 @@ class Collection:
     """What was found, all as PostgreSQL writes it. None: a part that is not known, or not ours to see.
 
     Of a row, columns are left out that this login may not see. legacy: empty where there is no row. target:
-    the rows of any project. applied: what the guard holds, empty where no event was applied yet. agrees:
-    whether the home row is what it should be. is_backfilled: whether a backfill of everything has finished.
-    unknown: what was not read, and why.
+    the rows of any project. applied: what the guard holds, empty where there is none; its version is 0 where
+    no event was applied yet. agrees: whether the home row is what it should be. is_backfilled: whether a
+    backfill of everything has finished. unknown: what was not read, and why.
     """
 
     collection_id: str

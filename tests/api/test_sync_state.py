@@ -14,6 +14,8 @@ from api.main import create_app
 from shared.settings import Settings
 from tests.api.clients import ALL, NOT_LINKED, OWNER, P1, P2, SEEDED, STRANGER, UNKNOWN, create, started
 from tests.api.recording import NAMES
+from tests.audit.pairs import SYNC
+from tests.backfill.driving import backfilled
 from tests.draining import drain
 from tests.rollback.situations import rolled_back
 
@@ -87,6 +89,16 @@ async def test_the_states_follow_a_collection_from_before_the_backfill_to_its_he
         healed.items() >= (step("synced", healing, healing) | {"lag_ms": 0, "dead_letter_id": None}).items()
     )
     assert await seeded.fetchval("SELECT state FROM outbox_dead_letters") == "dead"
+
+
+async def test_what_a_backfill_found_in_sync_is_synced_at_no_version(
+    client: httpx.AsyncClient, seeded: asyncpg.Connection, engine: AsyncEngine
+) -> None:
+    await seeded.execute(SYNC)
+    await backfilled(engine)
+    await seeded.execute("UPDATE backfill_runs SET status = 'cancelled'")  # that it passed by says nothing
+    assert await seeded.fetchval("SELECT array_agg(DISTINCT version) FROM applied_versions") == [0]
+    assert (await state_of(client, SEEDED)).items() >= step("synced", None, None).items()
 
 
 async def test_a_letter_that_was_closed_is_not_named_and_what_died_is_dead_still(

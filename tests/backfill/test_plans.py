@@ -25,8 +25,13 @@ FILL = f"""
     FROM collections;
     INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
     SELECT collection_id, 'collection.updated', 'backfill', '{{}}' FROM collections;
+    INSERT INTO applied_versions (collection_id, version, project_id, is_deleted)
+    SELECT collection_id, 0, project_id, false FROM collections WHERE collection_id LIKE '%0';
 """  # noqa: S608 - constants
-UNANALYZED = "DELETE FROM pg_statistic WHERE starelid::regclass::text IN ('collections', 'outbox_events')"
+UNANALYZED = """
+    DELETE FROM pg_statistic
+    WHERE starelid::regclass::text IN ('collections', 'outbox_events', 'applied_versions')
+"""
 ALL_ALLOWED = "1,000 backfill events are pending, the most allowed"
 REPORT = "SELECT pg_stat_force_next_flush()"
 READ_SO_FAR = """
@@ -36,7 +41,7 @@ READ_SO_FAR = """
 """
 SCANNED = """
     SELECT relname, seq_tup_read, idx_tup_fetch FROM pg_stat_xact_user_tables
-    WHERE relname IN ('collections', 'project_collections', 'outbox_events')
+    WHERE relname IN ('collections', 'project_collections', 'outbox_events', 'applied_versions')
 """
 
 
@@ -68,7 +73,7 @@ async def test_a_chunk_reads_its_own_rows_and_no_others(
     for table, (scanned, fetched) in read.items():
         assert scanned == 0, f"{table} was scanned: {scanned} rows"
         assert fetched <= 7 * CHUNK_ROWS + of_the_project, f"{fetched} rows of {table}"
-    assert len(read) == 3
+    assert len(read) == 4
 
 
 async def test_the_live_lane_s_age_is_read_without_passing_by_what_is_pending_in_the_others(

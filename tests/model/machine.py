@@ -29,6 +29,7 @@ from shared import backfill_runs, dead_letters
 from shared.audit_runs import AuditRun
 from shared.backfill_runs import BackfillRun
 from shared.events import EventType
+from shared.projection import LEGACY_NAMES, NAMES
 from tests.audit.pairs import audited, found
 from tests.backfill.driving import chunk_of, started, take
 from tests.backfill.rows import home_drift
@@ -68,6 +69,11 @@ LINK = """
     INSERT INTO project_collections (project_id, collection_id, research_context, tags)
     VALUES ($1, $2, 'linked', $3) ON CONFLICT DO NOTHING
 """
+COPY = f"""
+    INSERT INTO project_collections (project_id, collection_id, {NAMES})
+    SELECT project_id, collection_id, {LEGACY_NAMES} FROM collections WHERE collection_id = $1 AND is_active
+    ON CONFLICT DO NOTHING
+"""  # noqa: S608 - constants
 READ_EVENT = "SELECT * FROM outbox_events WHERE id = $1"
 APPEND_AGAIN = """
     INSERT INTO outbox_events (id, aggregate_id, event_type, source, payload, created_at)
@@ -262,6 +268,13 @@ class Machine(RuleBasedStateMachine):
         self._look_at(name)
         self.model.excused.add(name)
 
+    @rule(name=collections)
+    def copy_by_hand(self, name: str) -> None:
+        """Bring a collection into the target, as another program would that writes both tables."""
+        if name in self.model.legacy and not self._is_locked(name):
+            self.world.execute(COPY, name)
+            self.model.target = self.world.actual().target
+
     @rule(name=collections, is_gone=st.booleans())
     def damage_home_row(self, name: str, is_gone: bool) -> None:  # noqa: FBT001
         legacy = self.model.legacy.get(name)
@@ -439,6 +452,7 @@ class Machine(RuleBasedStateMachine):
         assert {name for name, _ in appended} <= self.model.unknown_to_target()
         for name, event_id in appended:
             self.model.append_state(name, event_id)
+        self.model.guard(self.world.actual())
         if chunk.run.status == "finished":
             self.run = None
 
@@ -461,6 +475,7 @@ class Machine(RuleBasedStateMachine):
         while self.run is not None:
             self.backfill_chunk(2)
         assert self.model.unknown_to_target() == set(), unknown
+        assert self.model.unguarded() == set()
 
     # -- audit -------------------------------------------------------------------------------------
 

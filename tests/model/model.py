@@ -126,6 +126,14 @@ class Model:
         self.pending.add(event_id)
         self.appended[event_id] += 1
 
+    def guard(self, actual: Actual) -> None:
+        """Take over the guards that a backfill left: of what is in sync and had none, where it is at home."""
+        for name in actual.guards.keys() - self.guards.keys():
+            assert name in self.unguarded(), f"{name} needs no guard"
+            assert actual.guards[name] == (0, self.legacy[name].project_id, False)
+        assert {name: actual.guards.get(name) for name in self.guards} == self.guards, "a guard was changed"
+        self.guards = actual.guards
+
     def vanish(self, collection_id: str) -> None:
         """Remove the collection's row; its rows of the target go with it."""
         del self.legacy[collection_id]
@@ -177,6 +185,11 @@ class Model:
     def unknown_to_target(self) -> set[str]:
         """Return what a backfill has to enqueue: what differs, and is not on its way as it is."""
         return {name for name in self.differences() if not self._is_on_its_way(name)}
+
+    def unguarded(self) -> set[str]:
+        """Return what is in sync although nothing says where its home row is."""
+        in_sync = {name for name, row in self.legacy.items() if row.is_active} - self.differences().keys()
+        return in_sync - self.guards.keys()
 
     def _difference(self, collection_id: str) -> str | None:
         legacy = self.legacy[collection_id]

@@ -7,6 +7,8 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.events import Source
+from tests.backfill.driving import backfilled
+from tests.backfill.rows import COPY_TO_TARGET
 from tests.draining import drain
 from tests.legacy_rows import set_collection
 from tests.phase.moving import Lists
@@ -63,6 +65,12 @@ class Stage:
 
     async def link(self, project: str, text: str | None, name: str = "c") -> None:
         await self.sql.execute(LINK, name, project, text)
+
+    async def put_by_others(self, text: str) -> None:
+        """Let another program write both rows, without an event, and a backfill pass by."""
+        await self.sql.execute(INSERT, "c", "p1", text)
+        await self.sql.execute(COPY_TO_TARGET, "c", "p1")
+        await backfilled(self.engine)
 
     async def still_waits(self) -> None:
         assert await self.sql.fetchval("SELECT count(*) FROM outbox_events")
@@ -295,6 +303,33 @@ SCENES = {
         lambda s: s.link("p1", "text"),
         lambda s: s.settled("text", "p2"),
         moved=at("p1", "text") | at("p2", "text"),
+    ),
+    "in sync before us, backfilled": scene(AT_HOME, lambda s: s.put_by_others("text")),
+    "in sync before us, backfilled, moved, not applied": scene(
+        at("p2", "text"), lambda s: s.put_by_others("text"), lambda s: s.write("text", "p2")
+    ),
+    "in sync before us, backfilled, moved": scene(
+        at("p2", "text"), lambda s: s.put_by_others("text"), lambda s: s.settled("text", "p2")
+    ),
+    "in sync before us, backfilled, moved by hand, backfilled": scene(
+        at("p2", "text"),
+        lambda s: s.put_by_others("text"),
+        lambda s: s.run("UPDATE collections SET project_id = 'p2'"),
+        lambda s: backfilled(s.engine),
+        lambda s: s.apply(),
+    ),
+    "in sync before us, backfilled, moved by hand, its repair not applied": scene(
+        at("p2", "text"),
+        lambda s: s.put_by_others("text"),
+        lambda s: s.run("UPDATE collections SET project_id = 'p2'"),
+        lambda s: s.write("text", "p2", source=Source.REPAIR),
+    ),
+    "in sync before us, backfilled, linked, moved": scene(
+        at("p2", "text"),
+        lambda s: s.put_by_others("text"),
+        lambda s: s.link("p3", "linked"),
+        lambda s: s.settled("text", "p2"),
+        moved=at("p2", "text") | at("p3", "linked"),
     ),
     "written by hand, and nobody captured it": scene(
         at("p2", "by hand"),

@@ -44,11 +44,18 @@ BACKFILL_POINTS = {
     "backfill: before the cursor moves": "BEFORE UPDATE OF cursor_key ON backfill_runs FOR EACH ROW",
     "backfill: cursor moved": "AFTER UPDATE OF cursor_key ON backfill_runs FOR EACH ROW",
 }
+# A chunk comes to these where it finds what is in sync and has no guard.
+BACKFILL_GUARD_POINTS = {
+    "backfill: before its guards": f"BEFORE INSERT ON applied_versions FOR EACH STATEMENT {OF_BACKFILL}",
+    "backfill: guards inserted": f"AFTER INSERT ON applied_versions FOR EACH STATEMENT {OF_BACKFILL}",
+}
 BACKFILL_AT_COMMIT = {"commit: of a chunk": "AFTER UPDATE OF cursor_key ON backfill_runs"}
 NUMBERS = {point: number for number, point in enumerate([*POINTS, *AT_COMMIT])}
 GATE, GATE_NUMBER = "gate: a backfill's event of one collection", 200
 BETWEEN_THE_SIDES, BETWEEN_NUMBER = "comparison: one side read, the other not", 300
-BACKFILL_NUMBERS = {point: 100 + n for n, point in enumerate([*BACKFILL_POINTS, *BACKFILL_AT_COMMIT])}
+BACKFILL_NUMBERS = {
+    point: 100 + n for n, point in enumerate([*BACKFILL_POINTS, *BACKFILL_GUARD_POINTS, *BACKFILL_AT_COMMIT])
+}
 
 # Whoever stands there stands for as long as the test wants: no lock_timeout of its session ends that.
 PASS_THROUGH = f"""
@@ -85,7 +92,7 @@ async def install(connection: asyncpg.Connection) -> None:
 async def install_for_backfill(connection: asyncpg.Connection) -> None:
     """Make the points of backfills freezable in this database, and no others."""
     await connection.execute(PASS_THROUGH)
-    await _create_triggers(connection, BACKFILL_POINTS, BACKFILL_AT_COMMIT)
+    await _create_triggers(connection, BACKFILL_POINTS | BACKFILL_GUARD_POINTS, BACKFILL_AT_COMMIT)
 
 
 async def install_between_the_sides(connection: asyncpg.Connection) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.postgres.database import create_engine
 from shared.settings import Settings
 from tests.backfill.driving import chunk_of, current, started, take
-from tests.backfill.rows import enqueued, fix_chunk_size, insert_many
+from tests.backfill.rows import enqueued, fix_chunk_size, insert_collection, insert_many
 from tests.draining import run_once
 from tests.drift import drift
 from tests.legacy_rows import set_collection
@@ -37,7 +37,9 @@ OF_BATCHES = """
         (SELECT count(*) FROM outbox_dead_letters) AS dead
 """
 OF_CHUNKS = """
-    SELECT cursor_key, processed, enqueued, (SELECT count(*) FROM outbox_events) AS events FROM backfill_runs
+    SELECT cursor_key, processed, enqueued, (SELECT count(*) FROM outbox_events) AS events,
+        (SELECT count(*) FROM applied_versions) AS guards
+    FROM backfill_runs
 """
 CUT = (asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError, OSError)
 
@@ -103,6 +105,7 @@ async def test_a_chunk_that_is_cut_off_appended_nothing_and_moved_no_cursor(
     point: str, backfill_engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:
     await insert_many(sql, "c", 12)
+    await insert_collection(sql, "c-00000065", "p1")  # in sync, between two of them
     await fix_chunk_size(sql, 4)
     await freezing.install_for_backfill(sql)
     run = await take(backfill_engine, await started(backfill_engine))
@@ -121,3 +124,4 @@ async def test_a_chunk_that_is_cut_off_appended_nothing_and_moved_no_cursor(
         await chunk_of(backfill_engine, run)
     assert await enqueued(sql) == {f"c-{number:07}": 1 for number in range(1, 13)}
     assert (await current(backfill_engine)).enqueued == 12
+    assert await sql.fetchval("SELECT array_agg(collection_id) FROM applied_versions") == ["c-00000065"]

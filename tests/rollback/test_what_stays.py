@@ -8,6 +8,8 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
+from tests.backfill.driving import backfilled
+from tests.backfill.rows import insert_collection
 from tests.draining import drain
 from tests.drift import drift
 from tests.legacy_rows import set_collection, target_rows
@@ -172,6 +174,31 @@ async def test_a_row_that_we_made_after_theirs_had_gone_goes(
     await drain(engine)
     done = await rolled_back(engine)
     assert (done.removed, done.kept) == (1, 0)
+
+
+async def test_what_was_in_sync_before_us_stays_and_what_becomes_of_it_later_is_not_ours(
+    engine: AsyncEngine, sql: asyncpg.Connection
+) -> None:
+    for key in ("never changed", "moved by us", "moved by others"):
+        await insert_collection(sql, key, "p1")
+    await backfilled(engine)
+    await set_collection(engine, "moved by us", project_id="p2")
+    await drain(engine)
+    done = await rolled_back(engine)
+    assert (done.removed, done.kept_found, done.kept) == (1, 2, 2)
+    assert await shown(sql) == [("moved by others", "p1"), ("never changed", "p1")]
+    assert await guarded(sql) == []
+
+    for table in ("collections", "project_collections"):
+        await sql.execute(f"UPDATE {table} SET project_id = 'p2' WHERE collection_id = 'moved by others'")  # noqa: S608
+    await sql.execute(LINK, "p1", "moved by others")
+    await switched_on_again(engine, sql)
+    assert await shown(sql) == [
+        ("moved by others", "p1"),
+        ("moved by others", "p2"),
+        ("moved by us", "p2"),
+        ("never changed", "p1"),
+    ]
 
 
 async def test_links_to_other_projects_stay_whatever_becomes_of_the_home_row(

@@ -111,7 +111,7 @@ FORBIDDEN = {
         "INSERT INTO project_collections (project_id, collection_id) VALUES ('p1', 'x')",
         "UPDATE project_collections SET research_context = ''",
         "UPDATE applied_versions SET version = 0",
-        "INSERT INTO applied_versions (collection_id) VALUES ('x')",
+        "INSERT INTO applied_versions (collection_id, appended_at) VALUES ('x', now())",
         "INSERT INTO outbox_dead_letters (id) VALUES (1)",
         "UPDATE outbox_dead_letters SET error = ''",
         "DELETE FROM outbox_dead_letters",

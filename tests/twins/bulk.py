@@ -42,6 +42,24 @@ async def append_as_deleted(
     return await outbox.append_states(connection, keys, EventType.DELETED, source)
 
 
+async def leave_unguarded(_connection: AsyncConnection, _found: Found) -> None:
+    """Let what is in sync be, so that nobody knows which project it leaves."""
+
+
+guard_by_what_is_there_now = with_statement(
+    "worker.backfill.guards.INSERT_GUARDS",
+    "ORDER BY collection_id",
+    """WHERE project_id = (
+        SELECT project_id FROM collections WHERE collections.collection_id = seen.collection_id
+    )""",
+)
+guard_over_what_was_applied = with_statement(
+    "worker.backfill.guards.INSERT_GUARDS",
+    "DO NOTHING",
+    "DO UPDATE SET version = excluded.version, project_id = excluded.project_id",
+)
+
+
 def move_the_cursor_afterwards(patch: pytest.MonkeyPatch) -> None:
     """Commit the events, and the cursor in the next transaction: a crash leaves events of no run."""
     right_append = right_chunk._append  # noqa: SLF001 - the twin is its sibling

@@ -75,6 +75,8 @@ REFUSALS = (
     "_and_events_are_applied_without_it"
 )
 WAKE_UPS = "tests/race/test_wake_ups.py::test_"
+GUARDS = "tests/backfill/test_guards.py::test_"
+GUARDED = f"{GUARDS}what_was_in_sync_before_us_leaves_the_project_that_it_is_moved_from_and_no_other"
 OVERWRITE = "tests/backfill/test_overwrite.py::test_"
 AUDIT = "tests/audit/test_"
 TAKEN_BY_START = "taken by a release that knows no token"
@@ -232,6 +234,27 @@ TWINS = {
         "exactly one home row",
         with_statement("worker.relay.apply.RETIRE_ROWS", "(guard.previous_project_id)", "(NULL)"),
         (f"{RELAY}a_collection_that_moved_leaves_its_old_home",),
+    ),
+    "what is in sync left without a guard": Twin(
+        "exactly one home row",
+        instead_of("worker.backfill.chunk.insert_guards", bulk.leave_unguarded),
+        (
+            *(f"{GUARDED}[{found_by}]" for found_by in ("a backfill", "a repair", "its own event")),
+            f"{GUARDS}what_is_moved_between_the_read_and_the_guard_leaves_no_row_behind[by hand]",
+        ),
+    ),
+    "a guard by what is there when it is written": Twin(
+        "exactly one home row",
+        bulk.guard_by_what_is_there_now,
+        tuple(
+            f"{GUARDS}what_is_moved_between_the_read_and_the_guard_leaves_no_row_behind[{moved}]"
+            for moved in ("by hand", "with its event")
+        ),
+    ),
+    "a guard over what was applied": Twin(
+        "newest state wins",
+        bulk.guard_over_what_was_applied,
+        (f"{GUARDS}a_guard_that_an_event_left_between_the_read_and_the_guard_stays",),
     ),
     "events read as records of the target": Twin(
         "an event's other fields are passed over",
@@ -686,6 +709,13 @@ TWINS = {
         ),
         (
             f"{ROLLBACK}what_stays.py::test_a_row_that_somebody_made_after_ours_had_gone_with_its_collection_stays",
+        ),
+    ),
+    "rollback that keeps the guards of no event": Twin(
+        "a rollback takes what is ours and nothing else",
+        with_statement("worker.rollback.statements.FORGET_GUARDS", "version = 0 OR", ""),
+        (
+            f"{ROLLBACK}what_stays.py::test_what_was_in_sync_before_us_stays_and_what_becomes_of_it_later_is_not_ours",
         ),
     ),
     "rollback of enriched rows": Twin(

@@ -12,6 +12,7 @@ from shared.backfill_runs import BackfillRun
 from shared.events import EventType, Source
 from shared.outbox import append_states
 from worker.backfill.find import Found, Scope, find, prepare
+from worker.backfill.guards import insert_guards
 from worker.backfill.pace import next_chunk_size
 from worker.custody import Custody
 
@@ -31,7 +32,8 @@ async def run_chunk(
 ) -> Chunk:
     """Enqueue what the target lacks of the next rows, and move the cursor behind them, in one transaction.
 
-    The rows that it enqueues are locked against writers until it commits, the others are not touched.
+    The rows that it enqueues are locked against writers until it commits, the others are not touched. What is
+    in sync and has no guard gets one, last, since batches wait for these.
     A kill at any moment leaves both done or neither, so the next chunk begins exactly where this ends.
 
     Args:
@@ -52,6 +54,7 @@ async def run_chunk(
         row_limit = run.chunk_size if most_rows is None else min(run.chunk_size, most_rows)
         found = await find(connection, Scope(run.project_id, run.end_key), run.cursor_key, row_limit)
         event_ids = await _append(connection, found)
+        await insert_guards(connection, found)
         progress = _progress(run, found, event_ids, row_limit, time.perf_counter() - began)
         run = await custody.write_in(connection, {**progress, "slowed_by": slowed_by})
     return Chunk(found.rows, len(event_ids), time.perf_counter() - began, run)

@@ -19,23 +19,28 @@ TAKEN_BACK_WHOLE = {"synchronous_commit": "off"}
 
 # Which of the next rows the target does not show as they are, in one snapshot. Keys are compared and
 # ordered by the database alone. Served by collections_pkey; for each row by
-# project_collections_project_id_collection_id_key (LATERAL: never by a scan of the whole table), and
-# for each that differs by outbox_events_of_aggregate: what the newest pending event shows is on its way.
-# A plan for the values at hand has no trace of a cursor or a project that is NULL.
+# project_collections_project_id_collection_id_key (LATERAL: never by a scan of the whole table), for each
+# that differs by outbox_events_of_aggregate: what the newest pending event shows is on its way; and for each
+# that does not by applied_versions_pkey. A plan for the values at hand has no trace of a cursor or a project
+# that is NULL.
 FIND = text(f"""
     WITH chunk AS MATERIALIZED (
-        SELECT collection_id, CASE WHEN kind IS NOT NULL AND (
+        SELECT collection_id, project_id, row_id, CASE WHEN kind IS NOT NULL AND (
             SELECT (event.event_type = '{EventType.DELETED}') <> is_active AND event.payload = state
             FROM outbox_events AS event
             WHERE event.aggregate_id = collection_id
             ORDER BY event.id DESC
             LIMIT 1
-        ) IS NOT TRUE THEN kind END AS kind
+        ) IS NOT TRUE THEN kind END AS kind, CASE WHEN is_active AND kind IS NULL THEN (
+            SELECT version FROM applied_versions AS guard
+            WHERE guard.collection_id = compared.collection_id
+            LIMIT 1
+        ) IS NULL END AS is_unguarded
         FROM (
-            SELECT collection_id, is_active, {PAYLOAD} AS state, CASE
-                WHEN is_active AND is_there IS NULL THEN 'missing'
+            SELECT collection_id, project_id, row_id, is_active, {PAYLOAD} AS state, CASE
+                WHEN is_active AND row_id IS NULL THEN 'missing'
                 WHEN is_active AND is_different THEN 'mismatched'
-                WHEN NOT is_active AND is_there THEN 'orphaned'
+                WHEN NOT is_active AND row_id IS NOT NULL THEN 'orphaned'
             END AS kind
             FROM (
                 SELECT collection_id, project_id, is_active IS TRUE AS is_active, {LEGACY_NAMES}
@@ -46,7 +51,7 @@ FIND = text(f"""
                 ORDER BY collection_id
                 LIMIT CAST(:row_limit AS integer)
             ) AS legacy LEFT JOIN LATERAL (
-                SELECT true AS is_there,
+                SELECT id AS row_id,
                     ({names_of("target")}) IS DISTINCT FROM ({legacy_names_of("legacy")}) AS is_different
                 FROM project_collections AS target
                 WHERE target.project_id = legacy.project_id
@@ -60,7 +65,10 @@ FIND = text(f"""
         max(collection_id) AS last_key,
         coalesce(array_agg(collection_id) FILTER (WHERE kind = 'missing'), '{{}}') AS missing,
         coalesce(array_agg(collection_id) FILTER (WHERE kind = 'mismatched'), '{{}}') AS mismatched,
-        coalesce(array_agg(collection_id) FILTER (WHERE kind = 'orphaned'), '{{}}') AS orphaned
+        coalesce(array_agg(collection_id) FILTER (WHERE kind = 'orphaned'), '{{}}') AS orphaned,
+        coalesce(array_agg(collection_id) FILTER (WHERE is_unguarded), '{{}}') AS unguarded,
+        coalesce(array_agg(project_id) FILTER (WHERE is_unguarded), '{{}}') AS homes,
+        coalesce(array_agg(row_id) FILTER (WHERE is_unguarded), '{{}}') AS row_ids
     FROM chunk
 """)  # noqa: S608 - constants
 
@@ -75,13 +83,20 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a chunk's rows need: how many were read, the last key, and the keys of each kind."""
+    """What a chunk's rows need: how many were read, the last key, and the keys of each kind.
+
+    unguarded: what is in sync although no event of it was ever applied, so that it has no guard. homes,
+    row_ids: the home project and the target's row of each of these.
+    """
 
     rows: int
     last_key: str | None
     missing: Sequence[str]
     mismatched: Sequence[str]
     orphaned: Sequence[str]
+    unguarded: Sequence[str]
+    homes: Sequence[str]
+    row_ids: Sequence[int]
 
 
 async def prepare(connection: AsyncConnection) -> None:

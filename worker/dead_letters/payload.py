@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from shared.events import NO_EVENT
 from shared.projection import COLUMNS, PAYLOAD
 from shared.stored import json_of
 
@@ -17,7 +18,8 @@ PRESENT = text(f"""
         {PAYLOAD}::text AS state,
         is_active IS TRUE AS is_active,
         (
-            SELECT version FROM applied_versions WHERE collection_id = collections.collection_id LIMIT 1
+            SELECT nullif(version, {NO_EVENT})
+            FROM applied_versions WHERE collection_id = collections.collection_id LIMIT 1
         ) AS applied_version
     FROM collections
     WHERE collection_id = :collection_id

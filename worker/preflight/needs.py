@@ -29,6 +29,7 @@ API, WORKER, OPERATOR, READER, SCALER = (
 ROLES = (API, WORKER, OPERATOR, READER, SCALER)
 ALL = ""  # columns
 LOGGED = "id aggregate_id event_type source created_at"
+GUARDED = "collection_id version project_id is_deleted found_row row_id"
 APPENDED = "aggregate_id event_type source payload traceparent schema_version"
 LETTER = f"{LOGGED} died_at sqlstate error attempts state closed_at replayed_as traceparent"
 SAID = "message detail hint"  # by PostgreSQL of a letter, which may quote what users wrote
@@ -142,7 +143,7 @@ NEEDS: Mapping[str, Mapping[str, Privileges]] = {
         LEGACY: {"SELECT": ALL, "UPDATE": "note_count"},
         TARGET: {"SELECT": ALL, "DELETE": ALL},
         "outbox_events": {"SELECT": ALL, "INSERT": APPENDED, "UPDATE": "attempts", "DELETE": ALL},
-        "applied_versions": {"SELECT": ALL, "DELETE": ALL},
+        "applied_versions": {"SELECT": ALL, "INSERT": GUARDED, "DELETE": ALL},
         "outbox_dead_letters": {"SELECT": ALL, "UPDATE": "state closed_at replayed_as"},
         "backfill_runs": {
             "SELECT": ALL,

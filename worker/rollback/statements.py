@@ -3,6 +3,7 @@
 from sqlalchemy import text
 
 from shared.enriched import ENRICHABLE, holds_anything
+from shared.events import NO_EVENT
 from shared.planner import ROLLBACK, for_transaction
 
 # Users of the chunk's rows wait for us, so we do not wait long for others.
@@ -106,13 +107,13 @@ NEXT_GUARDS = text("""
     ) AS chunk
 """)
 
-# Tombstones go, and what else guards no row of the target. Served by applied_versions_pkey and by the unique
-# key of the target.
-FORGET_GUARDS = text("""
+# Tombstones go, what else guards no row of the target, and what guards a row of which no event was applied.
+# Served by applied_versions_pkey and by the unique key of the target.
+FORGET_GUARDS = text(f"""
     DELETE FROM applied_versions AS guard
     WHERE (CAST(:after_key AS varchar) IS NULL OR collection_id > CAST(:after_key AS varchar))
-        AND collection_id <= :upto_key AND NOT EXISTS (
+        AND collection_id <= :upto_key AND (version = {NO_EVENT} OR NOT EXISTS (
             SELECT FROM project_collections AS target
             WHERE target.project_id = guard.project_id AND target.collection_id = guard.collection_id
-        )
-""")
+        ))
+""")  # noqa: S608 - a constant

@@ -85,7 +85,7 @@ class Walk:
             self.show()
 
     async def forget_guards(self) -> None:
-        """Delete the guards without a row; the last transaction also finds that nothing is at work."""
+        """Delete the guards without a row or an event; the last transaction also finds nothing at work."""
         after_key: str | None = None
         while True:
             async with self.changing() as connection:
