@@ -31,7 +31,7 @@ def test_after_any_history_lists_show_the_legacy_rows_and_the_links(histories: i
     [
         ("AS event WHERE", "AS event WHERE false AND"),
         pytest.param("AS letter WHERE", "AS letter WHERE false AND", marks=pytest.mark.long),
-        pytest.param("AND guard.project_id = link.project_id", "AND false", marks=pytest.mark.wide),
+        pytest.param("AND guard.project_id = project", "AND false", marks=pytest.mark.wide),
         pytest.param("AND NOT guard.is_deleted", "", marks=pytest.mark.long),
     ],
 )

@@ -1085,7 +1085,7 @@ TWINS = {
     ),
     "the former home shown": Twin(
         "a moved read is never stale",
-        view.with_function("AND guard.project_id = link.project_id", "AND false"),
+        view.with_function("AND guard.project_id = project", "AND false"),
         (
             f"{SHOWN}[moved, not applied]",
             f"{SHOWN}[a move that died]",
