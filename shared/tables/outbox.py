@@ -25,14 +25,10 @@ metadata = MetaData()
 TRACEPARENT_SHAPE = "traceparent ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'"
 TRACEPARENT_COMMENT = "The trace that the event was written in, as W3C Trace Context writes it."
 
-# So that each worker claims a range of lanes and walks over none that it does not know: later versions of
-# live events come before those of earlier ones, and later versions of the others behind them.
-LANE = """CASE source
-    WHEN 'api' THEN 1 - schema_version
-    WHEN 'capture' THEN 1 - schema_version
-    WHEN 'repair' THEN 2 * schema_version - 1
-    ELSE 2 * schema_version
-END"""
+# By a function of revision 0012, which refuses versions and traceparents that are none. So that each worker
+# claims a range of lanes and walks over none that it does not know: later versions of live events come before
+# those of earlier ones, and later versions of the others behind them.
+LANE = "outbox_lane(source, schema_version, traceparent)"
 
 outbox_events = Table(
     "outbox_events",
@@ -65,11 +61,6 @@ outbox_events = Table(
         server_default=text("1"),
         comment="Of the payload and its meaning; workers leave alone what they do not know.",
     ),
-    CheckConstraint("attempts IS NOT NULL AND attempts >= 0", name="outbox_events_attempts_counted"),
-    CheckConstraint(
-        "schema_version IS NOT NULL AND schema_version >= 1", name="outbox_events_schema_version_counted"
-    ),
-    CheckConstraint(TRACEPARENT_SHAPE, name="outbox_events_traceparent_of_w3c", postgresql_not_valid=True),
     comment="Changes of collections that project_collections does not show yet. Applied events are deleted.",
 )
 Index("outbox_events_claim_order", outbox_events.c.lane, outbox_events.c.id)

@@ -100,11 +100,13 @@ INSERTS = {
         VALUES (1, 'c', 'collection.updated', 'api', '{}', now(), '', $1)
     """,
 }
+MISPLACED = ((1, "1"), (2, "0"), (5, "-"), (5, "g"), (5, "٣"), (5, " "), (35, "0"), (52, "f"), (54, "-"))
 
 
 async def test_the_database_takes_nothing_but_a_traceparent(seeded: asyncpg.Connection) -> None:
     for table, insert in INSERTS.items():
-        for wrong in ("", GOOD[:-1], f"{GOOD}-", GOOD.upper(), f"01{GOOD[2:]}", f"{GOOD}\n", f"\n{GOOD}"):
+        misplaced = (f"{GOOD[:place]}{sign}{GOOD[place + 1 :]}" for place, sign in MISPLACED)
+        for wrong in ("", GOOD[:-1], f"{GOOD}-", GOOD.upper(), f"{GOOD}\n", f"\n{GOOD}", *misplaced):
             with pytest.raises(asyncpg.CheckViolationError) as refused:
                 await seeded.execute(insert, wrong)
             assert refused.value.as_dict()["constraint_name"] == f"{table}_traceparent_of_w3c"
