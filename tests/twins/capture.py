@@ -39,17 +39,6 @@ def look_at_once(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(statements, "trigger", trigger)
 
 
-def look_at_every_update(patch: pytest.MonkeyPatch) -> None:
-    """Capture whatever changes, whether it is projected or not."""
-
-    def trigger(operation: str, place: Place) -> str:
-        made = right_trigger(operation, place)
-        condition = made[made.find("WHEN") : made.find("EXECUTE")]
-        return replaced(made, condition, " ") if operation == "update" else made
-
-    patch.setattr(statements, "trigger", trigger)
-
-
 def leave_the_function(patch: pytest.MonkeyPatch) -> None:
     """Remove the triggers only."""
 

@@ -31,14 +31,20 @@ OLD_PAYLOAD, NEW_PAYLOAD = (
 KEYS = ", ".join(f"'{name}'" for name in ("project_id", *(c.name for c in COLUMNS if not c.is_new)))
 
 # What an event would say of a row has changed: its key, its home, whether it is active, or, while it is, a
-# projected column. Any other write costs nothing: no trigger is queued for it.
+# projected column.
 SAYS_OTHERWISE = f"""(
         OLD.collection_id IS DISTINCT FROM NEW.collection_id
         OR OLD.project_id IS DISTINCT FROM NEW.project_id
         OR (OLD.is_active IS TRUE) <> (NEW.is_active IS TRUE)
         OR NEW.is_active AND ROW ({legacy_names_of("OLD")}) IS DISTINCT FROM ROW ({legacy_names_of("NEW")})
     )"""
-WHEN = {"insert": "(NEW.is_active)", "update": SAYS_OTHERWISE, "delete": "(OLD.is_active)"}
+# PostgreSQL parses and plans these anew for each statement, so updates are judged by the function. That of
+# DELETE, which the API never sends, names what is projected: a column that a trigger names cannot be dropped.
+WHEN = {
+    "insert": "WHEN (NEW.is_active)",
+    "update": "",
+    "delete": f"WHEN (OLD.is_active AND num_nulls(OLD.project_id, {legacy_names_of('OLD')}) >= 0)",
+}
 
 
 def newest_event(collection: str, place: Place) -> str:
@@ -57,12 +63,14 @@ def newest_event(collection: str, place: Place) -> str:
 def function(place: Place) -> str:
     """Return the statement that makes the function, which has the rights of its owner and of no search path.
 
-    For each row that changed: nothing, where the newest event of its collection is of this very transaction
-    and says what the row says now; otherwise what the mode is. Savepoints have transaction ids of their own,
-    so an event is this transaction's where it is visible although its transaction is still in progress.
+    For each row that changed: nothing, where an event would not say otherwise than before, or the newest
+    event of its collection is of this very transaction and says what the row says now; otherwise what the
+    mode is. Savepoints have transaction ids of their own, so an event is this transaction's where it is
+    visible although its transaction is still in progress.
 
     Most writes are over after one look: their event says what they wrote. If that is not what the row says
-    now, a later write of this transaction is looked at as well. So nothing is read that NEW holds already.
+    now, a later write of this transaction is looked at as well. So nothing is read that NEW holds already,
+    and nothing is declared with a value that only the others need.
 
     Served by collections_pkey, and as `newest_event` says.
     """
@@ -78,9 +86,22 @@ DECLARE
     keys text[];
     said_type text; said jsonb; said_by bigint;
     wanted_type text; wanted jsonb;
-    this_one bigint := pg_current_xact_id()::text::bigint;
-    traceparent text := current_setting('{TRACEPARENT_SETTING}', true);
+    this_one bigint;
+    traceparent text;
 BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        IF {SAYS_OTHERWISE} IS NOT TRUE THEN
+            RETURN NULL;
+        END IF;
+    END IF;
+    IF NEW.is_active AND (TG_OP = 'INSERT' OR OLD.collection_id = NEW.collection_id) AND EXISTS (
+        SELECT FROM ({newest_event("NEW.collection_id", place)}
+        ) AS newest
+        WHERE appended_by = pg_current_xact_id()::xid
+            AND event_type <> '{EventType.DELETED}' AND payload = {NEW_PAYLOAD}
+    ) THEN
+        RETURN NULL;
+    END IF;
     IF TG_OP = 'TRUNCATE' THEN
         SELECT mode INTO chosen FROM {place.ours}.capture_settings WHERE singleton;
         IF chosen = 'refuse' THEN
@@ -92,18 +113,8 @@ BEGIN
         END IF;
         RETURN NULL;
     END IF;
-    IF TG_OP <> 'DELETE' AND NEW.is_active
-        AND (TG_OP = 'INSERT' OR OLD.collection_id = NEW.collection_id)
-    THEN
-        IF EXISTS (
-            SELECT FROM ({newest_event("NEW.collection_id", place)}
-            ) AS newest
-            WHERE appended_by = pg_current_xact_id()::xid
-                AND event_type <> '{EventType.DELETED}' AND payload = {NEW_PAYLOAD}
-        ) THEN
-            RETURN NULL;
-        END IF;
-    END IF;
+    this_one := pg_current_xact_id()::text::bigint;
+    traceparent := current_setting('{TRACEPARENT_SETTING}', true);
     IF TG_OP = 'INSERT' THEN keys := ARRAY[NEW.collection_id];
     ELSIF TG_OP = 'DELETE' OR OLD.collection_id = NEW.collection_id THEN keys := ARRAY[OLD.collection_id];
     ELSE keys := ARRAY[OLD.collection_id, NEW.collection_id];
@@ -164,7 +175,7 @@ def trigger(operation: str, place: Place) -> str:
         return f"CREATE TRIGGER {FUNCTION}_truncate BEFORE TRUNCATE ON {table} {run}"
     return (
         f"CREATE CONSTRAINT TRIGGER {FUNCTION}_{operation} AFTER {operation.upper()} ON {table}"
-        f"\n    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN {WHEN[operation]}\n    {run}"
+        f"\n    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW {WHEN[operation]}\n    {run}"
     )
 
 
