@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.postgres.database import KeptConnection
 from worker.relay import run as relay
 from worker.relay.batch import Batch
 from worker.relay.claim import BEGINNING, BULK_LANES, LIVE_LANE, Lanes, Position
@@ -35,7 +36,11 @@ async def plain_once(
     engine: AsyncEngine, limit: int = BATCH_SIZE, lanes: Lanes = ALL_LANES, start: Position = BEGINNING
 ) -> Batch | None:
     """Run one batch the plain way."""
-    return await run_plain(engine, limit, lanes, start, ())
+    kept = KeptConnection(engine)
+    try:
+        return await run_plain(kept, limit, lanes, start, ())
+    finally:
+        await kept.give_back()
 
 
 async def run_plain_first(engine: AsyncEngine, limit: int = BATCH_SIZE, lanes: Lanes = ALL_LANES) -> Batch:

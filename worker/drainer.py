@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.postgres.advice import advice_on
+from shared.postgres.database import KeptConnection
 from shared.postgres.faults import QUERY_CANCELED, is_transient, sqlstate
 from worker.relay.batch import Batch
 from worker.relay.batch_size import TAKES_TOO_LONG, BatchSize
@@ -94,9 +95,9 @@ class Drainer:
         await self._live.idle()
 
     async def drain(self, reason: str) -> None:
-        """Wake, and wait until there is nothing left to do."""
+        """Wake, wait until there is nothing left to do, and keep no connection."""
         self.wake(reason)
-        await asyncio.gather(*(drainer.idle() for drainer in (self._live, *self._bulk)))
+        await asyncio.gather(*(drainer.rest() for drainer in (self._live, *self._bulk)))
 
     async def stop(self) -> None:
         """Let the batches in hand finish and begin no others; what takes too long is rolled back."""
@@ -133,6 +134,7 @@ class LaneDrainer:
         self._behind = BEGINNING  # of what was postponed since the last claim from the beginning
         self._behind_until = -math.inf  # monotonic
         self._expects_faults = False
+        self._kept = KeptConnection(engine)  # for the plain way
         self._tries_plain = False
         self._plain_after = -math.inf  # monotonic
         self._settled_at = -math.inf  # monotonic
@@ -168,7 +170,12 @@ class LaneDrainer:
                 await self.idle()
         if self._task is not None:
             self._task.cancel()
-            await self.idle()
+        await self.rest()
+
+    async def rest(self) -> None:
+        """Wait for the drain under way, if any, and keep no connection."""
+        await self.idle()
+        await self._kept.give_back()
 
     async def _drain(self, reason: str) -> None:
         self._tries_plain = self._lanes == LIVE_LANE
@@ -232,12 +239,14 @@ class LaneDrainer:
         return is_full
 
     async def _run_once(self, size: int, start: Position, *, is_cautious: bool) -> Batch:
+        slow = self._batch_size.due()
+        if not is_cautious and slow is None and (few := await self._run_plain(size, start)) is not None:
+            return few
+        await self._kept.give_back()  # it is one of CONNECTIONS
         if is_cautious:
             return await self._caution.run_once(self._engine, self._lanes)
-        if (slow := self._batch_size.due()) is not None:
+        if slow is not None:
             return await self._run_slow(slow)
-        if (few := await self._run_plain(size, start)) is not None:
-            return few
         batch = await run_once(
             self._engine,
             size,
@@ -257,7 +266,7 @@ class LaneDrainer:
         is_usual = self._failures == 0 and self._behind == BEGINNING
         if not self._tries_plain or not is_usual or time.monotonic() < self._plain_after:
             return None
-        batch = await run_plain(self._engine, size, self._lanes, start, self._batch_size.passed_over)
+        batch = await run_plain(self._kept, size, self._lanes, start, self._batch_size.passed_over)
         if batch is None:
             self._plain_after = time.monotonic() + PLAIN_AGAIN_SECONDS
             return None

@@ -4,9 +4,8 @@ import time
 from collections.abc import Collection
 
 import asyncpg
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.postgres.database import driver_connection
+from shared.postgres.database import KeptConnection
 from shared.projection import NAMES, VALUES
 from worker.relay.batch import Batch
 from worker.relay.claim import CLAIMED, FIRST, ClaimedEvent, Lanes, Position, claim_arguments
@@ -103,7 +102,7 @@ SETTLE_PLAIN = f"""
 
 
 async def run_plain(
-    engine: AsyncEngine, limit: int, lanes: Lanes, start: Position, passing_over: Collection[int]
+    kept: KeptConnection, limit: int, lanes: Lanes, start: Position, passing_over: Collection[int]
 ) -> Batch | None:
     """Claim, apply and acknowledge those of the first few events that are plain, in one round trip.
 
@@ -111,7 +110,7 @@ async def run_plain(
     where PostgreSQL refused the statement, or the connection broke, and None is returned.
 
     Args:
-        engine: as for `run_once`, and so are the others.
+        kept: of an engine as for `run_once`.
         limit: how many events to claim at most; no more than FEW are.
         lanes: where to claim from.
         start: claim only behind this position.
@@ -121,7 +120,7 @@ async def run_plain(
     limit = min(limit, FEW)
     began = time.perf_counter()
     try:
-        async with driver_connection(engine) as connection:
+        async with kept.lent() as connection:
             rows = await connection.fetch(SETTLE_PLAIN, *claim_arguments(limit, lanes, start, passing_over))
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
         return None
