@@ -191,7 +191,9 @@ class CutoverState(BaseModel):
 
     phase: Phase | None = Field(None, description="null: not known.")
     title: str
-    titles: Mapping[str, str] = Field(TITLES, description="Of every phase, in their order.")
+    titles: Mapping[str, str] = Field(
+        {phase.value: title for phase, title in TITLES.items()}, description="Of every phase, in their order."
+    )
     following: Phase | None = Field(None, description="Where `advance` leads.")
     previous: Phase | None = Field(None, description="Where `back` leads.")
     epoch: int | None = Field(None, description="One more with each turn.")
