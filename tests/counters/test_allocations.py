@@ -15,7 +15,7 @@ from tests.draining import BATCH_SIZE, run_once
 from worker.relay.batch import Batch
 from worker.relay.claim import LIVE_LANE
 
-FEW_EVENTS, MANY_EVENTS = 1_000, 5_000
+FEW_EVENTS, MANY_EVENTS = 2_000, 10_000
 MOST_OBJECTS = 9  # for each event: itself, id, collection, project, age; its verdict's place
 
 

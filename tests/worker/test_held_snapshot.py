@@ -230,7 +230,7 @@ async def test_a_bulk_claim_does_not_walk_over_the_live_events_that_a_snapshot_k
     assert read < 200
 
 
-@pytest.mark.usefixtures("claims_are_dear")
+@pytest.mark.usefixtures("claims_are_dear", "short_batches")
 @pytest.mark.parametrize("is_cursor", [False, True])
 async def test_a_low_id_that_commits_last_is_applied_although_claims_begin_far_behind_it(
     *,
@@ -257,7 +257,7 @@ async def test_a_low_id_that_commits_last_is_applied_although_claims_begin_far_b
     await drainer.stop()
 
 
-@pytest.mark.usefixtures("claims_are_dear")
+@pytest.mark.usefixtures("claims_are_dear", "short_batches")
 @pytest.mark.parametrize("is_cursor", [False, True])
 async def test_a_low_id_that_commits_while_a_shortened_claim_is_in_hand_needs_no_other_wake_up(
     *,
@@ -293,7 +293,7 @@ async def test_a_low_id_that_commits_while_a_shortened_claim_is_in_hand_needs_no
     await drainer.stop()
 
 
-@pytest.mark.usefixtures("claims_are_dear")
+@pytest.mark.usefixtures("claims_are_dear", "short_batches")
 async def test_a_wake_up_does_not_wait_until_a_claim_from_the_beginning_is_due(
     engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
