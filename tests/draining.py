@@ -3,15 +3,12 @@
 from collections import Counter
 from typing import Any
 
-import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.postgres.database import KeptConnection
 from worker.relay import run as relay
 from worker.relay.batch import Batch
 from worker.relay.claim import BEGINNING, BULK_LANES, LIVE_LANE, Lanes, Position
 from worker.relay.outcomes import Outcome
-from worker.relay.plain import run_plain
 from worker.telemetry.reporter import BatchReporter
 
 BATCH_SIZE = 500
@@ -30,32 +27,6 @@ async def run_once(
         return await relay.run_once(engine, limit, lanes, start, **how)
     except relay.BatchFailedError as failed:
         raise failed.cause from None
-
-
-async def plain_once(
-    engine: AsyncEngine, limit: int = BATCH_SIZE, lanes: Lanes = ALL_LANES, start: Position = BEGINNING
-) -> Batch | None:
-    """Run one batch the plain way."""
-    kept = KeptConnection(engine)
-    try:
-        return await run_plain(kept, limit, lanes, start, ())
-    finally:
-        await kept.give_back()
-
-
-async def run_plain_first(engine: AsyncEngine, limit: int = BATCH_SIZE, lanes: Lanes = ALL_LANES) -> Batch:
-    """Run one batch the plain way or, where that settles nothing, the ordinary way, as a drain begins."""
-    batch = await plain_once(engine, limit, lanes)
-    return batch if batch is not None and batch.events else await run_once(engine, limit, lanes)
-
-
-def drain_ordinarily(patch: pytest.MonkeyPatch) -> None:
-    """Let the plain way fail, so that drains go the ordinary way from their first batch on."""
-
-    async def fail(*_: object) -> None:
-        pass
-
-    patch.setattr("worker.drainer.run_plain", fail)
 
 
 async def drain(engine: AsyncEngine, batch_size: int = BATCH_SIZE, wake: str = "call") -> Counter[Outcome]:

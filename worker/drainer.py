@@ -11,14 +11,12 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.postgres.advice import advice_on
-from shared.postgres.database import KeptConnection
 from shared.postgres.faults import QUERY_CANCELED, is_transient, sqlstate
 from worker.relay.batch import Batch
 from worker.relay.batch_size import TAKES_TOO_LONG, BatchSize
 from worker.relay.caution import Caution
 from worker.relay.claim import BEGINNING, BULK_LANES, LIVE_LANE, ClaimedEvent, Lanes, Position
 from worker.relay.claim_start import PLACE, ClaimStart
-from worker.relay.plain import run_plain
 from worker.relay.run import BatchFailedError, run_once, run_these, set_these_aside
 from worker.telemetry.reporter import BatchObserver, BatchReporter
 from worker.telemetry.spans import trace_failed_batch
@@ -37,7 +35,6 @@ CONNECTIONS = 1 + BULK_DRAINS
 LIVE_LATELY_SECONDS = 1.0
 POLITE_BATCH = 100
 REST_PER_BATCH = 2.0  # times its duration
-PLAIN_AGAIN_SECONDS = 10.0  # after the plain way failed: it may have waited for something first
 BEHIND_SECONDS = 1.0  # for which claims begin behind events that wait, before those are tried again
 BATCH_PATIENCE_SECONDS = 10.0  # for the batch in hand, when the process is to end
 
@@ -95,9 +92,9 @@ class Drainer:
         await self._live.idle()
 
     async def drain(self, reason: str) -> None:
-        """Wake, wait until there is nothing left to do, and keep no connection."""
+        """Wake, and wait until there is nothing left to do."""
         self.wake(reason)
-        await asyncio.gather(*(drainer.rest() for drainer in (self._live, *self._bulk)))
+        await asyncio.gather(*(drainer.idle() for drainer in (self._live, *self._bulk)))
 
     async def stop(self) -> None:
         """Let the batches in hand finish and begin no others; what takes too long is rolled back."""
@@ -107,9 +104,8 @@ class Drainer:
 class LaneDrainer:
     """Runs batches of some lanes until a claim from the beginning of the outbox gets too few for another.
 
-    Where users write a few plain events at a time, each drain settles them in one round trip; where that
-    leaves any, the rest of the drain goes the ordinary way. While the drainer that this one gives way to has
-    events, it claims few at a time and rests in between, or, if it stands down, does nothing.
+    While the drainer that this one gives way to has events, it claims few at a time and rests in
+    between, or, if it stands down, does nothing.
     """
 
     def __init__(  # noqa: PLR0913 - its two kinds differ in each
@@ -134,9 +130,6 @@ class LaneDrainer:
         self._behind = BEGINNING  # of what was postponed since the last claim from the beginning
         self._behind_until = -math.inf  # monotonic
         self._expects_faults = False
-        self._kept = KeptConnection(engine)  # for the plain way
-        self._tries_plain = False
-        self._plain_after = -math.inf  # monotonic
         self._settled_at = -math.inf  # monotonic
         self._task: asyncio.Task[None] | None = None
         self._wanted = False
@@ -170,15 +163,9 @@ class LaneDrainer:
                 await self.idle()
         if self._task is not None:
             self._task.cancel()
-        await self.rest()
-
-    async def rest(self) -> None:
-        """Wait for the drain under way, if any, and keep no connection."""
-        await self.idle()
-        await self._kept.give_back()
+            await self.idle()
 
     async def _drain(self, reason: str) -> None:
-        self._tries_plain = self._lanes == LIVE_LANE
         while self._wanted and not self._stopping:
             self._wanted = False
             self._woken.clear()
@@ -239,13 +226,9 @@ class LaneDrainer:
         return is_full
 
     async def _run_once(self, size: int, start: Position, *, is_cautious: bool) -> Batch:
-        slow = self._batch_size.due()
-        if not is_cautious and slow is None and (few := await self._run_plain(size, start)) is not None:
-            return few
-        await self._kept.give_back()  # it is one of CONNECTIONS
         if is_cautious:
             return await self._caution.run_once(self._engine, self._lanes)
-        if slow is not None:
+        if (slow := self._batch_size.due()) is not None:
             return await self._run_slow(slow)
         batch = await run_once(
             self._engine,
@@ -257,21 +240,6 @@ class LaneDrainer:
         )
         self._expects_faults = batch.had_faults
         return batch
-
-    async def _run_plain(self, size: int, start: Position) -> Batch | None:
-        """Settle a few events in one round trip; return None where the ordinary way has to.
-
-        After a failure it has to: only there is it known which events were in hand.
-        """
-        is_usual = self._failures == 0 and self._behind == BEGINNING
-        if not self._tries_plain or not is_usual or time.monotonic() < self._plain_after:
-            return None
-        batch = await run_plain(self._kept, size, self._lanes, start, self._batch_size.passed_over)
-        if batch is None:
-            self._plain_after = time.monotonic() + PLAIN_AGAIN_SECONDS
-            return None
-        self._tries_plain = not batch.is_full
-        return batch if batch.events or not batch.is_full else None
 
     async def _run_slow(self, event_id: int) -> Batch:
         """Try an event again that took too long alone, or set it aside."""

@@ -13,7 +13,7 @@ from benchmarks.percentiles import p50_p95_p99_ms
 
 P99_AT_MOST_MS = {100: 15.0, 1_000: 50.0}
 WARM_UP_SECONDS = 2
-BARE = " of a bare upsert"  # a commit, and an upsert of its row at once, over the same connections
+LIMIT = "p50 of a bare upsert at 100/s"
 
 
 async def measure(bench: Bench) -> Sequence[Figure]:
@@ -28,8 +28,9 @@ async def measure(bench: Bench) -> Sequence[Figure]:
         await insert_collections(sql, rows)
         await writers.write_steadily(100, bench.choose(0, WARM_UP_SECONDS))
         for _ in range(repeats):
-            for rate, duration in seconds.items():
-                note(samples, rate, BARE, await steadily(rate, duration, writers.write_and_upsert))
+            samples[LIMIT].append(
+                p50_p95_p99_ms(await steadily(100, seconds[100], writers.write_and_upsert))[0]
+            )
             await write(writers, seconds, "", samples)
             async with backfilling(sql, *options):
                 await write(writers, seconds, " beside a backfill", samples)
@@ -41,20 +42,17 @@ async def write(
     writers: Writers, seconds: Mapping[int, float], beside: str, samples: Mapping[str, list[float]]
 ) -> None:
     for rate, duration in seconds.items():
-        note(samples, rate, beside, await writers.write_steadily(rate, duration))
+        latencies = await writers.write_steadily(rate, duration)
+        for percent, value in zip((50, 95, 99), p50_p95_p99_ms(latencies), strict=True):
+            samples[name_of(percent, rate, beside)].append(value)
 
 
-def note(samples: Mapping[str, list[float]], rate: int, what: str, seconds: Sequence[float]) -> None:
-    for percent, value in zip((50, 95, 99), p50_p95_p99_ms(seconds), strict=True):
-        samples[name_of(percent, rate, what)].append(value)
-
-
-def name_of(percent: int, rate: int, what: str = "") -> str:
-    return f"p{percent} at {rate:,}/s{what}"
+def name_of(percent: int, rate: int, beside: str = "") -> str:
+    return f"p{percent} at {rate:,}/s{beside}"
 
 
 def figure(name: str, taken: Sequence[float]) -> Figure:
     alone, _, backfill = name.partition(" beside")
     at_most = {name_of(99, rate): limit for rate, limit in P99_AT_MOST_MS.items()}.get(alone, math.inf)
-    beside = [] if name.endswith(BARE) else [Beside(alone if backfill else alone + BARE)]
+    beside = [Beside(alone)] if backfill else [Beside(LIMIT)] if alone == name_of(50, 100) else []
     return Figure(name, "ms", taken, beside=beside, at_most=at_most)

@@ -1,9 +1,8 @@
 """The one place that makes database engines, and lends the driver's own connections."""
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from types import MappingProxyType
 from typing import Any, cast
@@ -78,7 +77,7 @@ def create_engine(  # noqa: PLR0913 - keywords that each process chooses
     """
     forget_closed_home()
     address = read_address(settings.database_url.get_secret_value())
-    outdated = Outdated()
+    outdated = asyncio.Event()
     is_pooled = settings.database_pooler is not None
     engine = create_async_engine(
         address.url,
@@ -119,16 +118,6 @@ def create_engine(  # noqa: PLR0913 - keywords that each process chooses
     event.listen(engine.sync_engine, "checkout", partial(lend_none_if_outdated, outdated))
     event.listen(engine.sync_engine, "handle_error", throw_away_if_read_only)
     return engine
-
-
-class Outdated(asyncio.Event):
-    """Is set while a pool is to open its connections anew; `times` is how often it was."""
-
-    times = 0
-
-    def set(self) -> None:
-        self.times += 1
-        super().set()
 
 
 async def _open(outdated: asyncio.Event, *where: Any, **how: Any) -> asyncpg.Connection:  # noqa: ANN401
@@ -250,42 +239,3 @@ async def driver_connection(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connec
             await greenlet_spawn(lent.invalidate)
         if lent.is_valid:
             lent.close()  # no I/O: SQLAlchemy knows of no transaction that it would have to roll back
-
-
-class KeptConnection:
-    """Lends one connection again and again: the pool's lending takes a process that just woke up 0.2 ms.
-
-    It is the pool's all the while, so a borrower that needs another one gives it back first. What the pool
-    looks at before it lends is looked at here: whether it was closed, and whether connections are outdated.
-    """
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-        self._lending: AbstractAsyncContextManager[asyncpg.Connection] | None = None
-        self._connection: asyncpg.Connection | None = None
-        self._times_outdated = 0
-
-    @asynccontextmanager
-    async def lent(self) -> AsyncIterator[asyncpg.Connection]:
-        """Lend it as `driver_connection` does; to one borrower at a time. After an error it is given back."""
-        outdated = self._engine.sync_engine.get_execution_options().get(OUTDATED)
-        times_outdated = outdated.times if outdated is not None else 0
-        if self._connection is None or self._connection.is_closed() or times_outdated != self._times_outdated:
-            await self.give_back()
-            lending = driver_connection(self._engine)
-            self._connection = await lending.__aenter__()
-            self._lending, self._times_outdated = lending, times_outdated
-        try:
-            yield self._connection
-        except BaseException:
-            await self._end(*sys.exc_info())
-            raise
-
-    async def give_back(self) -> None:
-        """Give it back to the pool, where it is borrowed."""
-        await self._end(None, None, None)
-
-    async def _end(self, *error: Any) -> None:  # noqa: ANN401 - what a block may end with
-        lending, self._lending, self._connection = self._lending, None, None
-        if lending is not None:
-            await lending.__aexit__(*error)

@@ -17,7 +17,6 @@ from tests.draining import BATCH_SIZE
 from tests.engines import COUNTS_AT_ONCE
 from tests.twins.replacing import replaced
 from worker.relay.claim import BEGINNING, CLAIM
-from worker.relay.plain import FEW, SETTLE_PLAIN
 
 Prepare = Callable[[asyncpg.Connection], Awaitable[None]]
 
@@ -37,8 +36,6 @@ FILL_LATER = """
 """
 PREPARE_CLAIM = f"PREPARE claim (integer, integer, integer, bigint, bigint[]) AS {CLAIM}"
 CLAIM_LIVE = f"EXECUTE claim ({BATCH_SIZE}, 0, 0, {BEGINNING.id}, '{{}}')"
-PREPARE_PLAIN = f"PREPARE plain (integer, integer, integer, bigint, bigint[]) AS {SETTLE_PLAIN}"
-PLAIN_LIVE = f"EXECUTE plain ({FEW}, 0, 0, {BEGINNING.id}, '{{}}')"
 TOUCH = """
     INSERT INTO outbox_events (aggregate_id, event_type, source, payload)
     SELECT collection_id, CASE WHEN is_active THEN 'collection.updated' ELSE 'collection.deleted' END, 'api',
@@ -187,45 +184,6 @@ async def test_in_a_session_without_the_worker_s_settings_a_claim_reads_everythi
     async with workers_session(settings) as connection:
         await cold_and_not_analyzed_since(outbox)
         assert rows_read(await scan(connection, "DEFAULT")) == PENDING
-
-
-async def reads_of_a_plain_batch(settings: Settings, sql: asyncpg.Connection) -> list[dict[str, Any]]:
-    """Settle FEW of many events by a plan as old as the empty tables; return its nodes that read tables."""
-    await empty(sql)
-    async with workers_session(settings) as connection:
-        await connection.execute(PREPARE_PLAIN)
-        for _ in range(7):  # PostgreSQL has made a plan for all arguments, and keeps it
-            await connection.execute(PLAIN_LIVE)
-        await append_mixed(sql, EVENTS)
-        async with worker_parts(settings) as ctx:
-            await ctx["drainer"].drain("sweep")
-        await sql.execute(f"{TOUCH} WHERE is_active")
-        pending = await sql.fetchval("SELECT count(*) FROM outbox_events")
-        plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {PLAIN_LIVE}")
-    assert pending - await sql.fetchval("SELECT count(*) FROM outbox_events") == FEW
-    return [
-        part
-        for part in parts(plan[0]["Plan"])
-        if "Relation Name" in part and part["Node Type"] != "ModifyTable"
-    ]
-
-
-async def test_the_plain_way_reads_the_rows_of_a_few_events_however_old_its_plan_is(
-    settings: Settings, sql: asyncpg.Connection
-) -> None:
-    nodes = await reads_of_a_plain_batch(settings, sql)
-    assert {node["Node Type"] for node in nodes} == {"Index Scan"}
-    assert max(rows_read(node) * node["Actual Loops"] for node in nodes) == FEW
-
-
-async def test_a_plain_way_that_no_index_serves_reads_the_whole_target(
-    settings: Settings, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    by_index = "target.id = ANY(ARRAY(SELECT row_id FROM plain)) AND target.id = row_id"
-    prepare = replaced(PREPARE_PLAIN, by_index, "target.id + 0 = row_id")
-    monkeypatch.setattr("tests.counters.test_claim.PREPARE_PLAIN", prepare)
-    nodes = await reads_of_a_plain_batch(settings, sql)
-    assert max(rows_read(node) * node["Actual Loops"] for node in nodes) > EVENTS / 2
 
 
 async def fetched_and_scanned(sql: asyncpg.Connection) -> dict[str, Read]:

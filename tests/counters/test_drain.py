@@ -6,22 +6,12 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import pytest
 from pydantic import SecretStr
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from benchmarks.backlog import append_mixed, empty, require_agreement
 from shared.settings import Settings
-from tests.counters.draining import (
-    Append,
-    append_backfill,
-    drain,
-    drain_by_hand,
-    sessions_ended,
-    worker_parts,
-)
+from tests.counters.draining import Append, append_backfill, drain, drain_by_hand, sessions_ended
 from tests.databases import Databases
-from tests.draining import drain_ordinarily
 from tests.engines import COUNTS_AT_ONCE
-from tests.legacy_rows import seed, set_collection
 from tests.round_trips import Wire, counted
 
 MANY_EVENTS = 20_000
@@ -79,34 +69,6 @@ async def test_small_batches_take_many_round_trips(
     await append(tables, FEW_EVENTS)
     wire = await traffic(settings, tables)
     assert wire.statements > 0.5 * FEW_EVENTS
-
-
-async def round_trips_of_a_write(settings: Settings, engine: AsyncEngine, sql: asyncpg.Connection) -> int:
-    """Return the round trips of a live drain that settles one write, on a connection that did so before."""
-    await seed(sql)
-    async with counted(settings.database_url.get_secret_value()) as wire:
-        watched = settings.model_copy(update={"database_url": SecretStr(wire.url)})
-        async with worker_parts(watched) as ctx:
-            for number in range(3):
-                await set_collection(engine, f"c{number}", "text")
-                wire.taken()
-                ctx["drainer"].wake_live("doorbell")
-                await ctx["drainer"].live_settled()
-            return wire.taken()
-
-
-async def test_a_single_write_takes_one_round_trip(
-    settings: Settings, engine: AsyncEngine, sql: asyncpg.Connection
-) -> None:
-    assert await round_trips_of_a_write(settings, engine, sql) == 1
-    assert await sql.fetchval("SELECT count(*) FROM project_collections") == 3
-
-
-async def test_the_ordinary_way_it_takes_six(
-    settings: Settings, engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drain_ordinarily(monkeypatch)
-    assert await round_trips_of_a_write(settings, engine, sql) == 6
 
 
 async def wal_bytes(

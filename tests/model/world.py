@@ -28,7 +28,7 @@ from shared.redis.doorbell import Doorbell
 from shared.settings import Settings
 from shared.status.looked import Looks
 from tests.doorbell.place import nowhere
-from tests.draining import ALL_LANES, run_once, run_plain_first
+from tests.draining import ALL_LANES, run_once
 from tests.legacy_rows import seed
 from tests.model.model import Actual, Guard, Legacy, Settled, State, TargetRow
 from tests.model.stepping import connection_of, open_turnstile, stepped_engine
@@ -168,8 +168,7 @@ class World:
         return settled
 
     async def _relay(self, engine: AsyncEngine, size: int, lanes: Lanes, settled: Settled) -> None:
-        way = run_plain_first if size % 2 else run_once
-        while (batch := await way(engine, size, lanes)).events:
+        while (batch := await run_once(engine, size, lanes)).events:
             settled.batches.append({i: settlement.outcome for i, settlement in batch.settlements.items()})
 
     async def crashed(self, sizes: Sequence[int], how: str, statement: int) -> Settled:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from shared.events import EventType, Source
 from shared.outbox import append_event, append_states
 from shared.postgres.faults import is_transient
-from tests.draining import run_once, run_plain_first
+from tests.draining import run_once
 from tests.drift import drift
 from tests.processes import HANG_SECONDS
 from tests.race import freezing
@@ -111,13 +111,12 @@ async def _chunks(engine: AsyncEngine, keys: list[str]) -> None:
 
 
 async def _relay(engine: AsyncEngine, written: asyncio.Event) -> list[tuple[int, str]]:
-    """Run the product's own steps until all is written and nothing is left to claim."""
+    """Run the product's own step until all is written and nothing is left to claim."""
     settled: list[tuple[int, str]] = []
     while True:
         was_written = written.is_set()
         try:
-            way = random.choice((run_once, run_plain_first))  # noqa: S311 - chance
-            batch = await way(engine, BATCH_SIZE)
+            batch = await run_once(engine, BATCH_SIZE)
         except asyncpg.PostgresError as error:
             if not is_transient(error):
                 raise

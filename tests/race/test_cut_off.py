@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -14,7 +14,7 @@ from shared.postgres.database import create_engine
 from shared.settings import Settings
 from tests.backfill.driving import chunk_of, current, started, take
 from tests.backfill.rows import enqueued, fix_chunk_size, insert_collection, insert_many
-from tests.draining import plain_once, run_once
+from tests.draining import run_once
 from tests.drift import drift
 from tests.legacy_rows import set_collection
 from tests.race import freezing
@@ -44,22 +44,18 @@ OF_CHUNKS = """
 CUT = (asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError, OSError)
 
 
-async def cut_off(settling: Awaitable[object], sql: asyncpg.Connection, point: str) -> None:
+async def run_once_cut_off(engine: AsyncEngine, sql: asyncpg.Connection, point: str) -> None:
     async with freezing.frozen(sql, point):
-        batch = asyncio.ensure_future(settling)
+        batch = asyncio.create_task(run_once(engine))
         await freezing.arrived(sql, point)
         await freezing.cut_off(sql)
         with contextlib.suppress(*CUT):
             await batch
 
 
-@pytest.mark.parametrize("settle", [run_once, plain_once])
 @pytest.mark.parametrize("point", BATCH_POINTS)
 async def test_a_batch_that_is_cut_off_changed_nothing_and_the_next_settles_each_event_once(
-    point: str,
-    settle: Callable[[AsyncEngine], Awaitable[object]],
-    engine: AsyncEngine,
-    sql: asyncpg.Connection,
+    point: str, engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:
     await set_collection(engine, "gone", "there before")
     await run_once(engine)
@@ -68,7 +64,7 @@ async def test_a_batch_that_is_cut_off_changed_nothing_and_the_next_settles_each
     await set_collection(engine, "new", "text")
     before = await sql.fetchrow(OF_BATCHES)
 
-    await cut_off(settle(engine), sql, point)
+    await run_once_cut_off(engine, sql, point)
     assert await sql.fetchrow(OF_BATCHES) == before
 
     batch = await run_once(engine)
@@ -85,7 +81,7 @@ async def test_a_batch_that_is_cut_off_after_it_buried_an_event_has_not_buried_i
     poison = await append_raw(sql, "poisoned", updated_at="never")
     before = await sql.fetchrow(OF_BATCHES)
 
-    await cut_off(run_once(engine), sql, point)
+    await run_once_cut_off(engine, sql, point)
     assert await sql.fetchrow(OF_BATCHES) == before
 
     await run_once(engine)

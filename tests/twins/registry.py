@@ -35,7 +35,6 @@ class Twin:
 
 
 RELAY = "tests/worker/test_relay.py::test_"
-PLAIN = "tests/race/test_plain.py::test_"
 POISON = "tests/worker/test_poison.py::test_"
 NO_EVIDENCE = f"{POISON}rows_that_are_refused_for_no_known_reason_wait_while_nothing_shows_whose_fault_it_is"
 BLAME = "tests/worker/test_blame.py::test_"
@@ -213,15 +212,6 @@ TWINS = {
         ),
         (f"{TOMBSTONES}what_waits_or_died_keeps_its_tombstone",),
     ),
-    "guard read without its lock": Twin(
-        "newest state wins",
-        with_statement(
-            "worker.relay.plain.SETTLE_PLAIN",
-            "LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED ) AS guard",
-            "LIMIT 1) AS guard",
-        ),
-        (f"{PLAIN}an_event_is_stale_whose_newer_one_was_applied_since_it_was_claimed",),
-    ),
     "guard and apply in one statement": Twin(
         "what is deleted stays deleted",
         instead_of("worker.relay.settle.apply", relay.guard_and_apply_in_one_statement),
@@ -231,15 +221,6 @@ TWINS = {
         "of a batch only the newest state counts",
         instead_of("worker.relay.run.settle", relay.settle_without_conflation),
         (f"{RELAY}only_the_newest_event_of_a_collection_in_a_batch_is_applied",),
-    ),
-    "rows of a plain event not counted": Twin(
-        "what is acknowledged is in the target",
-        with_statement(
-            "worker.relay.plain.SETTLE_PLAIN",
-            "= cardinality(",
-            ">= 0 OR 0 = cardinality(",
-        ),
-        (f"{PLAIN}of_an_event_whose_rows_are_dropped_silently_nothing_is_kept[INSERT ON applied_versions]",),
     ),
     "rows written not counted": Twin(
         "what is acknowledged is in the target",

@@ -4,13 +4,11 @@ import asyncio
 import contextlib
 
 import asyncpg
-import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from tests.backfill.driving import being_driven, current, until_row, until_waiting
 from tests.backfill.rows import enqueued, fix_chunk_size, insert_many
-from tests.draining import drain_ordinarily
 from tests.legacy_rows import set_collection, target_rows
 from tests.race import freezing
 from worker.drainer import Drainer
@@ -19,9 +17,8 @@ CURSOR_MOVED = "backfill: cursor moved"
 
 
 async def test_a_worker_whose_outbox_was_altered_tries_the_batch_again(
-    engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    engine: AsyncEngine, sql: asyncpg.Connection
 ) -> None:
-    drain_ordinarily(monkeypatch)
     drainer = Drainer(engine)
     await set_collection(engine, "c1", "before")
     await drainer.drain("sweep")

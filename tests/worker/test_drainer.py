@@ -364,35 +364,3 @@ async def test_the_time_before_the_next_try_is_random_from_zero_up_to_a_bound_th
     await sql.execute("ALTER TABLE project_collections RENAME TO away")
     await drainer.drain("sweep")
     assert bounds == [(0, most) for most in (0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0, 0.1)]
-
-
-async def test_what_the_plain_way_leaves_the_same_drain_settles(
-    engine: AsyncEngine, sql: asyncpg.Connection
-) -> None:
-    await set_collection(engine, "plain")
-    await set_collection(engine, "twice", "older")
-    await set_collection(engine, "twice", "newer")
-    with capture_logs() as lines:
-        await Drainer(engine).drain("sweep")
-    settled = [(line["collection_id"], line["outcome"]) for line in lines if line["event"] == "event_settled"]
-    assert settled == [("plain", "applied"), ("twice", "conflated"), ("twice", "applied")]
-    assert [line["claimed"] for line in lines if line["event"] == "batch_settled"] == [1, 2]
-    assert await sql.fetchval("SELECT count(*) FROM outbox_events") == 0
-
-
-async def test_a_plain_way_that_fails_is_not_tried_again_soon(
-    engine: AsyncEngine, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tried = 0
-
-    async def fail(*_: object) -> None:
-        nonlocal tried
-        tried += 1
-
-    monkeypatch.setattr("worker.drainer.run_plain", fail)
-    drainer = Drainer(engine)
-    for number in range(3):
-        await set_collection(engine, f"c{number}")
-        await drainer.drain("sweep")
-    assert tried == 1
-    assert await sql.fetchval("SELECT count(*) FROM project_collections") == 3

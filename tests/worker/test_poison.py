@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from shared.events import Source
-from tests.draining import drain_ordinarily, run_once
+from tests.draining import run_once
 from tests.drift import drift
 from tests.legacy_rows import set_collection, target_rows
 from tests.worker.events import append_again, append_raw, outcomes
@@ -129,9 +129,8 @@ async def test_a_suspect_is_tried_once_more_after_another_of_its_kind_went_throu
 
 
 async def test_a_row_that_somebody_holds_makes_only_its_own_event_wait(
-    engine: AsyncEngine, sql: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+    engine: AsyncEngine, sql: asyncpg.Connection, database_url: str
 ) -> None:
-    drain_ordinarily(monkeypatch)  # or the held one is alone in the first batch that touches it
     await set_collection(engine, "held")
     await run_once(engine)
     held = [await set_collection(engine, "held", str(number)) for number in range(2)]

@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from tests.draining import drain_ordinarily
 from worker.drainer import Drainer
 from worker.relay.apply import apply
 
@@ -46,7 +45,6 @@ class Work:
 
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> Work:
-    drain_ordinarily(monkeypatch)  # or a few of the events are not counted
     counted = Work()
 
     async def counting(connection: asyncpg.Connection, ids: Sequence[int]) -> set[int]:

@@ -64,16 +64,15 @@ CLAIMED = f"""
 # Served by outbox_events_claim_order. SKIP LOCKED makes it a queue: an event that commits late, or
 # that another worker has in hand, is neither waited for nor passed over for good. The start is where
 # the index is entered, see worker/relay/claim_start.py: the beginning of its lanes shuts nothing out.
-FIRST = """
+CLAIM = f"""
+    WITH claimed AS MATERIALIZED (
         SELECT * FROM outbox_events
         WHERE lane <= $2 AND (lane, id) > ($3, $4) AND id <> ALL($5)
         ORDER BY lane, id
         LIMIT $1
         FOR UPDATE SKIP LOCKED
-"""
-CLAIM = f"""
-    WITH claimed AS MATERIALIZED ({FIRST}    ) {CLAIMED}
-"""
+    ) {CLAIMED}
+"""  # noqa: S608 - made of constants
 
 # Served by outbox_events_pkey.
 CLAIM_THESE = f"""
@@ -134,15 +133,10 @@ async def claim(
     Only a claim from the beginning that got fewer than it may says that nothing is left: behind any
     other start an event may be missing that committed late, or that another worker gave back.
     """
-    asked = claim_arguments(limit, lanes, start, passing_over)
-    return list(map(ClaimedEvent._make, await connection.fetch(CLAIM, *asked)))
-
-
-def claim_arguments(
-    limit: int, lanes: Lanes, start: Position, passing_over: Collection[int]
-) -> tuple[int, int, int, int, list[int]]:
-    """Return what FIRST is asked with, in the order of its parameters."""
-    return limit, lanes.last, *max(start, Position(lanes.first, BEGINNING.id)), list(passing_over)
+    start = max(start, Position(lanes.first, BEGINNING.id))
+    return list(
+        map(ClaimedEvent._make, await connection.fetch(CLAIM, limit, lanes.last, *start, list(passing_over)))
+    )
 
 
 async def claim_these(connection: asyncpg.Connection, ids: Sequence[int]) -> list[ClaimedEvent]:
