@@ -1,4 +1,4 @@
-"""Let a function say in which lane an event waits, and lists look for links only where there are any."""
+"""A function for the lane of an event, and lists that look for links only where there are any."""
 
 import sqlalchemy as sa
 from alembic import op

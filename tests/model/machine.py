@@ -271,7 +271,7 @@ class Machine(RuleBasedStateMachine):
     @rule(name=collections)
     def copy_by_hand(self, name: str) -> None:
         """Bring a collection into the target, as another program would that writes both tables."""
-        if name in self.model.legacy and not self._is_locked(name):
+        if name in self.model.legacy and not self._is_locked(name) and not self._is_refused(name):
             self.world.execute(COPY, name)
             self.model.target = self.world.actual().target
 

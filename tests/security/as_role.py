@@ -18,8 +18,9 @@ FIRST_WHOSE_PUBLIC_CREATES_NOTHING = 15
 ROLES = ("api", "worker", "operator", "reader", "scaler")
 
 
-async def make_logins(sql: asyncpg.Connection, url: str, roles_sql: str = ROLES_SQL) -> dict[str, str]:
+async def make_logins(sql: asyncpg.Connection, url: str, roles_sql: str | None = None) -> dict[str, str]:
     """Set a database up as the file says: run it, create logins, run it again; return each role's URL."""
+    roles_sql = roles_sql or ROLES_SQL
     await sql.execute(roles_sql)
     if sql.get_server_version().major < FIRST_WHOSE_PUBLIC_CREATES_NOTHING:
         await sql.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")  # the head of the file says so

@@ -127,7 +127,7 @@ class CountingClaimStart(ClaimStart):
     def note(self, start: Position, events: Sequence[ClaimedEvent], claim_seconds: float) -> None:
         super().note(start, events, claim_seconds)
         self.claims_since = 0 if start == BEGINNING and events else self.claims_since + 1
-        if not events:
+        if len(events) < BATCH:  # the drain would wait for its time
             self.claims_since = CLAIMS_PER_FULL_CLAIM
 
     @property
