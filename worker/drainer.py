@@ -27,8 +27,8 @@ logger = structlog.get_logger(__name__)
 
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 2.0
-LIVE_BATCH = 2_000
-BULK_BATCH = 2_000
+LIVE_BATCH = 1_000
+BULK_BATCH = 1_000
 BULK_DRAINS = 2  # while one waits for PostgreSQL the other works
 CONNECTIONS = 1 + BULK_DRAINS
 # While users write, bulk leaves them room: one drain, of short batches, each followed by a rest.
